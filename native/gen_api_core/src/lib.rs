@@ -1,0 +1,1 @@
+//! Algorithms and hot shared state of phoenix_gen_api.

@@ -1,0 +1,3 @@
+//! NIF boundary of phoenix_gen_api.
+
+rustler::init!("Elixir.PhoenixGenApi.Native");
