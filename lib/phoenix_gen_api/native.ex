@@ -1,8 +1,7 @@
 defmodule PhoenixGenApi.Native do
   @moduledoc false
-  # Stubs of the NIFs, grouped by subsystem. Only the public module that owns a
-  # subsystem calls its stubs. A loaded NIF module cannot be replaced at run time,
-  # so nothing but stubs lives here.
+  # Stubs of the NIFs, grouped by the module that owns them; only that module calls them.
+  # A loaded NIF module cannot be replaced at run time, so nothing but stubs lives here.
 
   @on_load :load
 
@@ -30,4 +29,73 @@ defmodule PhoenixGenApi.Native do
       {kind, text} -> {:error, "cannot load the native library #{file()}: #{kind}: #{text}"}
     end
   end
+
+  @type handle :: reference()
+  @type problem :: {atom(), [String.t() | non_neg_integer()], term(), term()}
+
+  # PhoenixGenApi.ArgumentHandler
+
+  @spec argument_handler_compile([{String.t(), tuple()}], boolean(), pos_integer(), pos_integer()) ::
+          {:ok, handle()} | {:error, {atom(), [String.t()], String.t() | nil}}
+  def argument_handler_compile(_fields, _as_map?, _max_depth, _max_nodes), do: not_loaded()
+
+  @spec argument_handler_convert(handle(), map()) :: [term()] | {:error, problem()} | :out_of_budget
+  def argument_handler_convert(_plan, _arguments), do: not_loaded()
+
+  @spec argument_handler_convert_dirty(handle(), map()) :: [term()] | {:error, problem()}
+  def argument_handler_convert_dirty(_plan, _arguments), do: not_loaded()
+
+  # PhoenixGenApi.Plan
+
+  @spec plan_new(map()) :: PhoenixGenApi.Plan.t()
+  def plan_new(_spec), do: not_loaded()
+
+  @spec plan_config(handle()) :: PhoenixGenApi.Structs.FunConfig.t()
+  def plan_config(_plan), do: not_loaded()
+
+  # PhoenixGenApi.ConfigDb
+
+  @spec config_db_new() :: handle()
+  def config_db_new, do: not_loaded()
+
+  @spec config_db_fetch(handle(), String.t(), String.t(), String.t() | nil) ::
+          PhoenixGenApi.Plan.t() | :not_found | :disabled
+  def config_db_fetch(_table, _service, _request_type, _version), do: not_loaded()
+
+  @spec config_db_get(handle(), String.t(), String.t(), String.t()) ::
+          PhoenixGenApi.Structs.FunConfig.t() | :not_found | :disabled
+  def config_db_get(_table, _service, _request_type, _version), do: not_loaded()
+
+  @spec config_db_latest(handle(), String.t(), String.t()) ::
+          PhoenixGenApi.Structs.FunConfig.t() | :not_found
+  def config_db_latest(_table, _service, _request_type), do: not_loaded()
+
+  @spec config_db_store(handle(), [handle()], :direct | :pull | :push, String.t() | nil) ::
+          non_neg_integer()
+  def config_db_store(_table, _plans, _origin, _replacing), do: not_loaded()
+
+  @spec config_db_delete(handle(), String.t(), String.t(), String.t()) :: boolean()
+  def config_db_delete(_table, _service, _request_type, _version), do: not_loaded()
+
+  @spec config_db_switch(handle(), String.t(), String.t(), String.t(), boolean()) ::
+          :changed | :unchanged | :not_found
+  def config_db_switch(_table, _service, _request_type, _version, _enabled?), do: not_loaded()
+
+  @spec config_db_clear(handle()) :: non_neg_integer()
+  def config_db_clear(_table), do: not_loaded()
+
+  @spec config_db_count(handle()) :: non_neg_integer()
+  def config_db_count(_table), do: not_loaded()
+
+  @spec config_db_bytes(handle()) :: non_neg_integer()
+  def config_db_bytes(_table), do: not_loaded()
+
+  @spec config_db_list(handle()) :: [{String.t(), String.t(), [{String.t(), boolean()}]}]
+  def config_db_list(_table), do: not_loaded()
+
+  @spec config_db_origin(handle(), String.t(), String.t(), String.t()) ::
+          :direct | :pull | :push | nil
+  def config_db_origin(_table, _service, _request_type, _version), do: not_loaded()
+
+  defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
 end

@@ -1,1 +1,19 @@
-//! Algorithms and hot shared state of phoenix_gen_api.
+//! The algorithms and the hot shared state of `phoenix_gen_api`.
+//!
+//! Nothing here knows what an Erlang term, a process or a socket is: arguments are seen
+//! through the [`value::Value`] trait, results are made through [`value::Build`], time is a
+//! parameter. So all of it is tested, model-checked and benchmarked by plain cargo.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+
+pub mod schema;
+pub mod table;
+pub mod value;

@@ -1,3 +1,15 @@
-//! NIF boundary of phoenix_gen_api.
+//! The boundary between the BEAM and `gen_api_core`.
+//!
+//! A NIF decodes its arguments, makes one core call and encodes the outcome; it decides
+//! nothing. One file per Elixir module; a NIF is named `<module>_<verb>`.
+
+mod argument_handler;
+mod atoms;
+mod config_db;
+mod outcome;
+mod plan;
+mod schema;
+mod terms;
+mod value;
 
 rustler::init!("Elixir.PhoenixGenApi.Native");

@@ -1,0 +1,101 @@
+defmodule PhoenixGenApi.ArgumentHandler do
+  @moduledoc """
+  Validates and converts the arguments of a request against the `arg_types` of a function
+  config.
+
+      iex> alias PhoenixGenApi.Structs.{FunConfig, Request}
+      iex> config = %FunConfig{
+      ...>   service: "util", request_type: "wait", nodes: :local, mfa: {Util, :wait, []},
+      ...>   arg_types: [{"until", :datetime}, {"retries", [type: :integer, max: 9, default_value: 1]}]
+      ...> }
+      iex> request = %Request{request_type: "wait", args: %{"until" => "2026-01-01T00:00:00+02:00"}}
+      iex> PhoenixGenApi.ArgumentHandler.convert_args(config, request)
+      {:ok, [~U[2025-12-31 22:00:00Z], 1]}
+
+  The types, their options, limits and messages are described in the guide *Arguments*. The
+  work is done natively, in one walk over the arguments; a value that needs no conversion is
+  handed on as it is, not copied. Whatever the input is, the answer is a list or a documented
+  error, no atom is made, and no scheduler is held for long: arguments too large to be checked
+  in a fraction of a millisecond are checked on a dirty scheduler.
+  """
+
+  import PhoenixGenApi.Plan
+
+  alias PhoenixGenApi.ArgumentHandler.Message
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.Structs.{FunConfig, Request}
+
+  @doc """
+  The arguments of the call, in order, without those inside the mfa.
+
+  `{:error, exception}` holds an `ArgumentError` or a `PhoenixGenApi.Errors.InvalidType` for
+  the first problem.
+  """
+  @spec convert_args(FunConfig.t(), Request.t()) :: {:ok, [term()]} | {:error, Exception.t()}
+  def convert_args(%FunConfig{} = config, %Request{} = request) do
+    case Plan.compile(config) do
+      {:ok, plan, _config} -> convert(plan, request)
+      {:error, errors} -> {:error, ArgumentError.exception(Enum.join(errors, "; "))}
+    end
+  end
+
+  @doc "Same as `convert_args/2`, but returns the list or raises the exception."
+  @spec convert_args!(FunConfig.t(), Request.t()) :: [term()]
+  def convert_args!(config, request), do: bang!(convert_args(config, request))
+
+  @doc "Whether the arguments are valid: `:ok` or `{:error, exception}`."
+  @spec validate_args(FunConfig.t(), Request.t()) :: :ok | {:error, Exception.t()}
+  def validate_args(config, request) do
+    with {:ok, _arguments} <- convert_args(config, request), do: :ok
+  end
+
+  @doc "Same as `validate_args/2`, but raises the exception."
+  @spec validate_args!(FunConfig.t(), Request.t()) :: :ok
+  def validate_args!(config, request) do
+    _arguments = convert_args!(config, request)
+    :ok
+  end
+
+  @doc "Code points that a `:string` may have when its type says nothing."
+  @spec string_max_length() :: non_neg_integer()
+  def string_max_length, do: Config.get(:argument_handler, :string_max_length)
+
+  @doc "Bytes that a `:string` may have when its type says nothing."
+  @spec string_max_bytes() :: non_neg_integer()
+  def string_max_bytes do
+    Config.get(:argument_handler, :string_max_bytes) || 4 * string_max_length()
+  end
+
+  @doc "Items that a list may have when its type says nothing."
+  @spec list_max_items() :: non_neg_integer()
+  def list_max_items, do: Config.get(:argument_handler, :list_max_items)
+
+  @doc "Entries that a map may have when its type says nothing."
+  @spec map_max_items() :: non_neg_integer()
+  def map_max_items, do: Config.get(:argument_handler, :map_max_items)
+
+  @doc false
+  @spec convert(Plan.t(), Request.t()) :: {:ok, [term()]} | {:error, Exception.t()}
+  def convert(plan(handle: handle), %Request{args: args} = request) when is_map(args) do
+    case Native.argument_handler_convert(handle, args) do
+      arguments when is_list(arguments) -> {:ok, arguments}
+      {:error, problem} -> {:error, Message.exception(problem, request.request_type)}
+      :out_of_budget -> convert_dirty(handle, request)
+    end
+  end
+
+  def convert(_plan, %Request{args: args}),
+    do: {:error, Message.exception({:not_json, [], args, nil}, nil)}
+
+  defp convert_dirty(handle, request) do
+    case Native.argument_handler_convert_dirty(handle, request.args) do
+      arguments when is_list(arguments) -> {:ok, arguments}
+      {:error, problem} -> {:error, Message.exception(problem, request.request_type)}
+    end
+  end
+
+  defp bang!({:ok, result}), do: result
+  defp bang!({:error, exception}), do: raise(exception)
+end

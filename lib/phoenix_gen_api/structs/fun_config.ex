@@ -1,0 +1,156 @@
+defmodule PhoenixGenApi.Structs.FunConfig do
+  @moduledoc """
+  How to reach and guard one function: a function config.
+
+      %FunConfig{
+        service: "books",
+        request_type: "find",
+        version: "1.0.0",
+        nodes: [:"books@127.0.0.1"],
+        mfa: {Books.Api, :find, []},
+        arg_types: %{"isbn" => {:string, 13}}
+      }
+
+  Its key is `{service, request_type, version}`. When a config is stored
+  (`PhoenixGenApi.ConfigDb.add/1`, a pull or a push) it is normalised, validated and compiled
+  into a plan; requests read only the plan.
+
+  | Field | Accepted | Default |
+  |---|---|---|
+  | `request_type` | non-empty string | required |
+  | `service` | atom or non-empty string; kept as a string | required |
+  | `nodes` | non-empty list of node names, `{module, function, args}`, or `:local` | required |
+  | `choose_node_mode` | see `PhoenixGenApi.NodeSelector` | `:random` |
+  | `timeout` | 100 to 300,000 ms, or `:infinity` | `5_000` |
+  | `mfa` | `{module, function, args}` | required |
+  | `arg_types`, `arg_orders` | see `PhoenixGenApi.ArgumentHandler` | `nil` |
+  | `response_type` | `:sync`, `:async`, `:stream`, `:none` | `:sync` |
+  | `check_permission`, `permission_callback` | see `PhoenixGenApi.Permission` | `false`, `nil` |
+  | `request_info` | append the request as the last call argument | `false` |
+  | `version` | non-empty string, semantic versions recommended; `nil` reads as `"0.0.0"` | `"0.0.0"` |
+  | `disabled` | boolean | `false` |
+  | `retry` | `nil`, n ≥ 1, `{:same_node, n}`, `{:all_nodes, n}` | `nil` |
+  | `retry_on` | list of `:error_result`, `:exception`, `:timeout`, `:node_down` | all but `:timeout` |
+  | `before_execute`, `after_execute` | `nil`, `{module, function}`, `{module, function, args}` | `nil` |
+  | `hook_timeout` | positive integer, ms | `5_000` |
+  """
+
+  alias PhoenixGenApi.Structs.FunConfig.Validation
+  alias PhoenixGenApi.Structs.Request
+
+  require Logger
+
+  @unversioned "0.0.0"
+
+  defstruct request_type: nil,
+            service: nil,
+            nodes: nil,
+            choose_node_mode: :random,
+            timeout: 5_000,
+            mfa: nil,
+            arg_types: nil,
+            arg_orders: nil,
+            response_type: :sync,
+            check_permission: false,
+            permission_callback: nil,
+            request_info: false,
+            version: @unversioned,
+            disabled: false,
+            retry: nil,
+            retry_on: [:error_result, :exception, :node_down],
+            before_execute: nil,
+            after_execute: nil,
+            hook_timeout: 5_000
+
+  @type arg_mfa :: {module(), atom(), [term()]}
+  @type hook :: {module(), atom()} | arg_mfa()
+
+  @type t :: %__MODULE__{
+          request_type: String.t() | nil,
+          service: String.t() | atom(),
+          nodes: [node() | String.t()] | arg_mfa() | :local | nil,
+          choose_node_mode: term(),
+          timeout: timeout(),
+          mfa: arg_mfa() | nil,
+          arg_types: nil | %{String.t() => term()} | [{String.t(), term()}],
+          arg_orders: nil | :map | [String.t()],
+          response_type: :sync | :async | :stream | :none,
+          check_permission: false | :any_authenticated | {:arg, String.t()} | {:role, [String.t()]},
+          permission_callback: nil | arg_mfa(),
+          request_info: boolean(),
+          version: String.t() | nil,
+          disabled: boolean(),
+          retry: nil | number() | {:same_node | :all_nodes, pos_integer()},
+          retry_on: [:error_result | :exception | :timeout | :node_down],
+          before_execute: nil | hook(),
+          after_execute: nil | hook(),
+          hook_timeout: pos_integer()
+        }
+
+  @doc "Whether `PhoenixGenApi.ConfigDb.add/1` would accept the config; logs each error."
+  @spec valid?(t()) :: boolean()
+  def valid?(%__MODULE__{} = config) do
+    case validate_with_details(config) do
+      {:ok, _config} ->
+        true
+
+      {:error, errors} ->
+        Enum.each(errors, &Logger.error("invalid function config: #{&1}"))
+        false
+    end
+  end
+
+  @doc """
+  `{:ok, config}` with the struct as given, or `{:error, sentences}` in the order of the fields.
+
+      iex> alias PhoenixGenApi.Structs.FunConfig
+      iex> FunConfig.validate_with_details(%FunConfig{
+      ...>   service: "util", request_type: "up", nodes: :local, mfa: {String, :upcase, []}, timeout: 1
+      ...> })
+      {:error, ["timeout must be a positive integer between 100 and 300000, or :infinity"]}
+  """
+  @spec validate_with_details(t()) :: {:ok, t()} | {:error, [String.t()]}
+  def validate_with_details(%__MODULE__{} = config) do
+    with {:ok, _normalised, _schema} <- Validation.run(config), do: {:ok, config}
+  end
+
+  @doc """
+  The retry rule in its long form: `nil`, `{:same_node, n}` or `{:all_nodes, n}`. A bare number
+  is truncated and means all nodes; what is no retry rule reads as `nil`.
+
+      iex> PhoenixGenApi.Structs.FunConfig.normalize_retry(2.9)
+      {:all_nodes, 2}
+  """
+  @spec normalize_retry(term()) :: nil | {:same_node | :all_nodes, pos_integer()}
+  def normalize_retry(n) when is_number(n) and n >= 1, do: {:all_nodes, trunc(n)}
+
+  def normalize_retry({mode, n}) when mode in [:same_node, :all_nodes] and is_number(n) and n >= 1,
+    do: {mode, trunc(n)}
+
+  def normalize_retry(_none), do: nil
+
+  @doc "The version, `\"0.0.0\"` for `nil`."
+  @spec version(t()) :: String.t()
+  def version(%__MODULE__{version: nil}), do: @unversioned
+  def version(%__MODULE__{version: version}), do: version
+
+  @doc "Whether the function runs on the gateway itself."
+  @spec local_service?(t()) :: boolean()
+  def local_service?(%__MODULE__{nodes: nodes}), do: nodes == :local
+
+  @doc "Same as `local_service?/1`."
+  @spec is_local_service?(t()) :: boolean()
+  def is_local_service?(config), do: local_service?(config)
+
+  @doc "See `PhoenixGenApi.NodeSelector.get_node/2`."
+  @spec get_node(t(), Request.t()) :: {:ok, node()} | {:error, term()}
+  defdelegate get_node(config, request), to: PhoenixGenApi.NodeSelector
+
+  @doc "See `PhoenixGenApi.ArgumentHandler.convert_args!/2`."
+  @spec convert_args!(t(), Request.t()) :: [term()]
+  defdelegate convert_args!(config, request), to: PhoenixGenApi.ArgumentHandler
+
+  @doc "See `PhoenixGenApi.Permission.check_permission!/2`."
+  @spec check_permission!(Request.t(), t()) :: nil
+  defdelegate check_permission!(request, config), to: PhoenixGenApi.Permission
+end

@@ -1,0 +1,178 @@
+defmodule PhoenixGenApi.Structs.FunConfig.Validation do
+  @moduledoc false
+  # Normalises and checks a function config and compiles its argument schema: one way in
+  # for everything that accepts a config.
+
+  alias PhoenixGenApi.ArgumentHandler.Types
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.Structs.FunConfig
+
+  require Logger
+
+  @max_depth 32
+  @node_name_bytes 255
+
+  @messages [
+    request_type: "request_type must be a non-empty string",
+    service: "service must be an atom or a non-empty string",
+    nodes: "nodes must be a valid list, MFA tuple, or :local",
+    choose_node_mode:
+      "choose_node_mode must be :random, :hash, {:hash, key}, :round_robin, {:sticky, key}, " <>
+        ":least_busy, {:weighted, weights}, or {module, function, args}",
+    timeout: "timeout must be a positive integer between 100 and 300000, or :infinity",
+    mfa: "mfa must be a valid {module, function, args} tuple",
+    arg_types: nil,
+    response_type: "response_type must be :sync, :async, :stream, or :none",
+    check_permission:
+      "check_permission must be false, :any_authenticated, {:arg, arg_name}, or {:role, roles}",
+    permission_callback:
+      "permission_callback must be nil or a valid {module, function, args} tuple",
+    request_info: "request_info must be a boolean",
+    version: "version must be a valid version string (e.g., '1.0.0')",
+    disabled: "disabled must be a boolean",
+    retry:
+      "retry must be nil, a positive number, {:same_node, number}, or {:all_nodes, number}",
+    retry_on: "retry_on must be a list of :error_result, :exception, :timeout, :node_down",
+    before_execute:
+      "before_execute must be nil or a valid {module, function} or {module, function, args} tuple",
+    after_execute:
+      "after_execute must be nil or a valid {module, function} or {module, function, args} tuple",
+    hook_timeout: "hook_timeout must be a positive integer"
+  ]
+
+  @doc "The normalised config and its compiled schema, or every error in field order."
+  @spec run(FunConfig.t()) :: {:ok, FunConfig.t(), reference()} | {:error, [String.t()]}
+  def run(%FunConfig{} = config) do
+    types = compile_types(config)
+
+    case Enum.flat_map(@messages, &errors(&1, config, types)) do
+      [] ->
+        {:ok, schema, orders, warnings} = types
+        Enum.each(warnings, &Logger.warning("#{config.service} #{config.request_type}: #{&1}"))
+        {:ok, normalise(config, orders), schema}
+
+      errors ->
+        {:error, errors}
+    end
+  end
+
+  defp errors({:arg_types, _}, _config, {:error, message}), do: [message]
+  defp errors({:arg_types, _}, _config, _compiled), do: []
+  defp errors({:service, _}, %{service: nil}, _types), do: ["service must not be nil"]
+
+  defp errors({field, message}, config, _types),
+    do: if(valid?(field, Map.fetch!(config, field)), do: [], else: [message])
+
+  defp compile_types(config) do
+    with {:ok, parsed} <- Types.parse(config.arg_types, config.arg_orders) do
+      max_nodes = Config.get(:argument_handler, :max_nodes)
+      as_map? = parsed.orders == :map
+
+      case Native.argument_handler_compile(parsed.fields, as_map?, @max_depth, max_nodes) do
+        {:ok, schema} -> {:ok, schema, parsed.orders, parsed.warnings}
+        {:error, refused} -> {:error, Types.refused(refused)}
+      end
+    end
+  end
+
+  defp valid?(:request_type, value), do: name?(value)
+  defp valid?(:service, value), do: is_atom(value) or name?(value)
+  defp valid?(:nodes, :local), do: true
+  defp valid?(:nodes, [_ | _] = nodes), do: proper?(nodes) and Enum.all?(nodes, &node?/1)
+  defp valid?(:nodes, value), do: mfa?(value)
+  defp valid?(:choose_node_mode, value), do: mode?(value)
+  defp valid?(:timeout, value), do: value == :infinity or value in 100..300_000
+  defp valid?(:mfa, value), do: mfa?(value)
+  defp valid?(:response_type, value), do: value in [:sync, :async, :stream, :none]
+  defp valid?(:check_permission, value), do: permission?(value)
+  defp valid?(:permission_callback, value), do: value == nil or mfa?(value)
+  defp valid?(:request_info, value), do: is_boolean(value)
+  defp valid?(:version, value), do: value == nil or name?(value)
+  defp valid?(:disabled, value), do: is_boolean(value)
+  defp valid?(:retry, value), do: value == nil or FunConfig.normalize_retry(value) != nil
+
+  defp valid?(:retry_on, value) do
+    is_list(value) and proper?(value) and
+      Enum.all?(value, &(&1 in [:error_result, :exception, :timeout, :node_down]))
+  end
+
+  defp valid?(:before_execute, value), do: value == nil or hook?(value)
+  defp valid?(:after_execute, value), do: value == nil or hook?(value)
+  defp valid?(:hook_timeout, value), do: is_integer(value) and value > 0
+
+  defp name?(value), do: is_binary(value) and value != "" and String.valid?(value)
+
+  defp node?(nil), do: false
+  defp node?(node) when is_atom(node), do: true
+  defp node?(node), do: name?(node) and byte_size(node) <= @node_name_bytes
+
+  defp mfa?({m, f, a}), do: is_atom(m) and is_atom(f) and is_list(a) and proper?(a) and m != nil
+  defp mfa?(_other), do: false
+
+  defp hook?({m, f}), do: is_atom(m) and is_atom(f) and m != nil
+  defp hook?(value), do: mfa?(value)
+
+  defp mode?(mode) when mode in [:random, :hash, :round_robin, :least_busy], do: true
+  defp mode?({mode, key}) when mode in [:hash, :sticky], do: key?(key)
+
+  defp mode?({:weighted, weights}) when is_map(weights) or is_list(weights) do
+    pairs = if is_map(weights), do: Map.to_list(weights), else: weights
+
+    proper?(pairs) and pairs != [] and
+      Enum.all?(pairs, fn
+        {node, weight} -> node?(node) and weight in 0..1_000_000
+        _ -> false
+      end)
+  end
+
+  defp mode?(mode), do: mfa?(mode)
+
+  defp key?(key), do: name?(key) or (is_atom(key) and key not in [nil, true, false])
+
+  defp permission?(kind) when kind in [false, :any_authenticated], do: true
+  defp permission?({:arg, name}), do: key?(name)
+
+  defp permission?({:role, roles}) when is_list(roles) and roles != [],
+    do: proper?(roles) and Enum.all?(roles, &key?/1)
+
+  defp permission?(_other), do: false
+
+  defp proper?(list), do: not List.improper?(list)
+
+  defp normalise(config, orders) do
+    %{
+      config
+      | service: to_string(config.service),
+        version: FunConfig.version(config),
+        nodes: nodes(config.nodes),
+        choose_node_mode: mode(config.choose_node_mode),
+        retry: FunConfig.normalize_retry(config.retry),
+        arg_types: arg_types(config.arg_types),
+        arg_orders: orders,
+        check_permission: permission(config.check_permission)
+    }
+  end
+
+  # A function config comes from a developer or from a service that may push; the number of
+  # names is bounded by theirs.
+  defp nodes(nodes) when is_list(nodes), do: Enum.map(nodes, &node_name/1)
+  defp nodes(nodes), do: nodes
+
+  defp node_name(node) when is_binary(node), do: String.to_atom(node)
+  defp node_name(node), do: node
+
+  defp mode({mode, key}) when mode in [:hash, :sticky], do: {mode, to_string(key)}
+
+  defp mode({:weighted, weights}),
+    do: {:weighted, Map.new(weights, fn {node, weight} -> {node_name(node), weight} end)}
+
+  defp mode(mode), do: mode
+
+  defp arg_types(types) when is_list(types), do: Map.new(types)
+  defp arg_types(types), do: types
+
+  defp permission({:arg, name}), do: {:arg, to_string(name)}
+  defp permission({:role, roles}), do: {:role, Enum.map(roles, &to_string/1)}
+  defp permission(kind), do: kind
+end

@@ -1,0 +1,170 @@
+//! Text formats: patterns that run in time linear in the text.
+
+use regex::bytes::{Regex, RegexBuilder};
+
+/// The flags of a pattern, with the meaning they have in Elixir.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `i`: letter case is ignored.
+    pub case_insensitive: bool,
+    /// `m`: `^` and `$` match at lines.
+    pub multi_line: bool,
+    /// `s`: `.` matches a line feed.
+    pub dot_all: bool,
+    /// `x`: white space in the pattern is ignored.
+    pub extended: bool,
+    /// `u`: the text is a sequence of code points rather than bytes.
+    pub unicode: bool,
+}
+
+/// Why a pattern was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormatError(pub String);
+
+/// A compiled pattern.
+#[derive(Debug)]
+pub struct Format {
+    regex: Regex,
+    units_per_byte: u32,
+}
+
+// Larger programs are refused: they are slow per byte even where they are linear.
+const MAX_PROGRAM_BYTES: usize = 1 << 20;
+const MAX_PATTERN_BYTES: usize = 10_000;
+
+impl Format {
+    /// Compiles a pattern. Look-around and back-references have no linear-time algorithm
+    /// and are refused.
+    pub fn new(pattern: &str, flags: Flags) -> Result<Self, FormatError> {
+        if pattern.len() > MAX_PATTERN_BYTES {
+            return Err(FormatError(format!(
+                "pattern exceeds {MAX_PATTERN_BYTES} bytes"
+            )));
+        }
+        let regex = RegexBuilder::new(pattern)
+            .case_insensitive(flags.case_insensitive)
+            .multi_line(flags.multi_line)
+            .dot_matches_new_line(flags.dot_all)
+            .ignore_whitespace(flags.extended)
+            .unicode(flags.unicode)
+            .size_limit(MAX_PROGRAM_BYTES)
+            .build()
+            .map_err(|error| FormatError(reason(&error)))?;
+        Ok(Format {
+            regex,
+            units_per_byte: units_per_byte(pattern, flags),
+        })
+    }
+
+    /// Whether the text matches somewhere.
+    #[inline]
+    pub fn matches(&self, text: &[u8]) -> bool {
+        self.regex.is_match(text)
+    }
+
+    /// The work of matching one byte, in units of a list item.
+    #[inline]
+    pub fn units_per_byte(&self) -> u32 {
+        self.units_per_byte
+    }
+}
+
+/// An upper estimate of the automaton's size per byte: the literal length of the pattern
+/// with its repetitions written out. It decides where a check runs, never its result.
+fn units_per_byte(pattern: &str, flags: Flags) -> u32 {
+    use regex_syntax::hir::{Hir, HirKind};
+
+    fn states(hir: &Hir) -> u64 {
+        match hir.kind() {
+            HirKind::Empty | HirKind::Look(_) => 1,
+            HirKind::Literal(literal) => literal.0.len() as u64,
+            HirKind::Class(class) => match class {
+                regex_syntax::hir::Class::Bytes(_) => 1,
+                // A Unicode class is a small trie of byte ranges.
+                regex_syntax::hir::Class::Unicode(class) => 1 + class.ranges().len() as u64 / 4,
+            },
+            HirKind::Repetition(repetition) => {
+                let times = repetition.max.unwrap_or(repetition.min.saturating_add(1));
+                states(&repetition.sub).saturating_mul(u64::from(times.max(1)))
+            }
+            HirKind::Capture(capture) => states(&capture.sub),
+            HirKind::Concat(subs) | HirKind::Alternation(subs) => {
+                subs.iter().map(states).fold(0, u64::saturating_add)
+            }
+        }
+    }
+
+    regex_syntax::ParserBuilder::new()
+        .case_insensitive(flags.case_insensitive)
+        .ignore_whitespace(flags.extended)
+        .unicode(flags.unicode)
+        .utf8(false)
+        .build()
+        .parse(pattern)
+        .map_or(u32::MAX, |hir| {
+            u32::try_from(states(&hir) / 8 + 1).unwrap_or(u32::MAX)
+        })
+}
+
+/// The engine prints a parse error as a picture of several lines; the last one says why.
+fn reason(error: &regex::Error) -> String {
+    match error {
+        regex::Error::CompiledTooBig(limit) => {
+            format!("compiled pattern exceeds {limit} bytes")
+        }
+        error => {
+            let text = error.to_string();
+            let last = text.lines().last().unwrap_or("invalid pattern");
+            last.trim().trim_start_matches("error: ").to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn format(pattern: &str, flags: Flags) -> Format {
+        Format::new(pattern, flags).unwrap()
+    }
+
+    #[test]
+    fn look_around_and_back_references_are_refused_with_a_reason() {
+        for pattern in ["(?=a)b", "(?<!a)b", r"(a)\1"] {
+            let FormatError(reason) = Format::new(pattern, Flags::default()).unwrap_err();
+            assert!(reason.contains("not supported"), "{reason}");
+            assert!(!reason.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_would_be_huge_is_refused() {
+        assert!(Format::new(r"(\w{1000}){1000}", Flags::default()).is_err());
+        assert!(Format::new(&"a".repeat(10_001), Flags::default()).is_err());
+    }
+
+    #[test]
+    fn each_flag_has_its_meaning() {
+        let on = |f: fn(&mut Flags)| {
+            let mut flags = Flags::default();
+            f(&mut flags);
+            flags
+        };
+        assert!(format("ab", on(|f| f.case_insensitive = true)).matches(b"xAB"));
+        assert!(format("^b$", on(|f| f.multi_line = true)).matches(b"a\nb\nc"));
+        assert!(format("a.b", on(|f| f.dot_all = true)).matches(b"a\nb"));
+        assert!(!format("a.b", Flags::default()).matches(b"a\nb"));
+        assert!(format("a b # c", on(|f| f.extended = true)).matches(b"ab"));
+        assert!(format("^.$", on(|f| f.unicode = true)).matches("é".as_bytes()));
+        assert!(!format("^.$", Flags::default()).matches("é".as_bytes()));
+        assert!(format("^..$", Flags::default()).matches("é".as_bytes()));
+    }
+
+    #[test]
+    fn the_text_book_case_of_exponential_back_tracking_is_linear() {
+        let format = format("^(a+)+$", Flags::default());
+        let mut text = vec![b'a'; 100_000];
+        text.push(b'b');
+        assert!(!format.matches(&text));
+    }
+}

@@ -1,0 +1,79 @@
+//! Strings: UTF-8 and lengths in code points.
+
+/// The text, or `None` when it is not UTF-8.
+///
+/// The standard library is quicker on short input, the SIMD validator on long; they meet
+/// at about 64 bytes.
+#[inline]
+pub fn utf8(bytes: &[u8]) -> Option<&str> {
+    if bytes.len() < 64 {
+        std::str::from_utf8(bytes).ok()
+    } else {
+        simdutf8::basic::from_utf8(bytes).ok()
+    }
+}
+
+/// Whether `text` has more than `max` code points. A code point takes one to four bytes, so
+/// most answers need no counting.
+#[inline]
+pub fn longer_than(text: &str, max: u32) -> bool {
+    let max = max as usize;
+    text.len() > max && (text.len() > max.saturating_mul(4) || text.chars().count() > max)
+}
+
+/// Whether `text` has fewer than `min` code points.
+#[inline]
+pub fn shorter_than(text: &str, min: u32) -> bool {
+    let min = min as usize;
+    text.len() < min || (text.len() < min.saturating_mul(4) && text.chars().count() < min)
+}
+
+/// Whether `bytes` are a UUID in its 8-4-4-4-12 form, of any case and version.
+#[inline]
+pub fn is_uuid(bytes: &[u8]) -> bool {
+    bytes.len() == 36
+        && bytes.iter().enumerate().all(|(i, byte)| match i {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_in_code_points() {
+        for text in ["", "a", "é", "héllo", "😀😀", "e\u{301}", "𝒳yz"] {
+            let n = text.chars().count() as u32;
+            for limit in 0..12 {
+                assert_eq!(longer_than(text, limit), n > limit, "{text} {limit}");
+                assert_eq!(shorter_than(text, limit), n < limit, "{text} {limit}");
+            }
+        }
+        assert!(!longer_than("a", u32::MAX));
+        assert!(shorter_than("a", u32::MAX));
+    }
+
+    #[test]
+    fn a_uuid_has_hex_digits_and_dashes_in_place() {
+        assert!(is_uuid(b"550e8400-e29b-41d4-a716-446655440000"));
+        assert!(is_uuid(b"550E8400-E29B-41D4-A716-44665544000F"));
+        assert!(!is_uuid(b"550e8400e29b-41d4-a716-4466554400000"));
+        assert!(!is_uuid(b"550e8400-e29b-41d4-a716-44665544000g"));
+        assert!(!is_uuid(b"550e8400-e29b-41d4-a716-44665544000"));
+        assert!(!is_uuid(b"{50e8400-e29b-41d4-a716-446655440000"));
+    }
+
+    #[test]
+    fn both_validators_agree_around_their_meeting_point() {
+        for len in 60..70 {
+            let mut bytes = vec![b'a'; len];
+            assert!(utf8(&bytes).is_some());
+            bytes[len - 1] = 0xc3;
+            assert!(utf8(&bytes).is_none());
+            bytes[0] = 0xff;
+            assert!(utf8(&bytes).is_none());
+        }
+    }
+}

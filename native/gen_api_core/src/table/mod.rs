@@ -1,0 +1,330 @@
+//! The table of functions: readers see one consistent state and never wait.
+//!
+//! The whole table is one immutable value behind one pointer. A reader loads the pointer; a
+//! writer builds the next value beside it and swaps the pointer, so a batch becomes visible
+//! at once. What did not change is shared: the table is cut into [`BUCKETS`] small hash
+//! tables, and a write copies only the bucket that it touches, so its cost does not follow
+//! the number of functions.
+
+mod bucket;
+mod function;
+pub mod version;
+
+pub use function::{Function, Lookup, Origin, Version, UNVERSIONED};
+
+use ahash::{AHashSet, RandomState};
+use arc_swap::{ArcSwap, Guard};
+use bucket::Bucket;
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// How many parts the table is cut into: a power of two, so that a root of 16 KB fits the
+/// first-level cache and a bucket of a table of 100,000 functions holds about a hundred.
+pub const BUCKETS: usize = 1024;
+
+/// A table of functions with payloads of type `P`, which are cheap to clone.
+#[derive(Debug)]
+pub struct Table<P> {
+    current: ArcSwap<Snapshot<P>>,
+    writer: Mutex<()>,
+    hasher: RandomState,
+}
+
+/// One state of the table.
+#[derive(Debug)]
+pub struct Snapshot<P> {
+    buckets: Box<[Arc<Bucket<P>>]>,
+    versions: usize,
+}
+
+/// One function config to store.
+#[derive(Debug)]
+pub struct Entry<P> {
+    /// The service that offers it.
+    pub service: Box<str>,
+    /// Its name within the service.
+    pub request_type: Box<str>,
+    /// Its version; [`UNVERSIONED`] when it has none.
+    pub version: Box<str>,
+    /// How it came here.
+    pub origin: Origin,
+    /// Whether the config itself says so.
+    pub disabled: bool,
+    /// What a lookup returns.
+    pub payload: P,
+}
+
+/// What a change of the enabled state did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switched {
+    /// There is no such function config.
+    NotFound,
+    /// It was so already.
+    Unchanged,
+    /// It is now.
+    Changed,
+}
+
+impl<P: Clone> Default for Table<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P: Clone> Table<P> {
+    /// An empty table.
+    pub fn new() -> Self {
+        Table {
+            current: ArcSwap::from_pointee(Snapshot::empty()),
+            writer: Mutex::new(()),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Looks a function up and hands the result to `then`; this is the request path.
+    ///
+    /// The state seen stays alive while `then` runs, so it is kept short.
+    #[inline]
+    pub fn lookup<R>(
+        &self,
+        service: &[u8],
+        request_type: &[u8],
+        version: Option<&[u8]>,
+        then: impl FnOnce(Lookup<'_, P>) -> R,
+    ) -> R {
+        let snapshot = self.current.load();
+        let function = snapshot.find(self.hash(service, request_type), service, request_type);
+        then(function.map_or(Lookup::NotFound, |function| function.resolve(version)))
+    }
+
+    /// Hands one function with all its versions to `then`.
+    pub fn function<R>(
+        &self,
+        service: &str,
+        request_type: &str,
+        then: impl FnOnce(Option<&Function<P>>) -> R,
+    ) -> R {
+        let (service, request_type) = (service.as_bytes(), request_type.as_bytes());
+        let snapshot = self.current.load();
+        then(snapshot.find(self.hash(service, request_type), service, request_type))
+    }
+
+    /// The state as it is now, for listings.
+    pub fn snapshot(&self) -> Guard<Arc<Snapshot<P>>> {
+        self.current.load()
+    }
+
+    /// Stores entries in one visible step; of several with one key the last counts. Marks of
+    /// an operator stay. With `replacing`, every other function of that service that was
+    /// pulled or pushed goes in the same step; the number of those is returned.
+    pub fn store(&self, entries: Vec<Entry<P>>, replacing: Option<&str>) -> usize {
+        self.write(|edit| {
+            let kept: AHashSet<(Box<str>, Box<str>)> = match replacing {
+                Some(_) => entries
+                    .iter()
+                    .map(|entry| (entry.request_type.clone(), entry.version.clone()))
+                    .collect(),
+                None => AHashSet::new(),
+            };
+            for entry in entries {
+                edit.function(
+                    &entry.service.clone(),
+                    &entry.request_type.clone(),
+                    |function| {
+                        function.put(entry);
+                    },
+                );
+            }
+            replacing.map_or(0, |service| {
+                edit.prune(service, |function, version| {
+                    version.origin() == Origin::Direct
+                        || kept.contains(&(function.request_type().into(), version.name().into()))
+                })
+            })
+        })
+    }
+
+    /// Removes every function of a service that was pulled or pushed; returns how many.
+    pub fn remove_service(&self, service: &str) -> usize {
+        self.store(Vec::new(), Some(service))
+    }
+
+    /// Removes one function config and an operator's mark on it; returns whether it was there.
+    pub fn delete(&self, service: &str, request_type: &str, version: &str) -> bool {
+        self.write(|edit| {
+            edit.existing(service, request_type, |function| function.delete(version))
+                .unwrap_or(false)
+        })
+    }
+
+    /// Enables or disables one function config as an operator does: it stays so when the
+    /// config is stored again.
+    pub fn switch(
+        &self,
+        service: &str,
+        request_type: &str,
+        version: &str,
+        enabled: bool,
+    ) -> Switched {
+        self.write(|edit| {
+            edit.existing(service, request_type, |function| {
+                function.switch(version, enabled)
+            })
+            .unwrap_or(Switched::NotFound)
+        })
+    }
+
+    /// Removes everything; returns how many function configs there were.
+    pub fn clear(&self) -> usize {
+        let _turn = self.writer.lock();
+        self.current.swap(Arc::new(Snapshot::empty())).len()
+    }
+
+    fn write<R>(&self, change: impl FnOnce(&mut Edit<'_, P>) -> R) -> R {
+        let _turn = self.writer.lock();
+        let old = self.current.load_full();
+        let mut edit = Edit {
+            buckets: old.buckets.clone(),
+            versions: old.versions,
+            hasher: &self.hasher,
+            touched: false,
+        };
+        let result = change(&mut edit);
+        if edit.touched {
+            self.current.store(Arc::new(Snapshot {
+                buckets: edit.buckets,
+                versions: edit.versions,
+            }));
+        }
+        result
+    }
+
+    #[inline]
+    fn hash(&self, service: &[u8], request_type: &[u8]) -> u64 {
+        hash(&self.hasher, service, request_type)
+    }
+}
+
+#[inline]
+fn hash(hasher: &RandomState, service: &[u8], request_type: &[u8]) -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let mut state = hasher.build_hasher();
+    state.write(service);
+    state.write(request_type);
+    state.finish()
+}
+
+/// The bucket is chosen by the top bits of the hash, the slot within it by the low ones.
+#[inline]
+fn bucket_of(hash: u64) -> usize {
+    (hash >> (u64::BITS - BUCKETS.trailing_zeros())) as usize
+}
+
+impl<P> Snapshot<P> {
+    fn empty() -> Self {
+        let empty = Arc::new(Bucket::empty());
+        Snapshot {
+            buckets: vec![empty; BUCKETS].into_boxed_slice(),
+            versions: 0,
+        }
+    }
+
+    /// The number of function configs, each version counted.
+    pub fn len(&self) -> usize {
+        self.versions
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.versions == 0
+    }
+
+    /// Every function, in no order.
+    pub fn functions(&self) -> impl Iterator<Item = &Function<P>> {
+        self.buckets.iter().flat_map(|bucket| bucket.functions())
+    }
+
+    #[inline]
+    fn find(&self, hash: u64, service: &[u8], request_type: &[u8]) -> Option<&Function<P>> {
+        self.buckets
+            .get(bucket_of(hash))?
+            .find(hash, service, request_type)
+    }
+
+    /// A rough count of the bytes held, payloads counted by `payload`.
+    pub fn bytes(&self, payload: impl Fn(&P) -> usize) -> usize {
+        let buckets: usize = self.buckets.iter().map(|bucket| bucket.bytes()).sum();
+        let functions: usize = self
+            .functions()
+            .map(|function| function.bytes(&payload))
+            .sum();
+        std::mem::size_of::<Self>() + buckets + functions
+    }
+}
+
+struct Edit<'t, P> {
+    buckets: Box<[Arc<Bucket<P>>]>,
+    versions: usize,
+    hasher: &'t RandomState,
+    touched: bool,
+}
+
+impl<P: Clone> Edit<'_, P> {
+    /// Edits a function that may not be there yet.
+    fn function<R>(
+        &mut self,
+        service: &str,
+        request_type: &str,
+        edit: impl FnOnce(&mut Function<P>) -> R,
+    ) -> Option<R> {
+        let hash = hash(self.hasher, service.as_bytes(), request_type.as_bytes());
+        let bucket = Arc::make_mut(self.buckets.get_mut(bucket_of(hash))?);
+        self.touched = true;
+        let function = bucket.entry(hash, service, request_type)?;
+        let before = function.len();
+        let result = edit(function);
+        self.versions = self.versions + function.len() - before;
+        if function.is_forgotten() {
+            bucket.remove(hash, service, request_type);
+        }
+        Some(result)
+    }
+
+    /// Edits a function if it is there.
+    fn existing<R>(
+        &mut self,
+        service: &str,
+        request_type: &str,
+        edit: impl FnOnce(&mut Function<P>) -> R,
+    ) -> Option<R> {
+        let hash = hash(self.hasher, service.as_bytes(), request_type.as_bytes());
+        self.buckets.get(bucket_of(hash))?.find(
+            hash,
+            service.as_bytes(),
+            request_type.as_bytes(),
+        )?;
+        self.function(service, request_type, edit)
+    }
+
+    /// Drops the versions of a service's functions that `keep` does not keep. An operator's
+    /// mark outlives them: the service may offer the version again.
+    fn prune(&mut self, service: &str, keep: impl Fn(&Function<P>, &Version<P>) -> bool) -> usize {
+        let types: Vec<Box<str>> = self
+            .buckets
+            .iter()
+            .flat_map(|bucket| bucket.functions())
+            .filter(|function| function.service() == service)
+            .filter(|function| function.versions().iter().any(|v| !keep(function, v)))
+            .map(|function| function.request_type().into())
+            .collect();
+        types
+            .iter()
+            .filter_map(|request_type| {
+                self.function(service, request_type, |function| function.retain(&keep))
+            })
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+use super::*;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn entry(service: &str, request_type: &str, version: &str, payload: u32) -> Entry<u32> {
+    Entry {
+        service: service.into(),
+        request_type: request_type.into(),
+        version: version.into(),
+        origin: Origin::Direct,
+        disabled: false,
+        payload,
+    }
+}
+
+fn get(table: &Table<u32>, service: &str, kind: &str, version: Option<&str>) -> Result<u32, bool> {
+    table.lookup(
+        service.as_bytes(),
+        kind.as_bytes(),
+        version.map(str::as_bytes),
+        |lookup| match lookup {
+            Lookup::Found(payload) => Ok(*payload),
+            Lookup::Disabled => Err(true),
+            Lookup::NotFound => Err(false),
+        },
+    )
+}
+
+#[test]
+fn a_request_without_a_version_gets_the_unversioned_config_or_the_highest_enabled_one() {
+    let table = Table::new();
+    assert_eq!(get(&table, "s", "t", None), Err(false));
+    table.store(
+        vec![
+            entry("s", "t", "1.0.0", 1),
+            entry("s", "t", "10.0.0", 10),
+            entry("s", "t", "9.0.0", 9),
+        ],
+        None,
+    );
+    assert_eq!(get(&table, "s", "t", None), Ok(10));
+    assert_eq!(get(&table, "s", "t", Some("0.0.0")), Ok(10));
+    assert_eq!(get(&table, "s", "t", Some("9.0.0")), Ok(9));
+    assert_eq!(get(&table, "s", "t", Some("2.0.0")), Err(false));
+    table.switch("s", "t", "10.0.0", false);
+    assert_eq!(get(&table, "s", "t", None), Ok(9));
+    table.store(vec![entry("s", "t", UNVERSIONED, 0)], None);
+    assert_eq!(get(&table, "s", "t", None), Ok(0));
+    table.switch("s", "t", UNVERSIONED, false);
+    assert_eq!(get(&table, "s", "t", None), Ok(9));
+    assert_eq!(get(&table, "s", "t", Some(UNVERSIONED)), Err(true));
+    for version in ["1.0.0", "9.0.0"] {
+        table.switch("s", "t", version, false);
+    }
+    assert_eq!(get(&table, "s", "t", None), Err(true));
+}
+
+#[test]
+fn keys_that_read_alike_when_joined_are_apart() {
+    let table = Table::new();
+    table.store(
+        vec![entry("ab", "c", "1.0.0", 1), entry("a", "bc", "1.0.0", 2)],
+        None,
+    );
+    assert_eq!(get(&table, "ab", "c", None), Ok(1));
+    assert_eq!(get(&table, "a", "bc", None), Ok(2));
+    assert_eq!(get(&table, "abc", "", None), Err(false));
+}
+
+#[test]
+fn an_operators_mark_survives_storing_and_pruning_and_ends_with_enable_or_delete() {
+    let table = Table::new();
+    let pulled = |payload| Entry {
+        origin: Origin::Pull,
+        ..entry("s", "t", "1.0.0", payload)
+    };
+    assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::NotFound);
+    table.store(vec![pulled(1)], Some("s"));
+    assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::Changed);
+    assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::Unchanged);
+    table.store(vec![pulled(2)], Some("s"));
+    assert_eq!(get(&table, "s", "t", None), Err(true));
+    assert_eq!(table.remove_service("s"), 1);
+    assert_eq!(get(&table, "s", "t", None), Err(false));
+    table.store(vec![pulled(3)], Some("s"));
+    assert_eq!(get(&table, "s", "t", None), Err(true));
+    assert_eq!(table.switch("s", "t", "1.0.0", true), Switched::Changed);
+    assert_eq!(get(&table, "s", "t", None), Ok(3));
+    table.switch("s", "t", "1.0.0", false);
+    assert!(table.delete("s", "t", "1.0.0"));
+    assert!(!table.delete("s", "t", "1.0.0"));
+    table.store(vec![pulled(4)], None);
+    assert_eq!(get(&table, "s", "t", None), Ok(4));
+}
+
+#[test]
+fn a_config_that_says_disabled_can_be_enabled_until_it_is_stored_again() {
+    let table = Table::new();
+    let stored = || Entry {
+        disabled: true,
+        ..entry("s", "t", "1.0.0", 1)
+    };
+    table.store(vec![stored()], None);
+    assert_eq!(get(&table, "s", "t", None), Err(true));
+    table.switch("s", "t", "1.0.0", true);
+    assert_eq!(get(&table, "s", "t", None), Ok(1));
+    table.store(vec![stored()], None);
+    assert_eq!(get(&table, "s", "t", None), Err(true));
+}
+
+#[test]
+fn replacing_a_service_spares_direct_entries_and_other_services() {
+    let table = Table::new();
+    let with = |origin, request_type: &str, service: &str| Entry {
+        origin,
+        ..entry(service, request_type, "1.0.0", 7)
+    };
+    table.store(
+        vec![
+            with(Origin::Direct, "direct", "s"),
+            with(Origin::Pull, "pulled", "s"),
+            with(Origin::Push, "pushed", "s"),
+            with(Origin::Push, "pushed", "other"),
+        ],
+        None,
+    );
+    let removed = table.store(vec![with(Origin::Push, "new", "s")], Some("s"));
+    assert_eq!(removed, 2);
+    assert_eq!(table.snapshot().len(), 3);
+    assert_eq!(get(&table, "s", "direct", None), Ok(7));
+    assert_eq!(get(&table, "s", "new", None), Ok(7));
+    assert_eq!(get(&table, "other", "pushed", None), Ok(7));
+    assert_eq!(table.clear(), 3);
+    assert!(table.snapshot().is_empty());
+}
+
+#[test]
+fn it_agrees_with_a_plain_map_over_many_random_operations() {
+    let table = Table::new();
+    let mut model: BTreeMap<(String, String), u32> = BTreeMap::new();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = |bound: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % bound
+    };
+    for step in 0..20_000u32 {
+        let key = format!("t{}", next(400));
+        let version = format!("{}.0.0", 1 + next(3));
+        if next(3) == 0 {
+            let removed = model.remove(&(key.clone(), version.clone())).is_some();
+            assert_eq!(table.delete("s", &key, &version), removed);
+        } else {
+            table.store(vec![entry("s", &key, &version, step)], None);
+            model.insert((key.clone(), version.clone()), step);
+        }
+        let expected = model
+            .range((key.clone(), String::new())..=(key.clone(), "9".into()))
+            .next_back()
+            .map(|(_, payload)| *payload)
+            .ok_or(false);
+        assert_eq!(get(&table, "s", &key, None), expected);
+        assert_eq!(table.snapshot().len(), model.len());
+    }
+}
+
+#[test]
+fn readers_see_a_batch_whole_or_not_at_all() {
+    let table = Table::new();
+    let keys: Vec<String> = (0..64).map(|i| format!("t{i}")).collect();
+    let batch = |n| keys.iter().map(|k| entry("s", k, "1.0.0", n)).collect();
+    table.store(batch(0), None);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let snapshot = table.snapshot();
+                    let mut seen: Vec<u32> = snapshot
+                        .functions()
+                        .flat_map(|f| f.versions().iter().map(|v| *v.payload()))
+                        .collect();
+                    seen.dedup();
+                    assert_eq!(seen.len(), 1, "a mix of two batches: {seen:?}");
+                }
+            });
+        }
+        for n in 1..2_000 {
+            table.store(batch(n), None);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}

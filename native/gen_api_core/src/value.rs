@@ -1,0 +1,103 @@
+//! A borrowed, typed view of one argument, and the means to make new ones.
+
+use std::cmp::Ordering;
+
+/// What an argument is, as far as validation cares.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum View<'a> {
+    /// The absent value.
+    Nil,
+    /// A boolean.
+    Bool(bool),
+    /// An integer that fits 64 bits.
+    Int(i64),
+    /// An integer of more than 64 bits; see [`Value::cmp_int`] and [`Value::to_f64`].
+    BigInt,
+    /// A finite float.
+    Float(f64),
+    /// A byte string, not yet known to be UTF-8.
+    Str(&'a [u8]),
+    /// A list, walked with [`Value::next_cell`]; it may turn out to be improper.
+    List,
+    /// A map, walked with [`Value::entries`].
+    Map,
+    /// A name that is neither nil nor a boolean.
+    Atom,
+    /// Anything that JSON has no counterpart for.
+    Other,
+}
+
+/// One step through a list.
+#[derive(Clone, Copy, Debug)]
+pub enum Cell<V> {
+    /// An item and the rest of the list.
+    Item(V, V),
+    /// The end of a proper list.
+    End,
+    /// The list ends in something that is not a list.
+    Improper,
+}
+
+/// Which date struct a map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DateStruct {
+    /// A date and time with a time zone.
+    DateTime,
+    /// A date and time without one.
+    NaiveDateTime,
+}
+
+/// A handle on one argument that lives at least as long as the check.
+pub trait Value<'a>: Copy {
+    /// Walks the entries of a map.
+    type Entries: Iterator<Item = (Self, Self)>;
+
+    /// What this value is.
+    fn view(self) -> View<'a>;
+    /// The next step through a value whose view is [`View::List`].
+    fn next_cell(self) -> Cell<Self>;
+    /// The number of entries of a value whose view is [`View::Map`], else 0.
+    fn map_len(self) -> usize;
+    /// The entries of a value whose view is [`View::Map`], else none.
+    fn entries(self) -> Self::Entries;
+    /// Whether a map is a struct (a record type rather than data).
+    fn is_struct(self) -> bool;
+    /// Which date struct a map is, if any.
+    fn date_struct(self) -> Option<DateStruct>;
+    /// Compares an integer of any size.
+    fn cmp_int(self, other: i64) -> Ordering;
+    /// Compares an integer of any size with a float, exactly.
+    fn cmp_float(self, other: f64) -> Ordering;
+    /// The nearest float of an integer of any size; `None` when there is none.
+    fn to_f64(self) -> Option<f64>;
+}
+
+/// Makes the values that a conversion needs. Whatever needs no conversion is passed on as
+/// the caller's own value, so nothing is made for it.
+pub trait Build<'a> {
+    /// The values made.
+    type V: Value<'a>;
+
+    /// The absent value.
+    fn nil(&self) -> Self::V;
+    /// A float.
+    fn float(&self, value: f64) -> Self::V;
+    /// The default value kept under this number when the schema was compiled.
+    fn default_value(&self, id: u32) -> Self::V;
+    /// The listed atom kept under this number when the schema was compiled.
+    fn member(&self, id: u32) -> Self::V;
+    /// Whether the value is that listed atom.
+    fn is_member(&self, id: u32, value: Self::V) -> bool;
+    /// A date and time in UTC.
+    fn datetime(&self, value: &crate::schema::datetime::DateTime) -> Self::V;
+    /// A date and time without a zone.
+    fn naive_datetime(&self, value: &crate::schema::datetime::DateTime) -> Self::V;
+    /// The UTC counterpart of a date struct with a zone; `None` when it has no valid one.
+    fn to_utc(&self, value: Self::V) -> Option<Self::V>;
+    /// A string, for the name of a field that the caller did not send.
+    fn string(&self, value: &str) -> Self::V;
+    /// A list.
+    fn list(&self, items: &[Self::V]) -> Self::V;
+    /// A map; the keys are distinct.
+    fn map(&self, keys: &[Self::V], values: &[Self::V]) -> Self::V;
+}

@@ -1,0 +1,79 @@
+//! NIFs of `PhoenixGenApi.ArgumentHandler`.
+
+use crate::atoms;
+use crate::outcome;
+use crate::plan::PlanResource;
+use crate::schema::{Builder, Fault, SchemaResource};
+use crate::value::Arg;
+use gen_api_core::schema::{Outcome, Shape, TreeLimits};
+use rustler::types::atom;
+use rustler::{Encoder, Env, NifResult, ResourceArc, Term};
+
+/// Work done on a normal scheduler before the arguments are handed to a dirty one: some
+/// 10 ns a unit, so about a third of a millisecond.
+const BUDGET: u32 = 30_000;
+
+/// Compiles a schema. Dirty CPU scheduler: a schema of 10,000 types takes some milliseconds.
+///
+/// `{:ok, schema}` or `{:error, {code, path, reason | nil}}`.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn argument_handler_compile<'a>(
+    env: Env<'a>,
+    fields: Term<'a>,
+    as_map: bool,
+    max_depth: u32,
+    max_nodes: u32,
+) -> NifResult<Term<'a>> {
+    let shape = if as_map { Shape::Map } else { Shape::List };
+    let limits = TreeLimits {
+        max_depth,
+        max_nodes,
+    };
+    match SchemaResource::compile(fields, shape, limits) {
+        Ok(schema) => Ok((atom::ok(), ResourceArc::new(schema)).encode(env)),
+        Err(Fault::Refused(why)) => {
+            Ok((atom::error(), (why.code, why.path, why.reason)).encode(env))
+        }
+        Err(Fault::Bug(error)) => Err(error),
+    }
+}
+
+/// Checks and converts the arguments of a plan. Normal scheduler, at most [`BUDGET`] units of
+/// work: then `:out_of_budget`, and `argument_handler_convert_dirty/2` does it whole.
+///
+/// The list of call arguments, or `{:error, {code, path, a, b}}`.
+#[rustler::nif]
+fn argument_handler_convert<'a>(
+    env: Env<'a>,
+    plan: &PlanResource,
+    arguments: Term<'a>,
+) -> Term<'a> {
+    convert(env, plan, arguments, BUDGET)
+}
+
+/// The same without a bound on the work but the tree limits. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn argument_handler_convert_dirty<'a>(
+    env: Env<'a>,
+    plan: &PlanResource,
+    arguments: Term<'a>,
+) -> Term<'a> {
+    convert(env, plan, arguments, u32::MAX)
+}
+
+fn convert<'a>(env: Env<'a>, plan: &PlanResource, arguments: Term<'a>, units: u32) -> Term<'a> {
+    let schema = plan.schema();
+    let arguments = Arg(arguments);
+    let build = Builder {
+        env,
+        kept: &schema.kept,
+    };
+    match schema.schema.check(arguments, &build, units) {
+        Outcome::Valid(list) => list.0,
+        Outcome::Invalid(failure) => {
+            let problem = outcome::failure(env, &failure, &schema.kept.atoms);
+            (atom::error(), problem).encode(env)
+        }
+        Outcome::OutOfBudget => atoms::out_of_budget().encode(env),
+    }
+}

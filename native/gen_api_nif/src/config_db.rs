@@ -1,0 +1,214 @@
+//! NIFs of `PhoenixGenApi.ConfigDb`.
+//!
+//! Reads run on a normal scheduler and take well under a microsecond. Writes may wait for
+//! another writer, and listings follow the size of the table: both run on dirty schedulers.
+
+use crate::atoms;
+use crate::plan::{self, PlanResource};
+use gen_api_core::table::{Entry, Function, Lookup, Origin, Switched, Table};
+use rustler::types::atom;
+use rustler::{Atom, Binary, Encoder, Env, NifUnitEnum, Resource, ResourceArc, Term};
+
+type Plan = ResourceArc<PlanResource>;
+
+/// A table of plans.
+pub struct TableResource(Table<Plan>);
+
+#[rustler::resource_impl]
+impl Resource for TableResource {}
+
+// A panic cannot leave a table half changed: a write builds the next state aside.
+impl std::panic::RefUnwindSafe for TableResource {}
+
+#[derive(Clone, Copy, NifUnitEnum)]
+enum Source {
+    Direct,
+    Pull,
+    Push,
+}
+
+impl From<Source> for Origin {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Direct => Origin::Direct,
+            Source::Pull => Origin::Pull,
+            Source::Push => Origin::Push,
+        }
+    }
+}
+
+/// An empty table. Normal scheduler.
+#[rustler::nif]
+fn config_db_new() -> ResourceArc<TableResource> {
+    ResourceArc::new(TableResource(Table::new()))
+}
+
+/// The plan that a request gets, `:not_found` or `:disabled`; the version is nil when none
+/// was sent. Normal scheduler, constant.
+#[rustler::nif]
+fn config_db_fetch<'a>(
+    env: Env<'a>,
+    table: &TableResource,
+    service: Binary<'a>,
+    request_type: Binary<'a>,
+    version: Term<'a>,
+) -> Term<'a> {
+    let version = Binary::from_term(version).ok();
+    table.0.lookup(
+        &service,
+        &request_type,
+        version.as_deref(),
+        |lookup| match lookup {
+            Lookup::Found(plan) => plan::record(env, plan),
+            Lookup::Disabled => atoms::disabled().encode(env),
+            Lookup::NotFound => atoms::not_found().encode(env),
+        },
+    )
+}
+
+/// Exactly that version's config, `:not_found` or `:disabled`. Normal scheduler.
+#[rustler::nif]
+fn config_db_get<'a>(
+    env: Env<'a>,
+    table: &TableResource,
+    service: &str,
+    request_type: &str,
+    version: Binary<'a>,
+) -> Term<'a> {
+    let found = |function: &Function<Plan>| match function.exact(&version) {
+        Lookup::Found(plan) => plan.config(env),
+        Lookup::Disabled => atoms::disabled().encode(env),
+        Lookup::NotFound => atoms::not_found().encode(env),
+    };
+    table.0.function(service, request_type, |function| {
+        function.map_or_else(|| atoms::not_found().encode(env), found)
+    })
+}
+
+/// The config of the highest enabled version, or `:not_found`. Normal scheduler.
+#[rustler::nif]
+fn config_db_latest<'a>(
+    env: Env<'a>,
+    table: &TableResource,
+    service: &str,
+    request_type: &str,
+) -> Term<'a> {
+    table.0.function(service, request_type, |function| {
+        match function.and_then(Function::latest) {
+            Some(version) => version.payload().config(env),
+            None => atoms::not_found().encode(env),
+        }
+    })
+}
+
+/// Stores plans in one visible step and returns how many others were removed; see
+/// `Table::store`. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_db_store(
+    table: &TableResource,
+    plans: Vec<Plan>,
+    source: Source,
+    replacing: Option<&str>,
+) -> usize {
+    let entries = plans
+        .into_iter()
+        .map(|plan| Entry {
+            service: plan.service.clone(),
+            request_type: plan.request_type.clone(),
+            version: plan.version.clone(),
+            origin: source.into(),
+            disabled: plan.disabled,
+            payload: plan,
+        })
+        .collect();
+    table.0.store(entries, replacing)
+}
+
+/// Removes one config; whether it was there. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_db_delete(
+    table: &TableResource,
+    service: &str,
+    request_type: &str,
+    version: &str,
+) -> bool {
+    table.0.delete(service, request_type, version)
+}
+
+/// Enables or disables: `:changed`, `:unchanged` or `:not_found`. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_db_switch(
+    table: &TableResource,
+    service: &str,
+    request_type: &str,
+    version: &str,
+    enabled: bool,
+) -> Atom {
+    match table.0.switch(service, request_type, version, enabled) {
+        Switched::NotFound => atoms::not_found(),
+        Switched::Unchanged => atoms::unchanged(),
+        Switched::Changed => atoms::changed(),
+    }
+}
+
+/// Empties the table; how many configs there were. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_db_clear(table: &TableResource) -> usize {
+    table.0.clear()
+}
+
+/// How many configs there are. Normal scheduler, constant.
+#[rustler::nif]
+fn config_db_count(table: &TableResource) -> usize {
+    table.0.snapshot().len()
+}
+
+/// A rough count of the bytes held. Dirty CPU scheduler, linear.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_db_bytes(table: &TableResource) -> usize {
+    table.0.snapshot().bytes(|plan| plan.bytes())
+}
+
+/// `[{service, request_type, [{version, disabled?}]}]`, versions ascending. Dirty CPU
+/// scheduler, linear.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_db_list<'a>(env: Env<'a>, table: &TableResource) -> Term<'a> {
+    let snapshot = table.0.snapshot();
+    let functions: Vec<Term> = snapshot
+        .functions()
+        .filter(|function| !function.is_empty())
+        .map(|function| {
+            let versions: Vec<(&str, bool)> = function
+                .versions()
+                .iter()
+                .map(|version| (version.name(), version.is_disabled()))
+                .collect();
+            (function.service(), function.request_type(), versions).encode(env)
+        })
+        .collect();
+    functions.encode(env)
+}
+
+/// How a config came here: `:direct`, `:pull`, `:push`, or nil. Normal scheduler.
+#[rustler::nif]
+fn config_db_origin<'a>(
+    env: Env<'a>,
+    table: &TableResource,
+    service: &str,
+    request_type: &str,
+    version: &str,
+) -> Term<'a> {
+    table.0.function(service, request_type, |function| {
+        let origin = function
+            .and_then(|function| function.versions().iter().find(|v| v.name() == version))
+            .map(|version| match version.origin() {
+                Origin::Direct => Source::Direct,
+                Origin::Pull => Source::Pull,
+                Origin::Push => Source::Push,
+            });
+        match origin {
+            Some(source) => source.encode(env),
+            None => atom::nil().encode(env),
+        }
+    })
+}

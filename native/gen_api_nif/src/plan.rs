@@ -1,0 +1,147 @@
+//! A function config as the request path reads it: compiled once, immutable.
+
+use crate::atoms;
+use crate::schema::SchemaResource;
+use crate::terms::Terms;
+use rustler::types::atom;
+use rustler::types::tuple::make_tuple;
+use rustler::{Atom, Encoder, Env, NifMap, Resource, ResourceArc, Term};
+
+/// A compiled function config.
+pub struct PlanResource {
+    pub service: Box<str>,
+    pub request_type: Box<str>,
+    pub version: Box<str>,
+    pub disabled: bool,
+    schema: ResourceArc<SchemaResource>,
+    module: Atom,
+    function: Atom,
+    timeout: Option<u32>,
+    response_type: Atom,
+    flags: u32,
+    terms: Terms,
+    config: u32,
+    arguments: Option<u32>,
+    permission: Permission,
+    term_bytes: usize,
+}
+
+#[rustler::resource_impl]
+impl Resource for PlanResource {}
+
+/// The permission as a term: the common kinds are atoms, the others have a name or a list.
+enum Permission {
+    Atom(Atom),
+    Term(u32),
+}
+
+/// What Elixir hands over for one function config.
+#[derive(NifMap)]
+pub struct PlanSpec<'a> {
+    service: String,
+    request_type: String,
+    version: String,
+    disabled: bool,
+    schema: ResourceArc<SchemaResource>,
+    module: Atom,
+    function: Atom,
+    /// The arguments inside the mfa.
+    arguments: Term<'a>,
+    /// Milliseconds; nil for none.
+    timeout: Option<u32>,
+    response_type: Atom,
+    permission: Term<'a>,
+    flags: u32,
+    config: Term<'a>,
+    term_bytes: usize,
+}
+
+impl PlanResource {
+    fn new(spec: PlanSpec<'_>) -> Self {
+        let terms = Terms::new();
+        let config = terms.save(spec.config);
+        let arguments = (!spec.arguments.is_empty_list()).then(|| terms.save(spec.arguments));
+        let permission = match spec.permission.decode() {
+            Ok(kind) => Permission::Atom(kind),
+            Err(_) => Permission::Term(terms.save(spec.permission)),
+        };
+        PlanResource {
+            service: spec.service.into_boxed_str(),
+            request_type: spec.request_type.into_boxed_str(),
+            version: spec.version.into_boxed_str(),
+            disabled: spec.disabled,
+            schema: spec.schema,
+            module: spec.module,
+            function: spec.function,
+            timeout: spec.timeout,
+            response_type: spec.response_type,
+            flags: spec.flags,
+            terms,
+            config,
+            arguments,
+            permission,
+            term_bytes: spec.term_bytes,
+        }
+    }
+
+    pub fn schema(&self) -> &SchemaResource {
+        &self.schema
+    }
+
+    /// The stored `%FunConfig{}`.
+    pub fn config<'a>(&self, env: Env<'a>) -> Term<'a> {
+        self.term(env, self.config)
+    }
+
+    pub fn bytes(&self) -> usize {
+        let names = self.service.len() + self.request_type.len() + self.version.len();
+        std::mem::size_of::<Self>() + names + self.schema.schema.bytes() + self.term_bytes
+    }
+
+    fn term<'a>(&self, env: Env<'a>, id: u32) -> Term<'a> {
+        let none = || atom::nil().encode(env);
+        self.terms.load(env, id).unwrap_or_else(none)
+    }
+}
+
+/// The record `PhoenixGenApi.Plan`.
+pub fn record<'a>(env: Env<'a>, plan: &ResourceArc<PlanResource>) -> Term<'a> {
+    let arguments = match plan.arguments {
+        None => Term::list_new_empty(env),
+        Some(id) => plan.term(env, id),
+    };
+    let timeout = match plan.timeout {
+        None => atoms::infinity().encode(env),
+        Some(ms) => ms.encode(env),
+    };
+    let permission = match plan.permission {
+        Permission::Atom(kind) => kind.encode(env),
+        Permission::Term(id) => plan.term(env, id),
+    };
+    make_tuple(
+        env,
+        &[
+            atoms::plan().encode(env),
+            plan.encode(env),
+            plan.module.encode(env),
+            plan.function.encode(env),
+            arguments,
+            timeout,
+            plan.response_type.encode(env),
+            permission,
+            plan.flags.encode(env),
+        ],
+    )
+}
+
+/// Makes a plan. Normal scheduler; the cost follows the size of the config term.
+#[rustler::nif]
+fn plan_new<'a>(env: Env<'a>, spec: PlanSpec<'a>) -> Term<'a> {
+    record(env, &ResourceArc::new(PlanResource::new(spec)))
+}
+
+/// The `%FunConfig{}` that the plan was made of. Normal scheduler.
+#[rustler::nif]
+fn plan_config<'a>(env: Env<'a>, plan: &PlanResource) -> Term<'a> {
+    plan.config(env)
+}
