@@ -1,0 +1,26 @@
+defmodule PhoenixGenApi.Structs.FieldMap do
+  @moduledoc false
+  # Operator data with atom or string keys, read into a struct.
+
+  @doc """
+  Fills the struct from a map or keyword list; values are kept as they are.
+
+  A field that is absent or `nil` keeps the struct's default. The atom key wins over the string.
+  """
+  @spec read(struct(), map() | keyword()) :: struct()
+  def read(struct, data) do
+    data = if is_map(data), do: data, else: Map.new(data)
+
+    struct
+    |> Map.from_struct()
+    |> Enum.reduce(struct, fn {field, default}, struct ->
+      case data do
+        %{^field => value} -> put(struct, field, value, default)
+        _no_atom_key -> put(struct, field, Map.get(data, Atom.to_string(field)), default)
+      end
+    end)
+  end
+
+  defp put(struct, field, nil, default), do: %{struct | field => default}
+  defp put(struct, field, value, _default), do: %{struct | field => value}
+end

@@ -1,0 +1,219 @@
+defmodule PhoenixGenApi.Structs.Request do
+  @moduledoc """
+  One request, decoded from what a client sent.
+
+      iex> {:ok, request} =
+      ...>   PhoenixGenApi.Structs.Request.decode(%{
+      ...>     "request_id" => "r1",
+      ...>     "request_type" => "find",
+      ...>     "service" => "books",
+      ...>     "args" => %{"isbn" => "9780441"}
+      ...>   })
+      iex> {request.service, request.args, request.version}
+      {"books", %{"isbn" => "9780441"}, nil}
+
+  | Field | Type when decoded | Default |
+  |---|---|---|
+  | `request_id`, `request_type` | non-empty string, required | `nil` |
+  | `service` | non-empty string, required; Elixir callers may give an atom | `nil` |
+  | `args` | map; `nil` or missing reads as `%{}` | `%{}` |
+  | `user_id`, `device_id`, `ip_address` | string or `nil` | `nil` |
+  | `user_roles` | a list's non-empty strings; anything else reads as `nil` | `nil` |
+  | `version` | string or `nil`; `""` reads as `nil` | `nil` |
+
+  A string is a valid UTF-8 binary of at most `max_field_bytes` bytes (`config
+  :phoenix_gen_api, :request`, default 1024). A whole payload may take `max_payload_bytes`
+  (default 1,000,000), measured by `:erlang.external_size/1`.
+
+  ## Trust
+
+  Decoding is neutral: every known field is kept, `user_id` and `user_roles` included, whoever
+  sent it. Channels that `use PhoenixGenApi`, and `PhoenixGenApi.Executor.execute_params/1`,
+  remove what a client must not decide; code that decodes by itself has to do the same.
+  """
+
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Errors.DecodeError
+
+  @type t :: %__MODULE__{
+          request_id: String.t() | nil,
+          request_type: String.t() | nil,
+          service: String.t() | atom(),
+          args: map(),
+          user_id: String.t() | nil,
+          device_id: String.t() | nil,
+          ip_address: String.t() | nil,
+          user_roles: [String.t()] | nil,
+          version: String.t() | nil
+        }
+
+  defstruct request_id: nil,
+            request_type: nil,
+            service: nil,
+            args: %{},
+            user_id: nil,
+            device_id: nil,
+            ip_address: nil,
+            user_roles: nil,
+            version: nil
+
+  # The order in which an error lists missing fields, and the one in which it lists wrong ones.
+  @required [:request_type, :request_id, :service]
+  @fields [
+    :request_id,
+    :request_type,
+    :service,
+    :args,
+    :user_id,
+    :device_id,
+    :ip_address,
+    :version
+  ]
+
+  defguardp is_text(value, max) when is_binary(value) and byte_size(value) <= max
+  defguardp is_service_atom(value) when is_atom(value) and value not in [nil, true, false]
+
+  # Looked up by name rather than by walking the payload, which may have any number of keys. The
+  # atom key wins: only code on this side can have put it there, so `Map.put(params, :user_id, id)`
+  # must not lose to what the client sent.
+  defmacrop field(payload, name) do
+    quote do
+      case unquote(payload) do
+        %{unquote(name) => value} -> value
+        %{unquote(Atom.to_string(name)) => value} -> value
+        _absent -> nil
+      end
+    end
+  end
+
+  @doc """
+  Decodes a map with string or atom keys, or raises `PhoenixGenApi.Errors.DecodeError`.
+
+  See `decode/1`.
+  """
+  @spec decode!(term()) :: t()
+  def decode!(payload) do
+    case decode(payload) do
+      {:ok, request} -> request
+      {:error, error} -> raise error
+    end
+  end
+
+  @doc """
+  Decodes a map with string or atom keys; other keys are ignored, and no atom is ever created.
+  Where a field is given under both, the atom key counts.
+
+  Any term may be passed. The first of these that applies is the error:
+
+  | Failure | `code` | `message` |
+  |---|---|---|
+  | not a map | `:invalid_payload` | `Request payload must be a map` |
+  | payload too large | `:invalid_payload` | `Request payload exceeds maximum size of N bytes (got M bytes)` |
+  | required fields `nil`, missing or `""` | `:missing_field` | `Missing required fields: request_type, request_id, service` (the missing ones) |
+  | wrong type | `:invalid_payload` | `Invalid fields: request_id must be a string, args must be a map` (the wrong ones) |
+  | string field too long | `:invalid_payload` | `Invalid fields: request_id exceeds 1024 bytes` (in one list with the row above) |
+  | anything else | `:invalid_payload` | `Malformed request payload`, the exception in `details` |
+  """
+  @spec decode(term()) :: {:ok, t()} | {:error, DecodeError.t()}
+  def decode(payload) when is_map(payload) do
+    limit = max_payload_bytes()
+    size = :erlang.external_size(payload)
+
+    if size <= limit do
+      decode_fields(payload)
+    else
+      invalid("Request payload exceeds maximum size of #{limit} bytes (got #{size} bytes)")
+    end
+  rescue
+    exception ->
+      {:error, DecodeError.exception(:invalid_payload, "Malformed request payload", exception)}
+  end
+
+  def decode(_payload), do: invalid("Request payload must be a map")
+
+  @doc """
+  The largest payload accepted, in bytes of the external term format: `config :phoenix_gen_api,
+  :request, max_payload_bytes: 1_000_000`.
+  """
+  @spec max_payload_bytes() :: pos_integer()
+  def max_payload_bytes, do: Config.get(:request, :max_payload_bytes)
+
+  defp decode_fields(payload) do
+    request = %__MODULE__{
+      request_id: field(payload, :request_id),
+      request_type: field(payload, :request_type),
+      service: service(field(payload, :service)),
+      args: args(field(payload, :args)),
+      user_id: field(payload, :user_id),
+      device_id: field(payload, :device_id),
+      ip_address: field(payload, :ip_address),
+      user_roles: roles(field(payload, :user_roles)),
+      version: version(field(payload, :version))
+    }
+
+    max = Config.get(:request, :max_field_bytes)
+
+    if required?(request.request_id, max) and required?(request.request_type, max) and
+         required?(request.service, max) and args?(request.args) and
+         optional?(request.user_id, max) and optional?(request.device_id, max) and
+         optional?(request.ip_address, max) and optional?(request.version, max) do
+      {:ok, request}
+    else
+      explain(request, max)
+    end
+  end
+
+  defp service(service) when is_service_atom(service), do: Atom.to_string(service)
+  defp service(service), do: service
+
+  defp args(nil), do: %{}
+  defp args(args), do: args
+
+  defp version(""), do: nil
+  defp version(version), do: version
+
+  defp roles([_ | _] = roles), do: roles(roles, [])
+  defp roles([]), do: []
+  defp roles(_roles), do: nil
+
+  defp roles([role | rest], kept) when is_binary(role) and role != "",
+    do: roles(rest, [role | kept])
+
+  defp roles([_other | rest], kept), do: roles(rest, kept)
+  defp roles([], kept), do: Enum.reverse(kept)
+  defp roles(_improper_tail, _kept), do: nil
+
+  defp required?(value, max), do: is_text(value, max) and value != "" and utf8?(value)
+
+  defp optional?(nil, _max), do: true
+  defp optional?(value, max), do: is_text(value, max) and utf8?(value)
+
+  defp args?(args), do: is_non_struct_map(args)
+
+  # These texts come back in responses and messages, which can only carry UTF-8.
+  defp utf8?(value), do: String.valid?(value, :fast_ascii)
+
+  defp explain(request, max) do
+    case for name <- @required, Map.fetch!(request, name) in [nil, ""], do: Atom.to_string(name) do
+      [] ->
+        wrong = for name <- @fields, text = wrong(name, Map.fetch!(request, name), max), do: text
+        invalid("Invalid fields: " <> Enum.join(wrong, ", "))
+
+      missing ->
+        message = "Missing required fields: " <> Enum.join(missing, ", ")
+        {:error, DecodeError.exception(:missing_field, message)}
+    end
+  end
+
+  defp wrong(:args, args, _max), do: if(not args?(args), do: "args must be a map")
+  defp wrong(_name, nil, _max), do: nil
+
+  defp wrong(name, value, max) when is_binary(value) and byte_size(value) > max,
+    do: "#{name} exceeds #{max} bytes"
+
+  defp wrong(name, value, _max) do
+    if not (is_binary(value) and utf8?(value)), do: "#{name} must be a string"
+  end
+
+  defp invalid(message), do: {:error, DecodeError.exception(:invalid_payload, message)}
+end
