@@ -1,34 +1,42 @@
 defmodule PhoenixGenApi.Excerpt do
   @moduledoc false
-  # Terms and texts in messages, cut to a size that does not depend on what a client sent.
+  # Terms and texts in messages, cut to a size that does not depend on what a client sent:
+  # the work is bounded as well as the text.
 
   import Inspect.Algebra, only: [string: 1]
 
   @max_bytes 500
-  @ellipsis "..."
   # Writing an integer in decimal takes time quadratic in its length: eight seconds for the
   # million digits that fit into one payload. Integers beyond this are named by their size.
   @max_integer Integer.pow(10, 100)
 
-  @doc "`inspect/2` of any term, at most `max_bytes` long, always valid UTF-8."
+  @doc "`inspect/2` of any term on one line, cut at `max_bytes`; always valid UTF-8."
   @spec inspect(term(), pos_integer()) :: String.t()
   def inspect(term, max_bytes \\ @max_bytes) do
+    # An item prints at least one byte, so no more items than bytes can matter.
     term
-    |> Kernel.inspect(limit: 25, printable_limit: max_bytes, inspect_fun: &inspect_small/2)
+    |> Kernel.inspect(
+      limit: max_bytes,
+      printable_limit: max_bytes,
+      width: :infinity,
+      inspect_fun: &inspect_small/2
+    )
     |> cut(max_bytes)
   end
 
-  @doc "The text itself, or its beginning and `...`, at most `max_bytes` long."
+  @doc "What a caught `kind` and `reason` say: an exception's message, else the inspected term."
+  @spec reason(:error | :exit | :throw, term()) :: String.t()
+  def reason(:error, reason), do: :error |> Exception.normalize(reason) |> message()
+  def reason(_kind, reason) when is_exception(reason), do: message(reason)
+  def reason(_kind, reason), do: __MODULE__.inspect(reason)
+
+  @doc "The text, cut at `max_bytes` and never inside a character."
   @spec cut(String.t(), pos_integer()) :: String.t()
   def cut(text, max_bytes \\ @max_bytes)
   def cut(text, max_bytes) when byte_size(text) <= max_bytes, do: text
+  def cut(text, max_bytes), do: text |> binary_part(0, max_bytes) |> whole_characters()
 
-  def cut(text, max_bytes) do
-    text
-    |> binary_part(0, max_bytes - byte_size(@ellipsis))
-    |> whole_characters()
-    |> Kernel.<>(@ellipsis)
-  end
+  defp message(exception), do: exception |> Exception.message() |> cut()
 
   # The cut may fall inside a character, whose first bytes must not stay behind.
   defp whole_characters(text) do

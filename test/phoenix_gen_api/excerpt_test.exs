@@ -3,34 +3,49 @@ defmodule PhoenixGenApi.ExcerptTest do
 
   alias PhoenixGenApi.Excerpt
 
-  test "short terms are inspected in full" do
-    assert Excerpt.inspect({:a, "b", [1]}) == ~s({:a, "b", [1]})
+  test "a short term is inspected whole and on one line" do
+    assert Excerpt.inspect(%{a: [1, "é"]}) == ~s(%{a: [1, "é"]})
+    refute Excerpt.inspect(Enum.to_list(1..40)) =~ "\n"
   end
 
-  test "long terms are cut at the limit and end in an ellipsis" do
-    text = Excerpt.inspect(Enum.map(1..20, fn _ -> String.duplicate("x", 100) end))
-    assert byte_size(text) == 500
-    assert String.ends_with?(text, "...")
-    assert byte_size(Excerpt.inspect(String.duplicate("x", 100), 40)) <= 40
+  test "a long term is cut at 500 bytes, or at the number given" do
+    for term <- [String.duplicate("x", 10_000), List.duplicate("abcdefghij", 10_000)] do
+      text = Excerpt.inspect(term)
+      assert byte_size(text) == 500
+      assert String.starts_with?(Kernel.inspect(term, limit: :infinity, printable_limit: :infinity), text)
+    end
+
+    assert Excerpt.inspect(String.duplicate("x", 200), 20) == ~s("xxxxxxxxxxxxxxxxxxx)
   end
 
-  test "a cut never splits a character" do
-    for size <- 10..20 do
-      text = Excerpt.cut(String.duplicate("日", 20), size)
-      assert String.valid?(text)
-      assert byte_size(text) <= size
+  test "a text is never cut inside a character" do
+    for size <- 4..20, char <- ["é", "日"] do
+      cut = Excerpt.cut(String.duplicate(char, 20), size)
+      assert String.valid?(cut)
+      assert byte_size(cut) in (size - 2)..size
     end
   end
 
   test "huge integers are named, not written, at any depth" do
     huge = Integer.pow(10, 1_000_000)
-    {microseconds, text} = :timer.tc(fn -> Excerpt.inspect(%{"n" => [huge, -huge, 7]}) end)
+    text = Excerpt.inspect(%{"n" => [huge, -huge, 7]})
     assert text =~ ~r/^%\{"n" => \[#Integer<\d+ bytes>, #Integer<\d+ bytes>, 7\]\}$/
-    # Written in decimal each would take seconds.
-    assert microseconds < 1_000_000
   end
 
   test "binaries that are not UTF-8 become valid text" do
     assert String.valid?(Excerpt.inspect(:binary.copy(<<255>>, 10_000)))
+  end
+
+  test "an exception's reason is its message, cut" do
+    assert Excerpt.reason(:error, %RuntimeError{message: "boom"}) == "boom"
+    assert Excerpt.reason(:error, :badarg) == "argument error"
+
+    assert byte_size(Excerpt.reason(:error, RuntimeError.exception(String.duplicate("x", 999)))) ==
+             500
+  end
+
+  test "the reason of an exit or a throw is the inspected term" do
+    assert Excerpt.reason(:exit, {:shutdown, 1}) == "{:shutdown, 1}"
+    assert Excerpt.reason(:throw, :ball) == ":ball"
   end
 end

@@ -362,7 +362,7 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
 
   @spec invalid(term(), map()) :: no_return()
   defp invalid(spelling, state) do
-    shown = PhoenixGenApi.Text.inspect(spelling)
+    shown = PhoenixGenApi.Excerpt.inspect(spelling)
     throw({:invalid_types, "arg_types has an invalid type for #{where(state.path)}: #{shown}"})
   end
 

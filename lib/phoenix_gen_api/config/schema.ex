@@ -1,0 +1,187 @@
+defmodule PhoenixGenApi.Config.Schema do
+  @moduledoc false
+  # The one description of every application option. Defaults, validation and the
+  # documentation are all read from here.
+
+  alias PhoenixGenApi.Config.Type
+
+  @typedoc "An option; `:cached` says whether its value is kept in memory from the start on."
+  @type option :: %{
+          key: atom(),
+          type: Type.t(),
+          default: term(),
+          doc: String.t(),
+          cached: boolean()
+        }
+
+  @ms "milliseconds"
+  @bytes "bytes"
+
+  # {key, type, default, doc}
+  @sections [
+    gen_api: [
+      {:pull_timeout, {:positive, @ms}, 5_000,
+       "how long each service node may take to answer a pull"},
+      {:pull_interval, {:positive, @ms}, 30_000, "time between two rounds of pulling"},
+      {:detail_error, :boolean, false,
+       "append the reason to error texts; also read from the top level, where the section wins"},
+      {:service_configs, :list, [],
+       "the services to pull from: maps, keyword lists or `ServiceConfig` structs; an invalid one is logged, recorded and skipped"}
+    ],
+    rate_limiter: [
+      {:enabled, :boolean, true, "`false` lets every request pass"},
+      {:fail_open, :boolean, true,
+       "whether a request passes when the limiter itself cannot decide"},
+      {:global_limits, {:limits, :global}, [], "limits that count every request"},
+      {:api_limits, {:limits, :api}, [], "limits of one service and request type"},
+      {:expose_limits, :boolean, false,
+       "put `limit`, `remaining` and `retry_after_ms` into the `result` of a denial"},
+      {:instance_count, {:or, {:one_of, [:auto]}, {:positive, nil}}, :auto,
+       "number of internal shards; `:auto` is one per online scheduler"},
+      {:routing_strategy, {:one_of, [:hash, :random]}, :hash, "accepted, changes no result"},
+      {:timeout, {:or, {:positive, @ms}, {:one_of, [:infinity]}}, 1_000,
+       "accepted, without effect"},
+      {:cleanup_interval, {:positive, @ms}, 60_000, "time between two sweeps of expired windows"},
+      {:max_keys, {:positive, nil}, 1_000_000, "live windows per limit at most"},
+      {:max_entries, {:positive, nil}, 16_000_000, "recorded requests of all limits at most"}
+    ],
+    worker_pool: [
+      {:async_pool_size, {:positive, nil}, 1_000, "async and `:none` requests running at a time"},
+      {:stream_pool_size, {:positive, nil}, 500, "streams running at a time"},
+      {:max_queue_size, {:non_negative, nil}, 10_000, "tasks waiting per pool at most"},
+      {:circuit_breaker_threshold, {:positive, nil}, 5,
+       "consecutive failures that open a pool's circuit"},
+      {:circuit_breaker_cooldown, {:positive, @ms}, 60_000,
+       "time an open pool circuit waits before its probe"}
+    ],
+    circuit_breaker: [
+      {:enabled, :boolean, true, "whether failing nodes are skipped, per function"},
+      {:threshold, {:positive, nil}, 5,
+       "consecutive failures of a node that open its circuit for a function"},
+      {:cooldown_ms, {:positive, @ms}, 30_000, "time an open circuit waits before its probe"},
+      {:count, {:list_of, [:timeout, :node_down, :exception]}, [:timeout, :node_down],
+       "what counts as a failure"}
+    ],
+    argument_handler: [
+      {:string_max_length, {:positive, "characters"}, 3_000,
+       "length of a string argument without a `max_length` of its own"},
+      {:string_max_bytes, {:or, {:one_of, [nil]}, {:positive, @bytes}}, nil,
+       "size of a string argument without a `max_bytes` of its own; `nil` is no such limit"},
+      {:list_max_items, {:positive, nil}, 1_000,
+       "items of a list argument without a `max_items` of its own"},
+      {:map_max_items, {:positive, nil}, 1_000,
+       "entries of a map argument without a `max_items` of its own"},
+      {:max_nodes, {:positive, nil}, 100_000, "values in all arguments of a request together"}
+    ],
+    request: [
+      {:max_payload_bytes, {:positive, @bytes}, 1_000_000, "size of a request payload"},
+      {:max_field_bytes, {:positive, @bytes}, 1_024, "size of each string field of a request"}
+    ],
+    node_selector: [
+      {:probe_interval, {:positive, @ms}, 5_000,
+       "time between two probes of a node that is down"},
+      {:sticky_ttl_ms, {:positive, @ms}, 3_600_000, "life of a sticky entry after its last use"},
+      {:sticky_max_entries, {:positive, nil}, 100_000,
+       "sticky entries at most; the least recently used are dropped"}
+    ],
+    relay: [
+      {:cluster, :boolean, true, "whether connected gateways form one relay"},
+      {:sync_timeout, {:positive, @ms}, 5_000,
+       "how long a change waits for the other gateways; it spreads in the background afterwards"},
+      {:rejoin_grace_ms, {:non_negative, @ms}, 0,
+       "time in which an accepted member may reconnect without being accepted again"},
+      {:max_groups, {:positive, nil}, 100_000, "groups at most"},
+      {:max_members, {:positive, nil}, 100_000, "members of a group, remembered ones included"},
+      {:max_pending, {:non_negative, nil}, 1_000, "pending members of a group"}
+    ]
+  ]
+
+  @admin_actions [
+    :change_detail_error,
+    :update_rate_limit_config,
+    :push_config,
+    :enable_tracing,
+    :disable_tracing
+  ]
+
+  @unset {:one_of, [nil]}
+
+  # {key, type, default, cached?, doc}; these have no sub-keys.
+  @top_level [
+    {:client_mode, :boolean, false, true,
+     "`true` on a service node: no supervision tree, no state"},
+    {:admin_actions, {:or, @unset, {:list_of, @admin_actions}}, nil, false,
+     "the administrative actions that are allowed; read when used"},
+    {:push_token, {:or, @unset, :secret}, nil, false,
+     "the token that pushes must carry; read when used"},
+    {:mfa_allowlist, {:or, @unset, :mfa_names}, nil, false,
+     "what function configs may name; `nil` is everything that is not denied, `[]` nothing; read when used"}
+  ]
+
+  @doc "Every section with its options, in the order of the documentation."
+  @spec sections() :: [{atom(), [option()]}]
+  def sections do
+    for {section, options} <- @sections do
+      {section,
+       for {key, type, default, doc} <- options do
+         %{key: key, type: type, default: default, doc: doc, cached: true}
+       end}
+    end
+  end
+
+  @doc "The options that stand directly under `:phoenix_gen_api`."
+  @spec top_level() :: [option()]
+  def top_level do
+    for {key, type, default, cached, doc} <- @top_level do
+      %{key: key, type: type, default: default, doc: doc, cached: cached}
+    end
+  end
+
+  @doc "The cached values when nothing is configured, as `%{section => %{key => value}}`."
+  @spec defaults() :: map()
+  def defaults do
+    top = for %{key: key, default: default, cached: true} <- top_level(), do: {key, default}
+
+    sections =
+      for {section, options} <- sections() do
+        {section, Map.new(options, &{&1.key, &1.default})}
+      end
+
+    Map.new(top ++ sections)
+  end
+
+  @doc "All options as a markdown table."
+  @spec docs() :: String.t()
+  def docs do
+    top = for option <- top_level(), do: row(option.key, nil, option)
+
+    nested =
+      for {section, options} <- sections(),
+          option <- options,
+          do: row(section, option.key, option)
+
+    Enum.join(
+      [
+        "| Key | Sub-key | Accepted | Default | Meaning |",
+        "|---|---|---|---|---|" | top ++ nested
+      ],
+      "\n"
+    ) <> "\n"
+  end
+
+  defp row(key, sub_key, %{type: type, default: default, doc: doc}) do
+    sub_key = if sub_key, do: "`#{sub_key}`", else: "–"
+    "| `#{inspect(key)}` | #{sub_key} | #{Type.describe(type)} | `#{number(default)}` | #{doc} |"
+  end
+
+  defp number(n) when is_integer(n) do
+    n
+    |> Integer.digits()
+    |> Enum.reverse()
+    |> Enum.chunk_every(3)
+    |> Enum.map_join("_", &Enum.join/1)
+    |> String.reverse()
+  end
+
+  defp number(value), do: inspect(value)
+end

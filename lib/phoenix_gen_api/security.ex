@@ -1,0 +1,209 @@
+defmodule PhoenixGenApi.Security do
+  @moduledoc """
+  What an administrator, a pusher and a function config may do.
+
+  ## Administrative actions
+
+      config :phoenix_gen_api, :admin_actions, [:push_config, :enable_tracing, :disable_tracing]
+
+  The actions are `:change_detail_error`, `:update_rate_limit_config`, `:push_config`,
+  `:enable_tracing` and `:disable_tracing`. Tracing is allowed only when it is listed.
+  Changes of rate limits and pushes are free while `:admin_actions` is unset, and must be
+  listed once it is set.
+
+  ## Push token
+
+      config :phoenix_gen_api, :push_token, System.fetch_env!("PUSH_TOKEN")
+
+  With a token set, a push must carry the same one. It is compared in constant time.
+
+  ## Functions that configs may name
+
+      config :phoenix_gen_api, :mfa_allowlist, [Books.Api, {Books.Directory, :functions}]
+
+  `nil` (the default) allows everything that is not denied, a list allows its modules and
+  `{module, function}` pairs, `[]` allows nothing. Whatever the allowlist says, these are
+  denied:
+
+  - the modules `:os`, `:file`, `:prim_file`, `:filelib`, `:code`, `:erlang`, `:net`,
+    `:net_kernel`, `:net_adm`, `:rpc`, `:erpc`, `:global`, `:inet`, `:init`, `:application`,
+    `:erl_eval`, `:erl_prim_loader`, `:dbg`, `System`, `Code`, `File`, `Port`, `Node` and
+    `Application`;
+  - `apply`, `exit`, `halt` and every `spawn…` of `Kernel`, every `apply_…` of `:timer`,
+    and `Process.exit`.
+
+  The denylist stops mistakes and the obvious attacks. It is no sandbox: a function it does
+  not name may do anything, so set the allowlist where pushers are not trusted.
+
+  All three settings are read from the application environment on every use.
+  """
+
+  alias PhoenixGenApi.Structs.FunConfig
+
+  @app :phoenix_gen_api
+
+  @denied_modules [
+    :os,
+    :file,
+    :prim_file,
+    :filelib,
+    :code,
+    :erlang,
+    :net,
+    :net_kernel,
+    :net_adm,
+    :rpc,
+    :erpc,
+    :global,
+    :inet,
+    :init,
+    :application,
+    :erl_eval,
+    :erl_prim_loader,
+    :dbg,
+    System,
+    Code,
+    File,
+    Port,
+    Node,
+    Application
+  ]
+
+  @typedoc "An administrative action."
+  @type action ::
+          :change_detail_error
+          | :update_rate_limit_config
+          | :push_config
+          | :enable_tracing
+          | :disable_tracing
+
+  @doc """
+  Whether `:admin_actions` lists the action. Nothing is allowed while it is unset.
+
+      iex> PhoenixGenApi.Security.admin_action_allowed?(:enable_tracing)
+      false
+  """
+  @spec admin_action_allowed?(action() | term()) :: boolean()
+  def admin_action_allowed?(action), do: listed?(admin_actions(), action)
+
+  @doc """
+  The gate of actions that are free while `:admin_actions` is unset: changes of rate limits
+  and pushes. Returns `:ok`, or `{:error, :admin_action_denied}` when `:admin_actions` is set
+  without the action.
+
+      iex> PhoenixGenApi.Security.gate(:push_config)
+      :ok
+  """
+  @spec gate(action() | term()) :: :ok | {:error, :admin_action_denied}
+  def gate(action) do
+    case admin_actions() do
+      nil -> :ok
+      actions -> if listed?(actions, action), do: :ok, else: {:error, :admin_action_denied}
+    end
+  end
+
+  defp admin_actions, do: Application.get_env(@app, :admin_actions)
+
+  # Anything but a list was put there at run time, past the check at start: deny.
+  defp listed?(actions, action), do: is_list(actions) and action in actions
+
+  @doc """
+  Whether a push with this token is let in: always while `:push_token` is unset, otherwise
+  only with the same token.
+
+  The time it takes says nothing about where two tokens differ, nor about the length of the
+  right one.
+  """
+  @spec valid_push_token?(term()) :: boolean()
+  def valid_push_token?(token) do
+    case Application.get_env(@app, :push_token) do
+      nil ->
+        true
+
+      expected when is_binary(expected) and expected != "" and is_binary(token) ->
+        :crypto.hash_equals(digest(expected), digest(token))
+
+      _other ->
+        false
+    end
+  end
+
+  defp digest(token), do: :crypto.hash(:sha256, token)
+
+  @doc """
+  Whether a function config may name this function: `:ok` or `{:error, {:mfa_not_allowed, mfa}}`.
+
+  Takes `{module, function}` or `{module, function, args}`; anything else is not allowed.
+
+      iex> PhoenixGenApi.Security.validate_mfa({String, :upcase, []})
+      :ok
+
+      iex> PhoenixGenApi.Security.validate_mfa({:os, :cmd, [~c"id"]})
+      {:error, {:mfa_not_allowed, {:os, :cmd, [~c"id"]}}}
+  """
+  @spec validate_mfa(term()) :: :ok | {:error, {:mfa_not_allowed, term()}}
+  def validate_mfa({module, function, _args} = mfa) when is_atom(module) and is_atom(function),
+    do: verdict(module, function, mfa)
+
+  def validate_mfa({module, function} = mfa) when is_atom(module) and is_atom(function),
+    do: verdict(module, function, mfa)
+
+  def validate_mfa(other), do: {:error, {:mfa_not_allowed, other}}
+
+  defp verdict(module, function, mfa) do
+    if denied?(module, function) or not allowlisted?(module, function),
+      do: {:error, {:mfa_not_allowed, mfa}},
+      else: :ok
+  end
+
+  # Runs before every local call: guards on literal atoms compile to one jump table.
+  defp denied?(module, _function) when module in @denied_modules, do: true
+
+  defp denied?(Kernel, function) when function in [:apply, :exit, :halt], do: true
+  defp denied?(Kernel, function), do: prefixed?(function, "spawn")
+  defp denied?(:timer, function), do: prefixed?(function, "apply_")
+  defp denied?(Process, :exit), do: true
+  defp denied?(_module, _function), do: false
+
+  defp prefixed?(function, prefix), do: String.starts_with?(Atom.to_string(function), prefix)
+
+  defp allowlisted?(module, function) do
+    case Application.get_env(@app, :mfa_allowlist) do
+      nil -> true
+      list when is_list(list) -> module in list or {module, function} in list
+      _other -> false
+    end
+  end
+
+  @doc """
+  Checks every function that a function config names: `mfa`, `nodes`, `choose_node_mode`,
+  `permission_callback`, `before_execute` and `after_execute`, in this order.
+
+  `:ok`, or `{:error, {:mfa_not_allowed, mfa}}` for the first one that is not allowed.
+  Whether the fields are well-formed is for the validation of the config to say.
+  """
+  @spec validate_config(FunConfig.t() | map()) :: :ok | {:error, {:mfa_not_allowed, tuple()}}
+  def validate_config(%{
+        mfa: mfa,
+        nodes: nodes,
+        choose_node_mode: mode,
+        permission_callback: callback,
+        before_execute: before_hook,
+        after_execute: after_hook
+      }) do
+    with :ok <- check_mfa(mfa),
+         :ok <- check_mfa(nodes),
+         :ok <- check_mfa(mode),
+         :ok <- check_mfa(callback),
+         :ok <- check_hook(before_hook) do
+      check_hook(after_hook)
+    end
+  end
+
+  # Two-element tuples are modes here ({:hash, key}, {:weighted, weights}), not functions.
+  defp check_mfa({_module, _function, _args} = mfa), do: validate_mfa(mfa)
+  defp check_mfa(_other), do: :ok
+
+  defp check_hook({_module, _function} = hook), do: validate_mfa(hook)
+  defp check_hook(hook), do: check_mfa(hook)
+end
