@@ -6,7 +6,12 @@ defmodule PhoenixGenApi.ArgumentGenerator.Hostile do
   import PhoenixGenApi.ArgumentGenerator.Chance
 
   @doc "A value of any kind; now and then a large one."
-  def value, do: if(chance(200), do: large(), else: pick(small()))
+  def value, do: if(chance(60), do: large(), else: pick(small()))
+
+  @doc "What a string or list inside another value may be too long for."
+  def long,
+    do:
+      pick([String.duplicate("é", 3_000), String.duplicate("é", 3_001), List.duplicate(1, 1_001)])
 
   # Made once: pids and references must stay the same within one comparison.
   defp small do
@@ -58,7 +63,8 @@ defmodule PhoenixGenApi.ArgumentGenerator.Hostile do
   end
 
   defp large do
-    case int(1, 8) do
+    case int(1, 9) do
+      9 -> List.duplicate(0, if(chance(20), do: pick([99_998, 99_999, 100_000]), else: 1_001))
       1 -> nested(pick([31, 32, 33, 40]), &[&1])
       2 -> nested(pick([31, 32, 33, 40]), &%{"k" => &1})
       3 -> Map.new(1..pick([33, 999, 1_000, 1_001]), &{"k#{&1}", &1})
@@ -103,6 +109,46 @@ defmodule PhoenixGenApi.ArgumentGenerator.Hostile do
       "2026-01-01T00:00:00+02:00"
     ] ++
       ["-0001-01-01T00:00:00", "2024-02-29T00:00:00,123", ~N[2026-01-01 00:00:00.000001]]
+  end
+
+  @doc "Texts near a date: wrong in a number, an offset or the form."
+  def near_dates do
+    for date <- [
+          "2026-01-31",
+          "2026-02-29",
+          "2024-02-30",
+          "2026-13-01",
+          "2026-00-10",
+          "02026-01-01",
+          "2026-1-01"
+        ],
+        time <- [
+          "00:00:00",
+          "23:59:60",
+          "24:00:00",
+          "12:60:00",
+          "12:00",
+          "12:00:00.",
+          "12:00:00.1234567",
+          "1:00:00"
+        ],
+        offset <- [
+          "",
+          "Z",
+          "z",
+          "+00:00",
+          "-00:00",
+          "+24:00",
+          "+23:59",
+          "+14:60",
+          "+1:00",
+          "+0100",
+          "+01",
+          "ZZ",
+          " Z"
+        ] do
+      date <> "T" <> time <> offset
+    end
   end
 
   defp other_zone do

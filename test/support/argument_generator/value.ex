@@ -189,7 +189,7 @@ defmodule PhoenixGenApi.ArgumentGenerator.Value do
 
     case int(1, 8) do
       1 -> List.delete_at(list, index)
-      2 -> list ++ [pick([hd(list), Hostile.value()])]
+      2 -> list ++ [pick([hd(list), Hostile.value(), Hostile.long()])]
       3 -> List.insert_at(list, index, nil)
       4 -> list ++ pick([1, :tail, "x"])
       5 -> Hostile.value()
@@ -204,13 +204,25 @@ defmodule PhoenixGenApi.ArgumentGenerator.Value do
       1 -> Map.delete(map, key)
       2 -> Map.put(map, pick(Hostile.keys()), 1)
       3 -> Map.put(map, key, nil)
-      4 -> Map.put(map, "k9", Hostile.value())
+      4 -> Map.put(map, pick([key, "k9"]), pick([Hostile.value(), Hostile.long()]))
       5 -> Hostile.value()
       _ -> Map.update!(map, key, &spoil/1)
     end
   end
 
-  def spoil(text) when is_binary(text) do
+  def spoil(<<_year::4-bytes, "-", _rest::binary>> = date) do
+    if chance(2), do: pick(Hostile.near_dates()), else: spoil_text(date)
+  end
+
+  def spoil(text) when is_binary(text), do: spoil_text(text)
+
+  def spoil(number) when is_number(number) do
+    pick([number + 1, number - 1, number * 2, -number, to_string(number), nil, Hostile.value()])
+  end
+
+  def spoil(_other), do: Hostile.value()
+
+  defp spoil_text(text) do
     case int(1, 8) do
       1 -> text <> pick(@letters)
       2 -> pick(@letters) <> text
@@ -221,12 +233,6 @@ defmodule PhoenixGenApi.ArgumentGenerator.Value do
       _ -> Hostile.value()
     end
   end
-
-  def spoil(number) when is_number(number) do
-    pick([number + 1, number - 1, number * 2, -number, to_string(number), nil, Hostile.value()])
-  end
-
-  def spoil(_other), do: Hostile.value()
 
   defp replace_byte(""), do: "-"
 
