@@ -2,10 +2,23 @@ defmodule PhoenixGenApi.Application do
   @moduledoc false
   use Application
 
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Native
+
   @impl true
   def start(_type, _args) do
-    with :ok <- PhoenixGenApi.Native.status() do
-      Supervisor.start_link([], strategy: :one_for_one, name: PhoenixGenApi.Supervisor)
+    with :ok <- Native.status(),
+         :ok <- Config.load() do
+      PhoenixGenApi.Supervisor.start_link(client_mode: Config.get(:client_mode))
+    else
+      {:error, sentences} when is_list(sentences) ->
+        raise ArgumentError, Enum.join(sentences, "; ")
+
+      {:error, sentence} ->
+        {:error, sentence}
     end
   end
+
+  @impl true
+  def stop(_state), do: PhoenixGenApi.Gateway.retract()
 end

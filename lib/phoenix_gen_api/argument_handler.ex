@@ -19,7 +19,7 @@ defmodule PhoenixGenApi.ArgumentHandler do
   in a fraction of a millisecond are checked on a dirty scheduler.
   """
 
-  import PhoenixGenApi.Plan
+  import PhoenixGenApi.Plan, only: [plan: 1]
 
   alias PhoenixGenApi.ArgumentHandler.Message
   alias PhoenixGenApi.Config

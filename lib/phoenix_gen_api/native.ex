@@ -39,7 +39,8 @@ defmodule PhoenixGenApi.Native do
           {:ok, handle()} | {:error, {atom(), [String.t()], String.t() | nil}}
   def argument_handler_compile(_fields, _as_map?, _max_depth, _max_nodes), do: not_loaded()
 
-  @spec argument_handler_convert(handle(), map()) :: [term()] | {:error, problem()} | :out_of_budget
+  @spec argument_handler_convert(handle(), map()) ::
+          [term()] | {:error, problem()} | :out_of_budget
   def argument_handler_convert(_plan, _arguments), do: not_loaded()
 
   @spec argument_handler_convert_dirty(handle(), map()) :: [term()] | {:error, problem()}
@@ -70,9 +71,13 @@ defmodule PhoenixGenApi.Native do
           PhoenixGenApi.Structs.FunConfig.t() | :not_found
   def config_db_latest(_table, _service, _request_type), do: not_loaded()
 
-  @spec config_db_store(handle(), [handle()], :direct | :pull | :push, String.t() | nil) ::
-          non_neg_integer()
-  def config_db_store(_table, _plans, _origin, _replacing), do: not_loaded()
+  @spec config_db_store(handle(), [handle()], :direct | :pull | :push) :: :ok
+  def config_db_store(_table, _plans, _origin), do: not_loaded()
+
+  @spec config_db_replace(handle(), String.t(), [handle()], :pull | :push, [
+          {String.t(), String.t()}
+        ]) :: non_neg_integer()
+  def config_db_replace(_table, _service, _plans, _origin, _keep), do: not_loaded()
 
   @spec config_db_delete(handle(), String.t(), String.t(), String.t()) :: boolean()
   def config_db_delete(_table, _service, _request_type, _version), do: not_loaded()

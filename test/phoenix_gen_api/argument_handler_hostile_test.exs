@@ -98,11 +98,11 @@ defmodule PhoenixGenApi.ArgumentHandlerHostileTest do
     end
   end
 
-  test "a term that no JSON type covers is shown with 100 bytes at most" do
-    assert {:error, %InvalidType{} = exception} = convert(:any, {String.duplicate("x", 200)})
+  test "a term that no JSON type covers is shown with 500 bytes at most" do
+    assert {:error, %InvalidType{} = exception} = convert(:any, {String.duplicate("x", 2000)})
 
     assert Exception.message(exception) ==
-             ~s(Invalid type for argument '{") <> String.duplicate("x", 98) <> "'"
+             ~s(Invalid type for argument '{") <> String.duplicate("x", 498) <> "'"
   end
 
   test "an improper list is never taken for a list" do
@@ -194,8 +194,7 @@ defmodule PhoenixGenApi.ArgumentHandlerHostileTest do
     for type <- [:num, :integer, :any], do: assert(convert(type, huge) == {:ok, [huge]})
 
     assert text(:float, huge) ==
-             ~s(invalid argument type for "a", expected :float, got 1) <>
-               String.duplicate("0", 99)
+             ~s(invalid argument type for "a", expected :float, got #Integer<4159 bytes>)
 
     assert text({:integer, max: 5}, huge) == ~s(invalid argument value for "a", must be at most 5)
     assert text({:num, max: 5.5}, huge) == ~s(invalid argument value for "a", must be at most 5.5)
@@ -208,7 +207,7 @@ defmodule PhoenixGenApi.ArgumentHandlerHostileTest do
 
   test "integers and floats are compared exactly beyond 2^53" do
     assert text({:integer, max: 9_007_199_254_740_992.0}, 9_007_199_254_740_993) =~
-             "must be at most 9007199254740992.0"
+             "must be at most 9.007199254740992e15"
 
     assert convert({:integer, max: 18_446_744_073_709_551_616}, 18_446_744_073_709_551_616) ==
              {:ok, [18_446_744_073_709_551_616]}

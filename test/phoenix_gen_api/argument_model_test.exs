@@ -188,7 +188,7 @@ defmodule PhoenixGenApi.ArgumentModelTest do
     assert one(:num, 5) == {:ok, [5]}
     assert says(:integer, 5.0) == ~s(invalid argument type for "a", expected :integer, got 5.0)
     assert one(:float, 5) === {:ok, [5.0]}
-    assert says(:float, Integer.pow(10, 400)) =~ ~r/expected :float, got 10{50,}$/
+    assert says(:float, Integer.pow(10, 400)) =~ ~r/expected :float, got #Integer<171 bytes>$/
     assert says({:num, min: 18}, 17.5) == ~s(invalid argument value for "a", must be at least 18)
 
     assert says({:integer, max: 1.5}, 2) ==

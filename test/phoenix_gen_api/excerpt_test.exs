@@ -12,7 +12,11 @@ defmodule PhoenixGenApi.ExcerptTest do
     for term <- [String.duplicate("x", 10_000), List.duplicate("abcdefghij", 10_000)] do
       text = Excerpt.inspect(term)
       assert byte_size(text) == 500
-      assert String.starts_with?(Kernel.inspect(term, limit: :infinity, printable_limit: :infinity), text)
+
+      assert String.starts_with?(
+               Kernel.inspect(term, limit: :infinity, printable_limit: :infinity),
+               text
+             )
     end
 
     assert Excerpt.inspect(String.duplicate("x", 200), 20) == ~s("xxxxxxxxxxxxxxxxxxx)

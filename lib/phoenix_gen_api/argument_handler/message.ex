@@ -10,7 +10,7 @@ defmodule PhoenixGenApi.ArgumentHandler.Message do
   @doc "The exception for a problem in the arguments of that request type."
   @spec exception(PhoenixGenApi.Native.problem(), term()) :: Exception.t()
   def exception({:not_json, _path, value, _}, _request_type),
-    do: InvalidType.exception("Invalid type for argument '#{shown(value)}'")
+    do: InvalidType.exception(value)
 
   def exception({code, path, a, b}, request_type),
     do: ArgumentError.exception(message(code, path, a, b, Excerpt.inspect(request_type)))
@@ -80,7 +80,8 @@ defmodule PhoenixGenApi.ArgumentHandler.Message do
   defp size(path, limit), do: "invalid argument size for #{p(path)}, #{limit}"
   defp value(path, reason), do: "invalid argument value for #{p(path)}, #{reason}"
 
-  defp p([name | rest]), do: Excerpt.inspect(IO.iodata_to_binary([name | Enum.map(rest, &segment/1)]))
+  defp p([name | rest]),
+    do: Excerpt.inspect(IO.iodata_to_binary([name | Enum.map(rest, &segment/1)]))
 
   defp segment(index) when is_integer(index), do: [?[, Integer.to_string(index), ?]]
   defp segment(name), do: [?., name]

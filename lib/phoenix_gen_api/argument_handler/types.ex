@@ -4,10 +4,17 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
   # compiler takes: {kind, allow_nil?, nil | {:value, default}, parameters}.
 
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Excerpt
 
   @max_levels 32
   @max_types 10_000
   @max_u32 0xFFFF_FFFF
+  @max_float trunc(1.797_693_134_862_315_7e308)
+
+  defguardp is_i64(n) when n in -0x8000_0000_0000_0000..0x7FFF_FFFF_FFFF_FFFF
+
+  # An item of a list has no name of its own.
+  @item "[]"
 
   @common [:allow_nil?, :default_value]
   @options %{
@@ -63,7 +70,9 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
   defp pairs(types) when is_map(types) and not is_struct(types), do: {:ok, Enum.sort(types)}
 
   defp pairs(types) when is_list(types) do
-    if proper?(types) and Enum.all?(types, &match?({_, _}, &1)), do: {:ok, types}, else: pairs(:no)
+    if proper?(types) and Enum.all?(types, &match?({_, _}, &1)),
+      do: {:ok, types},
+      else: pairs(:no)
   end
 
   defp pairs(_types),
@@ -87,7 +96,8 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
        "{name, type} pairs"}
   end
 
-  defp orders(_types, pairs, none) when none in [nil, []], do: {:ok, Enum.map(pairs, &elem(&1, 0))}
+  defp orders(_types, pairs, none) when none in [nil, []],
+    do: {:ok, Enum.map(pairs, &elem(&1, 0))}
 
   defp orders(_types, pairs, orders) do
     if is_list(orders) and proper?(orders) and
@@ -180,9 +190,11 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
   defp spelled({:list, size, options}) when is_integer(size) and is_list(options),
     do: {:list, [{:max_items, size} | options]}
 
-  defp spelled({:list, item, size}) when is_integer(size), do: {:list, [items: item, max_items: size]}
+  defp spelled({:list, item, size}) when is_integer(size),
+    do: {:list, [items: item, max_items: size]}
 
-  defp spelled({:list, item, options}) when is_list(options), do: {:list, [{:items, item} | options]}
+  defp spelled({:list, item, options}) when is_list(options),
+    do: {:list, [{:items, item} | options]}
 
   defp spelled({:list_string, size, length}) when is_integer(length),
     do: {:list_string, [max_items: size, max_item_length: length]}
@@ -191,7 +203,9 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
     do: {:list_string, [{:max_items, size}, {:max_item_length, length} | options]}
 
   defp spelled({:map, fields}) when is_map(fields), do: {:map, [fields: fields]}
-  defp spelled({:map, [{name, _} | _] = fields}) when is_binary(name), do: {:map, [fields: fields]}
+
+  defp spelled({:map, [{name, _} | _] = fields}) when is_binary(name),
+    do: {:map, [fields: fields]}
 
   defp spelled({:map, fields, options})
        when (is_map(fields) or is_list(fields)) and is_list(options),
@@ -217,6 +231,7 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
 
   defp spelled(_other), do: :error
 
+  defp limited(_name, nil, _options), do: :error
   defp limited(:string, limit, options), do: {:string, [{:max_length, limit} | options]}
 
   defp limited(name, limit, options)
@@ -256,7 +271,7 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
         {:scalar_list, {items, state.defaults.string_length}, state}
 
       {:ok, item} ->
-        {type, below} = type(item, %{state | path: [:item | state.path]})
+        {type, below} = type(item, %{state | path: [@item | state.path]})
         {:list, {items, type}, %{below | path: state.path}}
     end
   end
@@ -276,9 +291,14 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
 
   defp kind(:map, options, spelling, state) do
     cond do
-      Keyword.has_key?(options, :fields) -> record(options[:fields], spelling, state)
-      Enum.any?(@flat_map_options, &Keyword.has_key?(options, &1)) -> flat_map(options, spelling, state)
-      true -> {:map, state.defaults.map_items, state}
+      Keyword.has_key?(options, :fields) ->
+        record(options[:fields], spelling, state)
+
+      Enum.any?(@flat_map_options, &Keyword.has_key?(options, &1)) ->
+        flat_map(options, spelling, state)
+
+      true ->
+        {:map, state.defaults.map_items, state}
     end
   end
 
@@ -309,7 +329,8 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
   end
 
   defp keys?(keys),
-    do: is_list(keys) and proper?(keys) and Enum.all?(keys, &(is_binary(&1) and String.valid?(&1)))
+    do:
+      is_list(keys) and proper?(keys) and Enum.all?(keys, &(is_binary(&1) and String.valid?(&1)))
 
   defp items(options, spelling, state) do
     {size(options, :max_items, state.defaults.list_items, spelling, state),
@@ -324,17 +345,19 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
     end
   end
 
+  # An integer of more than 64 bits bounds as the float nearest to it.
   defp bound(options, key, spelling, state) do
     case Keyword.get(options, key) do
       bound when bound == nil or is_float(bound) -> bound
-      bound when bound in -0x8000_0000_0000_0000..0x7FFF_FFFF_FFFF_FFFF -> bound
+      bound when is_i64(bound) -> bound
+      bound when is_integer(bound) and abs(bound) < @max_float -> bound * 1.0
       _ -> invalid(spelling, state)
     end
   end
 
   defp member?(value) when is_binary(value), do: String.valid?(value)
-  defp member?(value) when is_integer(value), do: value in -0x8000_0000_0000_0000..0x7FFF_FFFF_FFFF_FFFF
-  defp member?(value), do: is_float(value) or (is_atom(value) and value != nil)
+
+  defp member?(value), do: is_number(value) or (is_atom(value) and value != nil)
 
   defp format(nil, _spelling, _state), do: nil
 
@@ -346,26 +369,46 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
 
   defp format(%Regex{} = regex, spelling, state) do
     unless String.valid?(regex.source), do: invalid(spelling, state)
-    {regex.source, Enum.map_join(regex.opts, &flag(&1, state))}
+    # Elixir adds the new-line convention to the flag s; here a line ends in a line feed.
+    flags = List.keydelete(regex.opts, :newline, 0)
+    {regex.source, Enum.map_join(flags, &flag(&1, state))}
   end
 
   defp format(_other, spelling, state), do: invalid(spelling, state)
 
-  for {option, flag} <- [caseless: "i", multiline: "m", dotall: "s", extended: "x", unicode: "u", ucp: ""] do
+  for {option, flag} <- [
+        caseless: "i",
+        multiline: "m",
+        dotall: "s",
+        extended: "x",
+        unicode: "u",
+        ucp: ""
+      ] do
     defp flag(unquote(option), _state), do: unquote(flag)
   end
 
   defp flag(option, state) do
     reason = "option #{inspect(option)} is not supported"
-    throw({:invalid_types, "arg_types has an unsupported format for #{where(state.path)}: #{reason}"})
+
+    throw(
+      {:invalid_types, "arg_types has an unsupported format for #{where(state.path)}: #{reason}"}
+    )
   end
 
   @spec invalid(term(), map()) :: no_return()
   defp invalid(spelling, state) do
-    shown = PhoenixGenApi.Excerpt.inspect(spelling)
+    shown = Excerpt.inspect(spelling)
     throw({:invalid_types, "arg_types has an invalid type for #{where(state.path)}: #{shown}"})
   end
 
-  # An item of a list has no name of its own: the problem is shown at the list.
-  defp where(path), do: path |> Enum.reverse() |> Enum.reject(&(&1 == :item)) |> Enum.join(".") |> inspect()
+  # The path is kept innermost first.
+  defp where(path) do
+    path
+    |> Enum.reverse()
+    |> Enum.reduce(fn
+      @item, shown -> shown <> @item
+      name, shown -> shown <> "." <> name
+    end)
+    |> Excerpt.inspect()
+  end
 end

@@ -75,7 +75,8 @@ defmodule PhoenixGenApi.Structs.FunConfig do
           arg_types: nil | %{String.t() => term()} | [{String.t(), term()}],
           arg_orders: nil | :map | [String.t()],
           response_type: :sync | :async | :stream | :none,
-          check_permission: false | :any_authenticated | {:arg, String.t()} | {:role, [String.t()]},
+          check_permission:
+            false | :any_authenticated | {:arg, String.t()} | {:role, [String.t()]},
           permission_callback: nil | arg_mfa(),
           request_info: boolean(),
           version: String.t() | nil,
@@ -124,8 +125,9 @@ defmodule PhoenixGenApi.Structs.FunConfig do
   @spec normalize_retry(term()) :: nil | {:same_node | :all_nodes, pos_integer()}
   def normalize_retry(n) when is_number(n) and n >= 1, do: {:all_nodes, trunc(n)}
 
-  def normalize_retry({mode, n}) when mode in [:same_node, :all_nodes] and is_number(n) and n >= 1,
-    do: {mode, trunc(n)}
+  def normalize_retry({mode, n})
+      when mode in [:same_node, :all_nodes] and is_number(n) and n >= 1,
+      do: {mode, trunc(n)}
 
   def normalize_retry(_none), do: nil
 

@@ -11,7 +11,7 @@ pub enum View<'a> {
     Bool(bool),
     /// An integer that fits 64 bits.
     Int(i64),
-    /// An integer of more than 64 bits; see [`Value::cmp_int`] and [`Value::to_f64`].
+    /// An integer of more than 64 bits; see [`Value::big`].
     BigInt,
     /// A finite float.
     Float(f64),
@@ -25,6 +25,15 @@ pub enum View<'a> {
     Atom,
     /// Anything that JSON has no counterpart for.
     Other,
+}
+
+/// An integer of more than 64 bits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Big {
+    /// Whether it is below zero.
+    pub negative: bool,
+    /// Its magnitude, least significant byte first, without leading zeros.
+    pub magnitude: Box<[u8]>,
 }
 
 /// One step through a list.
@@ -68,8 +77,8 @@ pub trait Value<'a>: Copy {
     fn cmp_int(self, other: i64) -> Ordering;
     /// Compares an integer of any size with a float, exactly.
     fn cmp_float(self, other: f64) -> Ordering;
-    /// The nearest float of an integer of any size; `None` when there is none.
-    fn to_f64(self) -> Option<f64>;
+    /// An integer whose view is [`View::BigInt`].
+    fn big(self) -> Option<Big>;
 }
 
 /// Makes the values that a conversion needs. Whatever needs no conversion is passed on as

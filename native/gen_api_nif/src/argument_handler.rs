@@ -71,7 +71,7 @@ fn convert<'a>(env: Env<'a>, plan: &PlanResource, arguments: Term<'a>, units: u3
     match schema.schema.check(arguments, &build, units) {
         Outcome::Valid(list) => list.0,
         Outcome::Invalid(failure) => {
-            let problem = outcome::failure(env, &failure, &schema.kept.atoms);
+            let problem = outcome::failure(env, &failure, &schema.kept);
             (atom::error(), problem).encode(env)
         }
         Outcome::OutOfBudget => atoms::out_of_budget().encode(env),

@@ -101,16 +101,34 @@ fn config_db_latest<'a>(
     })
 }
 
-/// Stores plans in one visible step and returns how many others were removed; see
-/// `Table::store`. Dirty CPU scheduler.
+/// Stores plans in one visible step. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn config_db_store(
+fn config_db_store(table: &TableResource, plans: Vec<Plan>, source: Source) -> Atom {
+    table.0.store(entries(plans, source));
+    atom::ok()
+}
+
+/// Stores plans and removes the service's other pulled and pushed configs, but for the kept
+/// `{request_type, version}`, in one visible step; how many were removed. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_db_replace(
     table: &TableResource,
+    service: &str,
     plans: Vec<Plan>,
     source: Source,
-    replacing: Option<&str>,
+    keep: Vec<(String, String)>,
 ) -> usize {
-    let entries = plans
+    let keep = keep
+        .into_iter()
+        .map(|(request_type, version)| (request_type.into_boxed_str(), version.into_boxed_str()))
+        .collect();
+    table
+        .0
+        .replace_service(service, entries(plans, source), keep)
+}
+
+fn entries(plans: Vec<Plan>, source: Source) -> Vec<Entry<Plan>> {
+    plans
         .into_iter()
         .map(|plan| Entry {
             service: plan.service.clone(),
@@ -120,8 +138,7 @@ fn config_db_store(
             disabled: plan.disabled,
             payload: plan,
         })
-        .collect();
-    table.0.store(entries, replacing)
+        .collect()
 }
 
 /// Removes one config; whether it was there. Dirty CPU scheduler.

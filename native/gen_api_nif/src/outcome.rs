@@ -1,14 +1,15 @@
 //! The outcome of a check as terms: `{code, path, a, b}` for a problem.
 
 use crate::atoms;
+use crate::schema::Kept;
 use crate::value::Arg;
 use gen_api_core::schema::datetime::ParseError;
-use gen_api_core::schema::{Bound, Failure, Member, Problem, Segment, TypeName};
+use gen_api_core::schema::{Bound, Failure, Problem, Segment, TypeName};
 use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, Term};
 
 /// Encodes what is wrong; Elixir words it where somebody reads it.
-pub fn failure<'a>(env: Env<'a>, failure: &Failure<'_, Arg<'a>>, atoms: &[Atom]) -> Term<'a> {
+pub fn failure<'a>(env: Env<'a>, failure: &Failure<'_, Arg<'a>>, kept: &Kept) -> Term<'a> {
     let none = atom::nil().encode(env);
     let number = |n: &u32| n.encode(env);
     let (code, a, b) = match &failure.problem {
@@ -23,7 +24,7 @@ pub fn failure<'a>(env: Env<'a>, failure: &Failure<'_, Arg<'a>>, atoms: &[Atom])
         Problem::Format => (atoms::format(), none, none),
         Problem::BelowMin(bound) => (atoms::below_min(), self::bound(env, *bound), none),
         Problem::AboveMax(bound) => (atoms::above_max(), self::bound(env, *bound), none),
-        Problem::NotMember(listed) => (atoms::not_member(), members(env, listed, atoms), none),
+        Problem::NotMember(listed) => (atoms::not_member(), kept.term(env, *listed), none),
         Problem::NotUuid => (atoms::not_uuid(), none, none),
         Problem::TooManyItems(n) => (atoms::too_many_items(), number(n), none),
         Problem::TooFewItems(n) => (atoms::too_few_items(), number(n), none),
@@ -68,20 +69,6 @@ fn bound(env: Env<'_>, bound: Bound) -> Term<'_> {
         Bound::Int(n) => n.encode(env),
         Bound::Float(n) => n.encode(env),
     }
-}
-
-fn members<'a>(env: Env<'a>, listed: &[Member], atoms: &[Atom]) -> Term<'a> {
-    let terms: Vec<Term> = listed
-        .iter()
-        .map(|member| match member {
-            Member::Str(text) => (**text).encode(env),
-            Member::Atom(_, id) => atoms.get(*id as usize).encode(env),
-            Member::Int(n) => n.encode(env),
-            Member::Float(n) => n.encode(env),
-            Member::Bool(b) => b.encode(env),
-        })
-        .collect();
-    terms.encode(env)
 }
 
 fn parse_error(error: ParseError) -> Atom {

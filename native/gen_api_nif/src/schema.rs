@@ -24,10 +24,17 @@ pub struct SchemaResource {
 #[rustler::resource_impl]
 impl Resource for SchemaResource {}
 
-/// Defaults and enum atoms, by their numbers.
+/// Defaults, listed values and enum atoms, by their numbers.
 pub struct Kept {
-    defaults: Terms,
-    pub atoms: Vec<Atom>,
+    terms: Terms,
+    atoms: Vec<Atom>,
+}
+
+impl Kept {
+    pub fn term<'a>(&self, env: Env<'a>, id: u32) -> Term<'a> {
+        let none = || atom::nil().encode(env);
+        self.terms.load(env, id).unwrap_or_else(none)
+    }
 }
 
 /// Why a schema was refused: a code, the path of the type, and a text where there is one.
@@ -56,7 +63,7 @@ impl SchemaResource {
     pub fn compile(fields: Term<'_>, shape: Shape, limits: TreeLimits) -> Compiled<Self> {
         let mut compiler = Compiler {
             kept: Kept {
-                defaults: Terms::new(),
+                terms: Terms::new(),
                 atoms: Vec::new(),
             },
             path: Vec::new(),
@@ -117,7 +124,7 @@ impl Compiler {
         match r#type.convert(Arg(value), &build, self.limits) {
             Ok(converted) => {
                 let value = converted.map_or(value, |converted| converted.0);
-                Ok(self.kept.defaults.save(value))
+                Ok(self.kept.terms.save(value))
             }
             Err(_failure) => Err(self.refused(atoms::invalid_default(), None)),
         }
@@ -169,7 +176,8 @@ impl Compiler {
             let values: Vec<Term> = parameters.decode()?;
             let listed: NifResult<Vec<Member>> =
                 values.into_iter().map(|value| self.member(value)).collect();
-            Ok(Kind::Enum(Members::new(listed?)))
+            let shown = self.kept.terms.save(parameters);
+            Ok(Kind::Enum(Members::new(listed?, shown)))
         } else if kind == atoms::scalar_list() {
             let (bounds, max_length): (Term, u32) = parameters.decode()?;
             Ok(Kind::ScalarList {
@@ -178,9 +186,12 @@ impl Compiler {
             })
         } else if kind == atoms::list() {
             let (bounds, item): (Term, Term) = parameters.decode()?;
+            self.path.push("[]".to_owned());
+            let item = Box::new(self.r#type(item)?);
+            self.path.pop();
             Ok(Kind::List {
                 size: size(bounds)?,
-                item: Box::new(self.r#type(item)?),
+                item,
             })
         } else if kind == atoms::list_string() {
             let (bounds, max_length, max_bytes): (Term, u32, Option<u32>) = parameters.decode()?;
@@ -230,6 +241,7 @@ impl Compiler {
         match Arg(value).view() {
             View::Str(_) => Ok(Member::Str(value.decode::<String>()?.into_boxed_str())),
             View::Int(n) => Ok(Member::Int(n)),
+            View::BigInt => Ok(Member::Big(Arg(value).big().ok_or(Error::BadArg)?)),
             View::Float(n) => Ok(Member::Float(n)),
             View::Bool(b) => Ok(Member::Bool(b)),
             View::Atom => {
@@ -321,10 +333,7 @@ impl<'a> Build<'a> for Builder<'a, '_> {
     }
 
     fn default_value(&self, id: u32) -> Arg<'a> {
-        self.kept
-            .defaults
-            .load(self.env, id)
-            .map_or_else(|| self.nil(), Arg)
+        Arg(self.kept.term(self.env, id))
     }
 
     fn member(&self, id: u32) -> Arg<'a> {

@@ -1,8 +1,7 @@
 //! Terms seen as the core's values.
 
 use crate::atoms;
-use gen_api_core::schema::f64_from_le_bytes;
-use gen_api_core::value::{Cell, DateStruct, Value, View};
+use gen_api_core::value::{Big, Cell, DateStruct, Value, View};
 use rustler::types::atom;
 use rustler::{Atom, Binary, Encoder, MapIterator, Term, TermType};
 use std::cmp::Ordering;
@@ -88,14 +87,8 @@ impl<'a> Value<'a> for Arg<'a> {
         self.0.cmp(&other.encode(self.0.get_env()))
     }
 
-    fn to_f64(self) -> Option<f64> {
-        match self.view() {
-            View::Float(float) => Some(float),
-            #[allow(clippy::cast_precision_loss)]
-            View::Int(integer) => Some(integer as f64),
-            View::BigInt => big_to_f64(&self.0.to_binary()),
-            _ => None,
-        }
+    fn big(self) -> Option<Big> {
+        from_external(&self.0.to_binary())
     }
 }
 
@@ -106,10 +99,13 @@ impl Arg<'_> {
 }
 
 /// Reads SMALL_BIG_EXT and LARGE_BIG_EXT of the external term format.
-fn big_to_f64(external: &[u8]) -> Option<f64> {
+fn from_external(external: &[u8]) -> Option<Big> {
     match external {
         [131, 110, _, sign, magnitude @ ..] | [131, 111, _, _, _, _, sign, magnitude @ ..] => {
-            f64_from_le_bytes(*sign != 0, magnitude)
+            Some(Big {
+                negative: *sign != 0,
+                magnitude: magnitude.into(),
+            })
         }
         _ => None,
     }

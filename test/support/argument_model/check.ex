@@ -70,7 +70,7 @@ defmodule PhoenixGenApi.ArgumentModel.Check do
   def error(message), do: throw({:argument_error, ArgumentError, message})
 
   def invalid_type(value) do
-    message = "Invalid type for argument '#{Text.value(value)}'"
+    message = "Invalid type for argument '#{Text.shown(value)}'"
     throw({:argument_error, PhoenixGenApi.Errors.InvalidType, message})
   end
 

@@ -1,20 +1,15 @@
 defmodule PhoenixGenApi.ArgumentModel.Text do
   @moduledoc false
-  # How terms are shown in the error strings of the oracle.
+  # How terms are shown in the error strings of the oracle. The cutting itself is pinned by
+  # the tests of `PhoenixGenApi.Excerpt`.
 
-  # A path or a request type.
-  def path(term), do: term |> inspect() |> cut(500)
+  alias PhoenixGenApi.Excerpt
 
-  # A list of names or values, or a type.
-  def shown(term), do: term |> inspect(limit: :infinity) |> cut(500)
+  # A path, a request type, a list of names, a type, or a value of no JSON type.
+  def shown(term), do: Excerpt.inspect(term, 500)
+
+  def path(term), do: shown(term)
 
   # A value sent by the caller.
-  def value(term), do: term |> inspect() |> cut(100)
-
-  defp cut(text, bytes) when byte_size(text) <= bytes, do: text
-
-  defp cut(text, bytes) do
-    kept = binary_part(text, 0, bytes)
-    if String.valid?(kept), do: kept, else: cut(text, bytes - 1)
-  end
+  def value(term), do: Excerpt.inspect(term, 100)
 end

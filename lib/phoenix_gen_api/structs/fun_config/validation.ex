@@ -31,8 +31,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
     request_info: "request_info must be a boolean",
     version: "version must be a valid version string (e.g., '1.0.0')",
     disabled: "disabled must be a boolean",
-    retry:
-      "retry must be nil, a positive number, {:same_node, number}, or {:all_nodes, number}",
+    retry: "retry must be nil, a positive number, {:same_node, number}, or {:all_nodes, number}",
     retry_on: "retry_on must be a list of :error_result, :exception, :timeout, :node_down",
     before_execute:
       "before_execute must be nil or a valid {module, function} or {module, function, args} tuple",
@@ -67,7 +66,8 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   defp compile_types(config) do
     with {:ok, parsed} <- Types.parse(config.arg_types, config.arg_orders) do
       max_nodes = Config.get(:argument_handler, :max_nodes)
-      as_map? = parsed.orders == :map
+      # Without declared arguments a function takes none, whatever the order says.
+      as_map? = parsed.orders == :map and parsed.fields != []
 
       case Native.argument_handler_compile(parsed.fields, as_map?, @max_depth, max_nodes) do
         {:ok, schema} -> {:ok, schema, parsed.orders, parsed.warnings}

@@ -1,5 +1,6 @@
 //! Checking and converting arguments.
 
+use super::number::big_to_f64;
 use super::problem::{Failure, Problem, Segment};
 use super::tree::{Meter, Stop, Walk};
 use super::{
@@ -249,6 +250,7 @@ impl<'a, B: Build<'a>> Check<'_, B> {
                 depth,
                 |_, item| match item.view() {
                     View::Str(bytes) if text::is_uuid(bytes) => Ok(()),
+                    View::Str(_) => Err(Problem::NotUuid.into()),
                     view => Err(unsupported(item, view)),
                 },
             ),
@@ -341,7 +343,12 @@ impl<'a, B: Build<'a>> Check<'_, B> {
         match view {
             View::Float(_) => in_range(range, value),
             View::Int(_) | View::BigInt => {
-                let Some(float) = value.to_f64() else {
+                #[allow(clippy::cast_precision_loss)]
+                let float = match view {
+                    View::Int(integer) => Some(integer as f64),
+                    _ => value.big().as_ref().and_then(big_to_f64),
+                };
+                let Some(float) = float else {
                     return Err(mismatch(TypeName::Float, value, view));
                 };
                 in_range(range, value)?;
@@ -357,7 +364,7 @@ impl<'a, B: Build<'a>> Check<'_, B> {
         value: B::V,
         view: View<'a>,
     ) -> Walk<'s, B::V, Converted<B::V>> {
-        let listed = members.listed();
+        let listed = &members.listed;
         let found = match view {
             View::Str(bytes) => {
                 self.meter.bytes(bytes.len())?;
@@ -370,6 +377,9 @@ impl<'a, B: Build<'a>> Check<'_, B> {
                 }
             }
             View::Int(i) => listed.contains(&Member::Int(i)),
+            View::BigInt => value
+                .big()
+                .is_some_and(|big| listed.contains(&Member::Big(big))),
             View::Float(f) => listed.contains(&Member::Float(f)),
             View::Bool(b) => listed.contains(&Member::Bool(b)),
             View::Atom => listed.iter().any(
@@ -383,7 +393,7 @@ impl<'a, B: Build<'a>> Check<'_, B> {
         match view {
             View::Atom | View::Other => Err(Problem::NotJson(value).into()),
             View::Map if value.is_struct() => Err(Problem::NotJson(value).into()),
-            _ => Err(Problem::NotMember(listed).into()),
+            _ => Err(Problem::NotMember(members.shown).into()),
         }
     }
 

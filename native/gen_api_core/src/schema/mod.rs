@@ -16,7 +16,7 @@ mod tree;
 pub use check::Outcome;
 pub use fields::{Field, Fields};
 pub use format::{Flags, Format, FormatError};
-pub use number::{f64_from_le_bytes, Bound, Range};
+pub use number::{Bound, Range};
 pub use problem::{Failure, Problem, Segment};
 
 use ahash::AHashMap;
@@ -192,6 +192,8 @@ pub enum Member {
     Atom(Box<str>, u32),
     /// An integer.
     Int(i64),
+    /// An integer of more than 64 bits.
+    Big(crate::value::Big),
     /// A float.
     Float(f64),
     /// A boolean.
@@ -202,13 +204,15 @@ pub enum Member {
 #[derive(Debug)]
 pub struct Members {
     listed: Vec<Member>,
+    shown: u32,
     by_text: AHashMap<Box<str>, u32>,
 }
 
 impl Members {
-    /// Indexes the listed values. Of a string and an atom with one text the string counts,
+    /// Indexes the listed values; `shown` is the number under which the list is kept for
+    /// messages. Of a string and an atom with one text the string counts,
     /// because it needs no conversion.
-    pub fn new(listed: Vec<Member>) -> Self {
+    pub fn new(listed: Vec<Member>, shown: u32) -> Self {
         let mut by_text = AHashMap::new();
         for (index, member) in (0u32..).zip(&listed) {
             match member {
@@ -221,12 +225,11 @@ impl Members {
                 _ => {}
             }
         }
-        Members { listed, by_text }
-    }
-
-    /// The listed values.
-    pub fn listed(&self) -> &[Member] {
-        &self.listed
+        Members {
+            listed,
+            shown,
+            by_text,
+        }
     }
 
     fn by_text(&self, text: &str) -> Option<&Member> {

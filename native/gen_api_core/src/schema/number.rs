@@ -1,6 +1,6 @@
 //! Numeric bounds, exact between integers of any size and floats.
 
-use crate::value::{Value, View};
+use crate::value::{Big, Value, View};
 use std::cmp::Ordering;
 
 /// An inclusive bound.
@@ -70,14 +70,10 @@ fn int_vs_float(a: i64, b: f64) -> Ordering {
     order.then_with(|| whole.partial_cmp(&b).unwrap_or(Ordering::Equal))
 }
 
-/// The float nearest to an integer given by its magnitude, least significant byte first;
-/// ties go to the even one. `None` when it is too large to be a float.
-pub fn f64_from_le_bytes(negative: bool, magnitude: &[u8]) -> Option<f64> {
-    let significant = magnitude
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(0, |i| i + 1);
-    let magnitude = magnitude.get(..significant)?;
+/// The float nearest to a large integer; ties go to the even one. `None` when it is too
+/// large to be a float.
+pub(super) fn big_to_f64(big: &Big) -> Option<f64> {
+    let magnitude = &big.magnitude;
     // 1024 bits are the most that a float's exponent covers.
     if magnitude.len() > 128 {
         return None;
@@ -98,7 +94,7 @@ pub fn f64_from_le_bytes(negative: bool, magnitude: &[u8]) -> Option<f64> {
     let value = (top as f64) * 2f64.powi(scale);
     value
         .is_finite()
-        .then_some(if negative { -value } else { value })
+        .then_some(if big.negative { -value } else { value })
 }
 
 #[cfg(test)]
@@ -123,12 +119,18 @@ mod tests {
         assert_eq!(int_vs_float(0, -0.0), Ordering::Equal);
     }
 
+    fn to_f64(negative: bool, magnitude: &[u8]) -> Option<f64> {
+        let magnitude = magnitude.into();
+        big_to_f64(&Big {
+            negative,
+            magnitude,
+        })
+    }
+
     #[test]
     fn a_large_integer_becomes_the_nearest_float() {
         for value in [
-            0u128,
-            1,
-            u128::from(u64::MAX),
+            1u128 << 64,
             u128::MAX,
             (1 << 100) + (1 << 47),
             (1 << 100) + (1 << 47) + 1,
@@ -137,25 +139,19 @@ mod tests {
             0x8000_0000_0000_0401,
         ] {
             let bytes = value.to_le_bytes();
-            assert_eq!(
-                f64_from_le_bytes(false, &bytes),
-                Some(value as f64),
-                "{value}"
-            );
-            assert_eq!(
-                f64_from_le_bytes(true, &bytes),
-                Some(-(value as f64)),
-                "{value}"
-            );
+            let significant = bytes.iter().rposition(|b| *b != 0).unwrap();
+            let bytes = &bytes[..=significant];
+            assert_eq!(to_f64(false, bytes), Some(value as f64), "{value}");
+            assert_eq!(to_f64(true, bytes), Some(-(value as f64)), "{value}");
         }
     }
 
     #[test]
     fn an_integer_beyond_every_float_is_none() {
-        assert_eq!(f64_from_le_bytes(false, &[0xff; 128]), None);
-        assert_eq!(f64_from_le_bytes(false, &[1; 129]), None);
+        assert_eq!(to_f64(false, &[0xff; 128]), None);
+        assert_eq!(to_f64(false, &[1; 129]), None);
         let mut largest = [0u8; 128];
         largest[127] = 0xff;
-        assert!(f64_from_le_bytes(false, &largest).is_some());
+        assert!(to_f64(false, &largest).is_some());
     }
 }

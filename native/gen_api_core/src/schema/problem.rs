@@ -1,6 +1,6 @@
 //! What can be wrong with arguments.
 
-use super::{Bound, Member, TypeName};
+use super::{Bound, TypeName};
 
 /// One step of the way to a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +45,8 @@ pub enum Problem<'s, V> {
     BelowMin(Bound),
     /// More than that.
     AboveMax(Bound),
-    /// None of the listed values.
-    NotMember(&'s [Member]),
+    /// None of the listed values, which are kept under this number.
+    NotMember(u32),
     /// Not a UUID text.
     NotUuid,
     /// More items or entries than that.

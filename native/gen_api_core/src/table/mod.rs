@@ -30,6 +30,9 @@ pub struct Table<P> {
     hasher: RandomState,
 }
 
+/// Request type and version: what names a function config within its service.
+pub type Key = (Box<str>, Box<str>);
+
 /// One state of the table.
 #[derive(Debug)]
 pub struct Snapshot<P> {
@@ -115,17 +118,26 @@ impl<P: Clone> Table<P> {
     }
 
     /// Stores entries in one visible step; of several with one key the last counts. Marks of
-    /// an operator stay. With `replacing`, every other function of that service that was
-    /// pulled or pushed goes in the same step; the number of those is returned.
-    pub fn store(&self, entries: Vec<Entry<P>>, replacing: Option<&str>) -> usize {
+    /// an operator stay.
+    pub fn store(&self, entries: Vec<Entry<P>>) {
+        self.replace(entries, None);
+    }
+
+    /// Stores entries and, in the same visible step, removes every other function config of
+    /// `service` that was pulled or pushed, but for the keys (type and version) in `keep`.
+    /// Returns how many were removed.
+    pub fn replace_service(&self, service: &str, entries: Vec<Entry<P>>, keep: Vec<Key>) -> usize {
+        self.replace(entries, Some((service, keep)))
+    }
+
+    fn replace(&self, entries: Vec<Entry<P>>, replacing: Option<(&str, Vec<Key>)>) -> usize {
         self.write(|edit| {
-            let kept: AHashSet<(Box<str>, Box<str>)> = match replacing {
-                Some(_) => entries
+            let replacing = replacing.map(|(service, keep)| {
+                let stored = entries
                     .iter()
-                    .map(|entry| (entry.request_type.clone(), entry.version.clone()))
-                    .collect(),
-                None => AHashSet::new(),
-            };
+                    .map(|entry| (entry.request_type.clone(), entry.version.clone()));
+                (service, stored.chain(keep).collect::<AHashSet<Key>>())
+            });
             for entry in entries {
                 edit.function(
                     &entry.service.clone(),
@@ -135,18 +147,13 @@ impl<P: Clone> Table<P> {
                     },
                 );
             }
-            replacing.map_or(0, |service| {
+            replacing.map_or(0, |(service, kept)| {
                 edit.prune(service, |function, version| {
                     version.origin() == Origin::Direct
                         || kept.contains(&(function.request_type().into(), version.name().into()))
                 })
             })
         })
-    }
-
-    /// Removes every function of a service that was pulled or pushed; returns how many.
-    pub fn remove_service(&self, service: &str) -> usize {
-        self.store(Vec::new(), Some(service))
     }
 
     /// Removes one function config and an operator's mark on it; returns whether it was there.

@@ -30,21 +30,18 @@ fn get(table: &Table<u32>, service: &str, kind: &str, version: Option<&str>) -> 
 fn a_request_without_a_version_gets_the_unversioned_config_or_the_highest_enabled_one() {
     let table = Table::new();
     assert_eq!(get(&table, "s", "t", None), Err(false));
-    table.store(
-        vec![
-            entry("s", "t", "1.0.0", 1),
-            entry("s", "t", "10.0.0", 10),
-            entry("s", "t", "9.0.0", 9),
-        ],
-        None,
-    );
+    table.store(vec![
+        entry("s", "t", "1.0.0", 1),
+        entry("s", "t", "10.0.0", 10),
+        entry("s", "t", "9.0.0", 9),
+    ]);
     assert_eq!(get(&table, "s", "t", None), Ok(10));
     assert_eq!(get(&table, "s", "t", Some("0.0.0")), Ok(10));
     assert_eq!(get(&table, "s", "t", Some("9.0.0")), Ok(9));
     assert_eq!(get(&table, "s", "t", Some("2.0.0")), Err(false));
     table.switch("s", "t", "10.0.0", false);
     assert_eq!(get(&table, "s", "t", None), Ok(9));
-    table.store(vec![entry("s", "t", UNVERSIONED, 0)], None);
+    table.store(vec![entry("s", "t", UNVERSIONED, 0)]);
     assert_eq!(get(&table, "s", "t", None), Ok(0));
     table.switch("s", "t", UNVERSIONED, false);
     assert_eq!(get(&table, "s", "t", None), Ok(9));
@@ -58,10 +55,10 @@ fn a_request_without_a_version_gets_the_unversioned_config_or_the_highest_enable
 #[test]
 fn keys_that_read_alike_when_joined_are_apart() {
     let table = Table::new();
-    table.store(
-        vec![entry("ab", "c", "1.0.0", 1), entry("a", "bc", "1.0.0", 2)],
-        None,
-    );
+    table.store(vec![
+        entry("ab", "c", "1.0.0", 1),
+        entry("a", "bc", "1.0.0", 2),
+    ]);
     assert_eq!(get(&table, "ab", "c", None), Ok(1));
     assert_eq!(get(&table, "a", "bc", None), Ok(2));
     assert_eq!(get(&table, "abc", "", None), Err(false));
@@ -75,21 +72,21 @@ fn an_operators_mark_survives_storing_and_pruning_and_ends_with_enable_or_delete
         ..entry("s", "t", "1.0.0", payload)
     };
     assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::NotFound);
-    table.store(vec![pulled(1)], Some("s"));
+    table.replace_service("s", vec![pulled(1)], vec![]);
     assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::Changed);
     assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::Unchanged);
-    table.store(vec![pulled(2)], Some("s"));
+    table.replace_service("s", vec![pulled(2)], vec![]);
     assert_eq!(get(&table, "s", "t", None), Err(true));
-    assert_eq!(table.remove_service("s"), 1);
+    assert_eq!(table.replace_service("s", vec![], vec![]), 1);
     assert_eq!(get(&table, "s", "t", None), Err(false));
-    table.store(vec![pulled(3)], Some("s"));
+    table.replace_service("s", vec![pulled(3)], vec![]);
     assert_eq!(get(&table, "s", "t", None), Err(true));
     assert_eq!(table.switch("s", "t", "1.0.0", true), Switched::Changed);
     assert_eq!(get(&table, "s", "t", None), Ok(3));
     table.switch("s", "t", "1.0.0", false);
     assert!(table.delete("s", "t", "1.0.0"));
     assert!(!table.delete("s", "t", "1.0.0"));
-    table.store(vec![pulled(4)], None);
+    table.store(vec![pulled(4)]);
     assert_eq!(get(&table, "s", "t", None), Ok(4));
 }
 
@@ -100,11 +97,11 @@ fn a_config_that_says_disabled_can_be_enabled_until_it_is_stored_again() {
         disabled: true,
         ..entry("s", "t", "1.0.0", 1)
     };
-    table.store(vec![stored()], None);
+    table.store(vec![stored()]);
     assert_eq!(get(&table, "s", "t", None), Err(true));
     table.switch("s", "t", "1.0.0", true);
     assert_eq!(get(&table, "s", "t", None), Ok(1));
-    table.store(vec![stored()], None);
+    table.store(vec![stored()]);
     assert_eq!(get(&table, "s", "t", None), Err(true));
 }
 
@@ -115,21 +112,21 @@ fn replacing_a_service_spares_direct_entries_and_other_services() {
         origin,
         ..entry(service, request_type, "1.0.0", 7)
     };
-    table.store(
-        vec![
-            with(Origin::Direct, "direct", "s"),
-            with(Origin::Pull, "pulled", "s"),
-            with(Origin::Push, "pushed", "s"),
-            with(Origin::Push, "pushed", "other"),
-        ],
-        None,
-    );
-    let removed = table.store(vec![with(Origin::Push, "new", "s")], Some("s"));
+    table.store(vec![
+        with(Origin::Direct, "direct", "s"),
+        with(Origin::Pull, "pulled", "s"),
+        with(Origin::Push, "pushed", "s"),
+        with(Origin::Push, "pushed", "other"),
+    ]);
+    let removed = table.replace_service("s", vec![with(Origin::Push, "new", "s")], vec![]);
     assert_eq!(removed, 2);
     assert_eq!(table.snapshot().len(), 3);
     assert_eq!(get(&table, "s", "direct", None), Ok(7));
     assert_eq!(get(&table, "s", "new", None), Ok(7));
     assert_eq!(get(&table, "other", "pushed", None), Ok(7));
+    let kept = vec![("new".into(), "1.0.0".into())];
+    assert_eq!(table.replace_service("s", vec![], kept), 0);
+    assert_eq!(get(&table, "s", "new", None), Ok(7));
     assert_eq!(table.clear(), 3);
     assert!(table.snapshot().is_empty());
 }
@@ -152,7 +149,7 @@ fn it_agrees_with_a_plain_map_over_many_random_operations() {
             let removed = model.remove(&(key.clone(), version.clone())).is_some();
             assert_eq!(table.delete("s", &key, &version), removed);
         } else {
-            table.store(vec![entry("s", &key, &version, step)], None);
+            table.store(vec![entry("s", &key, &version, step)]);
             model.insert((key.clone(), version.clone()), step);
         }
         let expected = model
@@ -170,7 +167,7 @@ fn readers_see_a_batch_whole_or_not_at_all() {
     let table = Table::new();
     let keys: Vec<String> = (0..64).map(|i| format!("t{i}")).collect();
     let batch = |n| keys.iter().map(|k| entry("s", k, "1.0.0", n)).collect();
-    table.store(batch(0), None);
+    table.store(batch(0));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -187,7 +184,7 @@ fn readers_see_a_batch_whole_or_not_at_all() {
             });
         }
         for n in 1..2_000 {
-            table.store(batch(n), None);
+            table.store(batch(n));
         }
         done.store(true, Ordering::Relaxed);
     });

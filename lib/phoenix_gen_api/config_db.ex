@@ -1,0 +1,355 @@
+defmodule PhoenixGenApi.ConfigDb do
+  @moduledoc """
+  The table of function configs.
+
+  A config is normalised, validated, checked against the MFA gate and compiled when it is
+  stored; requests only read. The table is a native structure: a lookup takes a fraction of a
+  microsecond whatever the number of configs, readers see a batch whole or not at all, and no
+  reader ever waits for a writer. It belongs to no process, so no crash loses it.
+
+      iex> alias PhoenixGenApi.ConfigDb
+      iex> alias PhoenixGenApi.Structs.FunConfig
+      iex> ConfigDb.add(%FunConfig{
+      ...>   service: :doc_util, request_type: "up", nodes: :local,
+      ...>   mfa: {String, :upcase, []}, arg_types: %{"text" => :string}
+      ...> })
+      :ok
+      iex> {:ok, config} = ConfigDb.get("doc_util", "up")
+      iex> {config.version, config.arg_orders}
+      {"0.0.0", ["text"]}
+      iex> ConfigDb.delete("doc_util", "up")
+      :ok
+
+  ## Versions
+
+  A request without a version gets the unversioned config (`"0.0.0"`) if there is one and it is
+  enabled, otherwise the highest enabled version. An explicit `"0.0.0"` means the unversioned
+  config if it is registered, otherwise the same. Semantic versions are ordered by
+  `Version.compare/2`; what is not a semantic version sorts below, by natural order.
+
+  ## Disabling
+
+  `disable/3` marks a key. The mark is kept apart from the config: it survives `add/1`, pulls
+  and pushes of that version, and ends with `enable/3`, `delete/3` or `clear/0`. A config that
+  itself says `disabled: true` can be enabled until it is stored again.
+
+  Except `status/0`, every function raises `RuntimeError` where no gateway runs, unless it
+  returns errors: then `{:error, :not_running}`.
+  """
+
+  import PhoenixGenApi.Plan, only: [plan: 1]
+
+  alias PhoenixGenApi.ConfigFailed
+  alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.Security
+  alias PhoenixGenApi.Structs.FunConfig
+  alias PhoenixGenApi.Telemetry
+
+  require Logger
+
+  @type service :: String.t() | atom()
+  @type origin :: :direct | :pull | :push
+  @type rejection :: :invalid_config | {:mfa_not_allowed, term()} | :not_running
+
+  @unversioned "0.0.0"
+
+  @doc """
+  Stores a config, replacing one with the same service, request type and version.
+
+  `{:error, :invalid_config}` and `{:error, {:mfa_not_allowed, mfa}}` are logged with every
+  reason and kept in `PhoenixGenApi.ConfigFailed`.
+  """
+  @spec add(FunConfig.t()) :: :ok | {:error, rejection()}
+  def add(config) do
+    with {:ok, table} <- Gateway.handle(:config_db) do
+      case compile(config) do
+        {:ok, plan, config} ->
+          Native.config_db_store(table, [handle(plan)], :direct)
+          Telemetry.execute([:phoenix_gen_api, :config, :add], %{}, key(config))
+          :ok
+
+        {:error, reason, sentences} ->
+          reject(config, sentences, :direct)
+          {:error, reason}
+      end
+    end
+  end
+
+  @doc "Same as `add/1`."
+  @spec update(FunConfig.t()) :: :ok | {:error, rejection()}
+  def update(config), do: add(config)
+
+  @doc """
+  Stores the valid ones of several configs in one visible step and records the others.
+
+  Returns how many were stored, or `{:error, :all_invalid}` when there was none to store.
+  """
+  @spec batch_add([FunConfig.t()]) :: {:ok, pos_integer()} | {:error, :all_invalid | :not_running}
+  def batch_add(configs) when is_list(configs) do
+    with {:ok, table} <- Gateway.handle(:config_db) do
+      {valid, rejected} = compile_all(configs)
+      Enum.each(rejected, fn {config, sentences} -> reject(config, sentences, :direct) end)
+      store_batch(table, valid)
+    end
+  end
+
+  @doc """
+  Removes a config and its disabled mark; `:ok` also when there is none.
+  """
+  @spec delete(service(), String.t(), String.t() | nil) :: :ok
+  def delete(service, request_type, version \\ nil) do
+    {service, version} = {to_string(service), version || @unversioned}
+
+    if Native.config_db_delete(table!(), service, request_type, version),
+      do:
+        Telemetry.execute(
+          [:phoenix_gen_api, :config, :delete],
+          %{},
+          key(service, request_type, version)
+        )
+
+    :ok
+  end
+
+  @doc "Refuses requests for a config until `enable/3` or `delete/3`."
+  @spec disable(service(), String.t(), String.t() | nil) ::
+          :ok | {:error, :not_found | :not_running}
+  def disable(service, request_type, version \\ nil),
+    do: switch(service, request_type, version, false, :disable)
+
+  @doc "Lets requests through again."
+  @spec enable(service(), String.t(), String.t() | nil) ::
+          :ok | {:error, :not_found | :not_running}
+  def enable(service, request_type, version \\ nil),
+    do: switch(service, request_type, version, true, :enable)
+
+  @doc "The config stored under exactly this key."
+  @spec get(service(), String.t(), String.t() | nil) ::
+          {:ok, FunConfig.t()} | {:error, :not_found | :disabled | :not_running}
+  def get(service, request_type, version \\ nil) do
+    with {:ok, table} <- Gateway.handle(:config_db) do
+      table
+      |> Native.config_db_get(to_string(service), request_type, version || @unversioned)
+      |> found()
+    end
+  end
+
+  @doc "The config of the highest enabled version, the unversioned one counting as 0.0.0."
+  @spec get_latest(service(), String.t()) ::
+          {:ok, FunConfig.t()} | {:error, :not_found | :not_running}
+  def get_latest(service, request_type) do
+    with {:ok, table} <- Gateway.handle(:config_db) do
+      table |> Native.config_db_latest(to_string(service), request_type) |> found()
+    end
+  end
+
+  @doc "The config that a request without a version gets."
+  @spec get_fast(service(), String.t()) ::
+          {:ok, FunConfig.t()} | {:error, :not_found | :disabled | :not_running}
+  def get_fast(service, request_type), do: resolve(service, request_type, nil)
+
+  @doc "The config that a request with this version, or with `nil`, gets."
+  @spec resolve(service(), String.t(), String.t() | nil) ::
+          {:ok, FunConfig.t()} | {:error, :not_found | :disabled | :not_running}
+  def resolve(service, request_type, version) do
+    with {:ok, plan} <- fetch(service, request_type, version), do: {:ok, Plan.config(plan)}
+  end
+
+  @doc "Every version of every function, disabled ones included: `%{service => %{type => [version]}}`."
+  @spec get_all_functions() :: %{String.t() => %{String.t() => [String.t()]}}
+  def get_all_functions, do: nest(list())
+
+  @doc "The same for one service or several."
+  @spec get_functions_from_services(service() | [service()]) ::
+          %{String.t() => %{String.t() => [String.t()]}}
+  def get_functions_from_services(services) do
+    wanted = services |> List.wrap() |> MapSet.new(&to_string/1)
+    list() |> Enum.filter(fn {service, _, _} -> service in wanted end) |> nest()
+  end
+
+  @doc "The names of all services, ascending."
+  @spec get_all_services() :: [String.t()]
+  def get_all_services, do: list() |> Enum.map(&elem(&1, 0)) |> Enum.uniq() |> Enum.sort()
+
+  @doc "The number of configs, each version counted."
+  @spec count() :: non_neg_integer()
+  def count, do: Native.config_db_count(table!())
+
+  @doc "Removes every config and every disabled mark."
+  @spec clear() :: :ok
+  def clear do
+    if Native.config_db_clear(table!()) > 0,
+      do: Telemetry.execute([:phoenix_gen_api, :config, :clear], %{}, key(:all, :all, :all))
+
+    :ok
+  end
+
+  @doc "What the table holds; `memory_bytes` is an estimate."
+  @spec status() :: %{
+          status: :ok,
+          count: non_neg_integer(),
+          services: [String.t()],
+          memory_bytes: non_neg_integer()
+        }
+  def status do
+    %{
+      status: :ok,
+      count: count(),
+      services: get_all_services(),
+      memory_bytes: Native.config_db_bytes(table!())
+    }
+  end
+
+  @doc false
+  # The request path: the plan instead of the config.
+  @spec fetch(service(), String.t(), String.t() | nil) ::
+          {:ok, Plan.t()} | {:error, :not_found | :disabled | :not_running}
+  def fetch(service, request_type, version) when is_binary(service) do
+    with {:ok, table} <- Gateway.handle(:config_db) do
+      table |> Native.config_db_fetch(service, request_type, version) |> found()
+    end
+  end
+
+  def fetch(service, request_type, version), do: fetch(to_string(service), request_type, version)
+
+  @doc false
+  # What a pull or a push does in one visible step: stores these configs and removes every
+  # other one of the service that was pulled or pushed.
+  # Nothing is stored when `strict?` and one is rejected.
+  @spec replace_service(String.t(), [FunConfig.t()], :pull | :push, strict?: boolean()) ::
+          {:ok, %{stored: non_neg_integer(), removed: non_neg_integer()},
+           [{FunConfig.t(), [String.t()]}]}
+          | {:error, [{FunConfig.t(), [String.t()]}]}
+          | {:error, :not_running}
+  def replace_service(service, configs, origin, opts \\ []) do
+    with {:ok, table} <- Gateway.handle(:config_db) do
+      strict? = Keyword.get(opts, :strict?, false)
+
+      case compile_all(configs) do
+        {_valid, [_ | _] = rejected} when strict? ->
+          {:error, rejected}
+
+        {valid, rejected} ->
+          # A listed but invalid function keeps its previous entry.
+          keep = for {config, _} <- rejected, key <- loose_key(config), do: key
+          plans = Enum.map(valid, fn {plan, _config} -> handle(plan) end)
+          removed = Native.config_db_replace(table, service, plans, origin, keep)
+          {:ok, %{stored: length(valid), removed: removed}, rejected}
+      end
+    end
+  end
+
+  @doc false
+  @spec remove_service(service()) :: non_neg_integer()
+  def remove_service(service),
+    do: Native.config_db_replace(table!(), to_string(service), [], :pull, [])
+
+  @doc false
+  @spec origin(service(), String.t(), String.t()) :: origin() | nil
+  def origin(service, request_type, version),
+    do: Native.config_db_origin(table!(), to_string(service), request_type, version)
+
+  defp loose_key(%FunConfig{request_type: type, version: version}) when is_binary(type) do
+    case version || @unversioned do
+      version when is_binary(version) -> [{type, version}]
+      _ -> []
+    end
+  end
+
+  defp loose_key(_config), do: []
+
+  defp compile_all(configs) do
+    Enum.reduce(Enum.reverse(configs), {[], []}, fn config, {valid, rejected} ->
+      case compile(config) do
+        {:ok, plan, config} -> {[{plan, config} | valid], rejected}
+        {:error, _reason, sentences} -> {valid, [{config, sentences} | rejected]}
+      end
+    end)
+  end
+
+  defp compile(%FunConfig{} = config) do
+    with {:ok, plan, config} <- Plan.compile(config),
+         :ok <- Security.validate_config(config) do
+      {:ok, plan, config}
+    else
+      {:error, {:mfa_not_allowed, mfa} = reason} ->
+        {:error, reason, ["mfa not allowed: #{inspect(mfa)}"]}
+
+      {:error, sentences} ->
+        {:error, :invalid_config, sentences}
+    end
+  end
+
+  defp compile(_other),
+    do: {:error, :invalid_config, ["a function config must be a %FunConfig{} struct"]}
+
+  defp store_batch(_table, []), do: {:error, :all_invalid}
+
+  defp store_batch(table, [{_plan, first} | _] = valid) do
+    handles = Enum.map(valid, fn {plan, _config} -> handle(plan) end)
+    Native.config_db_store(table, handles, :direct)
+    count = length(valid)
+
+    Telemetry.execute([:phoenix_gen_api, :config, :batch_add], %{count: count}, %{
+      service: first.service
+    })
+
+    {:ok, count}
+  end
+
+  defp reject(config, sentences, origin) do
+    ConfigFailed.record(config, sentences, origin)
+
+    name =
+      if is_struct(config, FunConfig),
+        do: "#{inspect(config.service)} #{inspect(config.request_type)}"
+
+    Logger.error("function config rejected: #{name}: #{Enum.join(sentences, "; ")}")
+  end
+
+  defp switch(service, request_type, version, enabled?, event) do
+    with {:ok, table} <- Gateway.handle(:config_db) do
+      {service, version} = {to_string(service), version || @unversioned}
+
+      case Native.config_db_switch(table, service, request_type, version, enabled?) do
+        :not_found ->
+          {:error, :not_found}
+
+        :unchanged ->
+          :ok
+
+        :changed ->
+          Telemetry.execute(
+            [:phoenix_gen_api, :config, event],
+            %{},
+            key(service, request_type, version)
+          )
+
+          :ok
+      end
+    end
+  end
+
+  defp found(reason) when reason in [:not_found, :disabled], do: {:error, reason}
+  defp found(found), do: {:ok, found}
+
+  defp handle(plan(handle: handle)), do: handle
+
+  defp list, do: Native.config_db_list(table!())
+
+  defp nest(functions) do
+    Enum.reduce(functions, %{}, fn {service, type, versions}, acc ->
+      versions = Enum.map(versions, &elem(&1, 0))
+      Map.update(acc, service, %{type => versions}, &Map.put(&1, type, versions))
+    end)
+  end
+
+  defp key(config), do: key(config.service, config.request_type, config.version)
+
+  defp key(service, request_type, version),
+    do: %{service: service, request_type: request_type, version: version}
+
+  defp table!, do: Gateway.handle!(:config_db)
+end

@@ -1,0 +1,39 @@
+defmodule PhoenixGenApi.Gateway do
+  @moduledoc false
+  # The native instances of the gateway that runs on this node. They are published once, by
+  # the supervisor that owns them: their memory goes with it, not with any worker.
+
+  @key __MODULE__
+  @message "PhoenixGenApi gateway is not running on this node"
+
+  @type instance :: :config_db | :node_selector
+
+  @doc "Publishes the instances. Only at start: a changed persistent term scans every process."
+  @spec publish(%{instance() => reference()}) :: :ok
+  def publish(instances), do: :persistent_term.put(@key, instances)
+
+  @doc "Takes them back."
+  @spec retract() :: :ok
+  def retract do
+    :persistent_term.erase(@key)
+    :ok
+  end
+
+  @doc "One instance, or that no gateway runs here."
+  @spec handle(instance()) :: {:ok, reference()} | {:error, :not_running}
+  def handle(name) do
+    case :persistent_term.get(@key, nil) do
+      %{^name => handle} -> {:ok, handle}
+      nil -> {:error, :not_running}
+    end
+  end
+
+  @doc "One instance; raises where no gateway runs."
+  @spec handle!(instance()) :: reference()
+  def handle!(name) do
+    case handle(name) do
+      {:ok, handle} -> handle
+      {:error, :not_running} -> raise @message
+    end
+  end
+end

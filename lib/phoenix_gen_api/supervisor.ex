@@ -1,0 +1,22 @@
+defmodule PhoenixGenApi.Supervisor do
+  @moduledoc false
+  # Owns the native instances and the tables, so that no worker's crash loses them. Its
+  # children are independent of each other: each is restarted alone.
+  use Supervisor
+
+  alias PhoenixGenApi.ConfigFailed
+  alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.Native
+
+  @spec start_link(client_mode: boolean()) :: Supervisor.on_start()
+  def start_link(opts), do: Supervisor.start_link(__MODULE__, opts, name: __MODULE__)
+
+  @impl true
+  def init(client_mode: true), do: Supervisor.init([], strategy: :one_for_one)
+
+  def init(client_mode: false) do
+    ConfigFailed.new()
+    Gateway.publish(%{config_db: Native.config_db_new()})
+    Supervisor.init([ConfigFailed], strategy: :one_for_one, max_restarts: 100, max_seconds: 10)
+  end
+end
