@@ -1,1 +1,3 @@
 //! Algorithms and hot shared state of phoenix_gen_api.
+
+pub mod clock;
