@@ -1,3 +1,4 @@
 //! Algorithms and hot shared state of phoenix_gen_api.
 
 pub mod clock;
+pub mod nodes;
