@@ -57,7 +57,7 @@ impl Weights {
         if usable(drawn) {
             return Some(drawn);
         }
-        let set = UsableSet::collect(candidates.len(), |i| self.get(i) > 0 && usable(i));
+        let set = UsableSet::collect(candidates.len(), usable);
         let total = set.iter().map(|i| u64::from(self.get(i))).sum();
         let mut mark = rng.below(total);
         for index in set.iter() {

@@ -99,13 +99,14 @@ fn random_orders_are_all_equally_likely() {
 fn bounded_draws_are_uniform_where_a_plain_remainder_would_not_be() {
     let bound = (1 << 63) + (1 << 62);
     let mut rng = Rng::from_seed(3);
-    let mut thirds = [0; 3];
+    // Four inputs for three outputs: unless some are rejected, every third output comes twice as often.
+    let mut residues = [0; 3];
     for _ in 0..60_000 {
         let draw = rng.below(bound);
         assert!(draw < bound);
-        thirds[(draw / (bound / 3)) as usize] += 1;
+        residues[(draw % 3) as usize] += 1;
     }
-    assert_proportional(&thirds, &[1.0; 3]);
+    assert_proportional(&residues, &[1.0; 3]);
     assert_eq!([rng.below(0), rng.below(1)], [0, 0]);
 }
 
@@ -137,6 +138,19 @@ fn weighted_picks_are_proportional_to_the_weights_of_the_usable_nodes() {
     candidates.get(4).unwrap().mark_down();
     for hits in hits(&candidates, &selector, &mode, |i| i != 0) {
         assert_proportional(&hits, &[0.0, 0.0, 1_000.0, 2_000.0, 0.0, 1.0]);
+    }
+}
+
+#[test]
+fn a_weightless_node_is_not_chosen_by_the_lowest_or_the_highest_draw() {
+    let selector = selector();
+    let candidates = candidates(&selector, &names(5));
+    let mode = weights(&candidates, &[0, 1, 0, 1, 0]);
+    for hits in hits(&candidates, &selector, &mode, |_| true) {
+        assert_proportional(&hits, &[0.0, 1.0, 0.0, 1.0, 0.0]);
+    }
+    for hits in hits(&candidates, &selector, &mode, |i| i != 1) {
+        assert_eq!(hits, [0, 0, 0, 50_000, 0]);
     }
 }
 

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -157,9 +158,11 @@ fn the_lifetime_counts_from_the_last_use() {
         first,
         "a clock that lags shortens nothing"
     );
+    let in_between = pick(&selector, &after, "f", &value, 1_250);
+    assert_eq!(in_between, first, "nor does it make the entry older");
     let fresh = rendezvous(&selector, &after, &value);
     assert_ne!(fresh, first);
-    assert_eq!(pick(&selector, &after, "f", &value, 1_298), fresh);
+    assert_eq!(pick(&selector, &after, "f", &value, 1_350), fresh);
     assert_eq!(selector.sticky().len(), 1);
 }
 
@@ -278,7 +281,26 @@ fn remembered_nodes_are_not_pruned_from_under_their_values() {
 }
 
 #[test]
-fn threads_that_meet_a_new_value_agree_and_never_exceed_the_limit() {
+fn a_node_remembered_by_another_caller_in_the_middle_of_a_pick_is_kept() {
+    let selector = selector();
+    let candidates = candidates(&selector, &names(3));
+    let first = rendezvous(&selector, &candidates, "v").unwrap();
+    let other = (first + 1) % 3;
+    let key = Some(b"v".as_slice());
+    let interfered = Cell::new(false);
+    let interfere = |_| {
+        if !interfered.replace(true) {
+            let pick = selector.pick(&candidates, &mode("f"), key, Nanos(0), |i| i == other);
+            assert_eq!(pick, Some(other));
+        }
+        true
+    };
+    let pick = selector.pick(&candidates, &mode("f"), key, Nanos(0), interfere);
+    assert_eq!(pick, Some(other));
+}
+
+#[test]
+fn threads_that_fight_over_values_never_exceed_the_limit_nor_lose_count() {
     for max_entries in [50, 5_000] {
         let selector = limited(u64::MAX, max_entries);
         let candidates = candidates(&selector, &names(5));
