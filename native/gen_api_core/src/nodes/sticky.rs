@@ -43,7 +43,9 @@ impl Default for StickyLimits {
 ///
 /// One least-recently-used list per shard. The number of entries is kept exactly, for all shards together; when
 /// it is reached, the shard with the oldest entry of all gives it up. So the bound and the order of eviction
-/// are those of one list (up to uses at the same nanosecond), while two values seldom meet at one lock.
+/// are those of one list, while two values seldom meet at one lock. Two exceptions: uses at the same nanosecond
+/// have no order between shards, and callers that insert the same new value into a full table at the same moment
+/// may each make room for it, so that an entry too many goes.
 #[derive(Debug)]
 pub struct Sticky {
     shards: Box<[Shard]>,
