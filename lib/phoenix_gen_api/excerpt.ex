@@ -13,12 +13,14 @@ defmodule PhoenixGenApi.Excerpt do
   @doc "`inspect/2` of any term on one line, cut at `max_bytes`; always valid UTF-8."
   @spec inspect(term(), pos_integer()) :: String.t()
   def inspect(term, max_bytes \\ @max_bytes) do
-    # An item prints at least one byte, so no more items than bytes can matter.
+    # An item prints at least one byte, so no more items than bytes can matter. Lists of
+    # numbers stay such: a long one that begins like text makes `inspect/2` raise.
     term
     |> Kernel.inspect(
       limit: max_bytes,
       printable_limit: max_bytes,
       width: :infinity,
+      charlists: :as_lists,
       inspect_fun: &inspect_small/2
     )
     |> cut(max_bytes)

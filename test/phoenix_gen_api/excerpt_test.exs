@@ -30,6 +30,11 @@ defmodule PhoenixGenApi.ExcerptTest do
     end
   end
 
+  test "a list of numbers that begins like text is shown as numbers" do
+    assert Excerpt.inspect(~c"AB") == "[65, 66]"
+    assert String.starts_with?(Excerpt.inspect(List.duplicate(9, 600) ++ [-1]), "[9, 9, 9")
+  end
+
   test "huge integers are named, not written, at any depth" do
     huge = Integer.pow(10, 1_000_000)
     text = Excerpt.inspect(%{"n" => [huge, -huge, 7]})

@@ -14,6 +14,8 @@
     )
 )]
 
+pub mod clock;
+pub mod nodes;
 pub mod schema;
 pub mod table;
 pub mod value;

@@ -6,6 +6,8 @@
 mod argument_handler;
 mod atoms;
 mod config_db;
+mod executor;
+mod node_selector;
 mod outcome;
 mod plan;
 mod schema;

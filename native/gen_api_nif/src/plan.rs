@@ -1,11 +1,12 @@
 //! A function config as the request path reads it: compiled once, immutable.
 
 use crate::atoms;
+use crate::node_selector::{Route, SelectorResource};
 use crate::schema::SchemaResource;
 use crate::terms::Terms;
 use rustler::types::atom;
 use rustler::types::tuple::make_tuple;
-use rustler::{Atom, Encoder, Env, NifMap, Resource, ResourceArc, Term};
+use rustler::{Atom, Encoder, Env, NifMap, NifResult, Resource, ResourceArc, Term};
 
 /// A compiled function config.
 pub struct PlanResource {
@@ -14,6 +15,7 @@ pub struct PlanResource {
     pub version: Box<str>,
     pub disabled: bool,
     schema: ResourceArc<SchemaResource>,
+    route: Option<Route>,
     module: Atom,
     function: Atom,
     timeout: Option<u32>,
@@ -28,6 +30,8 @@ pub struct PlanResource {
 
 #[rustler::resource_impl]
 impl Resource for PlanResource {}
+
+impl std::panic::RefUnwindSafe for PlanResource {}
 
 /// The permission as a term: the common kinds are atoms, the others have a name or a list.
 enum Permission {
@@ -52,12 +56,23 @@ pub struct PlanSpec<'a> {
     response_type: Atom,
     permission: Term<'a>,
     flags: u32,
+    /// A fixed list, or nil.
+    nodes: Option<Vec<Atom>>,
+    mode: Term<'a>,
     config: Term<'a>,
     term_bytes: usize,
 }
 
 impl PlanResource {
-    fn new(spec: PlanSpec<'_>) -> Self {
+    fn new(selector: Option<&SelectorResource>, spec: PlanSpec<'_>) -> NifResult<Self> {
+        let route = match (selector, spec.nodes) {
+            (Some(selector), Some(nodes)) => {
+                let function = [&spec.service, &spec.request_type, &spec.version];
+                let key = function.map(String::as_str).join("\0");
+                Some(Route::new(&selector.0, key.as_bytes(), nodes, spec.mode)?)
+            }
+            _ => None,
+        };
         let terms = Terms::new();
         let config = terms.save(spec.config);
         let arguments = (!spec.arguments.is_empty_list()).then(|| terms.save(spec.arguments));
@@ -65,7 +80,8 @@ impl PlanResource {
             Ok(kind) => Permission::Atom(kind),
             Err(_) => Permission::Term(terms.save(spec.permission)),
         };
-        PlanResource {
+        Ok(PlanResource {
+            route,
             service: spec.service.into_boxed_str(),
             request_type: spec.request_type.into_boxed_str(),
             version: spec.version.into_boxed_str(),
@@ -81,7 +97,12 @@ impl PlanResource {
             arguments,
             permission,
             term_bytes: spec.term_bytes,
-        }
+        })
+    }
+
+    /// The fixed list of nodes and how one is chosen, if the config has that.
+    pub fn route(&self) -> Option<&Route> {
+        self.route.as_ref()
     }
 
     pub fn schema(&self) -> &SchemaResource {
@@ -95,7 +116,8 @@ impl PlanResource {
 
     pub fn bytes(&self) -> usize {
         let names = self.service.len() + self.request_type.len() + self.version.len();
-        std::mem::size_of::<Self>() + names + self.schema.schema.bytes() + self.term_bytes
+        let route = self.route.as_ref().map_or(0, Route::bytes);
+        std::mem::size_of::<Self>() + names + route + self.schema.schema.bytes() + self.term_bytes
     }
 
     fn term<'a>(&self, env: Env<'a>, id: u32) -> Term<'a> {
@@ -134,10 +156,16 @@ pub fn record<'a>(env: Env<'a>, plan: &ResourceArc<PlanResource>) -> Term<'a> {
     )
 }
 
-/// Makes a plan. Normal scheduler; the cost follows the size of the config term.
+/// Makes a plan; without a selector it cannot choose nodes. Normal scheduler; the cost follows
+/// the size of the config term.
 #[rustler::nif]
-fn plan_new<'a>(env: Env<'a>, spec: PlanSpec<'a>) -> Term<'a> {
-    record(env, &ResourceArc::new(PlanResource::new(spec)))
+fn plan_new<'a>(
+    env: Env<'a>,
+    selector: Option<&SelectorResource>,
+    spec: PlanSpec<'a>,
+) -> NifResult<Term<'a>> {
+    let plan = PlanResource::new(selector, spec)?;
+    Ok(record(env, &ResourceArc::new(plan)))
 }
 
 /// The `%FunConfig{}` that the plan was made of. Normal scheduler.

@@ -1,0 +1,46 @@
+//! Node selection: which of a function's nodes gets the next call.
+//!
+//! ```
+//! use gen_api_core::clock::Nanos;
+//! use gen_api_core::nodes::{Candidates, Mode, Selector, StickyLimits};
+//!
+//! let selector = Selector::new(StickyLimits::default());
+//! let candidates = Candidates::new(selector.registry(), ["a@h1", "b@h1", "c@h1"]);
+//!
+//! let pick = selector.pick(&candidates, &Mode::Rendezvous, Some(b"7"), Nanos::ZERO, |_| true);
+//! assert_eq!(pick.and_then(|i| candidates.name(i)), Some("c@h1"));
+//! ```
+//!
+//! | file | concept |
+//! |---|---|
+//! | `hash` | the hash every gateway agrees on |
+//! | `node` | one node: its health and its load |
+//! | `registry` | every node this gateway knows, one object per name |
+//! | `candidates` | the nodes of one function, compiled once |
+//! | `rendezvous` | highest random weight: Thaler and Ravishankar, 1998 |
+//! | `cursor` | round robin |
+//! | `weights` | random draws in proportion to weights |
+//! | `sticky` | which node a value went to last |
+//! | `rng` | a small generator and unbiased bounded draws |
+//! | `selector` | one instance of all state, `pick` and `order` |
+
+mod candidates;
+mod cursor;
+pub mod hash;
+mod node;
+mod registry;
+mod rendezvous;
+mod rng;
+mod selector;
+mod sticky;
+mod usable;
+mod weights;
+
+pub use candidates::Candidates;
+pub use cursor::{Cursor, Cursors};
+pub use node::{Flight, Node, NodeStatus};
+pub use registry::Registry;
+pub use rng::Rng;
+pub use selector::{Mode, Obstacle, Order, Selector, Unavailable};
+pub use sticky::{Sticky, StickyLimits};
+pub use weights::Weights;
