@@ -15,6 +15,7 @@ defmodule PhoenixGenApi.MixProject do
       start_permanent: Mix.env() == :prod,
       deps: deps(),
       package: package(),
+      docs: docs(),
       test_paths: ["test"]
     ]
   end
@@ -35,9 +36,17 @@ defmodule PhoenixGenApi.MixProject do
       [
         {:phoenix, "~> 1.7", optional: true},
         {:telemetry, "~> 1.0", optional: true},
-        {:jason, "~> 1.4", optional: true}
+        {:jason, "~> 1.4", optional: true},
+        {:ex_doc, "~> 0.34", only: :dev, runtime: false}
       ]
     end
+  end
+
+  defp docs do
+    [
+      main: "readme",
+      extras: Enum.flat_map(~w(README.md guides/*.md CHANGELOG.md), &Path.wildcard/1)
+    ]
   end
 
   defp package do
@@ -61,14 +70,17 @@ defmodule Mix.Tasks.Compile.GenApiNative do
   @impl true
   def run(_args) do
     root = File.cwd!()
-    target = Path.join(Path.dirname(Mix.Project.build_path()), "native")
+
+    target =
+      System.get_env("CARGO_TARGET_DIR") ||
+        Path.join(Path.dirname(Mix.Project.build_path()), "native")
 
     args = ~w(build --release --locked --quiet --package gen_api_nif --target-dir) ++ [target]
 
     with cargo when is_binary(cargo) <- System.find_executable("cargo"),
          {_output, 0} <-
            System.cmd(cargo, args, cd: root, into: IO.stream(), stderr_to_stdout: true) do
-      install(Path.join([target, "release", built_name()]), root)
+      install(Path.expand(Path.join([target, "release", built_name()]), root), root)
     else
       nil ->
         error(
