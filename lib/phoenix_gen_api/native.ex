@@ -48,8 +48,8 @@ defmodule PhoenixGenApi.Native do
 
   # PhoenixGenApi.Plan
 
-  @spec plan_new(map()) :: PhoenixGenApi.Plan.t()
-  def plan_new(_spec), do: not_loaded()
+  @spec plan_new(handle() | nil, map()) :: PhoenixGenApi.Plan.t()
+  def plan_new(_selector, _spec), do: not_loaded()
 
   @spec plan_config(handle()) :: PhoenixGenApi.Structs.FunConfig.t()
   def plan_config(_plan), do: not_loaded()
@@ -101,6 +101,68 @@ defmodule PhoenixGenApi.Native do
   @spec config_db_origin(handle(), String.t(), String.t(), String.t()) ::
           :direct | :pull | :push | nil
   def config_db_origin(_table, _service, _request_type, _version), do: not_loaded()
+
+  # PhoenixGenApi.NodeSelector
+
+  @type unchosen :: :key_not_found | :invalid_key | {:convert, number()}
+
+  @spec node_selector_new(non_neg_integer(), non_neg_integer()) :: handle()
+  def node_selector_new(_ttl_ms, _max_entries), do: not_loaded()
+
+  @spec node_selector_limit(handle(), non_neg_integer(), non_neg_integer()) :: :ok
+  def node_selector_limit(_selector, _ttl_ms, _max_entries), do: not_loaded()
+
+  @spec node_selector_route(handle(), binary(), [String.t()], term()) :: handle()
+  def node_selector_route(_selector, _function, _names, _mode), do: not_loaded()
+
+  @spec node_selector_pick(handle(), handle(), map()) ::
+          {node(), non_neg_integer()} | :none | unchosen()
+  def node_selector_pick(_selector, _routed, _request), do: not_loaded()
+
+  @spec node_selector_pick_key(handle(), handle(), binary()) ::
+          {node(), non_neg_integer()} | :none
+  def node_selector_pick_key(_selector, _routed, _key), do: not_loaded()
+
+  @spec node_selector_order(handle(), handle(), map()) :: [non_neg_integer()] | unchosen()
+  def node_selector_order(_selector, _routed, _request), do: not_loaded()
+
+  @spec node_selector_order_key(handle(), handle(), binary()) :: [non_neg_integer()]
+  def node_selector_order_key(_selector, _routed, _key), do: not_loaded()
+
+  @spec node_selector_unavailable(handle(), handle()) ::
+          :no_nodes | [{non_neg_integer(), :down | :draining | :circuit_open}]
+  def node_selector_unavailable(_selector, _routed), do: not_loaded()
+
+  @spec node_selector_mark(handle(), String.t(), :up | :down | :drain | :undrain) :: boolean()
+  def node_selector_mark(_selector, _node, _change), do: not_loaded()
+
+  @spec node_selector_statuses(handle()) :: [
+          {String.t(), :up | :down | :draining, non_neg_integer()}
+        ]
+  def node_selector_statuses(_selector), do: not_loaded()
+
+  @spec node_selector_status(handle(), String.t()) :: :up | :down | :draining
+  def node_selector_status(_selector, _node), do: not_loaded()
+
+  @spec node_selector_reset_round_robin(handle()) :: :ok
+  def node_selector_reset_round_robin(_selector), do: not_loaded()
+
+  @spec node_selector_sweep(handle(), pos_integer()) :: non_neg_integer()
+  def node_selector_sweep(_selector, _budget), do: not_loaded()
+
+  @spec node_selector_size(handle()) :: {non_neg_integer(), non_neg_integer()}
+  def node_selector_size(_selector), do: not_loaded()
+
+  # PhoenixGenApi.Executor
+
+  @spec executor_begin(handle() | nil, non_neg_integer()) :: handle()
+  def executor_begin(_routed, _index), do: not_loaded()
+
+  @spec executor_watch(handle(), pid()) :: :ok
+  def executor_watch(_call, _callee), do: not_loaded()
+
+  @spec executor_end(handle()) :: :ok
+  def executor_end(_call), do: not_loaded()
 
   defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
 end

@@ -3,13 +3,15 @@ defmodule PhoenixGenApi.Plan do
   # What the gateway derives once from a function config. The native side holds it; a
   # request gets this record: a handle and the few fields that Elixir decides on.
 
+  import Bitwise
   require Record
 
+  alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Structs.FunConfig
   alias PhoenixGenApi.Structs.FunConfig.Validation
 
-  Record.defrecord(:plan, [
+  @fields [
     :handle,
     :module,
     :function,
@@ -19,7 +21,8 @@ defmodule PhoenixGenApi.Plan do
     :response_type,
     :permission,
     :flags
-  ])
+  ]
+  Record.defrecord(:plan, @fields)
 
   @type t ::
           record(:plan,
@@ -28,20 +31,29 @@ defmodule PhoenixGenApi.Plan do
             function: atom(),
             arguments: [term()],
             timeout: timeout(),
-            response_type: atom(),
+            response_type: :sync | :async | :stream | :none,
             permission: term(),
             flags: non_neg_integer()
           )
 
-  @flags [:request_info, :before_execute, :after_execute, :permission_callback, :retry, :local]
-         |> Enum.with_index(fn flag, index -> {flag, Bitwise.bsl(1, index)} end)
+  @flags [
+    # the function gets the request as its last argument
+    request_info: 1,
+    before_execute: 2,
+    after_execute: 4,
+    permission_callback: 8,
+    retry: 16,
+    # runs on the gateway
+    local: 32,
+    # the native side knows the nodes and how to choose among them
+    fixed_route: 64
+  ]
 
-  @doc "Whether a plan says so; the names are the keys of `@flags`."
-  defguard is_set(plan, bit) when Bitwise.band(elem(plan, 8), bit) != 0
-
-  for {flag, bit} <- @flags do
-    @doc false
-    defmacro unquote(flag)(), do: unquote(bit)
+  @doc "Whether the plan has that property; a guard over a literal name."
+  defmacro has(plan, flag) when is_atom(flag) do
+    bit = Keyword.fetch!(@flags, flag)
+    index = length(@fields)
+    quote do: (:erlang.element(unquote(index + 1), unquote(plan)) &&& unquote(bit)) != 0
   end
 
   @doc "Compiles a config as a user wrote it; the errors are those of `FunConfig.validate_with_details/1`."
@@ -59,7 +71,7 @@ defmodule PhoenixGenApi.Plan do
   defp new(config, schema) do
     {module, function, arguments} = config.mfa
 
-    Native.plan_new(%{
+    Native.plan_new(selector(), %{
       service: config.service,
       request_type: config.request_type,
       version: config.version,
@@ -72,10 +84,31 @@ defmodule PhoenixGenApi.Plan do
       response_type: config.response_type,
       permission: config.check_permission,
       flags: flags(config),
+      nodes: if(fixed_route?(config), do: config.nodes),
+      mode: mode(config.choose_node_mode),
       config: config,
       term_bytes: :erts_debug.flat_size(config) * :erlang.system_info(:wordsize)
     })
   end
+
+  # Where no gateway runs a plan can check arguments, which is all that is asked of it.
+  defp selector do
+    case Gateway.handle(:node_selector) do
+      {:ok, selector} -> selector
+      {:error, :not_running} -> nil
+    end
+  end
+
+  @doc "The choose_node_mode as the native side takes it."
+  @spec mode(term()) :: term()
+  def mode({:weighted, weights}),
+    do: {:weighted, Map.new(weights, fn {node, weight} -> {to_string(node), weight} end)}
+
+  def mode({_module, _function, _args}), do: :custom
+  def mode(mode), do: mode
+
+  defp fixed_route?(config),
+    do: is_list(config.nodes) and not match?({_, _, _}, config.choose_node_mode)
 
   defp flags(config) do
     set = [
@@ -84,9 +117,10 @@ defmodule PhoenixGenApi.Plan do
       after_execute: config.after_execute != nil,
       permission_callback: config.permission_callback != nil,
       retry: config.retry != nil,
-      local: config.nodes == :local
+      local: config.nodes == :local,
+      fixed_route: fixed_route?(config)
     ]
 
-    for {flag, true} <- set, reduce: 0, do: (bits -> bits + Keyword.fetch!(@flags, flag))
+    for {flag, true} <- set, reduce: 0, do: (bits -> bits ||| Keyword.fetch!(@flags, flag))
   end
 end

@@ -4,9 +4,12 @@ defmodule PhoenixGenApi.Supervisor do
   # children are independent of each other: each is restarted alone.
   use Supervisor
 
+  alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigFailed
+  alias PhoenixGenApi.Executor
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
+  alias PhoenixGenApi.NodeSelector
 
   @spec start_link(client_mode: boolean()) :: Supervisor.on_start()
   def start_link(opts), do: Supervisor.start_link(__MODULE__, opts, name: __MODULE__)
@@ -16,7 +19,15 @@ defmodule PhoenixGenApi.Supervisor do
 
   def init(client_mode: false) do
     ConfigFailed.new()
-    Gateway.publish(%{config_db: Native.config_db_new()})
-    Supervisor.init([ConfigFailed], strategy: :one_for_one, max_restarts: 100, max_seconds: 10)
+    ttl = Config.get(:node_selector, :sticky_ttl_ms)
+    entries = Config.get(:node_selector, :sticky_max_entries)
+
+    Gateway.publish(%{
+      config_db: Native.config_db_new(),
+      node_selector: Native.node_selector_new(ttl, entries)
+    })
+
+    children = [ConfigFailed, NodeSelector.Health, Executor.Reaper]
+    Supervisor.init(children, strategy: :one_for_one, max_restarts: 100, max_seconds: 10)
   end
 end

@@ -31,7 +31,7 @@ impl std::panic::RefUnwindSafe for SelectorResource {}
 /// The nodes of one function and how one of them is chosen.
 pub struct Route {
     candidates: Candidates,
-    names: Vec<Atom>,
+    atoms: Vec<Atom>,
     mode: Mode,
     routing: Routing,
 }
@@ -57,14 +57,9 @@ impl Route {
     pub fn new(
         selector: &Selector,
         function: &[u8],
-        nodes: Vec<Atom>,
+        names: &[String],
         mode: Term<'_>,
     ) -> NifResult<Self> {
-        let env = mode.get_env();
-        let names = nodes
-            .iter()
-            .map(|node| node.to_term(env).atom_to_string())
-            .collect::<NifResult<Vec<_>>>()?;
         let candidates = Candidates::new(selector.registry(), names.iter().map(String::as_str));
         let (kind, parameter) = match mode.decode::<(Atom, Term)>() {
             Ok((kind, parameter)) => (kind, Some(parameter)),
@@ -92,19 +87,35 @@ impl Route {
         } else {
             Mode::Random
         };
-        // A repeated name counts once; the atoms follow the candidates.
-        let names = (0..candidates.len())
-            .filter_map(|index| {
-                let name = candidates.name(index)?;
-                let at = names.iter().position(|listed| listed == name)?;
-                nodes.get(at).copied()
-            })
-            .collect();
         Ok(Route {
             candidates,
-            names,
+            atoms: Vec::new(),
             mode,
             routing,
+        })
+    }
+
+    /// The same for node names that are atoms, which a pick then returns. A repeated name
+    /// counts once.
+    pub fn of_atoms(
+        selector: &Selector,
+        function: &[u8],
+        mut nodes: Vec<Atom>,
+        mode: Term<'_>,
+    ) -> NifResult<Self> {
+        let mut seen = Vec::with_capacity(nodes.len());
+        nodes.retain(|node| {
+            let first = !seen.contains(node);
+            seen.push(*node);
+            first
+        });
+        let names = nodes
+            .iter()
+            .map(|node| node.to_term(mode.get_env()).atom_to_string())
+            .collect::<NifResult<Vec<_>>>()?;
+        Ok(Route {
+            atoms: nodes,
+            ..Route::new(selector, function, &names, mode)?
         })
     }
 
@@ -113,12 +124,12 @@ impl Route {
     }
 
     pub fn bytes(&self) -> usize {
-        self.candidates.bytes() + self.names.len() * std::mem::size_of::<Atom>()
+        self.candidates.bytes() + self.atoms.len() * std::mem::size_of::<Atom>()
     }
 
     fn pick<'a>(&self, env: Env<'a>, selector: &Selector, key: Option<&[u8]>) -> Term<'a> {
         let picked = selector.pick(&self.candidates, &self.mode, key, now(), |_| true);
-        match picked.and_then(|index| Some((*self.names.get(index)?, index))) {
+        match picked.and_then(|index| Some((*self.atoms.get(index)?, index))) {
             Some(choice) => choice.encode(env),
             None => atoms::none().encode(env),
         }
@@ -126,11 +137,7 @@ impl Route {
 
     fn order<'a>(&self, env: Env<'a>, selector: &Selector, key: Option<&[u8]>) -> Term<'a> {
         let order = selector.order(&self.candidates, &self.mode, key, now(), |_| true);
-        let nodes: Vec<&Atom> = order
-            .iter()
-            .filter_map(|index| self.names.get(*index as usize))
-            .collect();
-        nodes.encode(env)
+        order.as_slice().encode(env)
     }
 
     /// Hands the bytes to route by to `then`.
@@ -249,15 +256,15 @@ fn node_selector_limit(selector: &SelectorResource, ttl_ms: u64, max_entries: us
     atom::ok()
 }
 
-/// A route for a list of nodes that no plan holds.
+/// A route for a list of distinct node names that no plan holds.
 #[rustler::nif]
 fn node_selector_route(
     selector: &SelectorResource,
     function: Binary<'_>,
-    nodes: Vec<Atom>,
+    nodes: Vec<String>,
     mode: Term<'_>,
 ) -> NifResult<ResourceArc<RouteResource>> {
-    let route = Route::new(&selector.0, &function, nodes, mode)?;
+    let route = Route::new(&selector.0, &function, &nodes, mode)?;
     Ok(ResourceArc::new(RouteResource(route)))
 }
 
@@ -286,7 +293,7 @@ fn node_selector_pick_key<'a>(
     Ok(routed.route()?.pick(env, &selector.0, Some(&key)))
 }
 
-/// All usable nodes, best first; else as `node_selector_pick`.
+/// The places of all usable candidates, best first; else as `node_selector_pick`.
 #[rustler::nif]
 fn node_selector_order<'a>(
     env: Env<'a>,
@@ -309,7 +316,7 @@ fn node_selector_order_key<'a>(
     Ok(routed.route()?.order(env, &selector.0, Some(&key)))
 }
 
-/// Why there is no usable node: `:no_nodes` or `[{node, obstacle}]`.
+/// Why there is no usable node: `:no_nodes` or `[{index, obstacle}]`.
 #[rustler::nif]
 fn node_selector_unavailable<'a>(
     env: Env<'a>,
@@ -324,13 +331,13 @@ fn node_selector_unavailable<'a>(
         Unavailable::NoNodes => atoms::no_nodes().encode(env),
         Unavailable::AllUnavailable(obstacles) => obstacles
             .into_iter()
-            .filter_map(|(index, obstacle)| {
+            .map(|(index, obstacle)| {
                 let obstacle = match obstacle {
                     Obstacle::Down => atoms::down(),
                     Obstacle::Draining => atoms::draining(),
                     Obstacle::CircuitOpen => atoms::circuit_open(),
                 };
-                Some((*route.names.get(index)?, obstacle))
+                (index, obstacle)
             })
             .collect::<Vec<_>>()
             .encode(env),

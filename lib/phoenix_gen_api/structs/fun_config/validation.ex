@@ -113,10 +113,12 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   defp hook?({m, f}), do: is_atom(m) and is_atom(f) and m != nil
   defp hook?(value), do: mfa?(value)
 
-  defp mode?(mode) when mode in [:random, :hash, :round_robin, :least_busy], do: true
-  defp mode?({mode, key}) when mode in [:hash, :sticky], do: key?(key)
+  @doc "Whether this is a choose_node_mode."
+  @spec mode?(term()) :: boolean()
+  def mode?(mode) when mode in [:random, :hash, :round_robin, :least_busy], do: true
+  def mode?({mode, key}) when mode in [:hash, :sticky], do: key?(key)
 
-  defp mode?({:weighted, weights}) when is_map(weights) or is_list(weights) do
+  def mode?({:weighted, weights}) when is_map(weights) or is_list(weights) do
     pairs = if is_map(weights), do: Map.to_list(weights), else: weights
 
     proper?(pairs) and pairs != [] and
@@ -126,7 +128,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
       end)
   end
 
-  defp mode?(mode), do: mfa?(mode)
+  def mode?(mode), do: mfa?(mode)
 
   defp key?(key), do: name?(key) or (is_atom(key) and key not in [nil, true, false])
 

@@ -1,0 +1,171 @@
+defmodule PhoenixGenApi.Executor.Isolated do
+  @moduledoc false
+  # Runs somebody else's function in a process of its own, monitored and not linked: here or
+  # on another node. Its death, however violent, is only an outcome.
+  #
+  # The result travels as the exit reason of that process, so a call costs one message, and
+  # nothing can arrive after the caller has stopped waiting.
+
+  alias PhoenixGenApi.Native
+
+  @typedoc "What became of the call."
+  @type outcome ::
+          {:return, term()}
+          | {:raised, :error | :exit | :throw, term(), Exception.stacktrace()}
+          | :timeout
+          # nothing was sent: another node may be tried
+          | :not_connected
+          | {:node_down, term()}
+
+  @doc "Applies a function here, for hooks, callbacks and node functions."
+  @spec apply(module(), atom(), [term()], timeout()) :: {:ok, term()} | {:error, term()}
+  def apply(module, function, args, timeout) do
+    case call(node(), module, function, args, timeout, nil) do
+      {:return, value} -> {:ok, value}
+      {:raised, :error, reason, stack} -> {:error, Exception.normalize(:error, reason, stack)}
+      {:raised, _kind, reason, _stack} -> {:error, reason}
+      :timeout -> {:error, :timeout}
+    end
+  end
+
+  @doc "Applies a function on a node. `counted` is what `NodeSelector.pick/2` gave to count it on."
+  @spec call(
+          node(),
+          module(),
+          atom(),
+          [term()],
+          timeout(),
+          {reference(), non_neg_integer()} | nil
+        ) ::
+          outcome()
+  def call(node, module, function, args, timeout, counted)
+
+  def call(node, module, function, args, timeout, counted) when node == node() do
+    handle = begin(counted)
+    caller = self()
+    callers = [caller | Process.get(:"$callers", [])]
+
+    {pid, monitor} =
+      spawn_monitor(fn -> run(caller, callers, module, function, args) end)
+
+    Native.executor_watch(handle, pid)
+
+    receive do
+      {:DOWN, ^monitor, :process, ^pid, {:phoenix_gen_api, ^caller, outcome}} ->
+        finish(handle, outcome)
+
+      {:DOWN, ^monitor, :process, ^pid, reason} ->
+        finish(handle, {:raised, :exit, reason, []})
+    after
+      timeout ->
+        Process.demonitor(monitor, [:flush])
+        Process.exit(pid, :kill)
+        finish(handle, :timeout)
+    end
+  end
+
+  # The entry point is the one that `:erpc` itself uses between nodes, on every OTP since 23,
+  # so the other node needs no library of ours. Unlike `:erpc.call` this learns the pid, and
+  # can therefore end what nobody waits for any more.
+  def call(node, module, function, args, timeout, counted) do
+    handle = begin(counted)
+    result = make_ref()
+
+    request =
+      :erlang.spawn_request(node, :erpc, :execute_call, [result, module, function, args], [
+        :monitor
+      ])
+
+    deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
+
+    receive do
+      {:spawn_reply, ^request, :ok, pid} ->
+        Native.executor_watch(handle, pid)
+        await(handle, request, result, pid, remaining(deadline))
+
+      {:spawn_reply, ^request, :error, :noconnection} ->
+        finish(handle, :not_connected)
+
+      {:spawn_reply, ^request, :error, reason} ->
+        finish(handle, {:node_down, reason})
+    after
+      timeout ->
+        abandon(request)
+        finish(handle, :timeout)
+    end
+  end
+
+  defp await(handle, request, result, pid, timeout) do
+    receive do
+      {:DOWN, ^request, :process, ^pid, reason} -> finish(handle, outcome(reason, result))
+    after
+      timeout ->
+        Process.demonitor(request, [:flush])
+        Process.exit(pid, :kill)
+        finish(handle, :timeout)
+    end
+  end
+
+  # The request is given up, or its process killed if it has begun after all.
+  defp abandon(request) do
+    unless :erlang.spawn_request_abandon(request) do
+      receive do
+        {:spawn_reply, ^request, :ok, pid} ->
+          Process.demonitor(request, [:flush])
+          Process.exit(pid, :kill)
+
+        {:spawn_reply, ^request, :error, _reason} ->
+          :ok
+      after
+        0 -> :ok
+      end
+    end
+  end
+
+  defp outcome({result, :return, value}, result), do: {:return, value}
+  defp outcome({result, :throw, value}, result), do: {:raised, :throw, value, []}
+  defp outcome({result, :exit, reason}, result), do: {:raised, :exit, reason, []}
+  defp outcome({result, :error, reason, stack}, result), do: {:raised, :error, reason, stack}
+  defp outcome(:noconnection, _result), do: {:node_down, :noconnection}
+  defp outcome(reason, _result), do: {:raised, :exit, reason, []}
+
+  defp run(caller, callers, module, function, args) do
+    Process.put(:"$callers", callers)
+
+    outcome =
+      try do
+        {:return, :erlang.apply(module, function, args)}
+      catch
+        kind, reason -> {:raised, kind, reason, __STACKTRACE__}
+      end
+
+    leave_links(outcome)
+    exit({:phoenix_gen_api, caller, outcome})
+  end
+
+  # The exit reason carries the result, but to what the function has linked itself with a
+  # function that returned has ended normally.
+  defp leave_links({:return, _value}) do
+    {:links, links} = Process.info(self(), :links)
+
+    for pid when is_pid(pid) <- links do
+      Process.unlink(pid)
+      Process.exit(pid, :normal)
+    end
+  end
+
+  defp leave_links(_raised), do: :ok
+
+  defp begin(nil), do: Native.executor_begin(nil, 0)
+  defp begin({routed, index}), do: Native.executor_begin(routed, index)
+
+  defp finish(handle, outcome) do
+    Native.executor_end(handle)
+    outcome
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
+
+  defp remaining(:infinity), do: :infinity
+  defp remaining(deadline), do: max(deadline - now(), 0)
+end

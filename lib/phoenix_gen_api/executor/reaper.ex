@@ -1,0 +1,20 @@
+defmodule PhoenixGenApi.Executor.Reaper do
+  @moduledoc false
+  # Kills functions whose caller died while they ran. The native side notices, because the
+  # handle of a call lives on the caller's heap, and sends the pid here.
+  use GenServer
+
+  @doc false
+  def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
+
+  @impl true
+  def init(_opts), do: {:ok, nil}
+
+  @impl true
+  def handle_info({:kill, pid}, state) when is_pid(pid) do
+    Process.exit(pid, :kill)
+    {:noreply, state}
+  end
+
+  def handle_info(_other, state), do: {:noreply, state}
+end

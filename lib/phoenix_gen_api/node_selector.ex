@@ -1,0 +1,313 @@
+defmodule PhoenixGenApi.NodeSelector do
+  @moduledoc """
+  Chooses the node that runs a call.
+
+  | `choose_node_mode` | Order of the candidates |
+  |---|---|
+  | `:random` | uniform |
+  | `:round_robin` | rotation, one cursor per function config, shared by all processes |
+  | `:hash` | rendezvous hash of the request id |
+  | `{:hash, key}` | rendezvous hash of `args[key]`, else of the request's field of that name |
+  | `{:sticky, key}` | the same the first time, then the node remembered for the value |
+  | `:least_busy` | fewest calls in flight from this gateway, ties at random |
+  | `{:weighted, weights}` | at random in proportion to `weights` (node => 0..1_000_000) |
+  | `{module, function, args}` | your function, called with `[nodes, request \\| args]` |
+
+  Nodes that are down or draining are passed over in every mode. A node is down after a
+  `:nodedown` or a failed connection and up again after a `:nodeup` or a successful probe; a
+  node never contacted counts as up.
+
+  The hash modes are rendezvous hashing (Thaler and Ravishankar, 1998) with a published, fixed
+  hash (FNV-1a and the finaliser of splitmix64): all gateways that see the same nodes agree,
+  adding a node moves only the keys that go to it, and a key whose node is out goes to the next
+  in its own order and returns with the node.
+
+  A sticky value is forgotten `sticky_ttl_ms` (1 h) after its last use; beyond
+  `sticky_max_entries` (100,000) the least recently used goes.
+  """
+
+  import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
+
+  alias PhoenixGenApi.Executor.Isolated
+  alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.Structs.{FunConfig, Request}
+
+  @type reason ::
+          :no_nodes_available
+          | {:all_nodes_unavailable, [{node(), :down | :draining | :circuit_open}]}
+          | {:dynamic_node_resolution_failed, term()}
+          | {:hash_key_not_found | :invalid_hash_key, term()}
+          | {:invalid_choose_node_mode, term()}
+          | {:invalid_nodes_configuration, term()}
+          | :not_running
+
+  @modes [:random, :hash, :round_robin, :least_busy]
+
+  @doc "The best usable node."
+  @spec get_node(FunConfig.t(), Request.t()) :: {:ok, node()} | {:error, reason()}
+  def get_node(%FunConfig{} = config, %Request{} = request) do
+    with {:ok, [node | _]} <- get_nodes(config, request), do: {:ok, node}
+  end
+
+  @doc "Same as `get_node/2`, but returns the node or raises `RuntimeError`."
+  @spec get_node!(FunConfig.t(), Request.t()) :: node()
+  def get_node!(config, request) do
+    case get_node(config, request) do
+      {:ok, node} -> node
+      {:error, reason} -> raise "no node available: #{inspect(reason)}"
+    end
+  end
+
+  @doc "All usable nodes, best first. Takes one turn of a round robin."
+  @spec get_nodes(FunConfig.t(), Request.t()) :: {:ok, [node()]} | {:error, reason()}
+  def get_nodes(%FunConfig{nodes: :local}, %Request{}), do: {:ok, [node()]}
+
+  def get_nodes(%FunConfig{} = config, %Request{} = request) do
+    with {:ok, selector} <- Gateway.handle(:node_selector),
+         :ok <- mode(config.choose_node_mode),
+         {:ok, names} <- resolve_nodes_list(config) do
+      ordered(selector, config, names, request)
+    end
+  end
+
+  @doc "The config with a dynamic node list resolved."
+  @spec resolve_nodes(FunConfig.t()) :: {:ok, FunConfig.t()} | {:error, reason()}
+  def resolve_nodes(%FunConfig{nodes: :local} = config), do: {:ok, config}
+
+  def resolve_nodes(%FunConfig{} = config) do
+    with {:ok, nodes} <- resolve_nodes_list(config), do: {:ok, %{config | nodes: nodes}}
+  end
+
+  @doc """
+  The nodes of a config; a dynamic `{module, function, args}` is applied here and now, limited
+  by the config's `hook_timeout`. Strings that it returns become atoms only if such atoms exist.
+  """
+  @spec resolve_nodes_list(FunConfig.t()) :: {:ok, [node() | String.t()]} | {:error, reason()}
+  def resolve_nodes_list(%FunConfig{nodes: :local}), do: {:ok, [node()]}
+  def resolve_nodes_list(%FunConfig{nodes: []}), do: {:error, :no_nodes_available}
+
+  def resolve_nodes_list(%FunConfig{nodes: nodes}) when is_list(nodes) do
+    if names?(nodes), do: {:ok, nodes}, else: {:error, {:invalid_nodes_configuration, nodes}}
+  end
+
+  def resolve_nodes_list(%FunConfig{nodes: {m, f, a}} = config)
+      when is_atom(m) and is_atom(f) and is_list(a) do
+    case Isolated.apply(m, f, a, config.hook_timeout) do
+      {:ok, nodes} when is_list(nodes) -> dynamic(nodes)
+      {:ok, other} -> {:error, {:dynamic_node_resolution_failed, {:not_a_list, other}}}
+      {:error, reason} -> {:error, {:dynamic_node_resolution_failed, reason}}
+    end
+  end
+
+  def resolve_nodes_list(%FunConfig{nodes: nodes}),
+    do: {:error, {:invalid_nodes_configuration, nodes}}
+
+  @doc "Whether the config's `choose_node_mode` is one that a config may have."
+  @spec choose_node_valid?(FunConfig.t()) :: boolean()
+  def choose_node_valid?(%FunConfig{choose_node_mode: mode}), do: FunConfig.Validation.mode?(mode)
+
+  @doc """
+  Milliseconds to wait before a retry: `base` (100) × 2^(attempt − 1), times a random factor of
+  0.5 to 1.5, at most `max` (5,000). The first attempt is 1.
+  """
+  @spec calculate_backoff(pos_integer(), base: pos_integer(), max: pos_integer()) ::
+          non_neg_integer()
+  def calculate_backoff(attempt, opts \\ []) when is_integer(attempt) and attempt >= 1 do
+    base = Keyword.get(opts, :base, 100)
+    max = Keyword.get(opts, :max, 5_000)
+    # Beyond 2^32 every base is over every max.
+    exponential = base * Integer.pow(2, min(attempt - 1, 32))
+    min(max, round(exponential * (0.5 + :rand.uniform())))
+  end
+
+  @doc "Every round robin starts over with its first node."
+  @spec reset_round_robin() :: :ok
+  def reset_round_robin, do: Native.node_selector_reset_round_robin(selector!())
+
+  @doc "Drops expired sticky entries now; it also happens by itself."
+  @spec cleanup_sticky_table() :: :ok
+  def cleanup_sticky_table, do: sweep(selector!())
+
+  @doc """
+  Takes a node out of every choice until `undrain/1`; calls in flight end as usual. A node that
+  goes down and comes back is no longer draining.
+  """
+  @spec drain(node()) :: :ok
+  def drain(node), do: mark(node, :drain)
+
+  @doc "Puts a draining node back."
+  @spec undrain(node()) :: :ok
+  def undrain(node), do: mark(node, :undrain)
+
+  @doc "What is known of a node; one never heard of is `:up`."
+  @spec node_status(node()) :: :up | :down | :draining
+  def node_status(node), do: Native.node_selector_status(selector!(), Atom.to_string(node))
+
+  @doc "The same for every node that function configs name."
+  @spec node_statuses() :: %{node() => :up | :down | :draining}
+  def node_statuses do
+    # Each of these was an atom when its config was stored.
+    for {name, status, _in_flight} <- Native.node_selector_statuses(selector!()),
+        into: %{},
+        do: {String.to_existing_atom(name), status}
+  end
+
+  @doc false
+  # The request path: the chosen node and what counts a call on it.
+  @spec pick(Plan.t(), Request.t()) ::
+          {:ok, node(), {reference(), non_neg_integer()} | nil} | {:error, reason()}
+  def pick(plan, _request) when has(plan, :local), do: {:ok, node(), nil}
+
+  def pick(plan(handle: handle) = plan, request) when has(plan, :fixed_route) do
+    with {:ok, selector} <- Gateway.handle(:node_selector) do
+      case Native.node_selector_pick(selector, handle, request) do
+        {node, index} when is_integer(index) -> {:ok, node, {handle, index}}
+        other -> pick_otherwise(selector, plan, other)
+      end
+    end
+  end
+
+  def pick(plan, request) do
+    config = Plan.config(plan)
+
+    with {:ok, selector} <- Gateway.handle(:node_selector),
+         {:ok, names} <- resolve_nodes_list(config),
+         {:ok, [node | _]} <- ordered(selector, config, names, request) do
+      # One candidate of its own, to count the call on.
+      {:ok, node, {Native.node_selector_route(selector, "", [to_string(node)], :random), 0}}
+    end
+  end
+
+  defp pick_otherwise(selector, plan(handle: handle) = plan, {:convert, value}) do
+    case Native.node_selector_pick_key(selector, handle, to_string(value)) do
+      {node, index} -> {:ok, node, {handle, index}}
+      :none -> pick_otherwise(selector, plan, :none)
+    end
+  end
+
+  defp pick_otherwise(selector, plan(handle: handle) = plan, :none),
+    do: unavailable(selector, handle, Enum.uniq(Plan.config(plan).nodes))
+
+  defp pick_otherwise(_selector, plan, problem),
+    do: {:error, key_error(problem, Plan.config(plan).choose_node_mode)}
+
+  defp ordered(selector, %{choose_node_mode: {m, f, a}} = config, names, request)
+       when is_atom(m) and is_atom(f) do
+    case Isolated.apply(m, f, [names, request | a], config.hook_timeout) do
+      {:ok, node} when is_atom(node) or is_binary(node) -> usable(selector, [node], names)
+      {:ok, nodes} when is_list(nodes) -> usable(selector, nodes, names)
+      {:ok, other} -> {:error, {:dynamic_node_resolution_failed, {:not_a_node, other}}}
+      {:error, reason} -> {:error, {:dynamic_node_resolution_failed, reason}}
+    end
+  end
+
+  defp ordered(selector, config, names, request) do
+    names = Enum.uniq_by(names, &to_string/1)
+    key = Enum.map_join([config.service, config.request_type, config.version], "\0", &to_string/1)
+    mode = Plan.mode(config.choose_node_mode)
+    route = Native.node_selector_route(selector, key, Enum.map(names, &to_string/1), mode)
+
+    case order(selector, route, request) do
+      [] -> unavailable(selector, route, names)
+      places when is_list(places) -> {:ok, Enum.map(places, &Enum.at(names, &1))}
+      problem -> {:error, key_error(problem, config.choose_node_mode)}
+    end
+  end
+
+  defp order(selector, route, request) do
+    case Native.node_selector_order(selector, route, request) do
+      {:convert, value} -> Native.node_selector_order_key(selector, route, to_string(value))
+      result -> result
+    end
+  end
+
+  defp usable(selector, nodes, names) do
+    status = &Native.node_selector_status(selector, to_string(&1))
+
+    cond do
+      not names?(nodes) or Enum.any?(nodes, &(&1 not in names)) ->
+        {:error, {:dynamic_node_resolution_failed, {:not_in_list, nodes}}}
+
+      nodes == [] ->
+        {:error, :no_nodes_available}
+
+      true ->
+        case Enum.filter(nodes, &(status.(&1) == :up)) do
+          [] -> {:error, {:all_nodes_unavailable, Enum.map(nodes, &{&1, status.(&1)})}}
+          usable -> {:ok, usable}
+        end
+    end
+  end
+
+  defp unavailable(selector, routed, names) do
+    case Native.node_selector_unavailable(selector, routed) do
+      :no_nodes ->
+        {:error, :no_nodes_available}
+
+      obstacles ->
+        {:error,
+         {:all_nodes_unavailable,
+          Enum.map(obstacles, fn {place, obstacle} -> {Enum.at(names, place), obstacle} end)}}
+    end
+  end
+
+  defp key_error(:key_not_found, {_mode, key}), do: {:hash_key_not_found, key}
+  defp key_error(:invalid_key, {_mode, key}), do: {:invalid_hash_key, key}
+  # `:hash` routes by the request id, which a hand-made request may lack.
+  defp key_error(:key_not_found, mode), do: {:hash_key_not_found, field(mode)}
+  defp key_error(:invalid_key, mode), do: {:invalid_hash_key, field(mode)}
+
+  defp field(:hash), do: "request_id"
+
+  defp dynamic([]), do: {:error, :no_nodes_available}
+
+  defp dynamic(nodes) do
+    if names?(nodes) do
+      case Enum.flat_map(nodes, &existing/1) do
+        [] -> {:error, :no_nodes_available}
+        nodes -> {:ok, nodes}
+      end
+    else
+      {:error, {:dynamic_node_resolution_failed, {:not_a_list_of_nodes, nodes}}}
+    end
+  end
+
+  defp existing(node) when is_atom(node), do: [node]
+
+  defp existing(node) do
+    [String.to_existing_atom(node)]
+  rescue
+    ArgumentError -> []
+  end
+
+  defp names?(nodes) do
+    not List.improper?(nodes) and
+      Enum.all?(nodes, &((is_atom(&1) and &1 != nil) or (is_binary(&1) and String.valid?(&1))))
+  end
+
+  defp mode(mode) when mode in @modes, do: :ok
+
+  defp mode(mode) do
+    if FunConfig.Validation.mode?(mode),
+      do: :ok,
+      else: {:error, {:invalid_choose_node_mode, mode}}
+  end
+
+  @doc false
+  @spec sweep(reference()) :: :ok
+  def sweep(selector) do
+    slice = 1_000
+    if Native.node_selector_sweep(selector, slice) == slice, do: sweep(selector), else: :ok
+  end
+
+  @doc false
+  @spec mark(node(), :up | :down | :drain | :undrain) :: :ok
+  def mark(node, change) do
+    Native.node_selector_mark(selector!(), Atom.to_string(node), change)
+    :ok
+  end
+
+  defp selector!, do: Gateway.handle!(:node_selector)
+end
