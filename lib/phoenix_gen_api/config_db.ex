@@ -206,13 +206,19 @@ defmodule PhoenixGenApi.ConfigDb do
   # The request path: the plan instead of the config.
   @spec fetch(service(), String.t(), String.t() | nil) ::
           {:ok, Plan.t()} | {:error, :not_found | :disabled | :not_running}
-  def fetch(service, request_type, version) when is_binary(service) do
+  def fetch(service, request_type, version)
+      when is_binary(service) and is_binary(request_type) and
+             (is_binary(version) or version == nil) do
     with {:ok, table} <- Gateway.handle(:config_db) do
       table |> Native.config_db_fetch(service, request_type, version) |> found()
     end
   end
 
-  def fetch(service, request_type, version), do: fetch(to_string(service), request_type, version)
+  def fetch(service, request_type, version) when is_atom(service) and service != nil,
+    do: fetch(Atom.to_string(service), request_type, version)
+
+  # A hand-made request may hold anything; nothing is registered under that.
+  def fetch(_service, _request_type, _version), do: {:error, :not_found}
 
   @doc false
   # What a pull or a push does in one visible step: stores these configs and removes every

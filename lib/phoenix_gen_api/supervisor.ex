@@ -10,6 +10,7 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.WorkerPool
 
   @spec start_link(client_mode: boolean()) :: Supervisor.on_start()
   def start_link(opts), do: Supervisor.start_link(__MODULE__, opts, name: __MODULE__)
@@ -27,7 +28,13 @@ defmodule PhoenixGenApi.Supervisor do
       node_selector: Native.node_selector_new(ttl, entries)
     })
 
-    children = [ConfigFailed, NodeSelector.Health, Executor.Reaper]
+    children = [
+      ConfigFailed,
+      NodeSelector.Health,
+      Executor.Reaper,
+      WorkerPool.WorkerPoolSupervisor
+    ]
+
     Supervisor.init(children, strategy: :one_for_one, max_restarts: 100, max_seconds: 10)
   end
 end

@@ -1,0 +1,205 @@
+defmodule PhoenixGenApi.Executor do
+  @moduledoc """
+  Runs requests: looks the function up, authorises, validates, picks a node and calls.
+
+      iex> alias PhoenixGenApi.{ConfigDb, Executor}
+      iex> alias PhoenixGenApi.Structs.{FunConfig, Request}
+      iex> :ok = ConfigDb.add(%FunConfig{
+      ...>   service: "doc", request_type: "up", nodes: :local,
+      ...>   mfa: {String, :upcase, []}, arg_types: %{"text" => :string}
+      ...> })
+      iex> request = %Request{
+      ...>   request_id: "r1", service: "doc", request_type: "up", args: %{"text" => "hi"}
+      ...> }
+      iex> Executor.execute!(request).result
+      "HI"
+
+  The stages, in order; each failure is an error response with a fixed text:
+
+  | Stage | Failure |
+  |---|---|
+  | config lookup | `unsupported function: T version V`, `disabled function: T version V` |
+  | before hook | `hook rejected` |
+  | permission | `Permission denied` |
+  | arguments | `argument validation failed` |
+  | node selection | `No service node available`, `missing routing key` |
+  | call | `Internal Server Error`, `Request timed out after Nms`, `Service temporarily unavailable`, `Unexpected execution result` |
+
+  With `config :phoenix_gen_api, :gen_api, detail_error: true` the reason is appended to the
+  texts from the hook on (not to `Permission denied`); otherwise nothing of it reaches a client.
+
+  What a function returns decides the response: `{:ok, value}` and any value that is no tuple
+  are results, a `%Response{}` is sent as it is, `{:error, _}` and `:error` are
+  `Internal Server Error`, any other tuple is `Unexpected execution result`.
+
+  | `response_type` | `execute!/2` returns | Later, to the receiver |
+  |---|---|---|
+  | `:sync` | the response | |
+  | `:async` | `Response.async_response(id)` | `{:async_call, response}` |
+  | `:none` | `{:ok, :none}` | |
+
+  Functions run in processes of their own, monitored and not linked, here or on a node of the
+  cluster. None of the functions below raises for a `%Request{}`, whatever it holds and whatever
+  becomes of the function, and nothing is left behind: a function that timed out, or whose
+  caller died, is killed.
+  """
+
+  alias PhoenixGenApi.ConfigDb
+  alias PhoenixGenApi.Errors.DecodeError
+  alias PhoenixGenApi.Executor.{Call, Failure, Isolated}
+  alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
+  alias PhoenixGenApi.Telemetry
+
+  @type result :: Response.t() | {:ok, :none}
+
+  @event [:phoenix_gen_api, :executor, :request]
+
+  @doc """
+  Runs a request.
+
+  Options: `receiver:` the process that gets later messages (the caller).
+  """
+  @spec execute!(Request.t(), receiver: pid()) :: result()
+  def execute!(%Request{} = request, opts \\ []),
+    do: observed(request, opts, fn -> lookup(request) end)
+
+  @doc "Runs a request with this config instead of a stored one."
+  @spec execute_with_config!(Request.t(), FunConfig.t()) :: result()
+  def execute_with_config!(%Request{} = request, %FunConfig{} = config),
+    do: observed(request, [], fn -> compiled(config) end)
+
+  @doc """
+  Decodes a map and runs the request; raises `PhoenixGenApi.Errors.DecodeError` on a bad map.
+
+  The string keys `"user_roles"` and `"ip_address"` are ignored: a client could have sent them.
+  """
+  @spec execute_params!(map()) :: result()
+  def execute_params!(params), do: params |> trusted() |> Request.decode!() |> execute!()
+
+  @doc "Same, but a bad map gives the error response `Invalid request: …`."
+  @spec execute_params(map()) :: result()
+  def execute_params(params) do
+    case params |> trusted() |> Request.decode() do
+      {:ok, request} -> execute!(request)
+      {:error, %DecodeError{} = error} -> Failure.response(id(params), {:invalid_request, error})
+    end
+  end
+
+  @doc """
+  Validates the arguments, picks a node and calls the function of `config`, whatever its
+  response type, and returns the response.
+  """
+  @spec sync_call(Request.t(), FunConfig.t()) :: Response.t()
+  def sync_call(%Request{} = request, %FunConfig{} = config) do
+    guarded(request, fn ->
+      with {:ok, plan} <- compiled(config),
+           {:ok, call} <- request |> Call.new(plan, self()) |> Call.convert() do
+        Call.run(call)
+      end
+    end)
+    |> elem(0)
+  end
+
+  @doc """
+  Runs a request as `execute!/2` does, for at most `ms` milliseconds; then the work is ended and
+  the response is `Request timed out after Nms`.
+  """
+  @spec execute_with_timeout!(Request.t(), pos_integer()) :: result()
+  def execute_with_timeout!(%Request{} = request, ms \\ 5_000) do
+    args = [request, [receiver: self()]]
+
+    case Isolated.call(node(), __MODULE__, :execute!, args, ms, nil) do
+      {:return, result} -> result
+      :timeout -> Failure.response(request.request_id, {:timeout, ms})
+      {:raised, kind, reason, _stack} -> Failure.response(request.request_id, {kind, reason})
+    end
+  end
+
+  @doc "Attaches a handler to the start, stop and exception of requests."
+  @spec attach_telemetry(term(), Telemetry.handler(), term()) :: Telemetry.attached()
+  defdelegate attach_telemetry(id, fun, config \\ %{}), to: Telemetry, as: :attach_requests
+
+  @doc "Detaches it."
+  @spec detach_telemetry(term()) :: :ok
+  defdelegate detach_telemetry(id), to: Telemetry, as: :detach_all
+
+  # The request, on one page.
+  defp stages(request, receiver, find_plan) do
+    with {:ok, plan} <- find_plan.(),
+         {:ok, call} <- request |> Call.new(plan, receiver) |> Call.before() do
+      with {:ok, call} <- Call.authorise(call),
+           {:ok, call} <- Call.convert(call) do
+        Call.start(call)
+      else
+        {:error, failure} -> Call.finish(call, failure)
+      end
+    end
+  end
+
+  defp lookup(%Request{service: service, request_type: type, version: version}) do
+    case ConfigDb.fetch(service, type, version) do
+      {:ok, plan} -> {:ok, plan}
+      {:error, :not_running} -> {:error, :not_running}
+      {:error, reason} -> {:error, {reason, type, version}}
+    end
+  end
+
+  defp compiled(config) do
+    case Plan.compile(config) do
+      {:ok, plan, _config} -> {:ok, plan}
+      {:error, sentences} -> {:error, {:invalid_config, sentences}}
+    end
+  end
+
+  defp observed(request, opts, find_plan) do
+    receiver = Keyword.get(opts, :receiver, self())
+    started = System.monotonic_time()
+
+    metadata = %{
+      request_id: request.request_id,
+      request_type: request.request_type,
+      service: request.service,
+      user_id: request.user_id
+    }
+
+    Telemetry.execute(@event ++ [:start], Telemetry.start_measurements(started), metadata)
+    {result, crash} = guarded(request, fn -> stages(request, receiver, find_plan) end)
+    stopped(Telemetry.stop_measurements(started), metadata, result, crash)
+    result
+  end
+
+  defp stopped(measurements, metadata, result, nil) do
+    outcome = %{success: success?(result), async: async?(result)}
+    Telemetry.execute(@event ++ [:stop], measurements, Map.merge(metadata, outcome))
+  end
+
+  defp stopped(measurements, metadata, _result, crash),
+    do: Telemetry.execute(@event ++ [:exception], measurements, Map.merge(metadata, crash))
+
+  # Last line of defence: a bug of this library is one request's error.
+  defp guarded(request, fun) do
+    case fun.() do
+      {:error, failure} -> {Failure.response(request.request_id, failure), nil}
+      {_result, _crash} = done -> done
+    end
+  catch
+    kind, reason ->
+      Failure.log_bug(kind, reason, __STACKTRACE__)
+      crash = Failure.crash(kind, reason, __STACKTRACE__)
+      {Failure.response(request.request_id, {kind, reason}), crash}
+  end
+
+  defp success?({:ok, :none}), do: true
+  defp success?(%Response{success: success}), do: success
+
+  defp async?({:ok, :none}), do: true
+  defp async?(%Response{async: async}), do: async
+
+  defp trusted(%{} = params), do: Map.drop(params, ["user_roles", "ip_address"])
+  defp trusted(other), do: other
+
+  defp id(%{"request_id" => id}) when is_binary(id), do: id
+  defp id(%{request_id: id}) when is_binary(id), do: id
+  defp id(_params), do: nil
+end

@@ -1,0 +1,202 @@
+defmodule PhoenixGenApi.Executor.Call do
+  @moduledoc false
+  # One request on its way through the stages, and the stages.
+  #
+  # A stage returns the call, or `{:error, failure}` (worded by `Failure`). The last one
+  # returns `{result, crash}`; crash is what telemetry says of a function that raised.
+
+  import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
+
+  alias PhoenixGenApi.ArgumentHandler
+  alias PhoenixGenApi.Executor.{Failure, Isolated}
+  alias PhoenixGenApi.Hooks
+  alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.Permission
+  alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.Security
+  alias PhoenixGenApi.Structs.{Request, Response}
+  alias PhoenixGenApi.WorkerPool
+
+  @enforce_keys [:request, :request_id, :plan, :receiver]
+  defstruct [:request, :request_id, :plan, :receiver, :target, arguments: [], waited: 0]
+
+  @type target :: {node(), {reference(), non_neg_integer()} | nil}
+  @type t :: %__MODULE__{
+          request: Request.t(),
+          # as sent, whatever a hook makes of the request
+          request_id: term(),
+          plan: Plan.t(),
+          receiver: pid(),
+          target: target() | nil,
+          arguments: [term()],
+          # ms in the queue of a pool, which count against the timeout
+          waited: non_neg_integer()
+        }
+  @type crash :: map() | nil
+  @type done :: {Response.t() | {:ok, :none}, crash()}
+
+  @spec new(Request.t(), Plan.t(), pid()) :: t()
+  def new(request, plan, receiver) do
+    %__MODULE__{
+      request: request,
+      request_id: request.request_id,
+      plan: plan,
+      receiver: receiver
+    }
+  end
+
+  @doc "The before hook, which may replace the request and the config."
+  @spec before(t()) :: {:ok, t()} | {:error, term()} | done()
+  def before(%{plan: plan} = call) when not has(plan, :before_execute), do: {:ok, call}
+
+  def before(call) do
+    config = Plan.config(call.plan)
+
+    case Hooks.run_before(config.before_execute, call.request, config) do
+      {:ok, request, ^config} -> {:ok, %{call | request: request}}
+      {:ok, request, changed} -> replan(%{call | request: request}, changed)
+      {:error, %Response{} = response} -> finish(call, response)
+      {:error, reason} -> finish(call, {:hook_rejected, reason})
+    end
+  end
+
+  defp replan(call, config) do
+    case Plan.compile(config) do
+      {:ok, plan, _config} -> {:ok, %{call | plan: plan}}
+      {:error, sentences} -> finish(call, {:invalid_config, sentences})
+    end
+  end
+
+  @doc "Permission. A callback runs where the function will, so the node is chosen first."
+  @spec authorise(t()) :: {:ok, t()} | {:error, term()}
+  def authorise(%{plan: plan} = call) when has(plan, :permission_callback) do
+    with {:ok, %{target: {node, _}} = call} <- choose(call),
+         :ok <- Permission.authorise(plan, call.request, node) do
+      {:ok, call}
+    end
+  end
+
+  def authorise(%{plan: plan} = call) do
+    with :ok <- Permission.authorise(plan, call.request, node()), do: {:ok, call}
+  end
+
+  @doc "The arguments."
+  @spec convert(t()) :: {:ok, t()} | {:error, term()}
+  def convert(%{plan: plan, request: request} = call) do
+    case ArgumentHandler.convert(plan, request) do
+      {:ok, arguments} -> {:ok, %{call | arguments: arguments}}
+      {:error, exception} -> {:error, {:invalid_arguments, exception}}
+    end
+  end
+
+  @doc "Runs the call as its response type says."
+  @spec start(t()) :: done()
+  def start(%{plan: plan(response_type: :sync)} = call) do
+    {response, crash} = run(call)
+    {after_hook(call, response), crash}
+  end
+
+  def start(%{plan: plan(response_type: :async)} = call) do
+    accepted(call, Response.async_response(call.request_id), owner: call.receiver)
+  end
+
+  def start(%{plan: plan(response_type: :none)} = call), do: accepted(call, {:ok, :none}, [])
+  def start(call), do: finish(call, :unsupported_response_type)
+
+  defp accepted(call, acknowledgement, opts) do
+    submitted = now()
+    died = {call.receiver, {:async_call, Failure.response(call.request_id, :async_failed)}}
+    notify = if opts[:owner], do: [on_death: died], else: []
+    task = fn -> deliver(%{call | waited: now() - submitted}) end
+
+    case WorkerPool.submit(:async_pool, task, opts ++ notify) do
+      :ok -> {acknowledgement, nil}
+      {:error, reason} -> finish(call, {:pool, reason})
+    end
+  end
+
+  defp deliver(%{plan: plan(response_type: type)} = call) do
+    {response, _crash} = run(call)
+    response = after_hook(call, %{response | async: false})
+    if type == :async, do: send(call.receiver, {:async_call, response})
+    :ok
+  end
+
+  @doc "Node selection and the call, in this process."
+  @spec run(t()) :: {Response.t(), crash()}
+  def run(%{target: nil} = call) do
+    case choose(call) do
+      {:ok, call} -> run(call)
+      {:error, failure} -> {Failure.response(call.request_id, failure), nil}
+    end
+  end
+
+  def run(%{target: {node, counted}, plan: plan(timeout: timeout)} = call) do
+    plan(module: module, function: function) = call.plan
+
+    with :ok <- permitted(call),
+         {:ok, left} <- left(call) do
+      case Isolated.call(node, module, function, arguments(call), left, counted) do
+        # Nothing was sent: this candidate does not count, the next one takes its place.
+        :not_connected ->
+          NodeSelector.mark(node, :down)
+          run(%{call | target: nil})
+
+        outcome ->
+          {Failure.response_of(call.request_id, outcome, timeout), crash(outcome)}
+      end
+    end
+  end
+
+  defp choose(%{target: nil} = call) do
+    case NodeSelector.pick(call.plan, call.request) do
+      {:ok, node, counted} -> {:ok, %{call | target: {node, counted}}}
+      {:error, reason} -> {:error, {:no_node, reason}}
+    end
+  end
+
+  defp left(%{plan: plan(timeout: :infinity)}), do: {:ok, :infinity}
+
+  defp left(%{plan: plan(timeout: timeout), waited: waited}) when waited < timeout,
+    do: {:ok, timeout - waited}
+
+  defp left(%{plan: plan(timeout: timeout)} = call),
+    do: {Failure.response(call.request_id, {:timeout, timeout}), nil}
+
+  # What the gateway runs itself is checked against the lists as they are now.
+  defp permitted(%{target: {node, _}} = call) when node == node() do
+    plan(module: module, function: function, arguments: arguments) = call.plan
+
+    case Security.validate_mfa({module, function, arguments}) do
+      :ok -> :ok
+      {:error, reason} -> {Failure.response(call.request_id, {:not_allowed, reason}), nil}
+    end
+  end
+
+  defp permitted(_call), do: :ok
+
+  defp arguments(%{plan: plan(arguments: extra) = plan, arguments: arguments} = call) do
+    cond do
+      has(plan, :request_info) -> arguments ++ extra ++ [call.request]
+      extra == [] -> arguments
+      true -> arguments ++ extra
+    end
+  end
+
+  defp crash({:raised, kind, reason, stack}), do: Failure.crash(kind, reason, stack)
+  defp crash(_outcome), do: nil
+
+  @doc "Ends a call that goes no further, with a failure or a response: the after hook sees it."
+  @spec finish(t(), term()) :: done()
+  def finish(call, %Response{} = response),
+    do: {after_hook(call, %{response | request_id: call.request_id}), nil}
+
+  def finish(call, failure), do: finish(call, Failure.response(call.request_id, failure))
+
+  defp after_hook(%{plan: plan} = call, response) when has(plan, :after_execute),
+    do: Hooks.finish(Plan.config(plan), call.request, response)
+
+  defp after_hook(_call, response), do: response
+
+  defp now, do: System.monotonic_time(:millisecond)
+end

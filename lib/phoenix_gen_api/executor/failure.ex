@@ -1,0 +1,116 @@
+defmodule PhoenixGenApi.Executor.Failure do
+  @moduledoc false
+  # What a client is told. Each failure has one fixed text; the reason is added only where
+  # the operator has asked for that.
+
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.Executor.Isolated
+  alias PhoenixGenApi.Structs.Response
+
+  require Logger
+
+  @unversioned "0.0.0"
+
+  @doc "The error response for a failure of any stage."
+  @spec response(term(), term()) :: Response.t()
+  def response(id, failure) do
+    {text, reason, retry?} = words(failure)
+    Response.error_response(id, detailed(text, reason), retry?)
+  end
+
+  @doc "The response for what became of a call."
+  @spec response_of(term(), Isolated.outcome(), timeout()) :: Response.t()
+  def response_of(id, outcome, timeout) do
+    case outcome do
+      {:return, {:ok, value}} -> Response.sync_response(id, value)
+      {:return, %Response{} = response} -> %{response | request_id: id}
+      {:return, {:error, reason}} -> response(id, {:error_result, reason})
+      {:return, :error} -> response(id, {:error_result, :error})
+      {:return, tuple} when is_tuple(tuple) -> response(id, {:unexpected, tuple})
+      {:return, value} -> Response.sync_response(id, value)
+      {:raised, kind, reason, _stack} -> response(id, {kind, reason})
+      :timeout -> response(id, {:timeout, timeout})
+      {:node_down, reason} -> response(id, {:node_down, reason})
+    end
+  end
+
+  @doc "The metadata of an exception event."
+  @spec crash(:error | :exit | :throw, term(), Exception.stacktrace()) :: map()
+  def crash(kind, reason, stack),
+    do: %{kind: kind, reason: Excerpt.reason(kind, reason), stacktrace: stack}
+
+  @doc "Logs a bug of this library, without what the request held."
+  @spec log_bug(:error | :exit | :throw, term(), Exception.stacktrace()) :: :ok
+  def log_bug(kind, reason, stack) do
+    name = if is_exception(reason), do: inspect(reason.__struct__), else: inspect(kind)
+    # Arguments in a stack entry are user data; their number is not.
+    stack = Enum.map(stack, &without_arguments/1)
+    Logger.error("phoenix_gen_api failed: #{name}\n#{Exception.format_stacktrace(stack)}")
+  end
+
+  defp without_arguments({m, f, args, location}) when is_list(args),
+    do: {m, f, length(args), location}
+
+  defp without_arguments(entry), do: entry
+
+  defp words({:invalid_request, error}), do: {"Invalid request: #{error}", nil, false}
+
+  defp words({:not_found, type, version}),
+    do: {"unsupported function: #{name(type)} version #{version(version)}", nil, false}
+
+  defp words({:disabled, type, version}),
+    do: {"disabled function: #{name(type)} version #{version(version)}", nil, false}
+
+  defp words(:not_running), do: {"Service temporarily unavailable", nil, true}
+  defp words({:hook_rejected, reason}), do: {"hook rejected", shown(reason), false}
+  defp words(:permission_denied), do: {"Permission denied", nil, false}
+
+  defp words({:invalid_arguments, exception}),
+    do: {"argument validation failed", Exception.message(exception), false}
+
+  defp words({:no_node, {kind, _key} = reason})
+       when kind in [:hash_key_not_found, :invalid_hash_key],
+       do: {"missing routing key", shown(reason), false}
+
+  defp words({:no_node, :not_running}), do: words(:not_running)
+  defp words({:no_node, reason}), do: {"No service node available", shown(reason), true}
+  defp words({:timeout, ms}), do: {"Request timed out after #{ms}ms", nil, true}
+  defp words({:node_down, reason}), do: {"Service temporarily unavailable", shown(reason), true}
+  defp words({:pool, reason}), do: {"Service temporarily unavailable", shown(reason), true}
+  defp words({:unexpected, tuple}), do: {"Unexpected execution result", shown(tuple), false}
+  defp words(:async_failed), do: {"Async execution failed", nil, false}
+  defp words(:unsupported_response_type), do: {"unsupported response type", nil, false}
+
+  defp words({:invalid_config, sentences}),
+    do: {"Internal Server Error", Excerpt.cut(Enum.join(sentences, "; ")), false}
+
+  defp words({:error_result, reason}) when is_binary(reason),
+    do: {"Internal Server Error", Excerpt.inspect(reason), false}
+
+  defp words({:error_result, reason}), do: {"Internal Server Error", shown(reason), false}
+  defp words({:not_allowed, reason}), do: {"Internal Server Error", shown(reason), false}
+
+  defp words({kind, reason}) when kind in [:error, :exit, :throw],
+    do: {"Internal Server Error", Excerpt.reason(kind, reason), false}
+
+  defp detailed(text, nil), do: text
+
+  defp detailed(text, reason) do
+    if Config.get(:gen_api, :detail_error), do: "#{text}: #{reason}", else: text
+  end
+
+  defp shown(exception) when is_exception(exception), do: Excerpt.reason(:error, exception)
+
+  defp shown(text) when is_binary(text) do
+    if String.valid?(text), do: Excerpt.cut(text), else: Excerpt.inspect(text)
+  end
+
+  defp shown(term), do: Excerpt.inspect(term)
+
+  defp version(version) when version in [nil, @unversioned], do: "latest"
+  defp version(version), do: name(version)
+
+  defp name(name) when is_binary(name), do: Excerpt.cut(name)
+  defp name(name), do: Excerpt.inspect(name)
+end

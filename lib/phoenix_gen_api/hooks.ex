@@ -1,0 +1,99 @@
+defmodule PhoenixGenApi.Hooks do
+  @moduledoc """
+  Runs the `before_execute` and `after_execute` hooks of a function config.
+
+  A hook is `{module, function}` or `{module, function, extra_args}` and runs on the gateway, in
+  a process of its own, for at most the config's `hook_timeout`.
+  """
+
+  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.Executor.Isolated
+  alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
+  alias PhoenixGenApi.Telemetry
+
+  require Logger
+
+  @doc """
+  Calls `function(request, config, extra...)` before a function runs.
+
+  `{:ok, %Request{}, %FunConfig{}}` goes on with those, `{:error, reason}` rejects the request,
+  anything else rejects it with `:invalid_hook_return`. Without a hook nothing changes.
+  """
+  @spec run_before(FunConfig.hook() | nil, Request.t(), FunConfig.t()) ::
+          {:ok, Request.t(), FunConfig.t()} | {:error, term()}
+  def run_before(nil, request, config), do: {:ok, request, config}
+
+  def run_before(hook, request, config) do
+    case run(:before, hook, [request, config], config.hook_timeout) do
+      {:ok, {:ok, %Request{} = request, %FunConfig{} = config}} -> {:ok, request, config}
+      {:ok, {:error, reason}} -> {:error, reason}
+      {:ok, _other} -> {:error, :invalid_hook_return}
+      {:error, reason} -> {:error, reason}
+    end
+  end
+
+  @doc """
+  Calls `function(request, config, result, extra...)` after a function ran and returns what it
+  returns, or `result` if the hook failed or there is none.
+  """
+  @spec run_after(FunConfig.hook() | nil, Request.t(), FunConfig.t(), term()) :: term()
+  def run_after(nil, _request, _config, result), do: result
+
+  def run_after(hook, request, config, result) do
+    case run(:after, hook, [request, config, result], config.hook_timeout) do
+      {:ok, value} ->
+        value
+
+      {:error, _reason} ->
+        Logger.error("after_execute of #{inspect(config.request_type)} failed")
+        result
+    end
+  end
+
+  @doc false
+  # What an after hook makes of a response: only another response replaces it.
+  @spec finish(FunConfig.t(), Request.t(), Response.t()) :: Response.t()
+  def finish(config, request, response) do
+    case run_after(config.after_execute, request, config, response) do
+      %Response{} = replaced -> %{replaced | request_id: response.request_id}
+      _other -> response
+    end
+  end
+
+  defp run(type, hook, args, timeout) do
+    {module, function, extra} = parts(hook)
+    metadata = %{module: module, function: function, type: type}
+    started = System.monotonic_time()
+    emit(type, :start, Telemetry.start_measurements(started), metadata)
+
+    outcome = Isolated.call(node(), module, function, args ++ extra, timeout, nil)
+    measurements = Telemetry.stop_measurements(started)
+
+    case outcome do
+      {:return, value} ->
+        emit(type, :stop, measurements, metadata)
+        {:ok, value}
+
+      :timeout ->
+        reason = "hook timed out after #{timeout}ms"
+        failed(type, measurements, metadata, :timeout, reason, [])
+        {:error, reason}
+
+      {:raised, kind, reason, stack} ->
+        reason = Excerpt.reason(kind, reason)
+        failed(type, measurements, metadata, :error, reason, stack)
+        {:error, reason}
+    end
+  end
+
+  defp failed(type, measurements, metadata, kind, reason, stack) do
+    failure = %{kind: kind, reason: reason, stacktrace: stack}
+    emit(type, :exception, measurements, Map.merge(metadata, failure))
+  end
+
+  defp emit(type, phase, measurements, metadata),
+    do: Telemetry.execute([:phoenix_gen_api, :hook, type, phase], measurements, metadata)
+
+  defp parts({module, function}), do: {module, function, []}
+  defp parts({module, function, extra}), do: {module, function, extra}
+end

@@ -1,0 +1,145 @@
+defmodule PhoenixGenApi.Permission do
+  @moduledoc """
+  Decides whether a request may call a function. Whatever is unclear is denied.
+
+  | `check_permission` | Grants when |
+  |---|---|
+  | `false` | always |
+  | `:any_authenticated` | `user_id` is a non-empty string |
+  | `{:arg, name}` | `user_id` is a non-empty string and equals `args[name]`; with `arg_orders: :map` and no such argument: every `name` one level down in map arguments equals it, and there is at least one |
+  | `{:role, roles}` | `user_roles` and `roles` share an element |
+
+  `permission_callback: {module, function, args}` replaces `check_permission`. It is called as
+  `apply(module, function, [request | args])`; `true` or `:ok` grants, anything else, a raise or
+  no answer within `hook_timeout` denies. It runs on the gateway for `nodes: :local`, otherwise
+  on the node that is going to run the function.
+
+  Permission is decided before the arguments are validated, on the arguments as sent.
+  """
+
+  import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
+
+  alias PhoenixGenApi.Executor.Isolated
+  alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.Permission.PermissionDenied
+  alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.Structs.{FunConfig, Request}
+
+  require Logger
+
+  @doc "Whether the request may call the function."
+  @spec check_permission(Request.t(), FunConfig.t()) :: boolean()
+  def check_permission(%Request{} = request, %FunConfig{permission_callback: nil} = config),
+    do: granted?(config.check_permission, request, config.arg_orders)
+
+  def check_permission(%Request{} = request, %FunConfig{} = config),
+    do: remote?(request, config, nil) == :ok
+
+  @doc "`nil`, or raises `PhoenixGenApi.Permission.PermissionDenied`."
+  @spec check_permission!(Request.t(), FunConfig.t()) :: nil
+  def check_permission!(request, config) do
+    unless check_permission(request, config), do: raise(denied(request, config))
+    nil
+  end
+
+  @doc """
+  Decides with the `permission_callback` on `node`, by default the node that would run the
+  function: `:ok`, or raises `PhoenixGenApi.Permission.PermissionDenied`. Without a callback
+  the same as `check_permission!/2`.
+  """
+  @spec check_permission_remote!(Request.t(), FunConfig.t(), node() | nil) :: :ok
+  def check_permission_remote!(request, config, node \\ nil)
+
+  def check_permission_remote!(request, %FunConfig{permission_callback: nil} = config, _node) do
+    check_permission!(request, config)
+    :ok
+  end
+
+  def check_permission_remote!(%Request{} = request, %FunConfig{} = config, node) do
+    with :denied <- remote?(request, config, node), do: raise(denied(request, config))
+  end
+
+  @doc false
+  # The request path. `node` is where the callback runs, if there is one.
+  @spec authorise(Plan.t(), Request.t(), node()) :: :ok | {:error, :permission_denied}
+  def authorise(plan, request, node) when has(plan, :permission_callback) do
+    config = Plan.config(plan)
+    outcome(callback(config, request, node) == :ok, request, config.permission_callback)
+  end
+
+  def authorise(plan(permission: false), _request, _node), do: :ok
+
+  def authorise(plan(permission: :any_authenticated), request, _node)
+      when is_binary(request.user_id) and request.user_id != "",
+      do: :ok
+
+  def authorise(plan(permission: permission) = plan, request, _node) do
+    orders = if match?({:arg, _}, permission), do: Plan.config(plan).arg_orders
+    outcome(granted?(permission, request, orders), request, permission)
+  end
+
+  defp outcome(true, _request, _mode), do: :ok
+
+  defp outcome(false, request, mode) do
+    Logger.warning(fn -> Exception.message(denied(request, mode)) end)
+    {:error, :permission_denied}
+  end
+
+  defp granted?(false, _request, _orders), do: true
+  defp granted?(:any_authenticated, request, _orders), do: authenticated?(request)
+
+  defp granted?({:arg, name}, %{args: args} = request, orders) when is_map(args) do
+    name = if is_atom(name), do: to_string(name), else: name
+
+    authenticated?(request) and
+      case args do
+        %{^name => value} -> value === request.user_id
+        _ when orders == :map -> nested?(args, name, request.user_id)
+        _ -> false
+      end
+  end
+
+  defp granted?({:role, roles}, %{user_roles: held}, _orders)
+       when is_list(roles) and is_list(held) do
+    not List.improper?(roles) and not List.improper?(held) and
+      Enum.any?(roles, &(&1 in held or (is_atom(&1) and to_string(&1) in held)))
+  end
+
+  defp granted?(mode, _request, _orders) do
+    unless match?({kind, _} when kind in [:arg, :role], mode),
+      do: Logger.error("check_permission is not one of the documented modes: denied")
+
+    false
+  end
+
+  defp authenticated?(%{user_id: user_id}), do: is_binary(user_id) and user_id != ""
+
+  defp nested?(args, name, user_id) do
+    owners = for {_key, %{^name => owner}} <- args, do: owner
+    owners != [] and Enum.all?(owners, &(&1 === user_id))
+  end
+
+  defp remote?(request, config, nil) do
+    case NodeSelector.get_node(config, request) do
+      {:ok, node} -> callback(config, request, node)
+      {:error, _reason} -> :denied
+    end
+  end
+
+  defp remote?(request, config, node), do: callback(config, request, node)
+
+  defp callback(%{permission_callback: {m, f, a}} = config, request, node)
+       when is_atom(m) and is_atom(f) and is_list(a) and is_atom(node) do
+    case Isolated.call(node, m, f, [request | a], config.hook_timeout, nil) do
+      {:return, granted} when granted in [true, :ok] -> :ok
+      _ -> :denied
+    end
+  end
+
+  defp callback(_config, _request, _node), do: :denied
+
+  defp denied(request, %FunConfig{} = config),
+    do: denied(request, config.permission_callback || config.check_permission)
+
+  defp denied(request, mode), do: PermissionDenied.exception(request: request, mode: mode)
+end

@@ -1,0 +1,29 @@
+defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
+  @moduledoc "Starts the two pools of the application, `:async_pool` and `:stream_pool`."
+  use Supervisor
+
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.WorkerPool
+
+  @doc false
+  def start_link(_opts), do: Supervisor.start_link(__MODULE__, [], name: __MODULE__)
+
+  @impl true
+  def init(_opts) do
+    shared = [
+      max_queue_size: Config.get(:worker_pool, :max_queue_size),
+      circuit_breaker_threshold: Config.get(:worker_pool, :circuit_breaker_threshold),
+      circuit_breaker_cooldown: Config.get(:worker_pool, :circuit_breaker_cooldown)
+    ]
+
+    pools = [
+      async_pool: Config.get(:worker_pool, :async_pool_size),
+      stream_pool: Config.get(:worker_pool, :stream_pool_size)
+    ]
+
+    children =
+      for {name, size} <- pools, do: {WorkerPool, [name: name, pool_size: size] ++ shared}
+
+    Supervisor.init(children, strategy: :one_for_one)
+  end
+end
