@@ -41,14 +41,13 @@ defmodule Bench.NodeSelection do
   defp by_hash(count, requests) do
     plan = plan(count, :hash)
     own = Yardstick.plan(nil, Gateway.nodes(count))
-    {:ok, selector} = PhoenixGenApi.Gateway.handle(:node_selector)
     handle = elem(plan, 1)
 
     results =
       compare(
         [
           {"NodeSelector.pick/2", &NodeSelector.pick(plan, &1)},
-          {"native function", &Native.node_selector_pick(selector, handle, &1)},
+          {"native function", &Native.node_selector_pick(handle, &1)},
           {"BEAM only", &Yardstick.pick_by_hash(own, &1)}
         ],
         requests
