@@ -327,10 +327,7 @@ fn node_selector_order_key<'a>(
 
 /// Why there is no usable node: `:no_nodes` or `[{index, obstacle}]`.
 #[rustler::nif]
-fn node_selector_unavailable<'a>(
-    env: Env<'a>,
-    routed: Routed<'a>,
-) -> NifResult<Term<'a>> {
+fn node_selector_unavailable<'a>(env: Env<'a>, routed: Routed<'a>) -> NifResult<Term<'a>> {
     let route = routed.route()?;
     let why = route
         .selector

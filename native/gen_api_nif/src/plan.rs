@@ -69,12 +69,7 @@ impl PlanResource {
             (Some(selector), Some(nodes)) => {
                 let function = [&spec.service, &spec.request_type, &spec.version];
                 let key = function.map(String::as_str).join("\0");
-                Some(Route::of_atoms(
-                    selector,
-                    key.as_bytes(),
-                    nodes,
-                    spec.mode,
-                )?)
+                Some(Route::of_atoms(selector, key.as_bytes(), nodes, spec.mode)?)
             }
             _ => None,
         };

@@ -8,25 +8,95 @@ use ahash::AHashSet;
 use smallvec::SmallVec;
 
 impl<'a, B: Build<'a>> Check<'_, B> {
-    /// What a map holds under the declared names, in declared order. Everything that is not
-    /// declared is a problem.
+    /// Checks the declared fields of a map and hands each to `then`: its place, its key if it
+    /// was sent, and what its value became. Everything that is not declared is a problem.
+    /// Returns whether the map holds all fields and no value became another.
     #[inline]
-    pub(super) fn sent<'s>(
+    pub(super) fn fields<'s>(
         &mut self,
         fields: &'s Fields,
         map: B::V,
-    ) -> Walk<'s, B::V, Slots<Sent<B::V>>> {
-        let mut sent = SmallVec::from_elem(None, fields.len());
-        let len = map.map_len().unwrap_or(0);
-        if len > fields.len() {
-            return Err(self.extra(fields, map));
+        depth: u32,
+        mut then: impl FnMut(usize, Option<B::V>, B::V),
+    ) -> Walk<'s, B::V, bool> {
+        if self.in_order {
+            return self.fields_in_order(fields, map, depth, then);
         }
+        let mut cursor = 0;
+        let mut sent = 0;
+        let mut unchanged = true;
+        for (key, value) in map.entries() {
+            let found = key.as_str().and_then(|name| fields.find(name, &mut cursor));
+            let Some((place, field)) = found else {
+                return Err(Problem::Missing.into());
+            };
+            let converted = self.value(&field.r#type, value, depth)?;
+            unchanged &= converted.is_none();
+            then(place, Some(key), converted.unwrap_or(value));
+            sent += 1;
+        }
+        if sent == fields.len() {
+            return Ok(unchanged);
+        }
+        self.absent_fields(fields, map, then)
+    }
+
+    fn absent_fields<'s>(
+        &mut self,
+        fields: &'s Fields,
+        map: B::V,
+        mut then: impl FnMut(usize, Option<B::V>, B::V),
+    ) -> Walk<'s, B::V, bool> {
+        let sent = self.sent(fields, map)?;
+        for (place, (field, sent)) in fields.iter().zip(&sent).enumerate() {
+            if sent.is_none() {
+                let default = self.absent(&field.r#type)?;
+                then(place, None, default.unwrap_or_else(|| self.build.nil()));
+            }
+        }
+        Ok(false)
+    }
+
+    #[cold]
+    fn fields_in_order<'s>(
+        &mut self,
+        fields: &'s Fields,
+        map: B::V,
+        depth: u32,
+        mut then: impl FnMut(usize, Option<B::V>, B::V),
+    ) -> Walk<'s, B::V, bool> {
+        let sent = self.sent(fields, map)?;
+        let mut unchanged = true;
+        // Arguments have an order that the caller knows, fields have none.
+        let by_name = self.by_name || depth > 1;
+        for n in 0..fields.len() {
+            let Some((place, field)) = fields.nth(n, by_name) else {
+                break;
+            };
+            let sent = sent.get(place).copied().flatten();
+            let checked = match sent {
+                Some((_key, value)) => self.value(&field.r#type, value, depth),
+                None => self.absent(&field.r#type),
+            };
+            let converted =
+                checked.map_err(|stop| stop.below(|| Segment::Name(field.name.clone())))?;
+            unchanged &= converted.is_none() && sent.is_some();
+            let value = converted.or(sent.map(|(_key, value)| value));
+            let value = value.unwrap_or_else(|| self.build.nil());
+            then(place, sent.map(|(key, _value)| key), value);
+        }
+        Ok(unchanged)
+    }
+
+    /// What a map holds under the declared names, in declared order.
+    fn sent<'s>(&mut self, fields: &'s Fields, map: B::V) -> Walk<'s, B::V, Slots<Sent<B::V>>> {
+        let mut sent = SmallVec::from_elem(None, fields.len());
         let mut cursor = 0;
         for (key, value) in map.entries() {
             let slot = key
                 .as_str()
                 .and_then(|name| fields.find(name, &mut cursor))
-                .and_then(|index| sent.get_mut(index));
+                .and_then(|(place, _field)| sent.get_mut(place));
             match slot {
                 Some(slot) => *slot = Some((key, value)),
                 None => return Err(self.extra(fields, map)),
@@ -56,39 +126,29 @@ impl<'a, B: Build<'a>> Check<'_, B> {
         Problem::Extra(extra).into()
     }
 
-    /// Every declared field; absent ones are filled in. `depth` is that of the fields.
+    /// A map with every declared field; `None` when it is the one given. `depth` is that of
+    /// the fields.
     pub(super) fn record<'s>(
         &mut self,
         fields: &'s Fields,
-        sent: &[Sent<B::V>],
+        map: B::V,
         depth: u32,
     ) -> Walk<'s, B::V, Converted<B::V>> {
-        let mut values: Slots<Option<B::V>> = SmallVec::from_elem(None, fields.len());
-        let mut changed = false;
-        for (index, field) in fields.by_name() {
-            let value = sent
-                .get(index)
-                .copied()
-                .flatten()
-                .map(|(_key, value)| value);
-            let converted = self.field(field, value, depth)?;
-            changed |= converted.is_some() || value.is_none();
-            if let Some(slot) = values.get_mut(index) {
-                *slot = converted.or(value);
+        let mut keys: Slots<Option<B::V>> = SmallVec::from_elem(None, fields.len());
+        let mut values: Slots<B::V> = SmallVec::from_elem(map, fields.len());
+        let unchanged = self.fields(fields, map, depth, |place, key, value| {
+            if let (Some(k), Some(v)) = (keys.get_mut(place), values.get_mut(place)) {
+                (*k, *v) = (key, value);
             }
-        }
-        if !changed {
+        })?;
+        if unchanged {
             return Ok(None);
         }
-        let (keys, values): (Slots<B::V>, Slots<B::V>) = fields
+        let keys: Slots<B::V> = fields
             .iter()
-            .zip(sent)
-            .zip(values)
-            .map(|((field, sent), value)| {
-                let key = sent.map_or_else(|| self.build.string(&field.name), |(key, _)| key);
-                (key, value.unwrap_or_else(|| self.build.nil()))
-            })
-            .unzip();
+            .zip(keys)
+            .map(|(field, key)| key.unwrap_or_else(|| self.build.string(&field.name)))
+            .collect();
         Ok(Some(self.build.map(&keys, &values)))
     }
 

@@ -10,7 +10,7 @@ mod scalar;
 
 use super::problem::{Failure, Problem, Segment};
 use super::tree::{Meter, Stop, Walk};
-use super::{Field, Kind, Schema, Shape, TreeLimits, Type, TypeName};
+use super::{Kind, Schema, Shape, TreeLimits, Type, TypeName};
 use crate::value::{Build, Value, View};
 use smallvec::SmallVec;
 
@@ -46,31 +46,35 @@ impl Schema {
         build: &B,
         units: u32,
     ) -> Outcome<'s, B::V> {
-        let mut check = Check {
-            build,
-            meter: Meter::new(self.limits, units),
-        };
+        let mut check = Check::new(build, self.limits, units);
         match check.arguments(self, args) {
             Ok(list) => Outcome::Valid(list),
             Err(Stop::OutOfBudget) => Outcome::OutOfBudget,
-            Err(Stop::Failed(failure)) => self.first_problem(args, failure, units),
+            Err(Stop::Failed(_)) => self.first_problem(args, build, units),
         }
     }
 
-    /// The tree limits come before everything else. A successful walk has counted every
-    /// value; a failed one has not.
+    /// The problem that comes first: the tree limits come before everything else (a
+    /// successful walk has counted every value, a failed one has not), then the arguments
+    /// in their order.
     #[cold]
-    fn first_problem<'s, 'a, V: Value<'a>>(
+    fn first_problem<'s, 'a, B: Build<'a>>(
         &'s self,
-        args: V,
-        failure: Box<Failure<'s, V>>,
+        args: B::V,
+        build: &B,
         units: u32,
-    ) -> Outcome<'s, V> {
-        let mut meter = Meter::new(self.limits, units);
-        match meter.measure_entries(args, 1) {
-            Ok(()) => Outcome::Invalid(failure),
+    ) -> Outcome<'s, B::V> {
+        let mut check = Check::new(build, self.limits, units);
+        let walked = check.meter.measure_entries(args, 1).and_then(|()| {
+            check.meter = Meter::new(self.limits, units);
+            check.in_order = true;
+            check.by_name = self.shape == Shape::Map;
+            check.arguments(self, args)
+        });
+        match walked {
+            Ok(list) => Outcome::Valid(list),
             Err(Stop::OutOfBudget) => Outcome::OutOfBudget,
-            Err(Stop::Failed(limit)) => Outcome::Invalid(limit),
+            Err(Stop::Failed(failure)) => Outcome::Invalid(failure),
         }
     }
 }
@@ -83,10 +87,7 @@ impl Type {
         build: &B,
         limits: TreeLimits,
     ) -> Result<Option<B::V>, Box<Failure<'s, B::V>>> {
-        let mut check = Check {
-            build,
-            meter: Meter::new(limits, u32::MAX),
-        };
+        let mut check = Check::new(build, limits, u32::MAX);
         match check.value(self, value, 1) {
             Ok(converted) => Ok(converted),
             Err(Stop::Failed(failure)) => Err(failure),
@@ -98,45 +99,44 @@ impl Type {
 struct Check<'b, B> {
     build: &'b B,
     meter: Meter,
+    /// Whether the first problem counts. Otherwise the values of a map are checked as it
+    /// hands them over, and need not be put aside first: that tells whether all is well, and
+    /// nearly always it is.
+    in_order: bool,
+    /// Whether that is the order of the names, for the arguments themselves.
+    by_name: bool,
 }
 
-impl<'a, B: Build<'a>> Check<'_, B> {
+impl<'a, 'b, B: Build<'a>> Check<'b, B> {
+    fn new(build: &'b B, limits: TreeLimits, units: u32) -> Self {
+        Check {
+            build,
+            meter: Meter::new(limits, units),
+            in_order: false,
+            by_name: false,
+        }
+    }
+
     fn arguments<'s>(&mut self, schema: &'s Schema, args: B::V) -> Walk<'s, B::V, B::V> {
         let fields = &schema.fields;
-        let sent = self.sent(fields, args)?;
         match schema.shape {
             Shape::List => {
-                let mut values: Slots<B::V> = SmallVec::with_capacity(fields.len());
-                for (field, sent) in fields.iter().zip(&sent) {
-                    let value = sent.map(|(_key, value)| value);
-                    let converted = self.field(field, value, 1)?;
-                    values.push(converted.or(value).unwrap_or_else(|| self.build.nil()));
-                }
+                let mut values: Slots<B::V> = SmallVec::from_elem(args, fields.len());
+                self.fields(fields, args, 1, |place, _key, value| {
+                    if let Some(slot) = values.get_mut(place) {
+                        *slot = value;
+                    }
+                })?;
                 Ok(self.build.list(&values))
             }
             Shape::Map => {
-                let map = self.record(fields, &sent, 1)?;
+                let map = self.record(fields, args, 1)?;
                 Ok(self.build.list(&[map.unwrap_or(args)]))
             }
         }
     }
 
-    /// One argument or field, absent or not.
-    #[inline]
-    fn field<'s>(
-        &mut self,
-        field: &'s Field,
-        value: Option<B::V>,
-        depth: u32,
-    ) -> Walk<'s, B::V, Converted<B::V>> {
-        let outcome = match value {
-            Some(value) => self.value(&field.r#type, value, depth),
-            None => self.absent(&field.r#type),
-        };
-        outcome.map_err(|stop| stop.below(|| Segment::Name(field.name.clone())))
-    }
-
-    fn absent<'s>(&mut self, r#type: &'s Type) -> Walk<'s, B::V, Converted<B::V>> {
+    fn absent<'s>(&self, r#type: &'s Type) -> Walk<'s, B::V, Converted<B::V>> {
         match r#type.default {
             Some(id) => Ok(Some(self.build.default_value(id))),
             None if r#type.allow_nil => Ok(None),
@@ -228,8 +228,7 @@ impl<'a, B: Build<'a>> Check<'_, B> {
                     return Err(mismatch(TypeName::Map, value));
                 }
                 self.meter.level(depth)?;
-                let sent = self.sent(fields, value)?;
-                return self.record(fields, &sent, depth + 1);
+                return self.record(fields, value, depth + 1);
             }
         }
         Ok(None)
