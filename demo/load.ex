@@ -22,11 +22,10 @@ defmodule Demo.Load do
 
   def play(run) do
     run
-    |> heading("""
-    50,000 sync requests to a function of three arguments, every answer checked
-      Besides them 40,000 through the Executor, and as many bare calls of the function. The gateway's
-      own share is the median time of a request less that of a bare call.\
-    """)
+    |> heading(
+      "50,000 sync requests to a function of three arguments, every answer checked",
+      "The gateway's own share is the median time of a request less that of a bare call, made in turn."
+    )
     |> one_client("local")
     |> one_client("math")
     |> many_clients("local")

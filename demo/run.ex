@@ -37,7 +37,8 @@ defmodule Demo.Run do
     }
   end
 
-  def heading(run, text), do: %{run | transcript: Transcript.heading(run.transcript, text)}
+  def heading(run, text, note \\ nil),
+    do: %{run | transcript: Transcript.heading(run.transcript, text, note)}
 
   @doc "A check: what to print below the title, and the problems found."
   def check(run, title, lines, problems),

@@ -67,7 +67,7 @@ defmodule Demo.ServiceA do
         request_type: type,
         nodes: [node()],
         mfa: {__MODULE__, function, []},
-        timeout: 2_000
+        timeout: 5_000
       },
       fields
     )

@@ -38,7 +38,7 @@ defmodule Demo.ServiceB do
       choose_node_mode: :round_robin,
       mfa: {Demo.Math, function, []},
       arg_types: arg_types,
-      timeout: 2_000
+      timeout: 5_000
     }
   end
 end

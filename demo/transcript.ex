@@ -6,8 +6,9 @@ defmodule Demo.Transcript do
 
   def new, do: %__MODULE__{colours?: System.get_env("DEMO_COLOURS") == "1"}
 
-  def heading(transcript, text) do
-    IO.puts("\n" <> paint(transcript, [:bright], text))
+  def heading(transcript, text, note) do
+    IO.puts(["\n", paint(transcript, [:bright], text)])
+    if note, do: IO.puts(note)
     transcript
   end
 
