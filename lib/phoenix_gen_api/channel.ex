@@ -1,0 +1,223 @@
+defmodule PhoenixGenApi.Channel do
+  @moduledoc """
+  Requests over a Phoenix Channel.
+
+      defmodule MyAppWeb.ApiChannel do
+        use Phoenix.Channel
+        use PhoenixGenApi, event: "api", concurrency: 4
+
+        def join("api:" <> _topic, _params, socket), do: {:ok, socket}
+      end
+
+  The client pushes requests on the event, see `PhoenixGenApi.Structs.Request`, and gets
+  `PhoenixGenApi.Structs.Response`s:
+
+      channel.push("api", {
+        service: "books", request_type: "find", request_id: "r1", args: {isbn: "9780441"}
+      }).receive("ok", response => show(response.result))
+
+  ## Options
+
+  | Option | Default | Meaning |
+  |---|---|---|
+  | `event` | `"phoenix_gen_api"` | event of requests and of pushed results |
+  | `override_user_id` | `true` | the identity comes from the socket |
+  | `require_verified_user_id` | `false` | without a user id in the socket every request gets `Authentication required` |
+  | `trust_client_roles` | `false` | with `override_user_id: false`: accept `user_roles` from the payload |
+  | `deliver` | `:reply` | `:reply`, `:push` or `:both` |
+  | `concurrency` | `1` | requests of one channel executing at a time; 1 keeps them strictly in order |
+  | `max_pending` | `100` | waiting requests per channel; 0 lets none wait |
+  | `max_running` | `100` | running async and stream requests per channel; 0 allows none |
+
+  A request beyond `max_pending` or `max_running` gets `Service temporarily unavailable`, with
+  `can_retry` true, and is not executed. Unknown options and bad values are compile errors.
+
+  ## Identity
+
+  | Field | `override_user_id: true` | `false` |
+  |---|---|---|
+  | `user_id` | `assigns.user_id` | the client's |
+  | `user_roles` | `assigns.user_roles` | `assigns.user_roles`, else the client's with `trust_client_roles` |
+  | `device_id` | `assigns.device_id`, else the client's | the same |
+  | `ip_address` | the socket's | the same |
+
+  Ids in assigns must be non-empty strings; anything else counts as absent. Roles are a list of
+  strings or atoms. The address is `assigns.ip_address` (a string or an address tuple), else
+  that of `assigns.peer_data` or of `assigns.connect_info.peer_data`.
+  `PhoenixGenApi.put_client_ip/2` sets it when the client connects. Assigns are read with every
+  request, so a channel may authenticate its client after the join.
+
+  ## Delivery
+
+  | | `:reply` | `:push` | `:both` |
+  |---|---|---|---|
+  | sync result, failure | reply `{:ok, response}` or `{:error, response}` | reply `{:ok, %{request_id: id}}` on receipt; push | push, and reply as `:reply` |
+  | acknowledgement of async and stream | reply `{:ok, response}` | as above | as above |
+  | later results | push | push | push |
+  | none | reply `{:ok, %{request_id: id}}` | the same | the same |
+
+  A message that the client has sent without a ref, hence without waiting for a reply, gets no
+  reply. A result that cannot be written as JSON is `Internal Server Error`; as an item of a
+  stream it ends the stream.
+
+  ## Cancel
+
+  The payload `{"request_id": "r1", "cancel": true}` ends every running async and stream request
+  of that id of this channel, at once; the reply is `{:ok, %{request_id: "r1", cancelled: true}}`,
+  or `false` when there was none. A request runs from its acknowledgement to its last result. A
+  cancelled stream pushes its end frame, a cancelled async request nothing more.
+
+  ## Processes
+
+  Requests run outside of the channel, which meanwhile handles its other messages. With the end
+  of the channel, whatever its cause, its sync, async and stream requests end; `:none` requests
+  go on. Streams pause while more than 1,000 messages wait for the channel.
+
+  ## Own clauses
+
+  The injected clauses come after those of the module, so own ones win:
+
+      def handle_info({:relay_message, response}, socket) do
+        push(socket, "chat", response)
+        {:noreply, socket}
+      end
+
+  A catch-all hides them. It should then ask:
+
+      def handle_info(message, socket) do
+        with :unhandled <- PhoenixGenApi.Channel.handle_info(message, socket, event: "api") do
+          Logger.info("unknown message")
+          {:noreply, socket}
+        end
+      end
+
+  Replies, acknowledgements, order and cancels do not depend on those clauses; pushes of later
+  results do. In a module without any `handle_info` other messages are logged and ignored.
+  """
+
+  alias PhoenixGenApi.Channel.{Delivery, Identity, Options, Session, Wire}
+  alias PhoenixGenApi.Executor.Failure
+  alias PhoenixGenApi.Structs.{Request, Response}
+
+  require Logger
+
+  @typedoc "A `Phoenix.Socket` that has joined."
+  @type socket :: struct()
+
+  # Kept in the process, not in the socket: callers of handle_in/3 may go on with either socket.
+  @sessions {__MODULE__, :sessions}
+  @json_library {__MODULE__, :json_library}
+
+  @doc """
+  Takes one message of a client, whatever its payload: a request or a cancel.
+
+  For channels that dispatch events themselves; `options` are those of `use PhoenixGenApi`.
+  Raises `ArgumentError` for bad options. Must be called in the channel process. Each event
+  has a queue and limits of its own.
+  """
+  @spec handle_in(term(), socket, Options.t() | keyword()) :: {:noreply, socket}
+        when socket: socket()
+  def handle_in(payload, socket, options) do
+    options = Options.new!(options)
+    ref = Wire.ref(socket)
+
+    case cancelled_id(payload) do
+      nil -> request(payload, socket, ref, options)
+      id -> cancel(id, ref, options)
+    end
+
+    {:noreply, socket}
+  end
+
+  @doc """
+  Handles the messages that requests and the relay send to a channel; `:unhandled` for others.
+
+  Pushes `response` for `{:push, response}`, `{:async_call, response}`,
+  `{:stream_response, response}` and `{:relay_message, response}`; the client is not told of
+  `{:stream_started, request_id, pid}`. Of the options only `event` counts.
+  """
+  @spec handle_info(term(), socket, Options.t() | keyword()) :: {:noreply, socket} | :unhandled
+        when socket: socket()
+  def handle_info({tag, response}, socket, options)
+      when tag in [:push, :async_call, :stream_response, :relay_message] do
+    response = Delivery.encodable(response, json_library())
+    Delivery.push(socket, Options.new!(options).event, response)
+    {:noreply, socket}
+  end
+
+  def handle_info({:stream_started, _request_id, _pid}, socket, _options), do: {:noreply, socket}
+  def handle_info(_message, _socket, _options), do: :unhandled
+
+  @doc false
+  @spec unexpected(module(), socket) :: {:noreply, socket} when socket: term()
+  def unexpected(module, socket) do
+    Logger.warning("#{inspect(module)} got an unexpected message, and has no handle_info/2")
+    {:noreply, socket}
+  end
+
+  defp request(payload, socket, ref, options) do
+    id = request_id(payload)
+    Delivery.receipt(options, ref, id)
+    item = decode(payload, id, socket, options)
+    options |> session(socket) |> Session.request(ref, item)
+  end
+
+  defp decode(payload, id, socket, options) do
+    identity = Identity.of(socket.assigns)
+
+    if options.require_verified_user_id and identity.user_id == nil do
+      {:error, Response.error_response(id, "Authentication required")}
+    else
+      case payload |> Identity.without_claims(identity, options) |> Request.decode() do
+        {:ok, request} -> {:ok, Identity.put(request, identity, options)}
+        {:error, error} -> {:error, Failure.response(id, {:invalid_request, error})}
+      end
+    end
+  catch
+    # Last line of defence: a bug of this library is one request's error, never the channel's.
+    kind, reason ->
+      Failure.log_bug(kind, reason, __STACKTRACE__)
+      {:error, Response.error_response(id, "Request processing failed")}
+  end
+
+  defp cancel(id, ref, options) do
+    case current_session(options) do
+      nil -> Delivery.cancelled(ref, id, false)
+      session -> Session.cancel(session, ref, id)
+    end
+  end
+
+  defp cancelled_id(%{"cancel" => true} = payload), do: request_id(payload)
+  defp cancelled_id(%{cancel: true} = payload), do: request_id(payload)
+  defp cancelled_id(_payload), do: nil
+
+  defp request_id(%{request_id: id}) when is_binary(id), do: if(String.valid?(id), do: id)
+  defp request_id(%{"request_id" => id}) when is_binary(id), do: if(String.valid?(id), do: id)
+  defp request_id(_payload), do: nil
+
+  defp session(options, socket) do
+    with nil <- current_session(options) do
+      session = Session.start(options, socket)
+      sessions = Process.get(@sessions, %{})
+      Process.put(@sessions, Map.put(sessions, options.event, session))
+      session
+    end
+  end
+
+  defp current_session(%{event: event}) do
+    with %{^event => session} <- Process.get(@sessions),
+         true <- Process.alive?(session) do
+      session
+    else
+      _none_or_dead -> nil
+    end
+  end
+
+  defp json_library do
+    with nil <- Process.get(@json_library) do
+      library = Delivery.json_library()
+      Process.put(@json_library, library)
+      library
+    end
+  end
+end

@@ -1,0 +1,80 @@
+defmodule PhoenixGenApi.Channel.Clauses do
+  @moduledoc false
+  # The clauses that `use PhoenixGenApi` adds. They come after the module's own ones, which
+  # therefore win, and are marked as generated: that an own catch-all hides them is no mistake.
+
+  @doc "What a `use` expands to; `clauses` is `:all` or `:info`."
+  @spec use_in(Macro.t(), module(), :all | :info) :: Macro.t()
+  def use_in(options, used, clauses) do
+    quote do
+      PhoenixGenApi.Channel.Clauses.remember(
+        __ENV__,
+        unquote(used),
+        unquote(clauses),
+        unquote(options)
+      )
+
+      @before_compile {PhoenixGenApi.Channel.Clauses, unquote(clauses)}
+    end
+  end
+
+  @doc false
+  @spec remember(Macro.Env.t(), module(), :all | :info, term()) :: :ok
+  def remember(env, used, clauses, options) do
+    if Module.has_attribute?(env.module, :phoenix_gen_api) do
+      raise CompileError,
+        file: env.file,
+        line: env.line,
+        description:
+          "use #{inspect(used)}: only once in a module; " <>
+            "for a second event call PhoenixGenApi.Channel.handle_in/3"
+    end
+
+    options =
+      case clauses do
+        :all -> PhoenixGenApi.Channel.Options.compile!(options, env, used)
+        :info -> PhoenixGenApi.Channel.Options.compile!(options, env, used, [:event])
+      end
+
+    Module.put_attribute(env.module, :phoenix_gen_api, options)
+  end
+
+  @doc false
+  defmacro all(env) do
+    options = Module.get_attribute(env.module, :phoenix_gen_api)
+
+    [
+      quote generated: true do
+        def handle_in(unquote(options.event), payload, socket),
+          do: PhoenixGenApi.Channel.handle_in(payload, socket, unquote(Macro.escape(options)))
+      end,
+      info_clauses(env, options)
+    ]
+  end
+
+  @doc false
+  defmacro info(env), do: info_clauses(env, Module.get_attribute(env.module, :phoenix_gen_api))
+
+  defp info_clauses(env, options) do
+    options = Macro.escape(options)
+
+    [
+      quote generated: true do
+        def handle_info({tag, _response} = message, socket)
+            when tag in [:push, :async_call, :stream_response, :relay_message],
+            do: PhoenixGenApi.Channel.handle_info(message, socket, unquote(options))
+
+        def handle_info({:stream_started, _id, _pid} = message, socket),
+          do: PhoenixGenApi.Channel.handle_info(message, socket, unquote(options))
+      end,
+      unless Module.defines?(env.module, {:handle_info, 2}) do
+        # Without any handle_info Phoenix ignores stray messages; with the clauses above it
+        # would call them and crash.
+        quote generated: true do
+          def handle_info(_message, socket),
+            do: PhoenixGenApi.Channel.unexpected(__MODULE__, socket)
+        end
+      end
+    ]
+  end
+end

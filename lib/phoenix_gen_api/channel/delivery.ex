@@ -1,0 +1,109 @@
+defmodule PhoenixGenApi.Channel.Delivery do
+  @moduledoc false
+  # How answers reach the client: as replies, pushes, or both. Any process of a channel's
+  # requests may deliver. Nothing here raises because of what is delivered.
+
+  alias PhoenixGenApi.Channel.{Options, Wire}
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Executor.Failure
+  alias PhoenixGenApi.JsonEncoding
+  alias PhoenixGenApi.Structs.Response
+
+  @enforce_keys [:mode, :event, :socket, :json_library]
+  defstruct @enforce_keys
+
+  @type t :: %__MODULE__{
+          mode: :reply | :push | :both,
+          event: String.t(),
+          # without the assigns, see Wire.outline/1
+          socket: struct(),
+          json_library: module()
+        }
+
+  @doc "For the requests of a channel."
+  @spec new(Options.t(), struct()) :: t()
+  def new(options, socket) do
+    %__MODULE__{
+      mode: options.deliver,
+      event: options.event,
+      socket: Wire.outline(socket),
+      json_library: json_library()
+    }
+  end
+
+  @doc "The library that Phoenix encodes with."
+  @spec json_library() :: module()
+  def json_library, do: Application.get_env(:phoenix, :json_library, JSON)
+
+  @doc "What a client gets at once where the answer itself is only pushed."
+  @spec receipt(Options.t(), Wire.ref(), String.t() | nil) :: :ok
+  def receipt(%{deliver: :push}, ref, id), do: reply_ok(ref, %{request_id: id})
+  def receipt(_options, _ref, _id), do: :ok
+
+  @doc "Answers a request: `:none` when its outcome is nobody's business."
+  @spec answer(t(), Wire.ref(), Response.t() | {:none, String.t()}) :: :ok
+  # The receipt was the answer.
+  def answer(%{mode: :push}, _ref, {:none, _id}), do: :ok
+  def answer(_delivery, ref, {:none, id}), do: reply_ok(ref, %{request_id: id})
+
+  def answer(delivery, ref, %Response{} = response) do
+    response = encodable(response, delivery.json_library)
+    if delivery.mode != :reply, do: push(delivery.socket, delivery.event, response)
+    if delivery.mode != :push, do: reply(ref, response)
+    :ok
+  end
+
+  @doc "Answers a cancel, in every mode alike."
+  @spec cancelled(Wire.ref(), String.t(), boolean()) :: :ok
+  def cancelled(ref, id, cancelled?), do: reply_ok(ref, %{request_id: id, cancelled: cancelled?})
+
+  @doc "Pushes a response, or whatever else somebody has sent for pushing."
+  @spec push(struct(), String.t(), term()) :: :ok
+  def push(socket, event, payload), do: attempt(payload, &Wire.push(socket, event, &1))
+
+  @doc "The response, or an error in its place when it cannot be written as JSON."
+  @spec encodable(term(), module()) :: term()
+  def encodable(payload, json_library) do
+    case JsonEncoding.check(payload, json_library) do
+      :ok -> payload
+      {:error, path} -> not_encodable(payload, path)
+    end
+  end
+
+  defp reply(ref, response) do
+    attempt(response, fn
+      %Response{success: false} = response -> Wire.reply(ref, {:error, response})
+      response -> Wire.reply(ref, {:ok, response})
+    end)
+  end
+
+  defp reply_ok(ref, payload), do: attempt(payload, &Wire.reply(ref, {:ok, &1}))
+
+  # The serializer has the last word: it may refuse what the check lets through, with another
+  # library than the configured one for example. It encodes first, so nothing was sent then.
+  defp attempt(payload, deliver) do
+    deliver.(payload)
+    :ok
+  catch
+    kind, reason ->
+      Failure.log_bug(kind, reason, __STACKTRACE__)
+      attempt_error(payload, deliver)
+  end
+
+  defp attempt_error(payload, deliver) do
+    deliver.(not_encodable(payload, nil))
+    :ok
+  catch
+    # Not even plain strings can be sent: the log has said why.
+    _kind, _reason -> :ok
+  end
+
+  defp not_encodable(payload, path) do
+    detail? = path != nil and Config.get(:gen_api, :detail_error)
+    text = if detail?, do: "Internal Server Error: #{path}", else: "Internal Server Error"
+    Response.error_response(request_id(payload), text)
+  end
+
+  defp request_id(%{request_id: id}) when is_binary(id), do: if(String.valid?(id), do: id)
+  defp request_id(_payload), do: nil
+end

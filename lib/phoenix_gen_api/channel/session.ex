@@ -1,0 +1,259 @@
+defmodule PhoenixGenApi.Channel.Session do
+  @moduledoc false
+  # The requests of one channel: which wait, which are executing, and which async and stream
+  # requests are running. Started by the channel with its first request, ended by its death.
+  #
+  # The channel is monitored and not linked, and does not monitor the session: whatever
+  # happens here, a channel must neither crash nor be sent a message that its module would
+  # have to know. Its processes, one per request, are linked and go with it.
+  #
+  # A request takes one of `concurrency` slots from its start until its answer or
+  # acknowledgement has been sent. A request's process says so ahead of sending (`answering/1`
+  # and its like): a client that reacts to what it gets finds the limits up to date.
+  use GenServer, restart: :temporary
+
+  import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
+
+  alias PhoenixGenApi.Channel.{Delivery, Options, Wire, Work}
+  alias PhoenixGenApi.ConfigDb
+  alias PhoenixGenApi.Structs.{Request, Response}
+
+  @hibernate_after 15_000
+
+  @typedoc "A decoded request, or what is to be answered instead of executing it, when its turn comes."
+  @type item :: {:ok, Request.t()} | {:error, Response.t()}
+
+  defstruct [
+    :channel,
+    :monitor,
+    :callers,
+    :options,
+    :delivery,
+    waiting: :queue.new(),
+    waiting_count: 0,
+    # pid => %{id, ref, long?, answering?}: those that have a slot
+    executing: %{},
+    # pid => {id, :async | :stream}: those that may be cancelled
+    running: %{}
+  ]
+
+  @doc "Starts the session of the calling channel."
+  @spec start(Options.t(), struct()) :: pid()
+  def start(options, socket) do
+    callers = [self() | Process.get(:"$callers", [])]
+    init = {self(), callers, options, Delivery.new(options, socket)}
+    {:ok, pid} = GenServer.start(__MODULE__, init, hibernate_after: @hibernate_after)
+    pid
+  end
+
+  @doc "Takes a request in."
+  @spec request(pid(), Wire.ref(), item()) :: :ok
+  def request(session, ref, item), do: GenServer.cast(session, {:request, ref, item})
+
+  @doc "Ends the running requests of that id and replies whether there were any."
+  @spec cancel(pid(), Wire.ref(), String.t()) :: :ok
+  def cancel(session, ref, id), do: GenServer.cast(session, {:cancel, ref, id})
+
+  @doc "From a request's process: what it sends next is the answer."
+  @spec answering(pid()) :: :ok
+  def answering(session), do: GenServer.cast(session, {:answering, self()})
+
+  @doc "From a request's process: what it sends next is the acknowledgement, or the refusal it gets."
+  @spec acknowledging(pid(), :async | :stream) :: :ok | {:refused, Response.t()}
+  def acknowledging(session, kind),
+    do: GenServer.call(session, {:acknowledging, kind}, :infinity)
+
+  @doc "From a request's process: the acknowledgement is sent, the slot is free."
+  @spec acknowledged(pid()) :: :ok
+  def acknowledged(session), do: GenServer.cast(session, {:acknowledged, self()})
+
+  @doc "From a request's process: what it sends next is the last thing, unless it was cancelled."
+  @spec finishing(pid()) :: :ok | :cancelled
+  def finishing(session), do: GenServer.call(session, :finishing, :infinity)
+
+  @impl true
+  def init({channel, callers, options, delivery}) do
+    Process.flag(:trap_exit, true)
+    Process.set_label({__MODULE__, delivery.socket.topic})
+
+    {:ok,
+     %__MODULE__{
+       channel: channel,
+       monitor: Process.monitor(channel),
+       callers: callers,
+       options: options,
+       delivery: delivery
+     }}
+  end
+
+  @impl true
+  def handle_cast({:request, ref, item}, state) do
+    cond do
+      # None waits then.
+      free_slot?(state) ->
+        {:noreply, start_item(ref, item, state)}
+
+      state.waiting_count < state.options.max_pending + nearly_free(state.executing) ->
+        waiting = :queue.in({ref, item}, state.waiting)
+        {:noreply, %{state | waiting: waiting, waiting_count: state.waiting_count + 1}}
+
+      true ->
+        Delivery.answer(state.delivery, ref, unavailable(id(item)))
+        {:noreply, state}
+    end
+  end
+
+  def handle_cast({:cancel, ref, id}, state) do
+    cancelled = for {pid, {^id, _kind}} <- state.running, do: pid
+    Enum.each(cancelled, &send(&1, :cancel))
+    Delivery.cancelled(ref, id, cancelled != [])
+    {:noreply, %{state | running: Map.drop(state.running, cancelled)}}
+  end
+
+  def handle_cast({:answering, pid}, state), do: {:noreply, mark_answering(state, pid)}
+
+  def handle_cast({:acknowledged, pid}, state),
+    do: {:noreply, next(%{state | executing: Map.delete(state.executing, pid)})}
+
+  @impl true
+  def handle_call({:acknowledging, kind}, {pid, _tag}, state) do
+    %{^pid => %{id: id, long?: reserved?}} = state.executing
+    state = mark_answering(state, pid)
+
+    # Not reserved is what a hook has turned into a long request.
+    if reserved? or long(state) < state.options.max_running do
+      {:reply, :ok, %{state | running: Map.put(state.running, pid, {id, kind})}}
+    else
+      {:reply, {:refused, unavailable(id)}, state}
+    end
+  end
+
+  def handle_call(:finishing, {pid, _tag}, state) do
+    case Map.pop(state.running, pid) do
+      {nil, _running} -> {:reply, :cancelled, state}
+      {_request, running} -> {:reply, :ok, %{state | running: running}}
+    end
+  end
+
+  @impl true
+  def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{monitor: monitor} = state),
+    do: {:stop, :shutdown, state}
+
+  def handle_info({:EXIT, pid, reason}, state) do
+    if reason != :normal, do: answer_for(pid, state)
+
+    state = %{
+      state
+      | executing: Map.delete(state.executing, pid),
+        running: Map.delete(state.running, pid)
+    }
+
+    {:noreply, next(state)}
+  end
+
+  def handle_info(_other, state), do: {:noreply, state}
+
+  # A request's process only dies of a bug or by somebody else's hand.
+  defp answer_for(pid, state) do
+    case state do
+      %{running: %{^pid => {id, :async}}} ->
+        response = Response.error_response(id, "Async execution failed")
+        send(state.channel, {:async_call, response})
+
+      %{running: %{^pid => {id, :stream}}} ->
+        response = Response.error_response(id, "Stream execution failed")
+        send(state.channel, {:stream_response, response})
+
+      %{executing: %{^pid => %{id: id, ref: ref, answering?: false}}} ->
+        response = Response.error_response(id, "Request processing failed")
+        Delivery.answer(state.delivery, ref, response)
+
+      _answered ->
+        :ok
+    end
+  end
+
+  defp next(state) do
+    with true <- free_slot?(state),
+         {{:value, {ref, item}}, waiting} <- :queue.out(state.waiting) do
+      state = %{state | waiting: waiting, waiting_count: state.waiting_count - 1}
+      next(start_item(ref, item, state))
+    else
+      _no_slot_or_none_waiting -> state
+    end
+  end
+
+  defp start_item(ref, {:error, response}, state) do
+    Delivery.answer(state.delivery, ref, response)
+    state
+  end
+
+  # Refused ahead of executing: a function that has been called cannot be taken back.
+  defp start_item(ref, {:ok, request}, state) do
+    {long?, later?} = expected(request)
+
+    if long? and long(state) >= state.options.max_running do
+      Delivery.answer(state.delivery, ref, unavailable(request.request_id))
+      state
+    else
+      job = %{id: request.request_id, ref: ref, long?: long?, answering?: false}
+      pid = work(request, ref, later?, state)
+      %{state | executing: Map.put(state.executing, pid, job)}
+    end
+  end
+
+  defp work(request, ref, later?, state) do
+    Work.start_link(
+      %Work{
+        session: self(),
+        channel: state.channel,
+        delivery: state.delivery,
+        id: request.request_id,
+        request: request,
+        ref: ref,
+        later?: later?
+      },
+      state.callers
+    )
+  end
+
+  # Whether the request will go on after its acknowledgement, and whether it may: a before hook
+  # can replace the config. A sync function can return a response that looks like an
+  # acknowledgement, so the response alone does not tell.
+  defp expected(%Request{service: service, request_type: type, version: version}) do
+    case ConfigDb.fetch(service, type, version) do
+      {:ok, plan(response_type: response_type) = plan} ->
+        long? = response_type in [:async, :stream]
+        {long?, long? or has(plan, :before_execute)}
+
+      {:error, _reason} ->
+        {false, true}
+    end
+  end
+
+  defp free_slot?(state), do: map_size(state.executing) < state.options.concurrency
+
+  # Slots whose answer is being sent.
+  defp nearly_free(executing), do: Enum.count(executing, fn {_pid, job} -> job.answering? end)
+
+  # Running, or reserved for what executes.
+  defp long(state) do
+    map_size(state.running) +
+      Enum.count(state.executing, fn {_pid, job} -> job.long? and not job.answering? end)
+  end
+
+  defp mark_answering(state, pid) do
+    case state.executing do
+      %{^pid => job} ->
+        %{state | executing: %{state.executing | pid => %{job | answering?: true}}}
+
+      _gone ->
+        state
+    end
+  end
+
+  defp id({:ok, request}), do: request.request_id
+  defp id({:error, response}), do: response.request_id
+
+  defp unavailable(id), do: Response.error_response(id, "Service temporarily unavailable", true)
+end

@@ -1,0 +1,27 @@
+defmodule PhoenixGenApi.Channel.Wire do
+  @moduledoc false
+  # The only calls into Phoenix. It is an optional dependency, but whoever has a socket to pass
+  # has Phoenix as well, so nothing depends on its presence when this library is compiled.
+  @compile {:no_warn_undefined, Phoenix.Channel}
+
+  @typedoc "What a reply is addressed to; `nil` when the client waits for none."
+  @type ref :: tuple() | nil
+
+  @doc "The address of the message that is being handled."
+  @spec ref(struct()) :: ref()
+  def ref(%{ref: nil}), do: nil
+  def ref(socket), do: Phoenix.Channel.socket_ref(socket)
+
+  @doc "Replies from any process."
+  @spec reply(ref(), {:ok | :error, term()}) :: :ok
+  def reply(nil, _reply), do: :ok
+  def reply(ref, reply), do: Phoenix.Channel.reply(ref, reply)
+
+  @doc "Pushes from any process that has the socket or an `outline/1` of it."
+  @spec push(struct(), String.t(), term()) :: :ok
+  def push(socket, event, payload), do: Phoenix.Channel.push(socket, event, payload)
+
+  @doc "The socket without what its owner keeps in it: enough to push, and cheap to send."
+  @spec outline(struct()) :: struct()
+  def outline(socket), do: %{socket | assigns: %{}, private: %{}, ref: nil}
+end

@@ -1,0 +1,149 @@
+defmodule PhoenixGenApi.Channel.Work do
+  @moduledoc false
+  # One request in a process of its own, linked to the session of its channel. It runs the
+  # request, answers it, and, for async and stream requests, lives on as the receiver of what
+  # comes later, which it hands to the channel.
+  #
+  # That is also how such a request is ended, whether by a cancel, the end of the channel or
+  # anything else: work never outlives its receiver, so this process just goes.
+
+  alias PhoenixGenApi.Channel.Delivery
+  alias PhoenixGenApi.Channel.Session
+  alias PhoenixGenApi.Executor
+  alias PhoenixGenApi.Executor.Failure
+  alias PhoenixGenApi.Structs.{Request, Response}
+
+  @enforce_keys [:session, :channel, :delivery, :id, :request, :ref, :later?]
+  defstruct [:session, :channel, :delivery, :id, :request, :ref, :later?, forwarded: 0]
+
+  @type t :: %__MODULE__{
+          session: pid(),
+          channel: pid(),
+          delivery: Delivery.t(),
+          id: String.t(),
+          request: Request.t() | nil,
+          ref: PhoenixGenApi.Channel.Wire.ref(),
+          # whether the request may turn out as async or stream
+          later?: boolean(),
+          forwarded: non_neg_integer()
+        }
+
+  # A stream is paused by its own receiver's backlog, which here is the channel's: it is looked
+  # at every so many frames, because looking into another process costs a few of them.
+  @look_every 64
+  @max_backlog 1_000
+  @look_again_ms 10
+
+  @doc "Starts the process."
+  @spec start_link(t(), [pid()]) :: pid()
+  def start_link(%__MODULE__{} = work, callers) do
+    spawn_link(fn ->
+      Process.put(:"$callers", callers)
+      run(work)
+    end)
+  end
+
+  defp run(work) do
+    case Executor.execute!(work.request, receiver: self()) do
+      {:ok, :none} ->
+        answer(work, {:none, work.id})
+
+      %Response{success: true, async: true} = acknowledgement when work.later? ->
+        acknowledge(work, acknowledgement)
+
+      %Response{} = response ->
+        answer(work, response)
+    end
+  catch
+    kind, reason ->
+      Failure.log_bug(kind, reason, __STACKTRACE__)
+      # The session answers instead.
+      exit({:shutdown, :bug})
+  end
+
+  defp answer(work, answer) do
+    Session.answering(work.session)
+    Delivery.answer(work.delivery, work.ref, answer)
+  end
+
+  defp acknowledge(work, acknowledgement) do
+    kind = if acknowledgement.has_more, do: :stream, else: :async
+
+    case Session.acknowledging(work.session, kind) do
+      :ok ->
+        Delivery.answer(work.delivery, work.ref, acknowledgement)
+        Session.acknowledged(work.session)
+        # Arguments may be large, and streams long.
+        receive_later(%{work | request: nil}, kind)
+
+      {:refused, response} ->
+        Delivery.answer(work.delivery, work.ref, response)
+    end
+  end
+
+  defp receive_later(work, kind) do
+    receive do
+      :cancel ->
+        cancelled(work, kind)
+
+      {:stream_started, _id, _pid} = started ->
+        send(work.channel, started)
+        receive_later(work, kind)
+
+      {:async_call, response} ->
+        finish(work, kind, {:async_call, encodable(work, response)})
+
+      {:stream_response, response} ->
+        frame(work, kind, encodable(work, response))
+
+      _other ->
+        receive_later(work, kind)
+    end
+  end
+
+  defp frame(work, kind, %Response{success: true, has_more: true} = response) do
+    send(work.channel, {:stream_response, response})
+
+    case pause(work) do
+      {:ok, work} -> receive_later(work, kind)
+      :cancel -> cancelled(work, kind)
+    end
+  end
+
+  # An item that cannot be encoded is an error frame by now, which ends a stream like any other.
+  defp frame(work, kind, response), do: finish(work, kind, {:stream_response, response})
+
+  # The session is asked, so that no cancel is confirmed for what ends at the same moment.
+  defp finish(work, kind, last) do
+    case Session.finishing(work.session) do
+      :ok -> send(work.channel, last)
+      :cancelled -> cancelled(work, kind)
+    end
+  end
+
+  defp cancelled(_work, :async), do: :ok
+
+  defp cancelled(work, :stream) do
+    send(work.channel, {:stream_response, Response.stream_end_response(work.id)})
+  end
+
+  defp encodable(work, response),
+    do: Delivery.encodable(response, work.delivery.json_library)
+
+  defp pause(%{forwarded: forwarded} = work) when rem(forwarded + 1, @look_every) != 0,
+    do: {:ok, %{work | forwarded: forwarded + 1}}
+
+  defp pause(work) do
+    case Process.info(work.channel, :message_queue_len) do
+      {:message_queue_len, waiting} when waiting > @max_backlog ->
+        receive do
+          :cancel -> :cancel
+        after
+          @look_again_ms -> pause(work)
+        end
+
+      _few_or_dead ->
+        {:ok, %{work | forwarded: work.forwarded + 1}}
+    end
+  end
+end

@@ -1,0 +1,477 @@
+defmodule PhoenixGenApi.Channel.SessionTest do
+  use PhoenixGenApi.ChannelCase, async: true
+  import ExUnit.CaptureLog
+
+  defmodule Ordered do
+    use PhoenixGenApi, event: "api", max_pending: 2_000
+  end
+
+  defmodule Four do
+    use PhoenixGenApi, event: "api", concurrency: 4, max_pending: 2_000
+  end
+
+  defmodule TwoWaiting do
+    use PhoenixGenApi, event: "api", max_pending: 2
+  end
+
+  defmodule NoneWaiting do
+    use PhoenixGenApi, event: "api", max_pending: 0
+  end
+
+  defmodule TwoRunning do
+    use PhoenixGenApi, event: "api", max_running: 2
+  end
+
+  defmodule OneRunning do
+    use PhoenixGenApi, event: "api", max_running: 1
+  end
+
+  defmodule NoneRunning do
+    use PhoenixGenApi, event: "api", max_running: 0, concurrency: 2
+  end
+
+  defmodule Hooks do
+    # Turns a sync function into an async one.
+    def async(request, config), do: {:ok, request, %{config | response_type: :async}}
+  end
+
+  @unavailable "Service temporarily unavailable"
+
+  # Until both the channel and its session have seen everything sent so far.
+  defp settle(channel) do
+    in_channel(channel)
+    :sys.get_state(session(channel))
+  end
+
+  defp cancel(channel, id) do
+    ref = push_in(channel, %{"request_id" => id, "cancel" => true})
+    assert_receive {:reply, ^ref, :ok, reply}
+    assert reply == %{request_id: id, cancelled: reply.cancelled}
+    reply.cancelled
+  end
+
+  defp running(name \\ nil) do
+    assert_receive {:running, ^name, function}
+    function
+  end
+
+  defp named(service, name, id \\ nil),
+    do: payload(service, "gate", id || name, %{"args" => %{"name" => name}})
+
+  defp await_down(monitor), do: assert_receive({:DOWN, ^monitor, :process, _, _})
+
+  describe "order" do
+    test "of 1,000 concurrent requests is kept with concurrency 1", %{service: service} do
+      register(service, "echo", arg_types: %{"text" => :string})
+      channel = join(Ordered)
+      ids = Enum.map(1..1_000, &Integer.to_string/1)
+
+      for id <- ids,
+          do: push_in(channel, payload(service, "echo", id, %{"args" => %{"text" => id}}))
+
+      replies =
+        for _ <- ids do
+          assert_receive {:reply, _ref, :ok, %Response{request_id: id, result: id}}, 5_000
+          id
+        end
+
+      assert replies == ids
+    end
+
+    test "holds for failures of decoding too", %{service: service} do
+      register(service, "gate")
+      channel = join(Ordered)
+      first = push_in(channel, payload(service, "gate", "a"))
+      second = push_in(channel, %{"request_id" => "b"})
+      third = push_in(channel, payload(service, "nope", "c"))
+      function = running()
+      settle(channel)
+      refute_received {:reply, _, _, _}
+      send(function, {:return, 1})
+
+      for ref <- [first, second, third] do
+        assert_receive {:reply, received, _, %Response{}}
+        assert received == ref
+      end
+    end
+
+    test "is that of completion above", %{service: service} do
+      register(service, "gate", arg_types: %{"name" => :string})
+      channel = join(Four)
+      functions = for name <- ~w(a b c d), do: push_in(channel, named(service, name)) && name
+      pids = Map.new(functions, &{&1, running(&1)})
+
+      for name <- ~w(c a d b) do
+        send(pids[name], {:return, name})
+        assert_receive {:reply, _, :ok, %Response{request_id: id}}
+        assert id == name
+      end
+    end
+  end
+
+  test "at most concurrency requests execute at a time", %{service: service} do
+    register(service, "gate", arg_types: %{"name" => :string})
+    channel = join(Four)
+    for name <- ~w(a b c d e f), do: push_in(channel, named(service, name))
+    pids = Map.new(~w(a b c d), &{&1, running(&1)})
+    assert map_size(settle(channel).executing) == 4
+    refute_received {:running, _, _}
+
+    send(pids["b"], {:return, 1})
+    running("e")
+    settle(channel)
+    refute_received {:running, _, _}
+  end
+
+  test "an async request has its slot until it is acknowledged", %{service: service} do
+    register(service, "gate", arg_types: %{"name" => :string}, response_type: :async)
+    register(service, "now")
+    channel = join(Ordered)
+    push_in(channel, named(service, "a"))
+    push_in(channel, named(service, "b"))
+    push_in(channel, payload(service, "now", "c"))
+
+    for id <- ~w(a b c) do
+      assert_receive {:reply, _, :ok, %Response{request_id: received}}
+      assert received == id
+    end
+
+    for name <- ~w(b a) do
+      send(running(name), {:return, name})
+      assert_receive {:push, "api", %Response{request_id: ^name, result: ^name}}
+    end
+  end
+
+  test "while requests run the channel handles everything else", %{service: service} do
+    register(service, "gate")
+    channel = join(Ordered)
+    push_in(channel, payload(service, "gate", "a"))
+    function = running()
+    send(channel, {:relay_message, Response.sync_response("r", "hello")})
+    assert_receive {:push, "api", %Response{result: "hello"}}
+    refute cancel(channel, "a")
+    send(function, {:return, 1})
+    assert_receive {:reply, _, :ok, %Response{request_id: "a"}}
+  end
+
+  describe "max_pending" do
+    test "is how many wait; more are refused at once", %{service: service} do
+      register(service, "gate", arg_types: %{"name" => :string})
+      channel = join(TwoWaiting)
+      push_in(channel, named(service, "a"))
+      function = running("a")
+      push_in(channel, named(service, "b"))
+      push_in(channel, named(service, "c"))
+      ref = push_in(channel, named(service, "d"))
+      assert_receive {:reply, ^ref, :error, response}
+      assert response == Response.error_response("d", @unavailable, true)
+      ref = push_in(channel, %{"request_id" => 5})
+      assert_receive {:reply, ^ref, :error, response}
+      assert response == Response.error_response(nil, @unavailable, true)
+
+      send(function, {:return, 1})
+      send(running("b"), {:return, 1})
+      send(running("c"), {:return, 1})
+
+      for id <- ~w(a b c) do
+        assert_receive {:reply, _, :ok, %Response{request_id: received}}
+        assert received == id
+      end
+
+      refute_received {:running, "d", _}
+    end
+
+    test "has room again for a client that has got its answer", %{service: service} do
+      register(service, "now")
+      channel = join(NoneWaiting)
+
+      for n <- 1..500 do
+        id = Integer.to_string(n)
+        push_in(channel, payload(service, "now", id))
+        assert_receive {:reply, _, :ok, %Response{request_id: ^id}}
+      end
+    end
+
+    test "is no limit for cancels", %{service: service} do
+      register(service, "gate")
+      channel = join(NoneWaiting)
+      push_in(channel, payload(service, "gate", "a"))
+      running()
+      refute cancel(channel, "b")
+      push_in(channel, payload(service, "gate", "b"))
+      assert_receive {:reply, _, :error, %Response{error: @unavailable}}
+    end
+  end
+
+  describe "max_running" do
+    test "is how many async requests run; more are refused and not executed", %{service: service} do
+      register(service, "gate", arg_types: %{"name" => :string}, response_type: :async)
+      register(service, "now")
+      channel = join(TwoRunning)
+      for name <- ~w(a b c), do: push_in(channel, named(service, name))
+      function = running("a")
+      running("b")
+      assert_receive {:reply, _, :error, response}
+      assert response == Response.error_response("c", @unavailable, true)
+
+      # Others are not affected.
+      push_in(channel, payload(service, "now", "d"))
+      assert_receive {:reply, _, :ok, %Response{request_id: "d"}}
+
+      send(function, {:return, 1})
+      assert_receive {:push, "api", %Response{request_id: "a"}}
+      push_in(channel, named(service, "e"))
+      running("e")
+      refute_received {:running, "c", _}
+    end
+
+    test "has room again for a client that has got its result", %{service: service} do
+      register(service, "now", response_type: :async)
+      channel = join(OneRunning)
+
+      for n <- 1..500 do
+        id = Integer.to_string(n)
+        push_in(channel, payload(service, "now", id))
+        assert_receive {:reply, _, :ok, %Response{request_id: ^id}}
+        assert_receive {:push, "api", %Response{request_id: ^id, async: false}}
+      end
+    end
+
+    test "has room again after a cancel", %{service: service} do
+      register(service, "gate", arg_types: %{"name" => :string}, response_type: :async)
+      channel = join(OneRunning)
+
+      for id <- ~w(a b c) do
+        push_in(channel, named(service, id))
+        running(id)
+        assert_receive {:reply, _, :ok, %Response{request_id: ^id, async: true}}
+        assert cancel(channel, id)
+      end
+    end
+
+    test "0 allows none, not even where a hook makes a request async", %{service: service} do
+      register(service, "gate", arg_types: %{"name" => :string}, response_type: :async)
+      register(service, "hooked", function: :gate, before_execute: {Hooks, :async})
+      channel = join(NoneRunning)
+      push_in(channel, named(service, "a"))
+      assert_receive {:reply, _, :error, %Response{error: @unavailable, request_id: "a"}}
+      push_in(channel, payload(service, "hooked", "b"))
+      assert_receive {:reply, _, :error, %Response{error: @unavailable, request_id: "b"}}
+      settle(channel)
+      refute_received {:running, "a", _}
+    end
+  end
+
+  test "a hook can make a request async", %{service: service} do
+    register(service, "now", before_execute: {Hooks, :async})
+    channel = join(Ordered)
+    push_in(channel, payload(service, "now", "a"))
+    assert_receive {:reply, _, :ok, %Response{async: true, result: nil}}
+    assert_receive {:push, "api", %Response{async: false, result: "done"}}
+  end
+
+  test "a sync function may return what looks like an acknowledgement", %{service: service} do
+    register(service, "looks_async")
+    channel = join(OneRunning)
+    push_in(channel, payload(service, "looks_async", "a"))
+    assert_receive {:reply, _, :ok, %Response{request_id: "a", async: true}}
+    assert settle(channel).running == %{}
+  end
+
+  describe "cancel" do
+    test "ends an async request, which sends nothing more", %{service: service} do
+      register(service, "gate", response_type: :async)
+      channel = join(Ordered)
+      push_in(channel, payload(service, "gate", "a"))
+      assert_receive {:reply, _, :ok, %Response{async: true}}
+      monitor = Process.monitor(running())
+      assert cancel(channel, "a")
+      await_down(monitor)
+      refute cancel(channel, "a")
+      refute_received {:push, _, _}
+    end
+
+    test "ends every running request of that id and no other", %{service: service} do
+      register(service, "gate", arg_types: %{"name" => :string}, response_type: :async)
+      channel = join(Ordered)
+      push_in(channel, named(service, "1", "same"))
+      push_in(channel, named(service, "2", "same"))
+      push_in(channel, named(service, "3", "other"))
+      monitors = for name <- ~w(1 2), do: Process.monitor(running(name))
+      other = running("3")
+      for _ <- 1..3, do: assert_receive({:reply, _, :ok, %Response{async: true}})
+      assert cancel(channel, "same")
+      Enum.each(monitors, &await_down/1)
+      send(other, {:return, 1})
+      assert_receive {:push, "api", %Response{request_id: "other"}}
+      refute_received {:push, _, _}
+    end
+
+    test "does not reach the requests of another channel", %{service: service} do
+      register(service, "gate", response_type: :async)
+      channel = join(Ordered)
+      push_in(channel, payload(service, "gate", "a"))
+      assert_receive {:reply, _, :ok, %Response{async: true}}
+      refute cancel(join(Ordered), "a")
+      send(running(), {:return, 1})
+      assert_receive {:push, "api", %Response{result: 1}}
+    end
+
+    test "leaves sync, waiting and finished requests alone", %{service: service} do
+      register(service, "gate", arg_types: %{"name" => :string})
+      register(service, "later", function: :now, response_type: :async)
+      channel = join(Ordered)
+      push_in(channel, named(service, "a"))
+      push_in(channel, payload(service, "later", "b"))
+      function = running("a")
+      refute cancel(channel, "a")
+      refute cancel(channel, "b")
+      send(function, {:return, 1})
+      assert_receive {:reply, _, :ok, %Response{request_id: "a"}}
+      assert_receive {:push, "api", %Response{request_id: "b"}}
+      refute cancel(channel, "b")
+    end
+
+    test "is confirmed only for what sends nothing more", %{service: service} do
+      register(service, "now", response_type: :async)
+      channel = join(Ordered)
+
+      for n <- 1..300 do
+        id = Integer.to_string(n)
+        push_in(channel, payload(service, "now", id))
+        assert_receive {:reply, _, :ok, %Response{request_id: ^id, async: true}}
+
+        if cancel(channel, id) do
+          settle(channel)
+          in_channel(channel)
+          refute_received {:push, "api", %Response{request_id: ^id}}
+        else
+          assert_receive {:push, "api", %Response{request_id: ^id}}
+        end
+      end
+    end
+
+    test "without a usable id is an invalid request", %{service: _service} do
+      channel = join(Ordered)
+
+      for payload <- [%{"cancel" => true}, %{"cancel" => true, "request_id" => 5}] do
+        ref = push_in(channel, payload)
+        assert_receive {:reply, ^ref, :error, %Response{error: "Invalid request: " <> _}}
+      end
+    end
+
+    test "that is not true is a request", %{service: service} do
+      register(service, "now")
+      channel = join(Ordered)
+      push_in(channel, payload(service, "now", "a", %{"cancel" => "true"}))
+      assert_receive {:reply, _, :ok, %Response{result: "done"}}
+    end
+  end
+
+  describe "the end of the channel" do
+    for reason <- [:kill, :shutdown, :crash] do
+      test "by #{reason} ends its session and the sync and async work", %{service: service} do
+        register(service, "gate", arg_types: %{"name" => :string})
+        register(service, "later", function: :gate, response_type: :async)
+        channel = join(Ordered)
+        push_in(channel, payload(service, "later", "b"))
+        push_in(channel, named(service, "a"))
+        functions = [running("a"), running(nil)]
+        session = session(channel)
+        monitors = for pid <- [session | functions], do: Process.monitor(pid)
+        end_channel(channel, unquote(reason))
+        Enum.each(monitors, &await_down/1)
+      end
+    end
+
+    test "lets none requests go on", %{service: service} do
+      register(service, "gate", response_type: :none)
+      channel = join(Ordered)
+      push_in(channel, payload(service, "gate", "a"))
+      function = running()
+      assert_receive {:reply, _, :ok, %{request_id: "a"}}
+      monitor = Process.monitor(session(channel))
+      end_channel(channel, :kill)
+      await_down(monitor)
+      send(function, {:return, 1})
+      assert_receive {:returned, nil, ^function}
+    end
+
+    test "drops what waits", %{service: service} do
+      register(service, "gate", arg_types: %{"name" => :string})
+      channel = join(Ordered)
+      for name <- ~w(a b), do: push_in(channel, named(service, name))
+      monitor = Process.monitor(running("a"))
+      settle(channel)
+      end_channel(channel, :kill)
+      await_down(monitor)
+      refute_received {:running, "b", _}
+    end
+
+    defp end_channel(channel, :kill), do: Process.exit(channel, :kill)
+    defp end_channel(channel, :shutdown), do: GenServer.stop(channel, {:shutdown, :left})
+    # No handle_in of that event.
+    defp end_channel(channel, :crash), do: push_in(channel, %{}, "unknown")
+  end
+
+  describe "accidents" do
+    test "of a request's process are answered", %{service: service} do
+      register(service, "gate", arg_types: %{"name" => :string})
+      channel = join(Ordered)
+      push_in(channel, named(service, "a"))
+      push_in(channel, named(service, "b"))
+      running("a")
+      kill_works(channel)
+      assert_receive {:reply, _, :error, response}
+      assert response == Response.error_response("a", "Request processing failed")
+      send(running("b"), {:return, 1})
+      assert_receive {:reply, _, :ok, %Response{request_id: "b"}}
+    end
+
+    test "of the process of an async request are pushed", %{service: service} do
+      register(service, "gate", response_type: :async)
+      channel = join(Ordered)
+      push_in(channel, payload(service, "gate", "a"))
+      assert_receive {:reply, _, :ok, %Response{async: true}}
+      monitor = Process.monitor(running())
+      kill_works(channel)
+      await_down(monitor)
+      assert_receive {:push, "api", response}
+      assert response == Response.error_response("a", "Async execution failed")
+      assert settle(channel).running == %{}
+    end
+
+    test "of the session do not reach the channel, whose next request has a new one",
+         %{service: service} do
+      register(service, "gate")
+      channel = join(Ordered)
+      push_in(channel, payload(service, "gate", "a"))
+      function = Process.monitor(running())
+      session = session(channel)
+      Process.exit(session, :kill)
+      await_down(function)
+      push_in(channel, payload(service, "gate", "b"))
+      send(running(), {:return, 1})
+      assert_receive {:reply, _, :ok, %Response{request_id: "b"}}
+      assert session(channel) != session
+    end
+
+    defp kill_works(channel) do
+      state = settle(channel)
+      for {pid, _} <- Map.merge(state.executing, state.running), do: Process.exit(pid, :kill)
+    end
+  end
+
+  test "the reply to a function that raises says nothing of why", %{service: service} do
+    register(service, "boom")
+
+    log =
+      capture_log(fn ->
+        push_in(join(Ordered), payload(service, "boom", "a"))
+        assert_receive {:reply, _, :error, response}
+        refute inspect(response) =~ "hunter2"
+      end)
+
+    refute log =~ "hunter2"
+  end
+end

@@ -1,0 +1,40 @@
+defmodule PhoenixGenApi.Test.ChannelFunctions do
+  @moduledoc false
+  # What the channel tests call. The last argument is the test, or the request.
+
+  alias PhoenixGenApi.Structs.{Request, Response, StreamHelper}
+
+  def echo(text, _test), do: text
+  def now(_test), do: "done"
+
+  @doc "Tells the test that it runs, and returns what the test says."
+  def gate(test), do: gate(nil, test)
+
+  def gate(name, test) do
+    send(test, {:running, name, self()})
+
+    receive do
+      {:return, value} ->
+        send(test, {:returned, name, self()})
+        value
+    end
+  end
+
+  def whoami(_test, %Request{} = request) do
+    Map.take(Map.from_struct(request), [:user_id, :user_roles, :device_id, :ip_address, :version])
+  end
+
+  def boom(_test), do: raise("database password is hunter2")
+  def unencodable(_test), do: %{owner: self()}
+  def looks_async(_test), do: Response.async_response(nil)
+  def callers(test), do: send(test, {:callers, Process.get(:"$callers")}) && "told"
+
+  @doc "A stream that the test feeds."
+  def feed(test, %StreamHelper{} = out) do
+    send(test, {:feeding, out.request_id, self(), out})
+
+    receive do
+      :end -> :ok
+    end
+  end
+end
