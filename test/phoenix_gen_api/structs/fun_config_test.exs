@@ -23,7 +23,7 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
     [
       {:request_type, ["t", "naïve", "a b", String.duplicate("x", 5_000)],
        [nil, "", :t, ~c"t", 1, <<255>>, ["t"]], "request_type must be a non-empty string"},
-      {:service, ["s", :s, Some.Module], ["", 1, ~c"s", {:s}, <<255>>, %{}],
+      {:service, ["s", :s, Some.Module], ["", :"", 1, ~c"s", {:s}, <<255>>, %{}],
        "service must be an atom or a non-empty string"},
       {:nodes,
        [:local, [:a@h], ["a@h"], [:a@h, "b@h", :a@h], {Mod, :f, []}, {:mod, :f, [1, %{}]}],
