@@ -33,8 +33,8 @@ defmodule PhoenixGenApi.ConfigDb do
   and pushes of that version, and ends with `enable/3`, `delete/3` or `clear/0`. A config that
   itself says `disabled: true` can be enabled until it is stored again.
 
-  Except `status/0`, every function raises `RuntimeError` where no gateway runs, unless it
-  returns errors: then `{:error, :not_running}`.
+  Where no gateway runs, functions that return errors give `{:error, :not_running}` and the
+  others raise `RuntimeError`.
   """
 
   import PhoenixGenApi.Plan, only: [plan: 1]
@@ -100,7 +100,8 @@ defmodule PhoenixGenApi.ConfigDb do
   """
   @spec delete(service(), String.t(), String.t() | nil) :: :ok
   def delete(service, request_type, version \\ nil) do
-    {service, version} = {to_string(service), version || @unversioned}
+    {service, version} = {name(service), text(version || @unversioned)}
+    request_type = text(request_type)
 
     if Native.config_db_delete(table!(), service, request_type, version),
       do:
@@ -131,7 +132,7 @@ defmodule PhoenixGenApi.ConfigDb do
   def get(service, request_type, version \\ nil) do
     with {:ok, table} <- Gateway.handle(:config_db) do
       table
-      |> Native.config_db_get(to_string(service), request_type, version || @unversioned)
+      |> Native.config_db_get(name(service), text(request_type), text(version || @unversioned))
       |> found()
     end
   end
@@ -141,7 +142,7 @@ defmodule PhoenixGenApi.ConfigDb do
           {:ok, FunConfig.t()} | {:error, :not_found | :not_running}
   def get_latest(service, request_type) do
     with {:ok, table} <- Gateway.handle(:config_db) do
-      table |> Native.config_db_latest(to_string(service), request_type) |> found()
+      table |> Native.config_db_latest(name(service), text(request_type)) |> found()
     end
   end
 
@@ -322,7 +323,8 @@ defmodule PhoenixGenApi.ConfigDb do
 
   defp switch(service, request_type, version, enabled?, event) do
     with {:ok, table} <- Gateway.handle(:config_db) do
-      {service, version} = {to_string(service), version || @unversioned}
+      {service, version} = {name(service), text(version || @unversioned)}
+      request_type = text(request_type)
 
       case Native.config_db_switch(table, service, request_type, version, enabled?) do
         :not_found ->
@@ -342,6 +344,13 @@ defmodule PhoenixGenApi.ConfigDb do
       end
     end
   end
+
+  # What no config can be stored under is not found, and nothing is stored under "".
+  defp name(service) when is_atom(service) and service != nil, do: Atom.to_string(service)
+  defp name(service), do: text(service)
+
+  defp text(text) when is_binary(text), do: if(String.valid?(text), do: text, else: "")
+  defp text(_other), do: ""
 
   defp found(reason) when reason in [:not_found, :disabled], do: {:error, reason}
   defp found(found), do: {:ok, found}

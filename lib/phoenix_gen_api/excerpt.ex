@@ -38,7 +38,13 @@ defmodule PhoenixGenApi.Excerpt do
   def cut(text, max_bytes) when byte_size(text) <= max_bytes, do: text
   def cut(text, max_bytes), do: text |> binary_part(0, max_bytes) |> whole_characters()
 
-  defp message(exception), do: exception |> Exception.message() |> cut()
+  @doc "A text from outside: cut where it is UTF-8, else inspected."
+  @spec text(binary(), pos_integer()) :: String.t()
+  def text(text, max_bytes \\ @max_bytes),
+    do:
+      if(String.valid?(text), do: cut(text, max_bytes), else: __MODULE__.inspect(text, max_bytes))
+
+  defp message(exception), do: exception |> Exception.message() |> text()
 
   # The cut may fall inside a character, whose first bytes must not stay behind.
   defp whole_characters(text) do

@@ -47,6 +47,7 @@ defmodule PhoenixGenApi.Executor do
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.Errors.DecodeError
   alias PhoenixGenApi.Executor.{Call, Failure, Isolated}
+  alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
   alias PhoenixGenApi.Telemetry
@@ -145,9 +146,13 @@ defmodule PhoenixGenApi.Executor do
     end
   end
 
+  # A plan made where no gateway runs can only check arguments.
   defp compiled(config) do
-    case Plan.compile(config) do
-      {:ok, plan, _config} -> {:ok, plan}
+    with {:ok, _selector} <- Gateway.handle(:node_selector),
+         {:ok, plan, _config} <- Plan.compile(config) do
+      {:ok, plan}
+    else
+      {:error, :not_running} -> {:error, :not_running}
       {:error, sentences} -> {:error, {:invalid_config, sentences}}
     end
   end

@@ -148,10 +148,11 @@ defmodule PhoenixGenApi.NodeSelector do
   @doc "The same for every node that function configs name."
   @spec node_statuses() :: %{node() => :up | :down | :draining}
   def node_statuses do
-    # Each of these was an atom when its config was stored.
     for {name, status, _in_flight} <- Native.node_selector_statuses(selector!()),
+        # A config that was not stored may have named nodes by strings that are no atoms.
+        node <- existing(name),
         into: %{},
-        do: {String.to_existing_atom(name), status}
+        do: {node, status}
   end
 
   @doc false
@@ -162,7 +163,8 @@ defmodule PhoenixGenApi.NodeSelector do
 
   def pick(plan(handle: handle) = plan, request) when has(plan, :fixed_route) do
     case Native.node_selector_pick(handle, request) do
-      {node, index} when is_integer(index) -> {:ok, node, {handle, index}}
+      {:convert, _value} = other -> pick_otherwise(plan, other)
+      {node, index} -> {:ok, node, {handle, index}}
       other -> pick_otherwise(plan, other)
     end
   end

@@ -88,7 +88,8 @@ defmodule PhoenixGenApi.Permission do
   defp granted?(false, _request, _orders), do: true
   defp granted?(:any_authenticated, request, _orders), do: authenticated?(request)
 
-  defp granted?({:arg, name}, %{args: args} = request, orders) when is_map(args) do
+  defp granted?({:arg, name}, %{args: args} = request, orders)
+       when is_map(args) and name not in [nil, ""] do
     name = if is_atom(name), do: to_string(name), else: name
 
     authenticated?(request) and

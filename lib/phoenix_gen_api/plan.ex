@@ -105,6 +105,8 @@ defmodule PhoenixGenApi.Plan do
     do: {:weighted, Map.new(weights, fn {node, weight} -> {to_string(node), weight} end)}
 
   def mode({_module, _function, _args}), do: :custom
+  # A config that was not stored may name its key by an atom.
+  def mode({mode, key}) when is_atom(key), do: {mode, Atom.to_string(key)}
   def mode(mode), do: mode
 
   defp fixed_route?(config),

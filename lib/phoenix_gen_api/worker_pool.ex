@@ -47,12 +47,20 @@ defmodule PhoenixGenApi.WorkerPool do
   Runs `fun` in a process of its own as soon as there is room.
 
   `timeout:` overrides the pool's `task_timeout` in ms; it counts from now, the wait in the
-  queue included.
+  queue included. A task whose time has passed in the queue does not run and counts as failed.
   """
   @spec execute_async(GenServer.name(), (-> term()), timeout: timeout()) ::
           :ok | {:error, refusal()}
-  def execute_async(pool, fun, opts \\ []) when is_function(fun, 0),
-    do: submit(pool, fun, [counts?: true] ++ Keyword.take(opts, [:timeout]))
+  def execute_async(pool, fun, opts \\ []) when is_function(fun, 0) do
+    timeout = Keyword.get(opts, :timeout)
+
+    unless timeout in [nil, :infinity] or (is_integer(timeout) and timeout >= 0) do
+      raise ArgumentError,
+            "timeout must be :infinity or a number of milliseconds, got: #{inspect(timeout)}"
+    end
+
+    submit(pool, fun, counts?: true, timeout: timeout)
+  end
 
   @doc "What the pool is doing and has done."
   @spec status(GenServer.name()) :: %{
@@ -81,8 +89,8 @@ defmodule PhoenixGenApi.WorkerPool do
 
     GenServer.call(pool, {:submit, task}, :infinity)
   catch
-    :exit, {reason, {GenServer, :call, _}} when reason in [:noproc, :normal, :shutdown] ->
-      {:error, :pool_not_found}
+    # It is not there, or died before it answered.
+    :exit, {_reason, {GenServer, :call, _}} -> {:error, :pool_not_found}
   end
 
   @impl true
@@ -216,12 +224,16 @@ defmodule PhoenixGenApi.WorkerPool do
     state = %{
       state
       | running: Map.delete(state.running, monitor),
-        owners: Map.delete(state.owners, worker.owner),
-        executed: state.executed + 1,
-        failed: state.failed + if(reason == :normal, do: 0, else: 1)
+        owners: Map.delete(state.owners, worker.owner)
     }
 
-    state |> circuit(worker.task, reason, monitor) |> next()
+    state |> count(worker.task, reason, monitor) |> next()
+  end
+
+  defp count(state, task, reason, monitor) do
+    failed = if reason == :normal, do: 0, else: 1
+    state = %{state | executed: state.executed + 1, failed: state.failed + failed}
+    circuit(state, task, reason, monitor)
   end
 
   defp report(worker, :normal, state) do
@@ -268,14 +280,24 @@ defmodule PhoenixGenApi.WorkerPool do
     end
   end
 
-  # Tasks whose time passed in the queue still run: the executor's report their timeout.
   defp next(state) do
     with true <- map_size(state.running) < state.opts.pool_size,
          {{:value, task}, queue} <- :queue.out(state.queue) do
-      start(task, %{state | queue: queue})
+      state = %{state | queue: queue}
+      if expired?(task), do: state |> expire(task) |> next(), else: start(task, state)
     else
       _ -> state
     end
+  end
+
+  # The executor's tasks have no time here: they report their own timeout.
+  defp expired?(%{due: due}), do: due != :infinity and due <= now()
+
+  defp expire(state, task) do
+    started = System.monotonic_time()
+    emit([:task, :start], Telemetry.start_measurements(started), %{pool_name: state.name})
+    report(%{task: task, started: started}, :timeout, state)
+    count(state, task, :timeout, nil)
   end
 
   defp orphaned(monitor, owner, state) do

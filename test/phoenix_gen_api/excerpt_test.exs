@@ -57,4 +57,11 @@ defmodule PhoenixGenApi.ExcerptTest do
     assert Excerpt.reason(:exit, {:shutdown, 1}) == "{:shutdown, 1}"
     assert Excerpt.reason(:throw, :ball) == ":ball"
   end
+
+  test "a text that is no UTF-8 is inspected, also when it is an exception's message" do
+    assert Excerpt.text("é") == "é"
+    assert Excerpt.text(<<255, 0>>) == "<<255, 0>>"
+    assert Excerpt.reason(:error, %RuntimeError{message: <<255>>}) == "<<255>>"
+    assert byte_size(Excerpt.text(:binary.copy(<<255>>, 10_000))) <= 500
+  end
 end

@@ -67,7 +67,7 @@ defmodule PhoenixGenApi.Executor.Failure do
   defp words(:permission_denied), do: {"Permission denied", nil, false}
 
   defp words({:invalid_arguments, exception}),
-    do: {"argument validation failed", Exception.message(exception), false}
+    do: {"argument validation failed", Excerpt.reason(:error, exception), false}
 
   defp words({:no_node, {kind, _key} = reason})
        when kind in [:hash_key_not_found, :invalid_hash_key],
@@ -102,15 +102,12 @@ defmodule PhoenixGenApi.Executor.Failure do
 
   defp shown(exception) when is_exception(exception), do: Excerpt.reason(:error, exception)
 
-  defp shown(text) when is_binary(text) do
-    if String.valid?(text), do: Excerpt.cut(text), else: Excerpt.inspect(text)
-  end
-
+  defp shown(text) when is_binary(text), do: Excerpt.text(text)
   defp shown(term), do: Excerpt.inspect(term)
 
   defp version(version) when version in [nil, @unversioned], do: "latest"
   defp version(version), do: name(version)
 
-  defp name(name) when is_binary(name), do: Excerpt.cut(name)
+  defp name(name) when is_binary(name), do: Excerpt.text(name)
   defp name(name), do: Excerpt.inspect(name)
 end

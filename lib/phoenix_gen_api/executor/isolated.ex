@@ -8,6 +8,9 @@ defmodule PhoenixGenApi.Executor.Isolated do
 
   alias PhoenixGenApi.Native
 
+  # The longest that the VM can wait in a receive, some 49 days.
+  @longest_wait 0xFFFF_FFFF
+
   @typedoc "What became of the call."
   @type outcome ::
           {:return, term()}
@@ -39,6 +42,10 @@ defmodule PhoenixGenApi.Executor.Isolated do
         ) ::
           outcome()
   def call(node, module, function, args, timeout, counted)
+
+  def call(node, module, function, args, timeout, counted)
+      when is_integer(timeout) and timeout > @longest_wait,
+      do: call(node, module, function, args, @longest_wait, counted)
 
   def call(node, module, function, args, timeout, counted) when node == node() do
     handle = begin(counted)

@@ -77,7 +77,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   end
 
   defp valid?(:request_type, value), do: name?(value)
-  defp valid?(:service, value), do: is_atom(value) or name?(value)
+  defp valid?(:service, value), do: (is_atom(value) and value != :"") or name?(value)
   defp valid?(:nodes, :local), do: true
   defp valid?(:nodes, [_ | _] = nodes), do: proper?(nodes) and Enum.all?(nodes, &node?/1)
   defp valid?(:nodes, value), do: mfa?(value)

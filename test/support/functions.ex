@@ -1,0 +1,76 @@
+defmodule PhoenixGenApi.Test.Functions do
+  # Functions, hooks, callbacks and strategies for function configs under test. Those that
+  # take a fun run it; the others need nothing but this module on the node.
+
+  alias PhoenixGenApi.Structs.{FunConfig, Request}
+
+  @doc "A local function config that runs `fun`, with these fields."
+  def config(fun, fields \\ []) when is_function(fun) do
+    struct!(
+      %FunConfig{
+        service: "test",
+        request_type: "run",
+        nodes: :local,
+        mfa: {__MODULE__, :run, [fun]}
+      },
+      fields
+    )
+  end
+
+  @doc "A request for `config/2`, with these fields."
+  def request(fields \\ []) do
+    struct!(%Request{request_id: "r1", request_type: "run", service: "test"}, fields)
+  end
+
+  def run(fun) when is_function(fun, 0), do: fun.()
+  def run(argument, fun) when is_function(fun, 1), do: fun.(argument)
+  def run(fun, request) when is_function(fun, 1), do: fun.(request)
+  def run(argument, fun, request) when is_function(fun, 2), do: fun.(argument, request)
+
+  def before(request, config, fun), do: fun.(request, config)
+  def finished(request, config, response, fun), do: fun.(request, config, response)
+  def permit(request, fun), do: fun.(request)
+  def choose(nodes, request, fun), do: fun.(nodes, request)
+
+  def node_name, do: node()
+  def node_and(value), do: [node(), value]
+  def crash(:raise), do: raise("database password is hunter2")
+  def crash(:error), do: :erlang.error({:odd, "hunter2"})
+  def crash(:exit), do: exit({:gone, "hunter2"})
+  def crash(:normal), do: exit(:normal)
+  def crash(:throw), do: throw("hunter2")
+  def crash(:kill), do: Process.exit(self(), :kill)
+  def crash(:result), do: {:error, "hunter2"}
+  def crash(:malformed), do: {:error, "hunter2", :more}
+
+  @doc "Says where it runs, then waits to be told what to return."
+  def wait_for(pid) do
+    send(pid, {:running, self(), node()})
+
+    receive do
+      {:return, value} -> value
+    end
+  end
+
+  def told(_request, answer, pid) do
+    send(pid, {:asked, node()})
+    answer
+  end
+
+  @doc "Runs `check` until it is true; for effects that nothing announces."
+  def eventually(check, tries \\ 500) do
+    cond do
+      check.() ->
+        true
+
+      tries == 0 ->
+        false
+
+      true ->
+        receive do
+        after
+          10 -> eventually(check, tries - 1)
+        end
+    end
+  end
+end
