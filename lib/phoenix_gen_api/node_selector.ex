@@ -181,9 +181,11 @@ defmodule PhoenixGenApi.NodeSelector do
   end
 
   defp pick_otherwise(plan(handle: handle) = plan, {:convert, value}) do
-    case Native.node_selector_pick_key(handle, to_string(value)) do
-      {node, index} -> {:ok, node, {handle, index}}
-      :none -> pick_otherwise(plan, :none)
+    with {:ok, key} <- text(value),
+         {node, index} <- Native.node_selector_pick_key(handle, key) do
+      {:ok, node, {handle, index}}
+    else
+      problem -> pick_otherwise(plan, problem)
     end
   end
 
@@ -218,9 +220,18 @@ defmodule PhoenixGenApi.NodeSelector do
 
   defp order(route, request) do
     case Native.node_selector_order(route, request) do
-      {:convert, value} -> Native.node_selector_order_key(route, to_string(value))
-      result -> result
+      {:convert, value} ->
+        with {:ok, key} <- text(value), do: Native.node_selector_order_key(route, key)
+
+      result ->
+        result
     end
+  end
+
+  # The text of a number to route by. Writing a long integer in decimal takes time quadratic
+  # in its length; one of more than 1,000 bytes routes nothing.
+  defp text(number) do
+    if :erlang.external_size(number) > 1_000, do: :invalid_key, else: {:ok, to_string(number)}
   end
 
   defp usable(selector, nodes, names) do
