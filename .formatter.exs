@@ -1,4 +1,4 @@
 [
-  inputs: ["{mix,.formatter}.exs", "{bench,config,lib,test}/**/*.{ex,exs}", "bin/*.exs"],
+  inputs: ["{mix,.formatter}.exs", "{bench,config,demo,lib,test}/**/*.{ex,exs}", "bin/*.exs"],
   import_deps: []
 ]

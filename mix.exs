@@ -45,7 +45,11 @@ defmodule PhoenixGenApi.MixProject do
   defp docs do
     [
       main: "readme",
-      extras: Enum.flat_map(~w(README.md guides/*.md CHANGELOG.md), &Path.wildcard/1)
+      extras:
+        ["README.md" | Enum.uniq(["guides/getting_started.md" | Path.wildcard("guides/*.md")])] ++
+          [{:"native/README.md", filename: "native", title: "The native side"}] ++
+          ~w(CHANGELOG.md CONTRIBUTING.md LICENSE),
+      groups_for_extras: [Guides: ~r"guides/"]
     ]
   end
 

@@ -29,4 +29,16 @@ defmodule PhoenixGenApi do
   """
   @spec put_client_ip(socket, map()) :: socket when socket: struct()
   defdelegate put_client_ip(socket, connect_info), to: PhoenixGenApi.Channel.Identity
+
+  ## Pushed functions
+
+  @doc "See `PhoenixGenApi.ConfigReceiver.push/2`."
+  @spec push_config(PhoenixGenApi.Structs.PushConfig.t() | map(), keyword()) ::
+          PhoenixGenApi.ConfigReceiver.result()
+  defdelegate push_config(push_config, opts \\ []), to: PhoenixGenApi.ConfigReceiver, as: :push
+
+  @doc "See `PhoenixGenApi.ConfigReceiver.verify/2`."
+  @spec verify_config(PhoenixGenApi.ConfigReceiver.service(), String.t()) ::
+          {:ok, :matched} | {:ok, :mismatch, String.t()} | {:error, :not_found | :not_running}
+  defdelegate verify_config(service, version), to: PhoenixGenApi.ConfigReceiver, as: :verify
 end

@@ -78,7 +78,10 @@ defmodule PhoenixGenApi.ArgumentHandler do
 
   @doc false
   @spec convert(Plan.t(), Request.t()) :: {:ok, [term()]} | {:error, Exception.t()}
-  def convert(plan(handle: handle), %Request{args: args} = request) when is_map(args) do
+  def convert(plan, %Request{args: nil} = request), do: convert(plan, %{request | args: %{}})
+
+  def convert(plan(handle: handle), %Request{args: args} = request)
+      when is_map(args) and not is_struct(args) do
     case Native.argument_handler_convert(handle, args) do
       arguments when is_list(arguments) -> {:ok, arguments}
       {:error, problem} -> {:error, Message.exception(problem, request.request_type)}

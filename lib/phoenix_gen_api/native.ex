@@ -115,23 +115,23 @@ defmodule PhoenixGenApi.Native do
   @spec node_selector_route(handle(), binary(), [String.t()], term()) :: handle()
   def node_selector_route(_selector, _function, _names, _mode), do: not_loaded()
 
-  @spec node_selector_pick(handle(), handle(), map()) ::
+  @spec node_selector_pick(handle(), map()) ::
           {node(), non_neg_integer()} | :none | unchosen()
-  def node_selector_pick(_selector, _routed, _request), do: not_loaded()
+  def node_selector_pick(_routed, _request), do: not_loaded()
 
-  @spec node_selector_pick_key(handle(), handle(), binary()) ::
+  @spec node_selector_pick_key(handle(), binary()) ::
           {node(), non_neg_integer()} | :none
-  def node_selector_pick_key(_selector, _routed, _key), do: not_loaded()
+  def node_selector_pick_key(_routed, _key), do: not_loaded()
 
-  @spec node_selector_order(handle(), handle(), map()) :: [non_neg_integer()] | unchosen()
-  def node_selector_order(_selector, _routed, _request), do: not_loaded()
+  @spec node_selector_order(handle(), map()) :: [non_neg_integer()] | unchosen()
+  def node_selector_order(_routed, _request), do: not_loaded()
 
-  @spec node_selector_order_key(handle(), handle(), binary()) :: [non_neg_integer()]
-  def node_selector_order_key(_selector, _routed, _key), do: not_loaded()
+  @spec node_selector_order_key(handle(), binary()) :: [non_neg_integer()]
+  def node_selector_order_key(_routed, _key), do: not_loaded()
 
-  @spec node_selector_unavailable(handle(), handle()) ::
+  @spec node_selector_unavailable(handle()) ::
           :no_nodes | [{non_neg_integer(), :down | :draining | :circuit_open}]
-  def node_selector_unavailable(_selector, _routed), do: not_loaded()
+  def node_selector_unavailable(_routed), do: not_loaded()
 
   @spec node_selector_mark(handle(), String.t(), :up | :down | :drain | :undrain) :: boolean()
   def node_selector_mark(_selector, _node, _change), do: not_loaded()

@@ -161,11 +161,9 @@ defmodule PhoenixGenApi.NodeSelector do
   def pick(plan, _request) when has(plan, :local), do: {:ok, node(), nil}
 
   def pick(plan(handle: handle) = plan, request) when has(plan, :fixed_route) do
-    with {:ok, selector} <- Gateway.handle(:node_selector) do
-      case Native.node_selector_pick(selector, handle, request) do
-        {node, index} when is_integer(index) -> {:ok, node, {handle, index}}
-        other -> pick_otherwise(selector, plan, other)
-      end
+    case Native.node_selector_pick(handle, request) do
+      {node, index} when is_integer(index) -> {:ok, node, {handle, index}}
+      other -> pick_otherwise(plan, other)
     end
   end
 
@@ -180,17 +178,17 @@ defmodule PhoenixGenApi.NodeSelector do
     end
   end
 
-  defp pick_otherwise(selector, plan(handle: handle) = plan, {:convert, value}) do
-    case Native.node_selector_pick_key(selector, handle, to_string(value)) do
+  defp pick_otherwise(plan(handle: handle) = plan, {:convert, value}) do
+    case Native.node_selector_pick_key(handle, to_string(value)) do
       {node, index} -> {:ok, node, {handle, index}}
-      :none -> pick_otherwise(selector, plan, :none)
+      :none -> pick_otherwise(plan, :none)
     end
   end
 
-  defp pick_otherwise(selector, plan(handle: handle) = plan, :none),
-    do: unavailable(selector, handle, Enum.uniq(Plan.config(plan).nodes))
+  defp pick_otherwise(plan(handle: handle) = plan, :none),
+    do: unavailable(handle, Enum.uniq(Plan.config(plan).nodes))
 
-  defp pick_otherwise(_selector, plan, problem),
+  defp pick_otherwise(plan, problem),
     do: {:error, key_error(problem, Plan.config(plan).choose_node_mode)}
 
   defp ordered(selector, %{choose_node_mode: {m, f, a}} = config, names, request)
@@ -209,16 +207,16 @@ defmodule PhoenixGenApi.NodeSelector do
     mode = Plan.mode(config.choose_node_mode)
     route = Native.node_selector_route(selector, key, Enum.map(names, &to_string/1), mode)
 
-    case order(selector, route, request) do
-      [] -> unavailable(selector, route, names)
+    case order(route, request) do
+      [] -> unavailable(route, names)
       places when is_list(places) -> {:ok, Enum.map(places, &Enum.at(names, &1))}
       problem -> {:error, key_error(problem, config.choose_node_mode)}
     end
   end
 
-  defp order(selector, route, request) do
-    case Native.node_selector_order(selector, route, request) do
-      {:convert, value} -> Native.node_selector_order_key(selector, route, to_string(value))
+  defp order(route, request) do
+    case Native.node_selector_order(route, request) do
+      {:convert, value} -> Native.node_selector_order_key(route, to_string(value))
       result -> result
     end
   end
@@ -241,8 +239,8 @@ defmodule PhoenixGenApi.NodeSelector do
     end
   end
 
-  defp unavailable(selector, routed, names) do
-    case Native.node_selector_unavailable(selector, routed) do
+  defp unavailable(routed, names) do
+    case Native.node_selector_unavailable(routed) do
       :no_nodes ->
         {:error, :no_nodes_available}
 

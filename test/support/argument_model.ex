@@ -330,11 +330,11 @@ defmodule PhoenixGenApi.ArgumentModel do
   # Elixir's parser also takes a sign inside an offset ("+14:+0"), for which ISO 8601 has no
   # place; the contract's forms do not.
   defp parse(calendar, text) do
-    if Regex.match?(
-         ~r/[+-]\d\d:?[+-]/,
-         binary_part(text, max(byte_size(text) - 6, 0), min(byte_size(text), 6))
-       ),
-       do: {:error, :invalid_format},
-       else: calendar.from_iso8601(text)
+    size = min(byte_size(text), 6)
+    tail = binary_part(text, byte_size(text), -size)
+
+    if length(Regex.scan(~r/[+-]/, tail)) > 1,
+      do: {:error, :invalid_format},
+      else: calendar.from_iso8601(text)
   end
 end

@@ -17,7 +17,7 @@ pub enum View<'a> {
     Float(f64),
     /// A byte string, not yet known to be UTF-8.
     Str(&'a [u8]),
-    /// A list, walked with [`Value::next_cell`]; it may turn out to be improper.
+    /// A list, walked with [`Value::items`]; it may turn out to be improper.
     List,
     /// A map, walked with [`Value::entries`].
     Map,
@@ -36,15 +36,11 @@ pub struct Big {
     pub magnitude: Box<[u8]>,
 }
 
-/// One step through a list.
-#[derive(Clone, Copy, Debug)]
-pub enum Cell<V> {
-    /// An item and the rest of the list.
-    Item(V, V),
-    /// The end of a proper list.
-    End,
-    /// The list ends in something that is not a list.
-    Improper,
+/// Walks the items of a list.
+pub trait Items: Iterator {
+    /// Whether the walk, having come to its end, has ended as a list does. False for an
+    /// improper list and for what is no list at all.
+    fn is_proper(&self) -> bool;
 }
 
 /// Which date struct a map is.
@@ -58,15 +54,29 @@ pub enum DateStruct {
 
 /// A handle on one argument that lives at least as long as the check.
 pub trait Value<'a>: Copy {
+    /// Walks the items of a list.
+    type Items: Items<Item = Self>;
     /// Walks the entries of a map.
     type Entries: Iterator<Item = (Self, Self)>;
 
     /// What this value is.
     fn view(self) -> View<'a>;
-    /// The next step through a value whose view is [`View::List`].
-    fn next_cell(self) -> Cell<Self>;
-    /// The number of entries of a value whose view is [`View::Map`], else 0.
-    fn map_len(self) -> usize;
+    /// The bytes of a string. Same as [`Value::view`], like the three after it, but asks one
+    /// question instead of all: a value mostly is what its type says.
+    fn as_str(self) -> Option<&'a [u8]>;
+    /// An integer that fits 64 bits.
+    fn as_int(self) -> Option<i64>;
+    /// A float.
+    fn as_float(self) -> Option<f64>;
+    /// A boolean.
+    fn as_bool(self) -> Option<bool>;
+    /// The items of a list; none of what is no list.
+    fn items(self) -> Self::Items;
+    /// Whether this is a proper list of strings that `each` accepts all of. Asks less of each
+    /// item than [`Value::items`] does.
+    fn all_strs(self, each: impl FnMut(&'a [u8]) -> bool) -> bool;
+    /// The number of entries of a map.
+    fn map_len(self) -> Option<usize>;
     /// The entries of a value whose view is [`View::Map`], else none.
     fn entries(self) -> Self::Entries;
     /// Whether a map is a struct (a record type rather than data).

@@ -30,6 +30,8 @@ impl std::panic::RefUnwindSafe for SelectorResource {}
 
 /// The nodes of one function and how one of them is chosen.
 pub struct Route {
+    // Held here and not passed to each choice: to decode a handle takes some 15 ns.
+    selector: ResourceArc<SelectorResource>,
     candidates: Candidates,
     atoms: Vec<Atom>,
     mode: Mode,
@@ -55,12 +57,12 @@ impl Route {
     /// `mode` is an atom or `{mode, key | weights}`; a custom strategy is `:custom` and is
     /// never asked here.
     pub fn new(
-        selector: &Selector,
+        selector: ResourceArc<SelectorResource>,
         function: &[u8],
         names: &[String],
         mode: Term<'_>,
     ) -> NifResult<Self> {
-        let candidates = Candidates::new(selector.registry(), names.iter().map(String::as_str));
+        let candidates = Candidates::new(selector.0.registry(), names.iter().map(String::as_str));
         let (kind, parameter) = match mode.decode::<(Atom, Term)>() {
             Ok((kind, parameter)) => (kind, Some(parameter)),
             Err(_) => (mode.decode()?, None),
@@ -78,7 +80,7 @@ impl Route {
                 function: function.into(),
             }
         } else if kind == atoms::round_robin() {
-            Mode::RoundRobin(selector.cursor(function))
+            Mode::RoundRobin(selector.0.cursor(function))
         } else if kind == atoms::least_busy() {
             Mode::LeastBusy
         } else if kind == atoms::weighted() {
@@ -88,6 +90,7 @@ impl Route {
             Mode::Random
         };
         Ok(Route {
+            selector,
             candidates,
             atoms: Vec::new(),
             mode,
@@ -98,7 +101,7 @@ impl Route {
     /// The same for node names that are atoms, which a pick then returns. A repeated name
     /// counts once.
     pub fn of_atoms(
-        selector: &Selector,
+        selector: ResourceArc<SelectorResource>,
         function: &[u8],
         mut nodes: Vec<Atom>,
         mode: Term<'_>,
@@ -127,17 +130,27 @@ impl Route {
         self.candidates.bytes() + self.atoms.len() * std::mem::size_of::<Atom>()
     }
 
-    fn pick<'a>(&self, env: Env<'a>, selector: &Selector, key: Option<&[u8]>) -> Term<'a> {
-        let picked = selector.pick(&self.candidates, &self.mode, key, now(), |_| true);
+    fn pick<'a>(&self, env: Env<'a>, key: Option<&[u8]>) -> Term<'a> {
+        let selector = &self.selector.0;
+        let picked = selector.pick(&self.candidates, &self.mode, key, self.now(), |_| true);
         match picked.and_then(|index| Some((*self.atoms.get(index)?, index))) {
             Some(choice) => choice.encode(env),
             None => atoms::none().encode(env),
         }
     }
 
-    fn order<'a>(&self, env: Env<'a>, selector: &Selector, key: Option<&[u8]>) -> Term<'a> {
-        let order = selector.order(&self.candidates, &self.mode, key, now(), |_| true);
+    fn order<'a>(&self, env: Env<'a>, key: Option<&[u8]>) -> Term<'a> {
+        let selector = &self.selector.0;
+        let order = selector.order(&self.candidates, &self.mode, key, self.now(), |_| true);
         order.as_slice().encode(env)
+    }
+
+    /// Reading the clock takes longer than most choices, and only sticky ones age.
+    fn now(&self) -> Nanos {
+        match self.mode {
+            Mode::Sticky { .. } => now(),
+            _ => Nanos::ZERO,
+        }
     }
 
     /// Hands the bytes to route by to `then`.
@@ -259,12 +272,12 @@ fn node_selector_limit(selector: &SelectorResource, ttl_ms: u64, max_entries: us
 /// A route for a list of distinct node names that no plan holds.
 #[rustler::nif]
 fn node_selector_route(
-    selector: &SelectorResource,
+    selector: ResourceArc<SelectorResource>,
     function: Binary<'_>,
     nodes: Vec<String>,
     mode: Term<'_>,
 ) -> NifResult<ResourceArc<RouteResource>> {
-    let route = Route::new(&selector.0, &function, &nodes, mode)?;
+    let route = Route::new(selector, &function, &nodes, mode)?;
     Ok(ResourceArc::new(RouteResource(route)))
 }
 
@@ -274,57 +287,50 @@ fn node_selector_route(
 #[rustler::nif]
 fn node_selector_pick<'a>(
     env: Env<'a>,
-    selector: &SelectorResource,
     routed: Routed<'a>,
     request: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let route = routed.route()?;
-    Ok(route.routed(env, request, |key| route.pick(env, &selector.0, key)))
+    Ok(route.routed(env, request, |key| route.pick(env, key)))
 }
 
 /// The same with the bytes to route by.
 #[rustler::nif]
 fn node_selector_pick_key<'a>(
     env: Env<'a>,
-    selector: &SelectorResource,
     routed: Routed<'a>,
     key: Binary<'a>,
 ) -> NifResult<Term<'a>> {
-    Ok(routed.route()?.pick(env, &selector.0, Some(&key)))
+    Ok(routed.route()?.pick(env, Some(&key)))
 }
 
 /// The places of all usable candidates, best first; else as `node_selector_pick`.
 #[rustler::nif]
 fn node_selector_order<'a>(
     env: Env<'a>,
-    selector: &SelectorResource,
     routed: Routed<'a>,
     request: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let route = routed.route()?;
-    Ok(route.routed(env, request, |key| route.order(env, &selector.0, key)))
+    Ok(route.routed(env, request, |key| route.order(env, key)))
 }
 
 /// The same with the bytes to route by.
 #[rustler::nif]
 fn node_selector_order_key<'a>(
     env: Env<'a>,
-    selector: &SelectorResource,
     routed: Routed<'a>,
     key: Binary<'a>,
 ) -> NifResult<Term<'a>> {
-    Ok(routed.route()?.order(env, &selector.0, Some(&key)))
+    Ok(routed.route()?.order(env, Some(&key)))
 }
 
 /// Why there is no usable node: `:no_nodes` or `[{index, obstacle}]`.
 #[rustler::nif]
-fn node_selector_unavailable<'a>(
-    env: Env<'a>,
-    selector: &SelectorResource,
-    routed: Routed<'a>,
-) -> NifResult<Term<'a>> {
+fn node_selector_unavailable<'a>(env: Env<'a>, routed: Routed<'a>) -> NifResult<Term<'a>> {
     let route = routed.route()?;
-    let why = selector
+    let why = route
+        .selector
         .0
         .unavailable(&route.candidates, &route.mode, |_| true);
     Ok(match why {

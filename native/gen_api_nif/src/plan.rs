@@ -64,17 +64,12 @@ pub struct PlanSpec<'a> {
 }
 
 impl PlanResource {
-    fn new(selector: Option<&SelectorResource>, spec: PlanSpec<'_>) -> NifResult<Self> {
+    fn new(selector: Option<ResourceArc<SelectorResource>>, spec: PlanSpec<'_>) -> NifResult<Self> {
         let route = match (selector, spec.nodes) {
             (Some(selector), Some(nodes)) => {
                 let function = [&spec.service, &spec.request_type, &spec.version];
                 let key = function.map(String::as_str).join("\0");
-                Some(Route::of_atoms(
-                    &selector.0,
-                    key.as_bytes(),
-                    nodes,
-                    spec.mode,
-                )?)
+                Some(Route::of_atoms(selector, key.as_bytes(), nodes, spec.mode)?)
             }
             _ => None,
         };
@@ -166,7 +161,7 @@ pub fn record<'a>(env: Env<'a>, plan: &ResourceArc<PlanResource>) -> Term<'a> {
 #[rustler::nif]
 fn plan_new<'a>(
     env: Env<'a>,
-    selector: Option<&SelectorResource>,
+    selector: Option<ResourceArc<SelectorResource>>,
     spec: PlanSpec<'a>,
 ) -> NifResult<Term<'a>> {
     let plan = PlanResource::new(selector, spec)?;

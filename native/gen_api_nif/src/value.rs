@@ -1,7 +1,7 @@
 //! Terms seen as the core's values.
 
 use crate::atoms;
-use gen_api_core::value::{Big, Cell, DateStruct, Value, View};
+use gen_api_core::value::{self, Big, DateStruct, Value, View};
 use rustler::types::atom;
 use rustler::{Atom, Binary, Encoder, MapIterator, Term, TermType};
 use std::cmp::Ordering;
@@ -9,6 +9,26 @@ use std::cmp::Ordering;
 /// A term of the caller.
 #[derive(Clone, Copy)]
 pub struct Arg<'a>(pub Term<'a>);
+
+/// The items of a list that are still to come.
+pub struct Items<'a>(Term<'a>);
+
+impl<'a> Iterator for Items<'a> {
+    type Item = Arg<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Arg<'a>> {
+        let (head, tail) = self.0.list_get_cell().ok()?;
+        self.0 = tail;
+        Some(Arg(head))
+    }
+}
+
+impl value::Items for Items<'_> {
+    fn is_proper(&self) -> bool {
+        self.0.is_empty_list()
+    }
+}
 
 /// The entries of a map.
 pub struct Entries<'a>(Option<MapIterator<'a>>);
@@ -24,6 +44,7 @@ impl<'a> Iterator for Entries<'a> {
 }
 
 impl<'a> Value<'a> for Arg<'a> {
+    type Items = Items<'a>;
     type Entries = Entries<'a>;
 
     #[inline]
@@ -46,17 +67,58 @@ impl<'a> Value<'a> for Arg<'a> {
     }
 
     #[inline]
-    fn next_cell(self) -> Cell<Self> {
-        match self.0.list_get_cell() {
-            Ok((head, tail)) => Cell::Item(Arg(head), Arg(tail)),
-            Err(_) if self.0.is_empty_list() => Cell::End,
-            Err(_) => Cell::Improper,
+    fn as_str(self) -> Option<&'a [u8]> {
+        Binary::from_term(self.0)
+            .ok()
+            .map(|binary| binary.as_slice())
+    }
+
+    #[inline]
+    fn as_int(self) -> Option<i64> {
+        self.0.decode().ok()
+    }
+
+    #[inline]
+    fn as_float(self) -> Option<f64> {
+        // Decoding alone would take an integer, too.
+        if self.0.is_float() {
+            self.0.decode().ok()
+        } else {
+            None
         }
     }
 
     #[inline]
-    fn map_len(self) -> usize {
-        self.0.map_size().unwrap_or(0)
+    fn as_bool(self) -> Option<bool> {
+        if atom::true_() == self.0 {
+            Some(true)
+        } else if atom::false_() == self.0 {
+            Some(false)
+        } else {
+            None
+        }
+    }
+
+    #[inline]
+    fn items(self) -> Items<'a> {
+        Items(self.0)
+    }
+
+    #[inline]
+    fn all_strs(self, mut each: impl FnMut(&'a [u8]) -> bool) -> bool {
+        let mut rest = self.0;
+        while let Ok((head, tail)) = rest.list_get_cell() {
+            match Binary::from_term(head) {
+                Ok(binary) if each(binary.as_slice()) => rest = tail,
+                _ => return false,
+            }
+        }
+        rest.is_empty_list()
+    }
+
+    #[inline]
+    fn map_len(self) -> Option<usize> {
+        self.0.map_size().ok()
     }
 
     #[inline]

@@ -45,35 +45,38 @@ impl Fields {
         self.declared.iter()
     }
 
-    /// In ascending order of their names, each with its place in the declared order.
-    pub fn by_name(&self) -> impl Iterator<Item = (usize, &Field)> {
-        self.by_name
-            .iter()
-            .filter_map(|index| Some((*index as usize, self.declared.get(*index as usize)?)))
+    /// The field at that place in the order of problems: that of the names, or the declared
+    /// one; with its place in the declared order.
+    pub(super) fn nth(&self, n: usize, by_name: bool) -> Option<(usize, &Field)> {
+        let place = if by_name {
+            *self.by_name.get(n)? as usize
+        } else {
+            n
+        };
+        Some((place, self.declared.get(place)?))
     }
 
-    /// The place of `name` in the declared order. `cursor` starts at 0 and is carried from
-    /// one call to the next.
+    /// The field of that name and its place in the declared order. `cursor` starts at 0 and
+    /// is carried from one call to the next.
     #[inline]
-    pub fn find(&self, name: &[u8], cursor: &mut usize) -> Option<usize> {
-        if let Some(index) = self.by_name.get(*cursor) {
-            if self.name(*index) == name {
+    pub(super) fn find(&self, name: &[u8], cursor: &mut usize) -> Option<(usize, &Field)> {
+        if let Some((place, field)) = self.nth(*cursor, true) {
+            if field.name.as_bytes() == name {
                 *cursor += 1;
-                return Some(*index as usize);
+                return Some((place, field));
             }
         }
         let found = self
             .by_name
-            .binary_search_by(|index| self.name(*index).cmp(name))
+            .binary_search_by(|place| self.name(*place).cmp(name))
             .ok()?;
         *cursor = found + 1;
-        self.by_name.get(found).map(|index| *index as usize)
+        self.nth(found, true)
     }
 
-    #[inline]
-    fn name(&self, index: u32) -> &[u8] {
+    fn name(&self, place: u32) -> &[u8] {
         self.declared
-            .get(index as usize)
+            .get(place as usize)
             .map_or(&[], |field| field.name.as_bytes())
     }
 

@@ -2,11 +2,12 @@
 
 use super::problem::{Failure, Problem};
 use super::TreeLimits;
-use crate::value::{Cell, Value, View};
+use crate::value::{Value, View};
 
 /// How much work a check has done, and how much it may do where it runs.
 ///
 /// A unit is about what one list item costs, some 10 ns.
+#[derive(Clone, Copy)]
 pub(super) struct Meter {
     limits: TreeLimits,
     nodes: u32,
@@ -48,6 +49,12 @@ impl Meter {
         self.work(1)
     }
 
+    /// Takes back one [`Meter::node`].
+    #[inline]
+    pub(super) fn uncount(&mut self) {
+        self.nodes = self.nodes.saturating_sub(1);
+    }
+
     /// Counts the work of looking at that many bytes once.
     #[inline]
     pub(super) fn bytes<'s, V>(&mut self, bytes: usize) -> Walk<'s, V> {
@@ -81,10 +88,8 @@ impl Meter {
         match value.view() {
             View::List => {
                 self.level(depth)?;
-                let mut rest = value;
-                while let Cell::Item(item, tail) = rest.next_cell() {
+                for item in value.items() {
                     self.measure(item, depth + 1)?;
-                    rest = tail;
                 }
                 Ok(())
             }

@@ -1,0 +1,144 @@
+Code.require_file("support/harness.ex", __DIR__)
+Code.require_file("support/gateway.ex", __DIR__)
+
+defmodule Bench.Store do
+  @moduledoc "Storing 10,000 configs at once, and what requests notice of it."
+
+  import Bench.Harness
+
+  alias Bench.Gateway
+  alias PhoenixGenApi.{ArgumentHandler, ConfigDb}
+
+  @configs 10_000
+  @rounds 9
+  # Requests are timed in bins of 100 ns; the last bin takes all from 10 ms on.
+  @bin 100
+  @bins 100_000
+
+  def run do
+    configs =
+      for {service, type} <- Gateway.names(@configs),
+          do: Gateway.config(service: service, request_type: type)
+
+    {first, per_config, rss} = sizes(configs)
+
+    # Stored and asked for throughout, in the table that is being written.
+    :ok = ConfigDb.add(Gateway.config())
+    :erlang.system_monitor(self(), long_schedule: 10)
+
+    rounds =
+      for round <- 1..@rounds do
+        halves = [quiet: fn -> Process.sleep(400) end, busy: fn -> store(configs) end]
+        halves = if rem(round, 2) == 0, do: halves, else: Enum.reverse(halves)
+        for {name, work} <- halves, into: %{}, do: {name, latencies(work)}
+      end
+
+    :erlang.system_monitor(:undefined)
+    schedules = long_schedules(0)
+    times = Enum.map(rounds, &elem(&1.busy, 0))
+
+    IO.puts(
+      "\n#### a request (lookup and three arguments) while nothing, or a store of #{@configs}, goes on\n"
+    )
+
+    table(
+      ["", "p50", "p99", "p99.9", "longest", "requests"],
+      for {name, label} <- [quiet: "nothing", busy: "store"] do
+        each = fn key -> rounds |> Enum.map(&elem(&1[name], 1)[key]) |> quantile(0.5) end
+
+        [
+          label,
+          ns(each.(:p50)),
+          ns(each.(:p99)),
+          ns(each.(:p999)),
+          ns(each.(:max)),
+          each.(:count)
+        ]
+      end
+    )
+
+    p99 = fn name -> rounds |> Enum.map(&elem(&1[name], 1).p99) |> quantile(0.5) end
+    caused = for round <- rounds, do: elem(round.busy, 1).p99 - elem(round.quiet, 1).p99
+
+    figures([
+      {"storing #{@configs} configs, first time", {:ns, first}, nil},
+      {"storing them again, requests going on", {:ns, quantile(times, 0.5)}, nil},
+      {"per config, by `ConfigDb.status/0`", "#{per_config} bytes", nil},
+      {"per config, by the operating system", "#{rss} bytes", nil},
+      {"p99 of a request during a store", {:ns, p99.(:busy)}, {:at_most, 1_000_000}},
+      {"of which the store caused", {:ns, max(0, quantile(caused, 0.5))}, {:at_most, 1_000_000}},
+      {"long_schedule reports (over 10 ms)", schedules, {:at_most, 0}}
+    ])
+  end
+
+  defp sizes(configs) do
+    :erlang.garbage_collect()
+    {bytes, rss} = {ConfigDb.status().memory_bytes, rss()}
+    {time, _} = store(configs)
+    :erlang.garbage_collect()
+    per_config = div(ConfigDb.status().memory_bytes - bytes, @configs)
+    {time, per_config, div(rss() - rss, @configs)}
+  end
+
+  defp store(configs) do
+    start = :erlang.monotonic_time(:nanosecond)
+    {:ok, @configs} = ConfigDb.batch_add(configs)
+    {:erlang.monotonic_time(:nanosecond) - start, :stored}
+  end
+
+  # Requests one after the other in a process of its own until `work` is done.
+  defp latencies(work) do
+    stop = :atomics.new(1, [])
+    bins = :counters.new(@bins, [])
+    request = Gateway.request()
+    requester = Task.async(fn -> requests(request, stop, bins) end)
+
+    time =
+      case work.() do
+        {time, :stored} -> time
+        :ok -> 0
+      end
+
+    :atomics.put(stop, 1, 1)
+    Task.await(requester, :infinity)
+    {time, summary(bins)}
+  end
+
+  defp requests(request, stop, bins) do
+    start = :erlang.monotonic_time(:nanosecond)
+    {:ok, plan} = ConfigDb.fetch(request.service, request.request_type, nil)
+    {:ok, [_, _, _]} = ArgumentHandler.convert(plan, request)
+    time = :erlang.monotonic_time(:nanosecond) - start
+    :counters.add(bins, min(div(time, @bin) + 1, @bins), 1)
+    if :atomics.get(stop, 1) == 0, do: requests(request, stop, bins), else: :ok
+  end
+
+  defp summary(bins) do
+    counted = for bin <- 1..@bins, (count = :counters.get(bins, bin)) > 0, do: {bin * @bin, count}
+    total = counted |> Enum.map(&elem(&1, 1)) |> Enum.sum()
+    at = fn fraction -> reach(counted, total * fraction) end
+    {max, _} = List.last(counted)
+    %{p50: at.(0.5), p99: at.(0.99), p999: at.(0.999), max: max, count: total}
+  end
+
+  defp reach([{ns, count} | rest], wanted) do
+    if rest == [] or wanted <= count, do: ns, else: reach(rest, wanted - count)
+  end
+
+  defp long_schedules(count) do
+    receive do
+      {:monitor, _pid, :long_schedule, info} ->
+        IO.puts("long_schedule: #{inspect(info)}")
+        long_schedules(count + 1)
+    after
+      0 -> count
+    end
+  end
+
+  defp rss do
+    {kilobytes, 0} = System.cmd("ps", ["-o", "rss=", "-p", System.pid()])
+    1_024 * (kilobytes |> String.trim() |> String.to_integer())
+  end
+end
+
+Bench.Store.run()

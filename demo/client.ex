@@ -1,0 +1,90 @@
+defmodule Demo.Client do
+  # A client and its channel: JSON text goes in, JSON text comes out, as over a WebSocket.
+  # The process that connects receives the frames; the channel is a process of its own.
+  @moduledoc false
+
+  defmodule Serializer do
+    # Phoenix hands replies and pushes to the serializer of the socket.
+    @moduledoc false
+
+    def encode!(%{status: status, ref: ref, payload: payload}),
+      do: {Demo.Client, ref, status, JSON.encode!(payload)}
+
+    def encode!(%{event: _event, payload: payload}),
+      do: {Demo.Client, nil, :push, JSON.encode!(payload)}
+  end
+
+  @doc "Joins with what the application's `connect/3` knows of the client."
+  def connect(assigns) do
+    transport = self()
+    topic = "api:" <> assigns.user_id
+
+    spawn_link(fn ->
+      socket = %Phoenix.Socket{
+        assigns: assigns,
+        channel: Demo.ApiChannel,
+        channel_pid: self(),
+        join_ref: "1",
+        joined: true,
+        serializer: Serializer,
+        topic: topic,
+        transport_pid: transport
+      }
+
+      {:ok, socket} = Demo.ApiChannel.join(topic, %{}, socket)
+      serve(socket)
+    end)
+  end
+
+  @doc "Sends a message; the reply carries `ref`."
+  def send(channel, ref, json) do
+    Kernel.send(channel, {__MODULE__, ref, json})
+    :ok
+  end
+
+  @doc "The next frame: `{kind, json}` with the kind `:ok`, `:error` or `:push`."
+  def receive_frame(timeout) do
+    receive do
+      {__MODULE__, _ref, kind, json} -> {kind, json}
+    after
+      timeout -> :nothing
+    end
+  end
+
+  @doc "Sends and waits for the reply."
+  def call(channel, ref, json) do
+    __MODULE__.send(channel, ref, json)
+
+    receive do
+      {__MODULE__, ^ref, kind, reply} -> {kind, reply}
+    after
+      5_000 -> :nothing
+    end
+  end
+
+  @doc "A JSON object with its members in the order given."
+  def object(members) do
+    "{" <>
+      Enum.map_join(members, ",", fn {key, value} ->
+        JSON.encode!(to_string(key)) <> ":" <> JSON.encode!(value)
+      end) <> "}"
+  end
+
+  defp serve(socket) do
+    receive do
+      {__MODULE__, ref, json} ->
+        socket = %{socket | ref: ref}
+        Demo.ApiChannel.handle_in("api", JSON.decode!(json), socket) |> handled(socket)
+
+      message ->
+        Demo.ApiChannel.handle_info(message, socket) |> handled(socket)
+    end
+  end
+
+  defp handled({:noreply, socket}, _before), do: serve(socket)
+
+  defp handled({:reply, reply, socket}, before) do
+    Phoenix.Channel.reply(Phoenix.Channel.socket_ref(before), reply)
+    serve(socket)
+  end
+end

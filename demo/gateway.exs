@@ -1,0 +1,39 @@
+# The gateway node, and what happens in the demo. Its exit status is the demo's.
+alias Demo.{Load, Nodes, Run, Scenario, ServiceB, Transcript, Witness}
+
+Application.put_env(:logger, :default_handler, [config: [type: :standard_error]],
+  persistent: true
+)
+
+Application.put_env(:phoenix_gen_api, :gen_api,
+  pull_interval: 1_000,
+  service_configs: [ServiceB.service_config()]
+)
+
+{:ok, _} = Application.ensure_all_started(:phoenix_gen_api)
+# As in a release: no request waits for a module to be loaded.
+:ok = :phoenix_gen_api |> Application.spec(:modules) |> Code.ensure_all_loaded()
+Witness.start()
+
+phoenix =
+  if match?({:error, _}, :code.lib_dir(:phoenix)),
+    do: "the stand-in of test/support (Phoenix is not installed)",
+    else: "Phoenix.Channel"
+
+began = System.monotonic_time(:millisecond)
+transcript = Transcript.new()
+
+IO.write("""
+phoenix_gen_api: a gateway and two service nodes on this machine, each a process of its own
+
+  gateway    #{Nodes.gateway()}, process #{System.pid()}; Elixir #{System.version()}, OTP #{System.otp_release()}, #{System.schedulers_online()} cores
+  service_a  #{Nodes.service_a()}
+  service_b  #{Nodes.service_b()}
+  channel    #{phoenix}; event "api"
+
+  > what the client sends    < what it gets, when, and how: as a reply (ok, error) or pushed
+""")
+
+%{transcript: transcript} = transcript |> Run.new() |> Scenario.play() |> Load.play()
+seconds = (System.monotonic_time(:millisecond) - began) / 1000
+System.halt(Transcript.summary(transcript, seconds))

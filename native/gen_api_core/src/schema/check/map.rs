@@ -1,0 +1,326 @@
+//! Maps: declared fields, flat maps, any JSON.
+
+use super::super::tree::{Stop, Walk};
+use super::super::{text, Fields, FlatMap, TypeName};
+use super::{is_json, mismatch, Check, Converted, Problem, Segment, Sent, Slots};
+use crate::value::{Build, Value, View};
+use ahash::AHashSet;
+use smallvec::SmallVec;
+
+impl<'a, B: Build<'a>> Check<'_, B> {
+    /// Checks the declared fields of a map and hands each to `then`: its place, its key if it
+    /// was sent, and what its value became. Everything that is not declared is a problem.
+    /// Returns whether the map holds all fields and no value became another.
+    #[inline]
+    pub(super) fn fields<'s>(
+        &mut self,
+        fields: &'s Fields,
+        map: B::V,
+        depth: u32,
+        mut then: impl FnMut(usize, Option<B::V>, B::V),
+    ) -> Walk<'s, B::V, bool> {
+        if self.in_order {
+            return self.fields_in_order(fields, map, depth, then);
+        }
+        let mut cursor = 0;
+        let mut sent = 0;
+        let mut unchanged = true;
+        for (key, value) in map.entries() {
+            let found = key.as_str().and_then(|name| fields.find(name, &mut cursor));
+            let Some((place, field)) = found else {
+                return Err(Problem::Missing.into());
+            };
+            let converted = self.value(&field.r#type, value, depth)?;
+            unchanged &= converted.is_none();
+            then(place, Some(key), converted.unwrap_or(value));
+            sent += 1;
+        }
+        if sent == fields.len() {
+            return Ok(unchanged);
+        }
+        self.absent_fields(fields, map, then)
+    }
+
+    fn absent_fields<'s>(
+        &mut self,
+        fields: &'s Fields,
+        map: B::V,
+        mut then: impl FnMut(usize, Option<B::V>, B::V),
+    ) -> Walk<'s, B::V, bool> {
+        let sent = self.sent(fields, map)?;
+        for (place, (field, sent)) in fields.iter().zip(&sent).enumerate() {
+            if sent.is_none() {
+                let default = self.absent(&field.r#type)?;
+                then(place, None, default.unwrap_or_else(|| self.build.nil()));
+            }
+        }
+        Ok(false)
+    }
+
+    #[cold]
+    fn fields_in_order<'s>(
+        &mut self,
+        fields: &'s Fields,
+        map: B::V,
+        depth: u32,
+        mut then: impl FnMut(usize, Option<B::V>, B::V),
+    ) -> Walk<'s, B::V, bool> {
+        let sent = self.sent(fields, map)?;
+        let mut unchanged = true;
+        // Arguments have an order that the caller knows, fields have none.
+        let by_name = self.by_name || depth > 1;
+        for n in 0..fields.len() {
+            let Some((place, field)) = fields.nth(n, by_name) else {
+                break;
+            };
+            let sent = sent.get(place).copied().flatten();
+            let checked = match sent {
+                Some((_key, value)) => self.value(&field.r#type, value, depth),
+                None => self.absent(&field.r#type),
+            };
+            let converted =
+                checked.map_err(|stop| stop.below(|| Segment::Name(field.name.clone())))?;
+            unchanged &= converted.is_none() && sent.is_some();
+            let value = converted.or(sent.map(|(_key, value)| value));
+            let value = value.unwrap_or_else(|| self.build.nil());
+            then(place, sent.map(|(key, _value)| key), value);
+        }
+        Ok(unchanged)
+    }
+
+    /// What a map holds under the declared names, in declared order.
+    fn sent<'s>(&mut self, fields: &'s Fields, map: B::V) -> Walk<'s, B::V, Slots<Sent<B::V>>> {
+        let mut sent = SmallVec::from_elem(None, fields.len());
+        let mut cursor = 0;
+        for (key, value) in map.entries() {
+            let slot = key
+                .as_str()
+                .and_then(|name| fields.find(name, &mut cursor))
+                .and_then(|(place, _field)| sent.get_mut(place));
+            match slot {
+                Some(slot) => *slot = Some((key, value)),
+                None => return Err(self.extra(fields, map)),
+            }
+        }
+        Ok(sent)
+    }
+
+    #[cold]
+    fn extra<'s>(&mut self, fields: &'s Fields, map: B::V) -> Stop<'s, B::V> {
+        if map.is_struct() {
+            return mismatch(TypeName::Map, map);
+        }
+        let mut extra = Vec::new();
+        let mut cursor = 0;
+        for (key, _value) in map.entries() {
+            if let Err(stop) = self.meter.work(2) {
+                return stop;
+            }
+            let declared = key
+                .as_str()
+                .is_some_and(|name| fields.find(name, &mut cursor).is_some());
+            if !declared {
+                extra.push(key);
+            }
+        }
+        Problem::Extra(extra).into()
+    }
+
+    /// A map with every declared field; `None` when it is the one given. `depth` is that of
+    /// the fields.
+    pub(super) fn record<'s>(
+        &mut self,
+        fields: &'s Fields,
+        map: B::V,
+        depth: u32,
+    ) -> Walk<'s, B::V, Converted<B::V>> {
+        let mut keys: Slots<Option<B::V>> = SmallVec::from_elem(None, fields.len());
+        let mut values: Slots<B::V> = SmallVec::from_elem(map, fields.len());
+        let unchanged = self.fields(fields, map, depth, |place, key, value| {
+            if let (Some(k), Some(v)) = (keys.get_mut(place), values.get_mut(place)) {
+                (*k, *v) = (key, value);
+            }
+        })?;
+        if unchanged {
+            return Ok(None);
+        }
+        let keys: Slots<B::V> = fields
+            .iter()
+            .zip(keys)
+            .map(|(field, key)| key.unwrap_or_else(|| self.build.string(&field.name)))
+            .collect();
+        Ok(Some(self.build.map(&keys, &values)))
+    }
+
+    /// A map of any JSON content.
+    pub(super) fn any_map<'s>(&mut self, max: u32, map: B::V, depth: u32) -> Walk<'s, B::V> {
+        match map.map_len() {
+            Some(len) if len <= max as usize => self.json(map, depth),
+            Some(_) if is_json(map) => Err(Problem::TooManyItems(max).into()),
+            _ => Err(mismatch(TypeName::Map, map)),
+        }
+    }
+
+    pub(super) fn flat_map<'s>(
+        &mut self,
+        rule: &'s FlatMap,
+        map: B::V,
+        depth: u32,
+    ) -> Walk<'s, B::V> {
+        let Some(len) = map.map_len().filter(|_| !map.is_struct()) else {
+            return Err(mismatch(TypeName::Map, map));
+        };
+        self.meter.level(depth)?;
+        if len > rule.max_items as usize {
+            return Err(Problem::TooManyItems(rule.max_items).into());
+        }
+        if !rule.required.is_empty() {
+            let sent: AHashSet<&[u8]> = map.entries().filter_map(|(key, _)| key.as_str()).collect();
+            let missing: Vec<&str> = rule
+                .required
+                .iter()
+                .map(|key| &**key)
+                .filter(|key| !sent.contains(key.as_bytes()))
+                .collect();
+            if !missing.is_empty() {
+                return Err(Problem::MissingKeys(missing).into());
+            }
+        }
+        if let Some(accept) = &rule.accept {
+            let accepted = |key: &B::V| {
+                key.as_str()
+                    .and_then(|bytes| std::str::from_utf8(bytes).ok())
+                    .is_some_and(|key| accept.contains(key))
+            };
+            let keys = map.entries().map(|(key, _)| key);
+            let rejected: Vec<B::V> = keys.filter(|key| !accepted(key)).collect();
+            if !rejected.is_empty() {
+                return Err(Problem::RejectedKeys(rejected).into());
+            }
+        }
+        self.flat_entries(rule, map, depth)
+    }
+
+    fn flat_entries<'s>(&mut self, rule: &'s FlatMap, map: B::V, depth: u32) -> Walk<'s, B::V> {
+        self.entries(map, |check, key, value| {
+            check.flat_entry(rule, key, value, depth + 1)
+        })
+    }
+
+    fn flat_entry<'s>(
+        &mut self,
+        rule: &'s FlatMap,
+        key: B::V,
+        value: B::V,
+        depth: u32,
+    ) -> Walk<'s, B::V> {
+        let below = |stop: Stop<'s, B::V>| stop.below(|| name_of(key));
+        match value.view() {
+            View::Bool(_) | View::Int(_) | View::BigInt | View::Float(_) => Ok(()),
+            View::Str(bytes) => {
+                self.utf8(bytes).map_err(below)?;
+                if text::longer_than(bytes, rule.max_length) {
+                    return Err(Problem::EntryTooLong(key).into());
+                }
+                Ok(())
+            }
+            View::List => {
+                self.meter.level(depth)?;
+                match self.count(value)? {
+                    None => Err(Problem::UnsupportedEntry(value, key).into()),
+                    Some(count) if count > rule.max_list => Err(Problem::EntryTooMany(key).into()),
+                    Some(_) => self
+                        .each_item(value, |check, item| {
+                            check.scalar_item(item, rule.max_length)
+                        })
+                        .map_err(below),
+                }
+            }
+            View::Nil => Err(Problem::UnsupportedEntry(value, key).into()),
+            _ if !is_json(value) => Err(below(Problem::NotJson(value).into())),
+            _ if rule.nested => {
+                self.meter.level(depth)?;
+                if value.map_len().unwrap_or(0) > rule.max_items as usize {
+                    return Err(below(Problem::TooManyItems(rule.max_items).into()));
+                }
+                self.flat_entries(rule, value, depth).map_err(below)
+            }
+            _ => Err(below(Problem::NestedMap.into())),
+        }
+    }
+
+    /// Any JSON content.
+    pub(super) fn json<'s>(&mut self, value: B::V, depth: u32) -> Walk<'s, B::V> {
+        match value.view() {
+            View::Nil | View::Bool(_) | View::Int(_) | View::BigInt | View::Float(_) => Ok(()),
+            View::Str(bytes) => self.utf8(bytes),
+            View::List => {
+                self.meter.level(depth)?;
+                if self.count(value)?.is_none() {
+                    return Err(Problem::NotJson(value).into());
+                }
+                self.each_item(value, |check, item| check.json(item, depth + 1))
+            }
+            View::Map => {
+                self.meter.level(depth)?;
+                self.entries(value, |check, key, value| {
+                    check
+                        .json(value, depth + 1)
+                        .map_err(|stop| stop.below(|| name_of(key)))
+                })
+            }
+            View::Atom | View::Other => Err(Problem::NotJson(value).into()),
+        }
+    }
+
+    fn each_item<'s>(
+        &mut self,
+        list: B::V,
+        mut item: impl FnMut(&mut Self, B::V) -> Walk<'s, B::V>,
+    ) -> Walk<'s, B::V> {
+        for (index, value) in (0u32..).zip(list.items()) {
+            self.meter.node()?;
+            item(self, value).map_err(|stop| stop.below(|| Segment::Index(index)))?;
+        }
+        Ok(())
+    }
+
+    /// Each entry of a map whose keys must be strings. A large map has no order, so of
+    /// several problems the one under the smallest key is reported.
+    fn entries<'s>(
+        &mut self,
+        map: B::V,
+        mut entry: impl FnMut(&mut Self, B::V, B::V) -> Walk<'s, B::V>,
+    ) -> Walk<'s, B::V> {
+        let mut first: Option<(&'a [u8], Stop<'s, B::V>)> = None;
+        for (key, value) in map.entries() {
+            self.meter.node()?;
+            let Some(name) = key.as_str() else {
+                let culprit = if map.is_struct() { map } else { key };
+                return Err(Problem::NotJson(culprit).into());
+            };
+            if first.as_ref().is_some_and(|(smallest, _)| name > *smallest) {
+                continue;
+            }
+            let outcome = match self.utf8(name) {
+                Ok(()) => entry(self, key, value),
+                Err(stop) => Err(stop),
+            };
+            match outcome {
+                Ok(()) => {}
+                Err(Stop::OutOfBudget) => return Err(Stop::OutOfBudget),
+                Err(stop) => first = Some((name, stop)),
+            }
+        }
+        match first {
+            None => Ok(()),
+            Some((_, stop)) => Err(stop),
+        }
+    }
+}
+
+/// A key that is not UTF-8 is shown with replacement characters.
+fn name_of<'a, V: Value<'a>>(key: V) -> Segment {
+    let bytes = key.as_str().unwrap_or_default();
+    Segment::Name(String::from_utf8_lossy(bytes).into())
+}
