@@ -104,6 +104,9 @@ defmodule PhoenixGenApi.Channel do
   @typedoc "A `Phoenix.Socket` that has joined."
   @type socket :: struct()
 
+  @typedoc "Those of `use PhoenixGenApi`; the clauses that it adds pass them checked."
+  @type options :: keyword() | struct()
+
   # Kept in the process, not in the socket: callers of handle_in/3 may go on with either socket.
   @sessions {__MODULE__, :sessions}
   @json_library {__MODULE__, :json_library}
@@ -115,7 +118,7 @@ defmodule PhoenixGenApi.Channel do
   Raises `ArgumentError` for bad options. Must be called in the channel process. Each event
   has a queue and limits of its own.
   """
-  @spec handle_in(term(), socket, Options.t() | keyword()) :: {:noreply, socket}
+  @spec handle_in(term(), socket, options()) :: {:noreply, socket}
         when socket: socket()
   def handle_in(payload, socket, options) do
     options = Options.new!(options)
@@ -136,7 +139,7 @@ defmodule PhoenixGenApi.Channel do
   `{:stream_response, response}` and `{:relay_message, response}`; the client is not told of
   `{:stream_started, request_id, pid}`. Of the options only `event` counts.
   """
-  @spec handle_info(term(), socket, Options.t() | keyword()) :: {:noreply, socket} | :unhandled
+  @spec handle_info(term(), socket, options()) :: {:noreply, socket} | :unhandled
         when socket: socket()
   def handle_info({tag, response}, socket, options)
       when tag in [:push, :async_call, :stream_response, :relay_message] do

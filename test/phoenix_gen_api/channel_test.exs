@@ -284,8 +284,21 @@ defmodule PhoenixGenApi.ChannelTest do
       assert response == Response.error_response("r1", "Internal Server Error")
     end
 
+    test "is found by the check, whatever the serializer does", %{service: service} do
+      register(service, "unencodable")
+      register(service, "later", function: :unencodable, response_type: :async)
+      channel = join(Both, %{}, Verbatim)
+      error = Response.error_response("r1", "Internal Server Error")
+
+      push_in(channel, payload(service, "unencodable", "r1"))
+      assert_receive {:push, "api", ^error}
+      assert_receive {:reply, _, :error, ^error}
+      push_in(channel, payload(service, "later", "r1"))
+      assert_receive {:push, "api", ^error}
+    end
+
     test "is an error for whatever else a channel is sent to push" do
-      channel = join(Api)
+      channel = join(Api, %{}, Verbatim)
 
       for tag <- [:push, :relay_message, :async_call, :stream_response] do
         send(channel, {tag, Response.sync_response("r1", {:a, :tuple})})

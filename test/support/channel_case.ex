@@ -23,6 +23,30 @@ defmodule PhoenixGenApi.ChannelCase do
     end
   end
 
+  defmodule Verbatim do
+    @moduledoc false
+    # Encodes nothing, as that of Phoenix.ChannelTest.
+
+    def encode!(%Phoenix.Socket.Reply{} = reply),
+      do: {:reply, reply.ref, reply.status, reply.payload}
+
+    def encode!(%Phoenix.Socket.Message{} = message),
+      do: {:push, message.event, message.payload}
+  end
+
+  defmodule Waiting do
+    @moduledoc false
+    # Encodes when the process that registered itself as `:waiting_serializer` says so.
+
+    def encode!(message) do
+      send(:waiting_serializer, {:encoding, self()})
+
+      receive do
+        :encode -> Serializer.encode!(message)
+      end
+    end
+  end
+
   defmodule Server do
     @moduledoc false
     use GenServer
@@ -55,6 +79,7 @@ defmodule PhoenixGenApi.ChannelCase do
     quote do
       @moduletag :capture_log
       import PhoenixGenApi.ChannelCase
+      alias PhoenixGenApi.ChannelCase.{Verbatim, Waiting}
       alias PhoenixGenApi.ConfigDb
       alias PhoenixGenApi.Structs.{FunConfig, Response}
     end
@@ -87,13 +112,13 @@ defmodule PhoenixGenApi.ChannelCase do
   end
 
   @doc "Starts a channel of that module with these assigns."
-  def join(module, assigns \\ %{}) do
+  def join(module, assigns \\ %{}, serializer \\ Serializer) do
     socket = %Phoenix.Socket{
       assigns: Map.new(assigns),
       channel: module,
       topic: "api:1",
       join_ref: "1",
-      serializer: Serializer,
+      serializer: serializer,
       transport_pid: self()
     }
 
@@ -122,5 +147,13 @@ defmodule PhoenixGenApi.ChannelCase do
     in_channel(channel, fn ->
       Process.get({PhoenixGenApi.Channel, :sessions}, %{})[event]
     end)
+  end
+
+  @doc "Returns once the condition holds; for what another process does without a message to us."
+  def until(true?) do
+    unless true?.() do
+      :erlang.yield()
+      until(true?)
+    end
   end
 end

@@ -192,6 +192,21 @@ defmodule PhoenixGenApi.Channel.SessionTest do
       end
     end
 
+    test "does not count a slot whose answer is on its way", %{service: service} do
+      Process.register(self(), :waiting_serializer)
+      register(service, "now")
+      channel = join(NoneWaiting, %{}, Waiting)
+      push_in(channel, payload(service, "now", "a"))
+      assert_receive {:encoding, first}
+      push_in(channel, payload(service, "now", "b"))
+      settle(channel)
+      send(first, :encode)
+      assert_receive {:reply, _, :ok, %Response{request_id: "a"}}
+      assert_receive {:encoding, second}
+      send(second, :encode)
+      assert_receive {:reply, _, :ok, %Response{request_id: "b"}}
+    end
+
     test "is no limit for cancels", %{service: service} do
       register(service, "gate")
       channel = join(NoneWaiting)
@@ -349,6 +364,38 @@ defmodule PhoenixGenApi.Channel.SessionTest do
           assert_receive {:push, "api", %Response{request_id: ^id}}
         end
       end
+    end
+
+    test "wins over a result that has not been passed on yet", %{service: service} do
+      register(service, "gate", response_type: :async)
+      channel = join(Ordered)
+      push_in(channel, payload(service, "gate", "a"))
+      assert_receive {:reply, _, :ok, %Response{async: true}}
+      function = running()
+      [{work, _}] = Map.to_list(settle(channel).running)
+      :erlang.suspend_process(work)
+      send(function, {:return, 1})
+      until(fn -> Process.info(work, :message_queue_len) == {:message_queue_len, 1} end)
+      assert cancel(channel, "a")
+      monitor = Process.monitor(work)
+      :erlang.resume_process(work)
+      await_down(monitor)
+      in_channel(channel)
+      refute_received {:push, _, _}
+    end
+
+    test "loses against a result that is being passed on", %{service: service} do
+      register(service, "gate", response_type: :async)
+      channel = join(Ordered)
+      push_in(channel, payload(service, "gate", "a"))
+      assert_receive {:reply, _, :ok, %Response{async: true}}
+      function = running()
+      :sys.suspend(channel)
+      send(function, {:return, 1})
+      until(fn -> Process.info(channel, :message_queue_len) == {:message_queue_len, 1} end)
+      :sys.resume(channel)
+      refute cancel(channel, "a")
+      assert_receive {:push, "api", %Response{result: 1}}
     end
 
     test "without a usable id is an invalid request", %{service: _service} do

@@ -185,7 +185,8 @@ defmodule PhoenixGenApi.Channel.StreamTest do
 
     :sys.suspend(channel)
     for n <- 1..5_000, do: StreamHelper.send_result(out, n)
-    until(fn -> waiting(channel) > 1_000 end)
+    [{work, _}] = Map.to_list(:sys.get_state(session).running)
+    until(fn -> waiting(channel) > 1_000 and waiting(work) > 900 end)
     PhoenixGenApi.Channel.Session.cancel(session, nil, "t")
     monitor = Process.monitor(function)
     assert_receive {:DOWN, ^monitor, :process, _, _}
@@ -196,11 +197,4 @@ defmodule PhoenixGenApi.Channel.StreamTest do
   end
 
   defp waiting(pid), do: pid |> Process.info(:message_queue_len) |> elem(1)
-
-  defp until(true?) do
-    unless true?.() do
-      :erlang.yield()
-      until(true?)
-    end
-  end
 end

@@ -1,0 +1,36 @@
+defmodule PhoenixGenApi.Channel.DetailTest do
+  # Changes the configuration of the whole application.
+  use PhoenixGenApi.ChannelCase, async: false
+
+  alias PhoenixGenApi.Config
+
+  defmodule Api do
+    use PhoenixGenApi, event: "api"
+  end
+
+  setup do
+    before = Application.fetch_env(:phoenix_gen_api, :gen_api)
+    Application.put_env(:phoenix_gen_api, :gen_api, detail_error: true)
+    :ok = Config.reload()
+
+    on_exit(fn ->
+      with {:ok, value} <- before,
+           do: Application.put_env(:phoenix_gen_api, :gen_api, value),
+           else: (:error -> Application.delete_env(:phoenix_gen_api, :gen_api))
+
+      :ok = Config.reload()
+    end)
+  end
+
+  test "with detail_error an error of encoding names the value's path", %{service: service} do
+    register(service, "unencodable")
+    channel = join(Api)
+    push_in(channel, payload(service, "unencodable", "r1"))
+    assert_receive {:reply, _, :error, response}
+    assert response == Response.error_response("r1", "Internal Server Error: result.owner")
+
+    send(channel, {:push, Response.sync_response("r2", [1, {}])})
+    assert_receive {:push, "api", response}
+    assert response == Response.error_response("r2", "Internal Server Error: result[1]")
+  end
+end
