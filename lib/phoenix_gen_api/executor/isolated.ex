@@ -52,8 +52,7 @@ defmodule PhoenixGenApi.Executor.Isolated do
     caller = self()
     callers = [caller | Process.get(:"$callers", [])]
 
-    {pid, monitor} =
-      spawn_monitor(fn -> run(caller, callers, module, function, args) end)
+    {pid, monitor} = spawn_monitor(__MODULE__, :run, [caller, callers, module, function, args])
 
     Native.executor_watch(handle, pid)
 
@@ -136,7 +135,9 @@ defmodule PhoenixGenApi.Executor.Isolated do
   defp outcome(:noconnection, _result), do: {:node_down, :noconnection}
   defp outcome(reason, _result), do: {:raised, :exit, reason, []}
 
-  defp run(caller, callers, module, function, args) do
+  @doc false
+  @spec run(pid(), [pid()], module(), atom(), [term()]) :: no_return()
+  def run(caller, callers, module, function, args) do
     Process.put(:"$callers", callers)
 
     outcome =
