@@ -28,6 +28,7 @@ defmodule PhoenixGenApi.NodeSelector do
 
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
+  alias PhoenixGenApi.Config
   alias PhoenixGenApi.Executor.Isolated
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
@@ -304,6 +305,18 @@ defmodule PhoenixGenApi.NodeSelector do
     if FunConfig.Validation.mode?(mode),
       do: :ok,
       else: {:error, {:invalid_choose_node_mode, mode}}
+  end
+
+  @doc false
+  # Takes the limits of the sticky table from the config as it is now.
+  @spec reload() :: :ok
+  def reload do
+    with {:ok, selector} <- Gateway.handle(:node_selector) do
+      ttl = Config.get(:node_selector, :sticky_ttl_ms)
+      Native.node_selector_limit(selector, ttl, Config.get(:node_selector, :sticky_max_entries))
+    end
+
+    :ok
   end
 
   @doc false

@@ -3,6 +3,7 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
   # Every spelling of an argument type, read into the one form that the native schema
   # compiler takes: {kind, allow_nil?, nil | {:value, default}, parameters}.
 
+  alias PhoenixGenApi.ArgumentHandler.Spelling
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Excerpt
 
@@ -36,7 +37,6 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
     any: []
   }
   @flat_map_options [:max_items, :required, :accept, :nested]
-  @names Map.keys(@options)
 
   @type parsed :: %{
           fields: [{String.t(), tuple()}],
@@ -144,8 +144,7 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
     if state.types > @max_types,
       do: throw({:invalid_types, "arg_types exceeds #{@max_types} types"})
 
-    with {name, options} <- spelled(spelling),
-         true <- Keyword.keyword?(options) do
+    with {name, options} <- Spelling.read(spelling) do
       {kind, parameters, state} = kind(name, options, spelling, warn(name, options, state))
       nil? = Keyword.get(options, :allow_nil?, false)
       unless is_boolean(nil?), do: invalid(spelling, state)
@@ -170,75 +169,6 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
         %{state | warnings: [warning | state.warnings]}
     end
   end
-
-  # Every spelling becomes {name, options}; the main part is an option like the others.
-  defp spelled(name) when name in @names, do: {name, []}
-
-  defp spelled({:enum, values}) when is_list(values), do: {:enum, [values: values]}
-
-  defp spelled({:enum, values, options}) when is_list(options),
-    do: {:enum, [{:values, values} | options]}
-
-  defp spelled({:list, size}) when is_integer(size), do: {:list, [max_items: size]}
-
-  defp spelled({:list, item}) do
-    if Keyword.keyword?(item) and not Keyword.has_key?(item, :type),
-      do: {:list, item},
-      else: {:list, [items: item]}
-  end
-
-  defp spelled({:list, size, options}) when is_integer(size) and is_list(options),
-    do: {:list, [{:max_items, size} | options]}
-
-  defp spelled({:list, item, size}) when is_integer(size),
-    do: {:list, [items: item, max_items: size]}
-
-  defp spelled({:list, item, options}) when is_list(options),
-    do: {:list, [{:items, item} | options]}
-
-  defp spelled({:list_string, size, length}) when is_integer(length),
-    do: {:list_string, [max_items: size, max_item_length: length]}
-
-  defp spelled({:list_string, size, length, options}) when is_list(options),
-    do: {:list_string, [{:max_items, size}, {:max_item_length, length} | options]}
-
-  defp spelled({:map, fields}) when is_map(fields), do: {:map, [fields: fields]}
-
-  defp spelled({:map, [{name, _} | _] = fields}) when is_binary(name),
-    do: {:map, [fields: fields]}
-
-  defp spelled({:map, fields, options})
-       when (is_map(fields) or is_list(fields)) and is_list(options),
-       do: {:map, [{:fields, fields} | options]}
-
-  defp spelled({name, options}) when name in @names and is_list(options), do: {name, options}
-
-  defp spelled({name, limit}) when name in @names, do: limited(name, limit, [])
-
-  defp spelled({name, limit, options}) when name in @names and is_list(options),
-    do: limited(name, limit, options)
-
-  defp spelled(options) when is_list(options) do
-    with true <- Keyword.keyword?(options),
-         {type, options} when type != nil <- Keyword.pop(options, :type),
-         false <- is_list(type),
-         {name, inner} <- spelled(type) do
-      {name, inner ++ options}
-    else
-      _ -> :error
-    end
-  end
-
-  defp spelled(_other), do: :error
-
-  defp limited(_name, nil, _options), do: :error
-  defp limited(:string, limit, options), do: {:string, [{:max_length, limit} | options]}
-
-  defp limited(name, limit, options)
-       when name in [:list, :list_string, :list_num, :list_uuid, :list_map, :map],
-       do: {name, [{:max_items, limit} | options]}
-
-  defp limited(_name, _limit, _options), do: :error
 
   defp kind(:string, options, spelling, state) do
     parameters = {

@@ -1,9 +1,10 @@
 //! NIFs of `PhoenixGenApi.ArgumentHandler`.
 
 use crate::atoms;
+use crate::build::Builder;
 use crate::outcome;
 use crate::plan::PlanResource;
-use crate::schema::{Builder, Fault, SchemaResource};
+use crate::schema::{Fault, SchemaResource};
 use crate::value::Arg;
 use gen_api_core::schema::{Outcome, Shape, TreeLimits};
 use rustler::types::atom;

@@ -1,7 +1,7 @@
 //! NIFs of `PhoenixGenApi.Executor`: calls in progress.
 
 use crate::atoms;
-use crate::node_selector::Routed;
+use crate::route::Routed;
 use gen_api_core::nodes::Flight;
 use parking_lot::Mutex;
 use rustler::env::SavedTerm;

@@ -5,11 +5,13 @@
 
 mod argument_handler;
 mod atoms;
+mod build;
 mod config_db;
 mod executor;
 mod node_selector;
 mod outcome;
 mod plan;
+mod route;
 mod schema;
 mod terms;
 mod value;

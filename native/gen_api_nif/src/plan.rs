@@ -1,7 +1,8 @@
 //! A function config as the request path reads it: compiled once, immutable.
 
 use crate::atoms;
-use crate::node_selector::{Route, SelectorResource};
+use crate::node_selector::SelectorResource;
+use crate::route::Route;
 use crate::schema::SchemaResource;
 use crate::terms::Terms;
 use rustler::types::atom;
