@@ -224,8 +224,12 @@ defmodule PhoenixGenApi.ConfigDb do
   @doc false
   # What a pull or a push does in one visible step: stores these configs and removes every
   # other one of the service that was pulled or pushed.
-  # Nothing is stored when `strict?` and one is rejected.
-  @spec replace_service(String.t(), [FunConfig.t()], :pull | :push, strict?: boolean()) ::
+  # Nothing is stored when `strict?` and one is rejected. `keep` are configs that the caller
+  # has rejected: they are listed, so an earlier entry of theirs stays.
+  @spec replace_service(String.t(), [FunConfig.t()], :pull | :push,
+          strict?: boolean(),
+          keep: [FunConfig.t()]
+        ) ::
           {:ok, %{stored: non_neg_integer(), removed: non_neg_integer()},
            [{FunConfig.t(), [String.t()]}]}
           | {:error, [{FunConfig.t(), [String.t()]}]}
@@ -240,7 +244,8 @@ defmodule PhoenixGenApi.ConfigDb do
 
         {valid, rejected} ->
           # A listed but invalid function keeps its previous entry.
-          keep = for {config, _} <- rejected, key <- loose_key(config), do: key
+          invalid = Enum.map(rejected, &elem(&1, 0)) ++ Keyword.get(opts, :keep, [])
+          keep = Enum.flat_map(invalid, &loose_key/1)
           plans = Enum.map(valid, fn {plan, _config} -> handle(plan) end)
           removed = Native.config_db_replace(table, service, plans, origin, keep)
           {:ok, %{stored: length(valid), removed: removed}, rejected}

@@ -6,6 +6,8 @@ defmodule PhoenixGenApi.Supervisor do
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigFailed
+  alias PhoenixGenApi.ConfigPuller
+  alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.Executor
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
@@ -20,6 +22,8 @@ defmodule PhoenixGenApi.Supervisor do
 
   def init(client_mode: false) do
     ConfigFailed.new()
+    ConfigPuller.new()
+    ConfigReceiver.new()
     ttl = Config.get(:node_selector, :sticky_ttl_ms)
     entries = Config.get(:node_selector, :sticky_max_entries)
 
@@ -32,7 +36,9 @@ defmodule PhoenixGenApi.Supervisor do
       ConfigFailed,
       NodeSelector.Health,
       Executor.Reaper,
-      WorkerPool.WorkerPoolSupervisor
+      WorkerPool.WorkerPoolSupervisor,
+      ConfigReceiver,
+      ConfigPuller
     ]
 
     Supervisor.init(children, strategy: :one_for_one, max_restarts: 100, max_seconds: 10)

@@ -56,21 +56,4 @@ defmodule PhoenixGenApi.Test.Functions do
     send(pid, {:asked, node()})
     answer
   end
-
-  @doc "Runs `check` until it is true; for effects that nothing announces."
-  def eventually(check, tries \\ 500) do
-    cond do
-      check.() ->
-        true
-
-      tries == 0 ->
-        false
-
-      true ->
-        receive do
-        after
-          10 -> eventually(check, tries - 1)
-        end
-    end
-  end
 end

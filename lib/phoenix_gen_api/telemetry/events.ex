@@ -77,7 +77,7 @@ defmodule PhoenixGenApi.Telemetry.Events do
          "a circuit closed; metadata as for open"},
         {:config, [:config, :pull, :start], @start, [:service], "a service is pulled"},
         {:config, [:config, :pull, :stop], @stop ++ [:count], [:service, :version],
-         "a pull ended with `count` functions"},
+         "a pull ended with `count` functions; also has `result`: `:ok`, `:skipped` (same version), `:error` or `:superseded`"},
         {:config, [:config, :push], [:count], [:service, :version],
          "a push with `count` functions was accepted"},
         {:config, [:config, :add], [], @function, "a function config was stored"},

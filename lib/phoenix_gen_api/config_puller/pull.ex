@@ -1,0 +1,170 @@
+defmodule PhoenixGenApi.ConfigPuller.Pull do
+  @moduledoc false
+  # One pull of one service, in a process of its own, from the question to the stored answer.
+
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.ConfigDb
+  alias PhoenixGenApi.ConfigFailed
+  alias PhoenixGenApi.ConfigPuller.{Listing, Source, Store}
+  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.ServiceTurn
+  alias PhoenixGenApi.Telemetry
+
+  require Logger
+
+  @max_backoff_ms 300_000
+  # Doubling beyond this exceeds the limit for every interval.
+  @max_doublings 20
+  # What one pull may write to the log.
+  @max_notices 20
+
+  @doc "The process's whole life. `entry` is what the store knew when the pull began."
+  @spec run(String.t(), Store.ticket(), Store.entry(), boolean()) :: :ok
+  def run(service, ticket, entry, force?) do
+    started_at = System.monotonic_time()
+    start = Telemetry.start_measurements(started_at)
+    Telemetry.execute([:phoenix_gen_api, :config, :pull, :start], start, %{service: service})
+
+    service |> attempt(ticket, entry, force?) |> conclude(service, ticket, entry, started_at)
+  end
+
+  @doc "What remains to be done when the process of a pull was killed."
+  @spec killed(String.t(), Store.ticket(), Store.entry(), integer(), term()) :: :ok
+  def killed(service, ticket, entry, started_at, reason) do
+    problem = "the pull was ended: " <> Excerpt.inspect(reason, 100)
+    conclude({:error, [problem]}, service, ticket, entry, started_at)
+  end
+
+  defp conclude(outcome, service, ticket, known, started_at) do
+    {result, count, entry} =
+      case outcome do
+        {:ok, count, entry} -> {:ok, count, %{entry | failures: 0}}
+        :skipped -> {:skipped, 0, %{known | failures: 0}}
+        {:error, _problems} -> {:error, 0, %{known | failures: known.failures + 1}}
+        :superseded -> {:superseded, 0, known}
+      end
+
+    wait = wait(entry)
+    due_at = System.monotonic_time(:millisecond) + wait
+    settled? = result != :superseded and Store.settle(service, ticket, due_at, entry)
+
+    with {true, {:error, problems}} <- {settled?, outcome} do
+      Logger.warning(
+        "pull of service #{service} failed, next try in #{wait} ms: " <> Enum.join(problems, "; ")
+      )
+    end
+
+    Telemetry.execute(
+      [:phoenix_gen_api, :config, :pull, :stop],
+      Map.put(Telemetry.stop_measurements(started_at), :count, count),
+      %{
+        service: service,
+        version: entry.version,
+        result: if(settled?, do: result, else: :superseded)
+      }
+    )
+  end
+
+  defp attempt(service, ticket, entry, force?) do
+    known = if force?, do: nil, else: entry.version
+
+    case Source.ask(entry.config, known, Config.get(:gen_api, :pull_timeout)) do
+      {:ok, answer} -> store(service, ticket, entry, answer)
+      :unchanged -> :skipped
+      {:error, problems} -> {:error, problems}
+    end
+  catch
+    kind, reason -> {:error, [Excerpt.reason(kind, reason)]}
+  end
+
+  defp store(service, ticket, entry, answer) do
+    {functions, unloadable} = Enum.split_with(answer.listing.functions, &loadable?(&1, answer))
+
+    stored =
+      ServiceTurn.run(service, fn ->
+        if Store.current?(service, ticket),
+          do: ConfigDb.replace_service(service, functions, :pull, keep: unloadable),
+          else: :superseded
+      end)
+
+    case stored do
+      {:ok, %{stored: count}, rejected} ->
+        rejected = rejected ++ Enum.map(unloadable, &{&1, [cannot_load(&1, answer)]})
+
+        for {config, reasons} <- rejected,
+            do: ConfigFailed.record(config, reasons, :pull, answer.node)
+
+        entry = %{
+          entry
+          | version: answer.version,
+            request_types: request_types(service, answer.listing.functions, rejected),
+            notices: notify(service, answer, rejected, entry.notices)
+        }
+
+        {:ok, count, entry}
+
+      :superseded ->
+        :superseded
+
+      {:error, :not_running} ->
+        {:error, ["the gateway is not running"]}
+    end
+  end
+
+  defp loadable?(config, %{unloadable: unloadable}),
+    do: not is_map_key(unloadable, module(config))
+
+  # A function of the gateway itself needs no module elsewhere.
+  defp module(%{nodes: nodes, mfa: {module, _function, _args}}) when nodes != :local, do: module
+  defp module(_other), do: nil
+
+  defp cannot_load(config, %{unloadable: unloadable, node: node}) do
+    module = module(config)
+
+    "module #{inspect(module)} cannot be loaded on #{node}: #{Excerpt.inspect(unloadable[module], 100)}"
+  end
+
+  # A rejected function counts if an earlier config of it is still there.
+  defp request_types(service, functions, rejected) do
+    gone =
+      for {config, _reasons} <- rejected,
+          key = Listing.key(config),
+          {type, version} = key,
+          ConfigDb.origin(service, type, version) == nil,
+          into: MapSet.new(),
+          do: key
+
+    for(config <- functions, key = Listing.key(config), key not in gone, do: elem(key, 0))
+    |> Enum.uniq()
+    |> Enum.sort()
+  end
+
+  # A service that is pulled every few seconds says the same thing only once.
+  defp notify(service, answer, rejected, noticed) do
+    notices =
+      answer.listing.notices ++
+        Enum.map(rejected, fn {config, reasons} ->
+          "#{Listing.label(config)} is rejected: #{Enum.join(reasons, "; ")}"
+        end)
+
+    digest = :erlang.phash2(notices)
+
+    if notices != [] and digest != noticed do
+      {shown, more} = Enum.split(notices, @max_notices)
+      more = if more == [], do: [], else: ["and #{length(more)} more"]
+
+      Logger.warning(
+        "pull of service #{service} from #{answer.node}: " <> Enum.join(shown ++ more, "\n")
+      )
+    end
+
+    digest
+  end
+
+  defp wait(%{failures: 0}), do: Config.get(:gen_api, :pull_interval)
+
+  defp wait(%{failures: failures}) do
+    interval = Config.get(:gen_api, :pull_interval)
+    min(interval * Integer.pow(2, min(failures, @max_doublings)), @max_backoff_ms)
+  end
+end

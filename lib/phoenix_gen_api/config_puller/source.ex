@@ -1,0 +1,139 @@
+defmodule PhoenixGenApi.ConfigPuller.Source do
+  @moduledoc false
+  # Asks the nodes of a service for its version and its functions. Every question is a call of
+  # foreign code on a node that may hang, lie or be gone, each with its own time limit.
+
+  alias PhoenixGenApi.ConfigPuller.Listing
+  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.Executor.Isolated
+  alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.Structs.{FunConfig, ServiceConfig}
+
+  @typedoc "`unloadable` are modules that the node does not have, with the reason."
+  @type answer :: %{
+          node: node(),
+          version: term(),
+          listing: Listing.t(),
+          unloadable: %{module() => term()}
+        }
+
+  @doc """
+  The answer of the first node that gives one.
+
+  `:unchanged` when that node has the version `known`; `nil` is never unchanged.
+  """
+  @spec ask(ServiceConfig.t(), term(), pos_integer()) ::
+          {:ok, answer()} | :unchanged | {:error, [String.t()]}
+  def ask(%ServiceConfig{} = config, known, timeout) do
+    case NodeSelector.resolve_nodes_list(%FunConfig{nodes: config.nodes, hook_timeout: timeout}) do
+      {:ok, nodes} -> ask_nodes(Enum.uniq(nodes), config, known, timeout, [])
+      {:error, reason} -> {:error, ["nodes: " <> Excerpt.inspect(reason)]}
+    end
+  end
+
+  defp ask_nodes([], _config, _known, _timeout, problems), do: {:error, Enum.reverse(problems)}
+
+  defp ask_nodes([node | rest], config, known, timeout, problems) do
+    case ask_node(node, config, known, timeout) do
+      {:error, problem} ->
+        ask_nodes(rest, config, known, timeout, ["#{node}: #{problem}" | problems])
+
+      answered ->
+        answered
+    end
+  end
+
+  # The version first: functions that change in between are then seen again next time.
+  defp ask_node(node, config, known, timeout) do
+    with {:ok, version} <- version(node, config, timeout),
+         :changed <- compare(version, known),
+         {:ok, list} <- functions(node, config, timeout),
+         listing = Listing.read(list, config.service),
+         {:ok, unloadable} <- unloadable(node, listing.functions, timeout) do
+      {:ok, %{node: node, version: version, listing: listing, unloadable: unloadable}}
+    end
+  end
+
+  defp compare(nil, _known), do: :changed
+  defp compare(version, known), do: if(version === known, do: :unchanged, else: :changed)
+
+  # A node that cannot tell its version may still list its functions, one out of reach cannot.
+  defp version(node, config, timeout) do
+    if ServiceConfig.version_check_enabled?(config) do
+      case call(
+             node,
+             config.version_module,
+             config.version_function,
+             config.version_args,
+             timeout
+           ) do
+        {:return, failed} when failed in [nil, :error] -> {:ok, nil}
+        {:return, {:error, _reason}} -> {:ok, nil}
+        {:return, version} -> {:ok, version}
+        {:raised, _kind, _reason, _stack} -> {:ok, nil}
+        :timeout -> {:ok, nil}
+        unreachable -> {:error, problem(unreachable)}
+      end
+    else
+      {:ok, nil}
+    end
+  end
+
+  defp functions(node, config, timeout) do
+    case call(node, config.module, config.function, config.args, timeout) do
+      {:return, {:ok, list}} when length(list) >= 0 -> {:ok, list}
+      {:return, other} -> {:error, "expected {:ok, list}, got " <> Excerpt.inspect(other, 100)}
+      failed -> {:error, problem(failed)}
+    end
+  end
+
+  # With the arguments as configured, then with the name of this node added, then without any.
+  defp call(node, module, function, args, timeout) do
+    [args, args ++ [node()], []]
+    |> Enum.uniq()
+    |> Enum.reduce_while(nil, fn args, _missing ->
+      outcome = Isolated.call(node, module, function, args, timeout, nil)
+      if missing?(outcome, module, function, args), do: {:cont, outcome}, else: {:halt, outcome}
+    end)
+  end
+
+  # The function itself and not another one that it calls.
+  defp missing?(
+         {:raised, :error, :undef, [{module, function, on_stack, _} | _]},
+         module,
+         function,
+         args
+       ),
+       do: on_stack == args or on_stack == length(args)
+
+  defp missing?(_outcome, _module, _function, _args), do: false
+
+  # One call of plain OTP for the whole list. It loads also where code is not loaded on demand.
+  defp unloadable(node, functions, timeout) do
+    modules =
+      for %FunConfig{nodes: nodes, mfa: {module, _function, _args}} when is_atom(module) <-
+            functions,
+          nodes != :local,
+          uniq: true,
+          do: module
+
+    case ensure_loaded(node, modules, timeout) do
+      {:return, :ok} -> {:ok, %{}}
+      {:return, {:error, reasons}} -> {:ok, Map.new(reasons)}
+      failed -> {:error, "its modules could not be looked up: " <> problem(failed)}
+    end
+  end
+
+  defp ensure_loaded(_node, [], _timeout), do: {:return, :ok}
+
+  defp ensure_loaded(node, modules, timeout),
+    do: Isolated.call(node, :code, :ensure_modules_loaded, [modules], timeout, nil)
+
+  defp problem({:raised, kind, reason, _stack}),
+    do: "failed with " <> Excerpt.reason(kind, reason)
+
+  defp problem(:timeout), do: "no answer in time"
+  defp problem(:not_connected), do: "not reachable"
+  defp problem({:node_down, reason}), do: "connection lost (#{Excerpt.inspect(reason, 100)})"
+  defp problem({:return, other}), do: "unexpected answer " <> Excerpt.inspect(other, 100)
+end

@@ -1,0 +1,220 @@
+defmodule PhoenixGenApi.ConfigPusher do
+  @moduledoc """
+  Pushes the function configs of a service from its node to a gateway.
+
+      alias PhoenixGenApi.ConfigPusher
+
+      push_config =
+        ConfigPusher.from_service_config("books", [node()], Books.Directory.list(), config_version: "1.0.0")
+
+      ConfigPusher.push(:"gw@127.0.0.1", push_config)
+      #=> {:ok, :accepted}
+      ConfigPusher.push(:"gw@127.0.0.1", push_config)
+      #=> {:ok, :skipped, :version_matches}
+
+  Works in client mode. Pushing is idempotent: the gateway skips a `config_version` that it has
+  already. What it answers otherwise is described in `PhoenixGenApi.ConfigReceiver`;
+  `{:error, {:badrpc, reason}}` means that it could not be asked, or that the answer got lost.
+
+  ## Under a supervisor
+
+      children = [
+        {PhoenixGenApi.ConfigPusher, gateways: [:"gw1@127.0.0.1", :"gw2@127.0.0.1"], push_config: push_config}
+      ]
+
+  pushes to each gateway at start, and again whenever one comes up. A gateway that cannot be asked,
+  or whose application does not run yet, is tried again after `retry_interval` (1,000 ms), then
+  after twice that and so on up to 30 seconds. `:force` and `:timeout` are those of `push/3`.
+
+  ## Token
+
+  A push config without a `push_token` is sent with the pusher's own
+
+      config :phoenix_gen_api, :push_token, System.fetch_env!("PUSH_TOKEN")
+  """
+
+  alias PhoenixGenApi.ConfigPusher.Link
+  alias PhoenixGenApi.ConfigReceiver
+  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
+
+  require Logger
+
+  @timeout_ms 5_000
+
+  @type service :: String.t() | atom()
+  @type badrpc :: {:error, {:badrpc, term()}}
+  @type result :: ConfigReceiver.result() | badrpc()
+
+  @doc """
+  Builds a push config.
+
+  Options: `:config_version`, without which `ArgumentError` is raised, and `:module`, `:function`,
+  `:args`, `:version_module`, `:version_function`, `:version_args`, from which the gateway is to pull
+  as well (see `PhoenixGenApi.Structs.ServiceConfig`).
+  """
+  @spec from_service_config(service(), [ServiceConfig.name()], [FunConfig.t()], keyword()) ::
+          PushConfig.t()
+  def from_service_config(service, nodes, fun_configs, opts) do
+    known = [
+      :config_version,
+      :module,
+      :function,
+      :version_module,
+      :version_function,
+      args: [],
+      version_args: []
+    ]
+
+    opts = Keyword.validate!(opts, known)
+
+    if opts[:config_version] == nil do
+      raise ArgumentError, "the option :config_version is required"
+    end
+
+    struct!(%PushConfig{service: service, nodes: nodes, fun_configs: fun_configs}, opts)
+  end
+
+  @doc """
+  Pushes to a gateway.
+
+  Options: `:force` (`false`) stores also a version that the gateway has, `:timeout` (5,000 ms)
+  limits the call. The gateway may have stored a push that timed out here; pushing again is safe.
+  """
+  @spec push(node(), PushConfig.t(), keyword()) :: result()
+  def push(gateway, %PushConfig{} = push_config, opts \\ []) when is_atom(gateway) do
+    opts = Keyword.validate!(opts, force: false, timeout: @timeout_ms)
+    args = [with_token(push_config), [force: opts[:force], node: node()]]
+    call(gateway, ConfigReceiver, :push, args, opts[:timeout])
+  end
+
+  @doc """
+  Pushes, logs what came of it, and tries again where the gateway could not be asked.
+
+  Options: those of `push/3`, `:retries` (0) after `{:badrpc, reason}`, and `:retry_interval`
+  (1,000 ms) before each of them. The calling process waits.
+  """
+  @spec push_on_startup(node(), PushConfig.t(), keyword()) :: result()
+  def push_on_startup(gateway, %PushConfig{} = push_config, opts \\ []) do
+    {retry, opts} = Keyword.split(opts, [:retries, :retry_interval])
+    retries = Keyword.get(retry, :retries, 0)
+    interval = Keyword.get(retry, :retry_interval, 1_000)
+    attempt(gateway, push_config, opts, retries, interval)
+  end
+
+  defp attempt(gateway, push_config, opts, retries, interval) do
+    result = push(gateway, push_config, opts)
+    log(result, gateway, push_config)
+
+    if match?({:error, {:badrpc, _reason}}, result) and retries > 0 do
+      Process.sleep(interval)
+      attempt(gateway, push_config, opts, retries - 1, interval)
+    else
+      result
+    end
+  end
+
+  @doc false
+  @spec log(result(), node(), PushConfig.t()) :: :ok
+  def log(result, gateway, %{service: service, config_version: version}) do
+    push = "push of service #{Excerpt.inspect(service)} #{Excerpt.inspect(version)} to #{gateway}"
+
+    case result do
+      {:ok, :accepted} -> Logger.info(push <> " accepted")
+      {:ok, :skipped, :version_matches} -> Logger.info(push <> " skipped: it has this version")
+      {:error, reason} -> Logger.error(push <> " failed: " <> Excerpt.inspect(reason))
+    end
+  end
+
+  @doc """
+  Asks a gateway for the version of the last accepted push of a service.
+
+  `{:ok, :matched}`, `{:ok, :mismatch, stored_version}`, `{:error, :not_found}` or
+  `{:error, {:badrpc, reason}}`. Option: `:timeout` (5,000 ms).
+  """
+  @spec verify(node(), service(), String.t(), keyword()) ::
+          {:ok, :matched}
+          | {:ok, :mismatch, String.t()}
+          | {:error, :not_found | :not_running}
+          | badrpc()
+  def verify(gateway, service, version, opts \\ []) when is_atom(gateway) do
+    opts = Keyword.validate!(opts, timeout: @timeout_ms)
+    call(gateway, ConfigReceiver, :verify, [service, version], opts[:timeout])
+  end
+
+  @doc """
+  Asks a gateway to send no new calls to this node; those in flight end as usual.
+
+  It lasts until `undrain/1`, or until this node goes down and comes back.
+  """
+  @spec drain(node()) :: :ok | badrpc()
+  def drain(gateway) when is_atom(gateway),
+    do: call(gateway, NodeSelector, :drain, [node()], @timeout_ms)
+
+  @doc "Takes `drain/1` back."
+  @spec undrain(node()) :: :ok | badrpc()
+  def undrain(gateway) when is_atom(gateway),
+    do: call(gateway, NodeSelector, :undrain, [node()], @timeout_ms)
+
+  @doc "A supervisor's child, see above. Two services make two children."
+  @spec child_spec(keyword()) :: Supervisor.child_spec()
+  def child_spec(opts) do
+    id =
+      case opts[:push_config] do
+        %PushConfig{service: service} -> {__MODULE__, to_string(service)}
+        _missing -> __MODULE__
+      end
+
+    %{id: id, start: {__MODULE__, :start_link, [opts]}, type: :supervisor}
+  end
+
+  @doc """
+  Starts pushing, see above.
+
+  Options: `:gateways` and `:push_config`, which are required, `:force` (`false`), `:timeout`
+  (5,000 ms), `:retry_interval` (1,000 ms) and `:name` of the supervisor.
+  """
+  @spec start_link(keyword()) :: Supervisor.on_start()
+  def start_link(opts) do
+    opts =
+      Keyword.validate!(opts, [
+        :gateways,
+        :push_config,
+        :name,
+        force: false,
+        timeout: @timeout_ms,
+        retry_interval: 1_000
+      ])
+
+    gateways = opts[:gateways]
+
+    unless is_list(gateways) and Enum.all?(gateways, &is_atom/1) and
+             is_struct(opts[:push_config], PushConfig) do
+      raise ArgumentError, "expected gateways: [node] and push_config: %PushConfig{}"
+    end
+
+    links =
+      for gateway <- Enum.uniq(gateways) do
+        Supervisor.child_spec({Link, Keyword.put(opts, :gateway, gateway)}, id: gateway)
+      end
+
+    Supervisor.start_link(links, [strategy: :one_for_one] ++ Keyword.take(opts, [:name]))
+  end
+
+  defp with_token(%{push_token: token} = push_config) when token in [nil, ""],
+    do: %{push_config | push_token: Application.get_env(:phoenix_gen_api, :push_token)}
+
+  defp with_token(push_config), do: push_config
+
+  # Only reasons are passed on: the stack of a failed call may hold its arguments, and with
+  # them the token.
+  defp call(gateway, module, function, args, timeout) do
+    :erpc.call(gateway, module, function, args, timeout)
+  catch
+    :error, {:erpc, reason} -> {:error, {:badrpc, reason}}
+    :error, {:exception, reason, _stack} -> {:error, {:badrpc, reason}}
+    :exit, {_exception_or_signal, reason} -> {:error, {:badrpc, reason}}
+    :throw, value -> {:error, {:badrpc, value}}
+  end
+end

@@ -1,0 +1,407 @@
+defmodule PhoenixGenApi.ConfigReceiverTest do
+  # One table per node; the settings are those of the application.
+  use ExUnit.Case, async: false
+
+  import ExUnit.CaptureLog
+
+  alias PhoenixGenApi.{Await, ConfigDb, ConfigFailed, ConfigPuller, ConfigPusher, ConfigReceiver}
+  alias PhoenixGenApi.{ServiceTurn, Telemetry}
+  alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
+  alias PhoenixGenApi.Test.Directory
+
+  @moduletag :capture_log
+
+  @doc false
+  def forward(_event, measurements, metadata, pid),
+    do: send(pid, {:pushed, measurements, metadata})
+
+  setup do
+    event = [:phoenix_gen_api, :config, :push]
+    :ok = Telemetry.attach_many(__MODULE__, [event], &__MODULE__.forward/4, self())
+    ConfigFailed.clear()
+
+    on_exit(fn ->
+      Telemetry.detach_all(__MODULE__)
+      for key <- [:push_token, :admin_actions], do: Application.delete_env(:phoenix_gen_api, key)
+      for service <- ["shop", "bank"], do: ConfigReceiver.delete_pushed_service(service)
+      ConfigPuller.delete(["shop"])
+      ConfigDb.delete("shop", "direct")
+    end)
+  end
+
+  defp fun(type, fields \\ []) do
+    struct!(
+      %FunConfig{service: "shop", request_type: type, nodes: :local, mfa: {String, :upcase, []}},
+      fields
+    )
+  end
+
+  defp push_config(functions, fields \\ []) do
+    struct!(
+      %PushConfig{
+        service: :shop,
+        nodes: [node()],
+        config_version: "1.0.0",
+        fun_configs: functions
+      },
+      fields
+    )
+  end
+
+  defp stored, do: ConfigDb.get_functions_from_services("shop")["shop"]
+
+  describe "push" do
+    test "stores the functions and their version" do
+      assert ConfigReceiver.push(push_config([fun("a"), fun("b", service: :shop)])) ==
+               {:ok, :accepted}
+
+      assert stored() == %{"a" => ["0.0.0"], "b" => ["0.0.0"]}
+      assert ConfigDb.origin("shop", "a", "0.0.0") == :push
+      assert_received {:pushed, %{count: 2}, %{service: "shop", version: "1.0.0"}}
+      assert ConfigReceiver.get_all_pushed_services() == %{"shop" => "1.0.0"}
+      assert %PushConfig{service: "shop"} = ConfigReceiver.get_pushed_config(:shop)
+      assert ConfigReceiver.get_pushed_config("bank") == nil
+
+      assert ConfigReceiver.status() == %{status: :ok, count: 1, services: %{"shop" => "1.0.0"}}
+    end
+
+    test "takes a map with atom or string keys" do
+      map = push_config([fun("a")]) |> Map.from_struct()
+      assert ConfigReceiver.push(map) == {:ok, :accepted}
+      strings = Map.new(map, fn {key, value} -> {Atom.to_string(key), value} end)
+      assert PhoenixGenApi.push_config(strings) == {:ok, :skipped, :version_matches}
+      assert PhoenixGenApi.push_config(strings, force: true) == {:ok, :accepted}
+    end
+
+    test "of the same version is skipped, whatever is in it, unless forced" do
+      ConfigReceiver.push(push_config([fun("a")]))
+      other = push_config([fun("b")], service: "shop")
+      assert ConfigReceiver.push(other) == {:ok, :skipped, :version_matches}
+      assert Map.keys(stored()) == ["a"]
+      assert ConfigReceiver.push(other, force: true) == {:ok, :accepted}
+      assert Map.keys(stored()) == ["b"]
+    end
+
+    test "replaces what was pushed before and leaves alone what was added" do
+      :ok = ConfigDb.add(fun("direct"))
+      ConfigReceiver.push(push_config([fun("a"), fun("b")]))
+      ConfigReceiver.push(push_config([fun("b")], config_version: "2.0.0"))
+      assert Map.keys(stored()) == ["b", "direct"]
+      assert ConfigReceiver.verify(:shop, "2.0.0") == {:ok, :matched}
+      assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :mismatch, "2.0.0"}
+      assert ConfigReceiver.verify("bank", "1") == {:error, :not_found}
+    end
+
+    test "stores nothing if anything is wrong, and says and records all of it" do
+      ConfigReceiver.push(push_config([fun("a")]))
+
+      functions = [
+        fun("a", timeout: 100),
+        fun("late", timeout: 1, hook_timeout: 0, version: "1.0.0"),
+        fun("cmd", mfa: {:os, :cmd, []}),
+        fun("twice"),
+        fun("twice", version: nil)
+      ]
+
+      push = push_config(functions, config_version: "2.0.0")
+
+      assert {:error, {:validation_failed, reasons}} = ConfigReceiver.push(push, node: :shop@h)
+
+      assert Enum.sort(reasons) == [
+               "cmd 0.0.0: mfa not allowed: {:os, :cmd, []}",
+               "late 1.0.0: hook_timeout must be a positive integer",
+               "late 1.0.0: timeout must be a positive integer between 100 and 300000, or :infinity",
+               "twice 0.0.0: is listed more than once"
+             ]
+
+      assert {:ok, %{timeout: 5_000}} = ConfigDb.get("shop", "a")
+      assert Map.keys(stored()) == ["a"]
+      assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :matched}
+      recorded = ConfigFailed.list(source: :push)
+      assert Enum.sort(Enum.map(recorded, & &1.request_type)) == ["cmd", "late", "twice"]
+      assert Enum.all?(recorded, &(&1.node == :shop@h))
+
+      # Without the repeated one it is the table that finds the same.
+      push = push_config(Enum.take(functions, 3), config_version: "2.0.0")
+      assert {:error, {:validation_failed, again}} = ConfigReceiver.push(push)
+      assert Enum.sort(again) == Enum.sort(reasons) -- ["twice 0.0.0: is listed more than once"]
+    end
+
+    test "is refused for what is wrong with the push itself" do
+      bad = push_config([fun("a", service: "bank"), fun("b", timeout: 1)], config_version: "")
+
+      assert ConfigReceiver.push(bad) ==
+               {:error,
+                {:validation_failed,
+                 [
+                   "config_version must be a non-empty string",
+                   "all fun_configs must have the same service name as the push config",
+                   "b 0.0.0: timeout must be a positive integer between 100 and 300000, or :infinity"
+                 ]}}
+
+      for functions <- [nil, [], [:a], [fun("a") | :improper], %{}] do
+        assert {:error, {:validation_failed, [sentence]}} =
+                 ConfigReceiver.push(push_config(functions))
+
+        assert sentence == "fun_configs must be a non-empty list of FunConfig structs"
+      end
+
+      assert {:error, {:validation_failed, [_ | _]}} = ConfigReceiver.push(%{})
+      assert {:error, {:validation_failed, [_ | _]}} = ConfigReceiver.push(%{service: %{}})
+      assert stored() == nil
+    end
+
+    test "is refused when it is no push at all" do
+      for junk <- [nil, 1, "push", [], [service: "shop"], %ServiceConfig{}, {:push, 1}] do
+        assert ConfigReceiver.push(junk) == {:error, :invalid_push_config_data}
+      end
+    end
+
+    test "needs the gateway's token, which nobody sees afterwards" do
+      Application.put_env(:phoenix_gen_api, :push_token, "s3cret-token")
+      push = push_config([fun("a")])
+
+      for token <- [nil, "", "wrong-token", :atom, 1] do
+        assert ConfigReceiver.push(%{push | push_token: token}) == {:error, :invalid_push_token}
+      end
+
+      assert ConfigReceiver.push(:junk) == {:error, :invalid_push_token}
+      assert ConfigFailed.count() == 0
+
+      log =
+        capture_log(fn ->
+          assert ConfigReceiver.push(%{push | push_token: "s3cret-token"}) == {:ok, :accepted}
+
+          bad = %{push | push_token: "s3cret-token", config_version: 5}
+          assert {:error, {:validation_failed, _}} = ConfigReceiver.push(bad)
+        end)
+
+      assert ConfigReceiver.get_pushed_config("shop").push_token == nil
+
+      for table <- [ConfigReceiver, ConfigFailed, ServiceTurn, ConfigPuller] do
+        refute inspect(:ets.tab2list(table), limit: :infinity, structs: false) =~ "s3cret"
+      end
+
+      refute log =~ "s3cret"
+      refute inspect(ConfigReceiver.status()) =~ "s3cret"
+    end
+
+    test "passes the admin gate before the token" do
+      Application.put_env(:phoenix_gen_api, :push_token, "t")
+      Application.put_env(:phoenix_gen_api, :admin_actions, [:enable_tracing])
+      assert ConfigReceiver.push(push_config([fun("a")])) == {:error, :admin_action_denied}
+      Application.put_env(:phoenix_gen_api, :admin_actions, [:push_config])
+      assert ConfigReceiver.push(push_config([fun("a")])) == {:error, :invalid_push_token}
+    end
+
+    test "leaves a function disabled that an operator disabled" do
+      ConfigReceiver.push(push_config([fun("a")]))
+      :ok = ConfigDb.disable("shop", "a")
+      ConfigReceiver.push(push_config([fun("a")]), force: true)
+      assert ConfigDb.get("shop", "a") == {:error, :disabled}
+      :ok = ConfigDb.enable("shop", "a")
+    end
+  end
+
+  describe "a push to be pulled as well" do
+    defp pulled(functions, fields) do
+      push_config(functions, [module: "lists", function: "reverse", args: [[]]] ++ fields)
+    end
+
+    test "registers the service, until one that is not" do
+      assert ConfigReceiver.push(pulled([fun("a")], [])) == {:ok, :accepted}
+      assert %{"shop" => %{module: :lists, function: :reverse}} = ConfigPuller.get_services()
+      assert ConfigReceiver.push(push_config([fun("a")], config_version: "2")) == {:ok, :accepted}
+      assert ConfigPuller.get_services() == %{}
+    end
+
+    test "must name functions that may be called, and names at all" do
+      push = pulled([fun("a")], module: :os, function: :cmd, args: [~c"id"])
+
+      assert {:error, {:validation_failed, ["mfa not allowed: {:os, :cmd}"]}} =
+               ConfigReceiver.push(push)
+
+      push = pulled([fun("a")], version_module: :os, version_function: "cmd")
+
+      assert {:error, {:validation_failed, ["mfa not allowed: {:os, :cmd}"]}} =
+               ConfigReceiver.push(push)
+
+      assert {:error, {:validation_failed, ["module must be a module name" <> _]}} =
+               ConfigReceiver.push(pulled([fun("a")], module: "Not a module"))
+
+      assert ConfigPuller.get_services() == %{}
+      assert stored() == nil
+    end
+
+    test "is forgotten with delete_pushed_service" do
+      ConfigReceiver.push(pulled([fun("a")], []))
+      assert ConfigReceiver.delete_pushed_service(:shop) == :ok
+      assert ConfigPuller.get_services() == %{}
+      assert stored() == nil
+      assert ConfigReceiver.verify("shop", "1.0.0") == {:error, :not_found}
+      assert ConfigReceiver.delete_pushed_service("shop") == :ok
+    end
+  end
+
+  test "a service that the gateway pulls itself is pulled anew when its push is deleted" do
+    service = %ServiceConfig{
+      service: "shop",
+      nodes: [node()],
+      module: Directory,
+      function: :hang,
+      args: [self()]
+    }
+
+    ConfigPuller.add([service])
+    assert_receive {:hanging, first}, 5_000
+    ConfigReceiver.push(push_config([fun("a")]))
+    ConfigReceiver.delete_pushed_service("shop")
+    assert_receive {:hanging, second}, 5_000
+    assert Map.keys(ConfigPuller.get_services()) == ["shop"]
+    assert stored() == nil
+    ConfigPuller.delete(["shop"])
+    for pid <- [first, second], do: Process.exit(pid, :kill)
+  end
+
+  describe "at the same time" do
+    test "pushes of one service follow each other, another service does not wait" do
+      test = self()
+
+      holder =
+        spawn_link(fn ->
+          ServiceTurn.run("shop", fn ->
+            send(test, :holding)
+
+            receive do
+              :go -> :ok
+            end
+          end)
+        end)
+
+      assert_receive :holding
+
+      waiting =
+        for i <- 1..5,
+            do:
+              Task.async(fn ->
+                ConfigReceiver.push(push_config([fun("f#{i}")], config_version: "#{i}"))
+              end)
+
+      bank = push_config([fun("a", service: "bank")], service: "bank")
+      assert ConfigReceiver.push(bank) == {:ok, :accepted}
+      assert stored() == nil
+      send(holder, :go)
+      assert Enum.uniq(Task.await_many(waiting)) == [{:ok, :accepted}]
+      # The functions are those of the version that is remembered.
+      version = ConfigReceiver.get_all_pushed_services()["shop"]
+      assert Map.keys(stored()) == ["f" <> version]
+    end
+
+    test "a crash of the process loses no push, no version and no turn" do
+      ConfigReceiver.push(push_config([fun("a")]))
+      test = self()
+
+      holder =
+        spawn_link(fn ->
+          ServiceTurn.run("shop", fn ->
+            send(test, :holding)
+
+            receive do
+              :go -> send(test, :released)
+            end
+          end)
+        end)
+
+      assert_receive :holding
+
+      push =
+        Task.async(fn -> ConfigReceiver.push(push_config([fun("b")], config_version: "2")) end)
+
+      old = Process.whereis(ConfigReceiver)
+      Process.exit(old, :kill)
+      Await.until(fn -> Process.whereis(ConfigReceiver) not in [nil, old] end)
+      assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :matched}
+      assert Map.keys(stored()) == ["a"]
+
+      # Whoever had the turn still has it.
+      assert Task.yield(push, 50) == nil
+      send(holder, :go)
+      assert_receive :released
+      assert Task.await(push) == {:ok, :accepted}
+      assert Map.keys(stored()) == ["b"]
+    end
+  end
+
+  describe "the pusher, to this node" do
+    test "fills in the token and asks for the version" do
+      Application.put_env(:phoenix_gen_api, :push_token, "s3cret-token")
+
+      push =
+        ConfigPusher.from_service_config("shop", [node()], [fun("a")], config_version: "1.0.0")
+
+      assert push.push_token == nil
+
+      assert ConfigPusher.push(node(), %{push | push_token: "other"}) ==
+               {:error, :invalid_push_token}
+
+      assert ConfigPusher.push(node(), push) == {:ok, :accepted}
+
+      assert ConfigPusher.push(node(), %{push | push_token: ""}) ==
+               {:ok, :skipped, :version_matches}
+
+      assert ConfigPusher.verify(node(), :shop, "1.0.0") == {:ok, :matched}
+
+      log =
+        capture_log(fn ->
+          assert ConfigPusher.push_on_startup(node(), push, force: true) == {:ok, :accepted}
+          bad = %{push | config_version: nil, push_token: "s3cret-token"}
+          assert {:error, {:validation_failed, _}} = ConfigPusher.push_on_startup(node(), bad)
+        end)
+
+      assert log =~ "accepted"
+      assert log =~ "config_version must be a non-empty string"
+      refute log =~ "s3cret"
+    end
+
+    test "gives up waiting after the timeout, and the push is stored nevertheless" do
+      test = self()
+
+      holder =
+        spawn_link(fn ->
+          ServiceTurn.run("shop", fn ->
+            send(test, :holding)
+
+            receive do
+              :go -> :ok
+            end
+          end)
+        end)
+
+      assert_receive :holding
+      push = push_config([fun("a")])
+      assert ConfigPusher.push(node(), push, timeout: 20) == {:error, {:badrpc, :timeout}}
+      send(holder, :go)
+      assert_receive {:pushed, %{count: 1}, _}, 5_000
+    end
+
+    test "builds a push config, which needs a version" do
+      assert_raise ArgumentError, fn -> ConfigPusher.from_service_config("shop", [], [], []) end
+
+      assert %PushConfig{service: :shop, module: Books, args: [1], config_version: "1"} =
+               ConfigPusher.from_service_config(:shop, [node()], [fun("a")],
+                 config_version: "1",
+                 module: Books,
+                 function: :list,
+                 args: [1]
+               )
+    end
+
+    test "under a supervisor has a child id for each service, and checks its options" do
+      spec = ConfigPusher.child_spec(gateways: [node()], push_config: push_config([fun("a")]))
+      assert spec.id == {ConfigPusher, "shop"}
+      start_supervised!(spec)
+      assert_receive {:pushed, %{count: 1}, %{service: "shop"}}, 5_000
+      assert_raise ArgumentError, fn -> ConfigPusher.start_link(gateways: [node()]) end
+    end
+  end
+end

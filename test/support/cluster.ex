@@ -1,0 +1,101 @@
+defmodule PhoenixGenApi.Cluster do
+  @moduledoc false
+  # Real nodes for tests: this one becomes distributed, others are started and end with the
+  # process that started them.
+
+  alias PhoenixGenApi.Await
+
+  @host "127.0.0.1"
+
+  @doc "Makes this node distributed, once. The name is free also when several test runs share a machine."
+  @spec start_distribution() :: node()
+  def start_distribution do
+    unless Node.alive?() do
+      start_epmd()
+      {:ok, _pid} = Node.start(node_name("test"), :longnames)
+    end
+
+    node()
+  end
+
+  # `epmd -daemon` returns before the daemon listens.
+  defp start_epmd do
+    unless epmd?() do
+      {_output, 0} = System.cmd(epmd_path(), ["-daemon"])
+      Await.until(&epmd?/0)
+    end
+  end
+
+  defp epmd?, do: match?({:ok, _names}, :erl_epmd.names(String.to_charlist(@host)))
+
+  defp epmd_path do
+    System.find_executable("epmd") ||
+      Path.wildcard("#{:code.root_dir()}/erts-*/bin/epmd") |> List.first()
+  end
+
+  @doc "A node name that is used only once, for a node that may be started later."
+  @spec node_name(String.t()) :: node()
+  def node_name(prefix),
+    do: :"#{prefix}-#{System.pid()}-#{System.unique_integer([:positive])}@#{@host}"
+
+  @doc """
+  Starts a node and connects to it.
+
+  Options:
+
+    * `:name` - its node name, see `node_name/1`
+    * `:app` - the environment of `:phoenix_gen_api`, which is then started there, for example
+      `[client_mode: true]`; nil (the default) starts nothing
+    * `:code` - whether the node has the code of the library and of `test/support` (true)
+    * `:connect` - false leaves it unconnected to this node (true)
+  """
+  @spec start_peer(keyword()) :: {pid(), node()}
+  def start_peer(opts \\ []) do
+    opts = Keyword.validate!(opts, [:name, :app, code: true, connect: true])
+    start_distribution()
+    name = opts[:name] || node_name("peer")
+
+    {:ok, peer, ^name} =
+      :peer.start_link(%{
+        name: name |> Atom.to_string() |> String.split("@") |> hd() |> String.to_charlist(),
+        host: String.to_charlist(@host),
+        longnames: true,
+        connection: :standard_io,
+        wait_boot: 60_000,
+        args: arguments(opts[:code])
+      })
+
+    if opts[:app], do: start_app(peer, opts[:app])
+    if opts[:connect], do: true = Node.connect(name)
+    {peer, name}
+  end
+
+  @doc "Ends a node that `start_peer/1` has started; returns when distribution has noticed."
+  @spec stop_peer({pid(), node()}) :: :ok
+  def stop_peer({peer, node}) do
+    :ok = :peer.stop(peer)
+    Await.until(fn -> node not in Node.list(:connected) end)
+    :ok
+  end
+
+  @doc "Runs a function on a node that need not be connected."
+  @spec call({pid(), node()}, module(), atom(), [term()]) :: term()
+  def call({peer, _node}, module, function, args),
+    do: :peer.call(peer, module, function, args, 30_000)
+
+  defp arguments(code?) do
+    paths = if code?, do: Enum.flat_map(:code.get_path(), &[~c"-pa", &1]), else: []
+
+    # A node that is stopped on purpose must not make `global` cut others off.
+    [~c"-setcookie", Atom.to_charlist(Node.get_cookie())] ++
+      [~c"-kernel", ~c"prevent_overlapping_partitions", ~c"false"] ++ paths
+  end
+
+  defp start_app(peer, env) do
+    call = &:peer.call(peer, &1, &2, &3, 60_000)
+    call.(:application, :load, [:logger])
+    call.(:application, :set_env, [:logger, :level, :critical])
+    for {key, value} <- env, do: call.(:application, :set_env, [:phoenix_gen_api, key, value])
+    {:ok, _started} = call.(:application, :ensure_all_started, [:phoenix_gen_api])
+  end
+end
