@@ -52,6 +52,8 @@ defmodule PhoenixGenApi.Test.Functions do
     end
   end
 
+  def told_late(_request, pid), do: wait_for(pid)
+
   def told(_request, answer, pid) do
     send(pid, {:asked, node()})
     answer
