@@ -115,6 +115,9 @@ defmodule PhoenixGenApi.Native do
   @spec node_selector_route(handle(), binary(), [String.t()], term()) :: handle()
   def node_selector_route(_selector, _function, _names, _mode), do: not_loaded()
 
+  @spec node_selector_route_dirty(handle(), binary(), [String.t()], term()) :: handle()
+  def node_selector_route_dirty(_selector, _function, _names, _mode), do: not_loaded()
+
   @spec node_selector_pick(handle(), handle(), map()) ::
           {node(), non_neg_integer()} | :none | unchosen()
   def node_selector_pick(_selector, _routed, _request), do: not_loaded()
@@ -128,6 +131,13 @@ defmodule PhoenixGenApi.Native do
 
   @spec node_selector_order_key(handle(), handle(), binary()) :: [non_neg_integer()]
   def node_selector_order_key(_selector, _routed, _key), do: not_loaded()
+
+  @spec node_selector_order_dirty(handle(), handle(), map()) ::
+          [non_neg_integer()] | unchosen()
+  def node_selector_order_dirty(_selector, _routed, _request), do: not_loaded()
+
+  @spec node_selector_order_key_dirty(handle(), handle(), binary()) :: [non_neg_integer()]
+  def node_selector_order_key_dirty(_selector, _routed, _key), do: not_loaded()
 
   @spec node_selector_unavailable(handle(), handle()) ::
           :no_nodes | [{non_neg_integer(), :down | :draining | :circuit_open}]

@@ -45,6 +45,9 @@ defmodule PhoenixGenApi.NodeSelector do
 
   @modes [:random, :hash, :round_robin, :least_busy]
 
+  # More nodes than this are put in order on a dirty scheduler.
+  @few 1_000
+
   @doc "The best usable node."
   @spec get_node(FunConfig.t(), Request.t()) :: {:ok, node()} | {:error, reason()}
   def get_node(%FunConfig{} = config, %Request{} = request) do
@@ -190,7 +193,7 @@ defmodule PhoenixGenApi.NodeSelector do
   end
 
   defp pick_otherwise(selector, plan(handle: handle) = plan, :none),
-    do: unavailable(selector, handle, Enum.uniq(Plan.config(plan).nodes))
+    do: unavailable(selector, handle, List.to_tuple(Enum.uniq(Plan.config(plan).nodes)))
 
   defp pick_otherwise(_selector, plan, problem),
     do: {:error, key_error(problem, Plan.config(plan).choose_node_mode)}
@@ -209,27 +212,51 @@ defmodule PhoenixGenApi.NodeSelector do
     names = Enum.uniq_by(names, &to_string/1)
     key = Enum.map_join([config.service, config.request_type, config.version], "\0", &to_string/1)
     mode = Plan.mode(config.choose_node_mode)
-    route = Native.node_selector_route(selector, key, Enum.map(names, &to_string/1), mode)
+    listed = Enum.map(names, &to_string/1)
+    names = List.to_tuple(names)
 
-    case order(selector, route, request) do
+    {route, places} =
+      if tuple_size(names) <= @few,
+        do: few(selector, key, listed, mode, request),
+        else: many(selector, key, listed, mode, request)
+
+    case places do
       [] -> unavailable(selector, route, names)
-      places when is_list(places) -> {:ok, Enum.map(places, &Enum.at(names, &1))}
+      places when is_list(places) -> {:ok, Enum.map(places, &elem(names, &1))}
       problem -> {:error, key_error(problem, config.choose_node_mode)}
     end
   end
 
-  defp order(selector, route, request) do
+  defp few(selector, key, listed, mode, request) do
+    route = Native.node_selector_route(selector, key, listed, mode)
+
     case Native.node_selector_order(selector, route, request) do
-      {:convert, value} -> Native.node_selector_order_key(selector, route, to_string(value))
-      result -> result
+      {:convert, value} ->
+        {route, Native.node_selector_order_key(selector, route, to_string(value))}
+
+      places ->
+        {route, places}
+    end
+  end
+
+  defp many(selector, key, listed, mode, request) do
+    route = Native.node_selector_route_dirty(selector, key, listed, mode)
+
+    case Native.node_selector_order_dirty(selector, route, request) do
+      {:convert, value} ->
+        {route, Native.node_selector_order_key_dirty(selector, route, to_string(value))}
+
+      places ->
+        {route, places}
     end
   end
 
   defp usable(selector, nodes, names) do
     status = &Native.node_selector_status(selector, to_string(&1))
+    listed = MapSet.new(names)
 
     cond do
-      not names?(nodes) or Enum.any?(nodes, &(&1 not in names)) ->
+      not names?(nodes) or Enum.any?(nodes, &(&1 not in listed)) ->
         {:error, {:dynamic_node_resolution_failed, {:not_in_list, nodes}}}
 
       nodes == [] ->
@@ -251,7 +278,7 @@ defmodule PhoenixGenApi.NodeSelector do
       obstacles ->
         {:error,
          {:all_nodes_unavailable,
-          Enum.map(obstacles, fn {place, obstacle} -> {Enum.at(names, place), obstacle} end)}}
+          Enum.map(obstacles, fn {place, obstacle} -> {elem(names, place), obstacle} end)}}
     end
   end
 
