@@ -8,7 +8,7 @@ defmodule Bench.NodeSelection do
   import Bench.Harness
 
   alias Bench.{Gateway, Yardstick}
-  alias PhoenixGenApi.{Native, NodeSelector}
+  alias PhoenixGenApi.NodeSelector
 
   @keys 200_000
 
@@ -21,10 +21,8 @@ defmodule Bench.NodeSelection do
     {10, ten} = hd(sizes)
 
     figures([
-      {"rendezvous among 10, the native function alone",
-       {:ns, result(ten, "native function").median}, {:at_most, 100}},
-      {"rendezvous among 10, `NodeSelector.pick/2`",
-       {:ns, result(ten, "NodeSelector.pick/2").median}, nil},
+      {"rendezvous among 10, a key of 32 bytes", {:ns, result(ten, "NodeSelector.pick/2").median},
+       {:at_most, 100}},
       {"rendezvous among 10, against BEAM only",
        {:times, ratio(ten, "NodeSelector.pick/2", "BEAM only")}, nil},
       {"keys moved when an 11th node is added, ideal #{ideal}", moved, nil},
@@ -41,13 +39,11 @@ defmodule Bench.NodeSelection do
   defp by_hash(count, requests) do
     plan = plan(count, :hash)
     own = Yardstick.plan(nil, Gateway.nodes(count))
-    handle = elem(plan, 1)
 
     results =
       compare(
         [
           {"NodeSelector.pick/2", &NodeSelector.pick(plan, &1)},
-          {"native function", &Native.node_selector_pick(handle, &1)},
           {"BEAM only", &Yardstick.pick_by_hash(own, &1)}
         ],
         requests

@@ -31,7 +31,19 @@ defmodule Bench.RequestStages do
     assert_same("at random", &library/1, &at_random/1, at_random, &shape/1)
     refusals()
 
-    hash = compare([{"library", &library/1}, {"BEAM only", &by_hash/1}], by_hash)
+    ets = ets(configs, plan)
+    assert_same("by hash, ETS", &by_hash/1, &by_hash_ets(ets, &1), by_hash)
+
+    hash =
+      compare(
+        [
+          {"library", &library/1},
+          {"BEAM only", &by_hash/1},
+          {"BEAM only, table in ETS", &by_hash_ets(ets, &1)}
+        ],
+        by_hash
+      )
+
     times("all four stages, `:hash`", hash)
     random = compare([{"library", &library/1}, {"BEAM only", &at_random/1}], at_random)
     times("all four stages, `:random`", random)
@@ -42,6 +54,8 @@ defmodule Bench.RequestStages do
       {"four stages, `:hash`", {:ns, result(hash, "library").median}, {:at_most, 600}},
       {"four stages, `:hash`, against BEAM only", {:times, ratio(hash, "library", "BEAM only")},
        {:at_most, 0.7}},
+      {"four stages, `:hash`, against BEAM only with the table in ETS",
+       {:times, ratio(hash, "library", "BEAM only, table in ETS")}, nil},
       {"four stages, `:random`, against BEAM only",
        {:times, ratio(random, "library", "BEAM only")}, {:at_most, 1.3}}
     ])
@@ -74,6 +88,28 @@ defmodule Bench.RequestStages do
 
   defp by_hash(%Request{service: service, request_type: type, version: version} = request) do
     with {:ok, plan} <- Yardstick.fetch(service, type, version),
+         true <- Yardstick.permitted?(request),
+         {:ok, arguments} <- Yardstick.convert(plan, request),
+         {:ok, node, counted} <- Yardstick.pick_by_hash(plan, request) do
+      {:ok, plan, arguments, node, counted}
+    end
+  end
+
+  # A table that can be changed while requests run.
+  defp ets(configs, plan) do
+    table = :ets.new(:plans, [:set, :public, read_concurrency: true])
+
+    for config <- configs,
+        do: :ets.insert(table, {{config.service, config.request_type, nil}, plan})
+
+    table
+  end
+
+  defp by_hash_ets(
+         table,
+         %Request{service: service, request_type: type, version: version} = request
+       ) do
+    with [{_name, plan}] <- :ets.lookup(table, {service, type, version}),
          true <- Yardstick.permitted?(request),
          {:ok, arguments} <- Yardstick.convert(plan, request),
          {:ok, node, counted} <- Yardstick.pick_by_hash(plan, request) do

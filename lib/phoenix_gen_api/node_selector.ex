@@ -191,7 +191,7 @@ defmodule PhoenixGenApi.NodeSelector do
   end
 
   defp pick_otherwise(plan(handle: handle) = plan, :none),
-    do: unavailable(handle, Enum.uniq(Plan.config(plan).nodes))
+    do: unavailable(handle, List.to_tuple(Enum.uniq(Plan.config(plan).nodes)))
 
   defp pick_otherwise(plan, problem),
     do: {:error, key_error(problem, Plan.config(plan).choose_node_mode)}
@@ -212,9 +212,11 @@ defmodule PhoenixGenApi.NodeSelector do
     mode = Plan.mode(config.choose_node_mode)
     route = Native.node_selector_route(selector, key, Enum.map(names, &to_string/1), mode)
 
+    names = List.to_tuple(names)
+
     case order(route, request) do
       [] -> unavailable(route, names)
-      places when is_list(places) -> {:ok, Enum.map(places, &Enum.at(names, &1))}
+      places when is_list(places) -> {:ok, Enum.map(places, &elem(names, &1))}
       problem -> {:error, key_error(problem, config.choose_node_mode)}
     end
   end
@@ -237,9 +239,10 @@ defmodule PhoenixGenApi.NodeSelector do
 
   defp usable(selector, nodes, names) do
     status = &Native.node_selector_status(selector, to_string(&1))
+    listed = MapSet.new(names)
 
     cond do
-      not names?(nodes) or Enum.any?(nodes, &(&1 not in names)) ->
+      not names?(nodes) or Enum.any?(nodes, &(&1 not in listed)) ->
         {:error, {:dynamic_node_resolution_failed, {:not_in_list, nodes}}}
 
       nodes == [] ->
@@ -261,7 +264,7 @@ defmodule PhoenixGenApi.NodeSelector do
       obstacles ->
         {:error,
          {:all_nodes_unavailable,
-          Enum.map(obstacles, fn {place, obstacle} -> {Enum.at(names, place), obstacle} end)}}
+          Enum.map(obstacles, fn {place, obstacle} -> {elem(names, place), obstacle} end)}}
     end
   end
 

@@ -56,15 +56,21 @@ defmodule PhoenixGenApi.Permission do
   end
 
   def check_permission_remote!(%Request{} = request, %FunConfig{} = config, node) do
-    with :denied <- remote?(request, config, node), do: raise(denied(request, config))
+    unless remote?(request, config, node) == :ok, do: raise(denied(request, config))
+    :ok
   end
 
   @doc false
   # The request path. `node` is where the callback runs, if there is one.
-  @spec authorise(Plan.t(), Request.t(), node()) :: :ok | {:error, :permission_denied}
+  @spec authorise(Plan.t(), Request.t(), node()) ::
+          :ok | {:error, :permission_denied | :not_connected}
   def authorise(plan, request, node) when has(plan, :permission_callback) do
     config = Plan.config(plan)
-    outcome(callback(config, request, node) == :ok, request, config.permission_callback)
+
+    case callback(config, request, node) do
+      :not_connected -> {:error, :not_connected}
+      answer -> outcome(answer == :ok, request, config.permission_callback)
+    end
   end
 
   def authorise(plan(permission: false), _request, _node), do: :ok
@@ -121,18 +127,27 @@ defmodule PhoenixGenApi.Permission do
   end
 
   defp remote?(request, config, nil) do
-    case NodeSelector.get_node(config, request) do
-      {:ok, node} -> callback(config, request, node)
+    case NodeSelector.get_nodes(config, request) do
+      {:ok, nodes} -> first_connected(nodes, request, config)
       {:error, _reason} -> :denied
     end
   end
 
   defp remote?(request, config, node), do: callback(config, request, node)
 
+  defp first_connected([], _request, _config), do: :denied
+
+  defp first_connected([node | nodes], request, config) do
+    with :not_connected <- callback(config, request, node),
+         do: first_connected(nodes, request, config)
+  end
+
   defp callback(%{permission_callback: {m, f, a}} = config, request, node)
        when is_atom(m) and is_atom(f) and is_list(a) and is_atom(node) do
     case Isolated.call(node, m, f, [request | a], config.hook_timeout, nil) do
       {:return, granted} when granted in [true, :ok] -> :ok
+      # Nothing was sent: another node may be asked.
+      :not_connected -> :not_connected
       _ -> :denied
     end
   end

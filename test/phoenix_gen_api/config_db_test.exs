@@ -4,7 +4,7 @@ defmodule PhoenixGenApi.ConfigDbTest do
 
   import ExUnit.CaptureLog
 
-  alias PhoenixGenApi.{ConfigDb, ConfigFailed, Executor, Gateway, Telemetry}
+  alias PhoenixGenApi.{Await, ConfigDb, ConfigFailed, Executor, Gateway, Telemetry}
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
   alias PhoenixGenApi.Test.Functions
 
@@ -440,7 +440,7 @@ defmodule PhoenixGenApi.ConfigDbTest do
         assert version(ConfigDb.get_fast("s", "t")) == "2.0.0"
       end
 
-      assert Functions.eventually(fn ->
+      assert Await.until(fn ->
                Enum.all?(
                  Supervisor.which_children(supervisor),
                  fn {_, pid, _, _} -> is_pid(pid) and Process.alive?(pid) end

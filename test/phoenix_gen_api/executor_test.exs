@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.ExecutorTest do
   # Counts the processes of the node, and changes its configuration.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Config, ConfigDb, Executor, NodeSelector, Telemetry, WorkerPool}
+  alias PhoenixGenApi.{Await, Config, ConfigDb, Executor, NodeSelector, Telemetry, WorkerPool}
   alias PhoenixGenApi.Errors.DecodeError
   alias PhoenixGenApi.Structs.{Request, Response}
   alias PhoenixGenApi.Test.Functions
@@ -787,7 +787,7 @@ defmodule PhoenixGenApi.ExecutorTest do
       function = running()
       Process.exit(receiver, :kill)
       assert assert_ends(function) in [:killed, :noproc]
-      assert Functions.eventually(fn -> WorkerPool.status(:async_pool).busy_workers == 0 end)
+      assert Await.until(fn -> WorkerPool.status(:async_pool).busy_workers == 0 end)
     end
 
     test "say so when the process of the task dies" do
@@ -813,10 +813,10 @@ defmodule PhoenixGenApi.ExecutorTest do
 
       Process.exit(function, :kill)
       assert_receive {:async_call, _}
-      assert Functions.eventually(fn -> WorkerPool.status(:async_pool).busy_workers == 0 end)
+      assert Await.until(fn -> WorkerPool.status(:async_pool).busy_workers == 0 end)
 
       :ok = WorkerPool.execute_async(:async_pool, fn -> exit(:oops) end)
-      assert Functions.eventually(fn -> WorkerPool.status(:async_pool).circuit_open end)
+      assert Await.until(fn -> WorkerPool.status(:async_pool).circuit_open end)
 
       for type <- [:async, :none],
           do: assert(run(fn -> 1 end, response_type: type) == unavailable)
@@ -1141,13 +1141,12 @@ defmodule PhoenixGenApi.ExecutorTest do
   end
 
   test "10,000 random requests get exactly one answer each and leave nothing behind" do
-    seed = 20_261_120
-    :rand.seed(:exsss, seed)
+    :rand.seed(:exsss, 20_261_120)
     types = stored_for_hostile()
     terms = terms()
     before = traces()
     idle = fn -> WorkerPool.status(:async_pool).busy_workers == 0 end
-    assert Functions.eventually(idle)
+    assert Await.until(idle)
     processes = :erlang.system_info(:process_count)
 
     random = fn ->
@@ -1184,11 +1183,10 @@ defmodule PhoenixGenApi.ExecutorTest do
     answered = for _ <- 1..acknowledged, do: assert_receive({:async_call, _}, 5_000)
     ids = for {:async_call, %Response{request_id: {n, _}, async: false}} <- answered, do: n
     assert length(Enum.uniq(ids)) == acknowledged
-    assert Functions.eventually(idle)
+    assert Await.until(idle)
     assert traces() == before
 
-    assert Functions.eventually(fn -> :erlang.system_info(:process_count) <= processes end),
-           "#{:erlang.system_info(:process_count)} processes, #{processes} before (seed #{seed})"
+    assert Await.until(fn -> :erlang.system_info(:process_count) <= processes end)
   end
 
   test "requests of many processes at once are answered each with its own result" do

@@ -4,7 +4,7 @@ defmodule PhoenixGenApi.NodeSelectorTest do
 
   import Bitwise
 
-  alias PhoenixGenApi.{ConfigDb, Executor, Gateway, Native, NodeSelector}
+  alias PhoenixGenApi.{Await, ConfigDb, Executor, Gateway, Native, NodeSelector}
   alias PhoenixGenApi.Structs.{FunConfig, Request}
   alias PhoenixGenApi.Test.Functions
 
@@ -854,7 +854,7 @@ defmodule PhoenixGenApi.NodeSelectorTest do
       assert_receive {:DOWN, ^monitor, :process, _, _}
       assert NodeSelector.node_status(a) == :down
 
-      assert Functions.eventually(fn ->
+      assert Await.until(fn ->
                Process.whereis(NodeSelector.Health) not in [nil, health]
              end)
 

@@ -2,8 +2,7 @@ defmodule PhoenixGenApi.WorkerPoolTest do
   # Handlers see the pools of the whole node.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Telemetry, WorkerPool}
-  alias PhoenixGenApi.Test.Functions
+  alias PhoenixGenApi.{Await, Telemetry, WorkerPool}
 
   @moduletag :capture_log
 
@@ -172,7 +171,7 @@ defmodule PhoenixGenApi.WorkerPoolTest do
 
     assert_receive :asking
 
-    assert Functions.eventually(fn ->
+    assert Await.until(fn ->
              Process.info(pid, :message_queue_len) == {:message_queue_len, 1}
            end)
 

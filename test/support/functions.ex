@@ -52,25 +52,10 @@ defmodule PhoenixGenApi.Test.Functions do
     end
   end
 
+  def told_late(_request, pid), do: wait_for(pid)
+
   def told(_request, answer, pid) do
     send(pid, {:asked, node()})
     answer
-  end
-
-  @doc "Runs `check` until it is true; for effects that nothing announces."
-  def eventually(check, tries \\ 500) do
-    cond do
-      check.() ->
-        true
-
-      tries == 0 ->
-        false
-
-      true ->
-        receive do
-        after
-          10 -> eventually(check, tries - 1)
-        end
-    end
   end
 end

@@ -70,9 +70,18 @@ defmodule PhoenixGenApi.Executor.Call do
   @doc "Permission. A callback runs where the function will, so the node is chosen first."
   @spec authorise(t()) :: {:ok, t()} | {:error, term()}
   def authorise(%{plan: plan} = call) when has(plan, :permission_callback) do
-    with {:ok, %{target: {node, _}} = call} <- choose(call),
-         :ok <- Permission.authorise(plan, call.request, node) do
-      {:ok, call}
+    with {:ok, %{target: {node, _}} = chosen} <- choose(call) do
+      case Permission.authorise(plan, call.request, node) do
+        :ok ->
+          {:ok, chosen}
+
+        {:error, :not_connected} ->
+          NodeSelector.mark(node, :down)
+          authorise(call)
+
+        {:error, denied} ->
+          {:error, denied}
+      end
     end
   end
 

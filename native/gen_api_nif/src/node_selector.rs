@@ -1,6 +1,7 @@
 //! NIFs of `PhoenixGenApi.NodeSelector`.
 //!
-//! All run on a normal scheduler; a choice is linear in the number of the function's nodes.
+//! A choice is linear in the number of the function's nodes, some nanoseconds each, and runs on
+//! a normal scheduler. What makes, sorts or lists nodes runs on a dirty one.
 
 use crate::atoms;
 use crate::route::{Route, RouteResource, Routed};
@@ -47,8 +48,8 @@ fn node_selector_limit(selector: &SelectorResource, ttl_ms: u64, max_entries: us
     atom::ok()
 }
 
-/// A route for a list of distinct node names that no plan holds.
-#[rustler::nif]
+/// A route for a list of distinct node names that no plan holds. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn node_selector_route(
     selector: ResourceArc<SelectorResource>,
     function: Binary<'_>,
@@ -82,8 +83,9 @@ fn node_selector_pick_key<'a>(
     Ok(routed.route()?.pick(env, Some(&key)))
 }
 
-/// The places of all usable candidates, best first; else as `node_selector_pick`.
-#[rustler::nif]
+/// The places of all usable candidates, best first; else as `node_selector_pick`. Dirty CPU
+/// scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn node_selector_order<'a>(
     env: Env<'a>,
     routed: Routed<'a>,
@@ -94,7 +96,7 @@ fn node_selector_order<'a>(
 }
 
 /// The same with the bytes to route by.
-#[rustler::nif]
+#[rustler::nif(schedule = "DirtyCpu")]
 fn node_selector_order_key<'a>(
     env: Env<'a>,
     routed: Routed<'a>,
@@ -103,8 +105,8 @@ fn node_selector_order_key<'a>(
     Ok(routed.route()?.order(env, Some(&key)))
 }
 
-/// Why there is no usable node: `:no_nodes` or `[{index, obstacle}]`.
-#[rustler::nif]
+/// Why there is no usable node: `:no_nodes` or `[{index, obstacle}]`. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn node_selector_unavailable<'a>(env: Env<'a>, routed: Routed<'a>) -> NifResult<Term<'a>> {
     Ok(routed.route()?.unavailable(env))
 }
@@ -134,8 +136,8 @@ fn node_selector_mark(selector: &SelectorResource, node: &str, change: Change) -
     })
 }
 
-/// `{name, status, calls_in_flight}` of every known node.
-#[rustler::nif]
+/// `{name, status, calls_in_flight}` of every known node. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn node_selector_statuses(selector: &SelectorResource) -> Vec<(String, Atom, u32)> {
     selector
         .0

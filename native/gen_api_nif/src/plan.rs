@@ -157,9 +157,9 @@ pub fn record<'a>(env: Env<'a>, plan: &ResourceArc<PlanResource>) -> Term<'a> {
     )
 }
 
-/// Makes a plan; without a selector it cannot choose nodes. Normal scheduler; the cost follows
-/// the size of the config term.
-#[rustler::nif]
+/// Makes a plan; without a selector it cannot choose nodes. Dirty CPU scheduler: the cost
+/// follows the number of nodes and the size of the config term.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn plan_new<'a>(
     env: Env<'a>,
     selector: Option<ResourceArc<SelectorResource>>,

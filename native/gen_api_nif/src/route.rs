@@ -9,7 +9,7 @@ use gen_api_core::nodes::{Candidates, Mode, Node, Obstacle, Unavailable, Weights
 use gen_api_core::value::{Value, View};
 use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, Error, NewBinary, NifResult, Resource, ResourceArc, Term};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The nodes of one function and how one of them is chosen.
@@ -90,12 +90,8 @@ impl Route {
         mut nodes: Vec<Atom>,
         mode: Term<'_>,
     ) -> NifResult<Self> {
-        let mut seen = Vec::with_capacity(nodes.len());
-        nodes.retain(|node| {
-            let first = !seen.contains(node);
-            seen.push(*node);
-            first
-        });
+        let mut seen = HashSet::with_capacity(nodes.len());
+        nodes.retain(|node| seen.insert(*node));
         let names = nodes
             .iter()
             .map(|node| node.to_term(mode.get_env()).atom_to_string())

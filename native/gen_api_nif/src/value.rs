@@ -10,36 +10,52 @@ use std::cmp::Ordering;
 #[derive(Clone, Copy)]
 pub struct Arg<'a>(pub Term<'a>);
 
+impl<'a> Arg<'a> {
+    /// A part of this value. What rustler returns in a `Result` or an `Option` lies in memory
+    /// in pieces, its environment apart, and reading that back at once stalls for some 4 ns;
+    /// here only the term itself is read, the environment is this value's.
+    #[inline]
+    fn part(self, term: Term<'a>) -> Arg<'a> {
+        Arg(term.in_env(self.0.get_env()))
+    }
+}
+
 /// The items of a list that are still to come.
-pub struct Items<'a>(Term<'a>);
+pub struct Items<'a> {
+    list: Arg<'a>,
+    rest: Arg<'a>,
+}
 
 impl<'a> Iterator for Items<'a> {
     type Item = Arg<'a>;
 
     #[inline]
     fn next(&mut self) -> Option<Arg<'a>> {
-        let (head, tail) = self.0.list_get_cell().ok()?;
-        self.0 = tail;
-        Some(Arg(head))
+        let (head, tail) = self.rest.0.list_get_cell().ok()?;
+        self.rest = self.list.part(tail);
+        Some(self.list.part(head))
     }
 }
 
 impl value::Items for Items<'_> {
     fn is_proper(&self) -> bool {
-        self.0.is_empty_list()
+        self.rest.0.is_empty_list()
     }
 }
 
 /// The entries of a map.
-pub struct Entries<'a>(Option<MapIterator<'a>>);
+pub struct Entries<'a> {
+    map: Arg<'a>,
+    iterator: Option<MapIterator<'a>>,
+}
 
 impl<'a> Iterator for Entries<'a> {
     type Item = (Arg<'a>, Arg<'a>);
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let (key, value) = self.0.as_mut()?.next()?;
-        Some((Arg(key), Arg(value)))
+        let (key, value) = self.iterator.as_mut()?.next()?;
+        Some((self.map.part(key), self.map.part(value)))
     }
 }
 
@@ -101,19 +117,22 @@ impl<'a> Value<'a> for Arg<'a> {
 
     #[inline]
     fn items(self) -> Items<'a> {
-        Items(self.0)
+        Items {
+            list: self,
+            rest: self,
+        }
     }
 
     #[inline]
     fn all_strs(self, mut each: impl FnMut(&'a [u8]) -> bool) -> bool {
-        let mut rest = self.0;
-        while let Ok((head, tail)) = rest.list_get_cell() {
-            match Binary::from_term(head) {
-                Ok(binary) if each(binary.as_slice()) => rest = tail,
+        let mut rest = self;
+        while let Ok((head, tail)) = rest.0.list_get_cell() {
+            match self.part(head).as_str() {
+                Some(bytes) if each(bytes) => rest = self.part(tail),
                 _ => return false,
             }
         }
-        rest.is_empty_list()
+        rest.0.is_empty_list()
     }
 
     #[inline]
@@ -123,7 +142,10 @@ impl<'a> Value<'a> for Arg<'a> {
 
     #[inline]
     fn entries(self) -> Entries<'a> {
-        Entries(MapIterator::new(self.0))
+        Entries {
+            map: self,
+            iterator: MapIterator::new(self.0),
+        }
     }
 
     fn is_struct(self) -> bool {

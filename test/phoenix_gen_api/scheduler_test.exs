@@ -1,0 +1,319 @@
+defmodule PhoenixGenApi.SchedulerTest do
+  # Hostile and heavy input while the VM reports every process that holds a scheduler for
+  # 10 ms or longer.
+  use ExUnit.Case, async: false
+
+  alias PhoenixGenApi.{ArgumentHandler, ConfigDb, Gateway, Native, NodeSelector, Plan}
+  alias PhoenixGenApi.Structs.{FunConfig, Request}
+
+  @moduletag :capture_log
+  @moduletag timeout: 120_000
+
+  @long_ms 10
+  # A busy machine takes the scheduler itself away for that long now and then; what a NIF does
+  # it does every time.
+  @attempts 3
+
+  setup do
+    ConfigDb.clear()
+    on_exit(&ConfigDb.clear/0)
+  end
+
+  # Fails if a NIF holds a scheduler in each of a few attempts to run `fun` in a process of
+  # its own. That process has room on its heap, so that it is not the garbage collector's time.
+  defp assert_yields(name, fun) do
+    reports = Enum.map(1..@attempts, fn _ -> reports(fun) end) |> Enum.take_while(&(&1 != []))
+    if length(reports) == @attempts, do: flunk("#{name} holds a scheduler: #{inspect(reports)}")
+  end
+
+  defp reports(fun) do
+    previous = :erlang.system_monitor(self(), long_schedule: @long_ms)
+
+    try do
+      {pid, monitor} =
+        :erlang.spawn_opt(
+          fn ->
+            fun.()
+            # Scheduled out here, whatever came before.
+            receive do
+            after
+              1 -> :ok
+            end
+          end,
+          [:monitor, min_heap_size: 8_000_000]
+        )
+
+      assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}, 60_000
+      refute_receive :reports_have_arrived, 5
+      collect(pid)
+    after
+      :erlang.system_monitor(previous)
+    end
+  end
+
+  # What the process under test did, and what any other did in a NIF of ours.
+  defp collect(pid) do
+    receive do
+      {:monitor, ^pid, :long_schedule, info} ->
+        [info | collect(pid)]
+
+      {:monitor, _other, :long_schedule, info} ->
+        if(native?(info), do: [info], else: []) ++ collect(pid)
+    after
+      0 -> []
+    end
+  end
+
+  defp native?(info) do
+    Enum.any?([:in, :out], &match?({PhoenixGenApi.Native, _, _}, info[&1]))
+  end
+
+  test "a function that does hold a scheduler is reported" do
+    # Nothing of ours does; this one counts the words of a term in one go.
+    assert reports(fn -> :erts_debug.flat_size(Enum.to_list(1..8_000_000)) end) != []
+  end
+
+  defp config(fields) do
+    struct!(
+      %FunConfig{service: "load", request_type: "t", nodes: :local, mfa: {String, :upcase, []}},
+      fields
+    )
+  end
+
+  defp request(fields),
+    do: struct!(%Request{request_id: "r", request_type: "t", service: "load"}, fields)
+
+  defp convert(types, args) do
+    {:ok, plan, _} = Plan.compile(config(arg_types: types, arg_orders: :map))
+    request = request(args: args)
+    fn -> ArgumentHandler.convert(plan, request) end
+  end
+
+  describe "arguments" do
+    test "of a megabyte of text, with and without a format" do
+      text = String.duplicate("ab", 500_000)
+      wide = String.duplicate("é🙂", 170_000)
+
+      for {name, type, value} <- [
+            {"ascii", [type: :string, max_length: 2_000_000], text},
+            {"wide", [type: :string, max_length: 2_000_000], wide},
+            {"invalid", [type: :string, max_length: 2_000_000], text <> <<255>>},
+            {"too long", :string, text},
+            {"in a list", :list_string, [text]},
+            {"alternation", [type: :string, max_length: 2_000_000, format: "(a|b|ab)*c$"], text},
+            {"nested", [type: :string, max_length: 2_000_000, format: "^((a+)+b?)*$"], text},
+            {"case", [type: :string, max_length: 2_000_000, format: ~r/(?:\w+\s?)*!$/iu], wide},
+            {"uuid", :uuid, text},
+            {"datetime", :datetime, text},
+            {"enum", {:enum, ["a"]}, text},
+            {"any", :any, text},
+            {"integer", :integer, text}
+          ] do
+        assert_yields(name, convert(%{"a" => type}, %{"a" => value}))
+      end
+    end
+
+    test "of formats on the longest default string" do
+      text = String.duplicate("ab", 1_500)
+
+      for format <- [
+            "(a|b|ab)*c$",
+            "^(([a-b]+)*)+$",
+            "(.*)(.*)(.*)(.*)x",
+            "(a{0,50}){0,50}c",
+            "\\b(\\w+\\W*){1,100}$"
+          ] do
+        config = config(arg_types: %{"a" => [type: :string, format: format]})
+
+        with {:ok, plan, _} <- Plan.compile(config) do
+          request = request(args: %{"a" => text})
+          assert_yields(format, fn -> ArgumentHandler.convert(plan, request) end)
+        end
+      end
+    end
+
+    test "of 100,000 keys or items" do
+      map = Map.new(1..100_000, &{"key#{&1}", &1})
+      deep = Enum.reduce(1..100_000, 1, fn _, value -> [value] end)
+      words = for n <- 1..99_000, do: "word #{n}"
+      maps = for n <- 1..30_000, do: %{"n" => n}
+
+      for {name, types, args} <- [
+            {"undeclared", %{"a" => :any}, map},
+            {"any map", %{"a" => :any}, %{"a" => map}},
+            {"map", %{"a" => :map}, %{"a" => map}},
+            {"flat map", %{"a" => {:map, 1_000_000}}, %{"a" => map}},
+            {"schema", %{"a" => {:map, %{"x" => :num}}}, %{"a" => map}},
+            {"nested lists", %{"a" => :any}, %{"a" => deep}},
+            {"numbers", %{"a" => {:list_num, 1_000_000}}, %{"a" => Enum.to_list(1..99_000)}},
+            {"words", %{"a" => {:list_string, 1_000_000}}, %{"a" => words}},
+            {"words with a format", %{"a" => {:list, [type: :string, format: "x$"], 1_000_000}},
+             %{"a" => words}},
+            {"converted", %{"a" => {:list, :float, 1_000_000}},
+             %{"a" => Enum.to_list(1..99_000)}},
+            {"maps", %{"a" => {:list, {:map, %{"n" => :float}}, 1_000_000}}, %{"a" => maps}},
+            {"improper", %{"a" => :any}, %{"a" => Enum.to_list(1..99_000) ++ :improper}},
+            {"million", %{"a" => :any}, %{"a" => Enum.to_list(1..1_000_000)}}
+          ] do
+        assert_yields(name, convert(types, args))
+      end
+    end
+
+    test "of schemas as large as they may be" do
+      types = for n <- 1..9_999, do: {"field#{n}", [type: :string, format: "^[a-z]+$"]}
+      config = config(arg_types: Enum.take(types, 1_000))
+      assert_yields("formats", fn -> {:ok, _, _} = Plan.compile(config) end)
+
+      plain = for n <- 1..9_999, do: {"field#{n}", :integer}
+      config = config(arg_types: plain)
+      assert_yields("types", fn -> {:ok, _, _} = Plan.compile(config) end)
+      {:ok, plan, _} = Plan.compile(config)
+      request = request(args: Map.new(plain, fn {name, _} -> {name, 1} end))
+      assert_yields("convert", fn -> {:ok, _} = ArgumentHandler.convert(plan, request) end)
+      enum = for n <- 1..50_000, do: "value#{n}"
+      assert_yields("enum", convert(%{"a" => {:enum, enum}}, %{"a" => "none"}))
+    end
+  end
+
+  describe "100,000 nodes" do
+    test "are planned, ordered, chosen from and listed" do
+      nodes = for n <- 1..100_000, do: :"n#{n}@scheduler"
+      names = Enum.map(nodes, &to_string/1)
+      request = request(user_id: "ann")
+
+      for mode <-
+            [:random, :hash, :round_robin, :least_busy, {:sticky, "user_id"}] ++
+              [{:weighted, %{hd(nodes) => 5}}] do
+        config = config(nodes: nodes, choose_node_mode: mode)
+        assert_yields("plan #{inspect(mode)}", fn -> {:ok, _, _} = Plan.compile(config) end)
+        {:ok, plan, _} = Plan.compile(config)
+
+        assert_yields("pick #{inspect(mode)}", fn ->
+          {:ok, _, _} = NodeSelector.pick(plan, request)
+        end)
+
+        strings = %{config | nodes: names}
+
+        assert_yields("order #{inspect(mode)}", fn ->
+          {:ok, [_ | _]} = NodeSelector.get_nodes(strings, request)
+        end)
+      end
+
+      assert_yields("statuses", fn -> NodeSelector.node_statuses() end)
+      assert_yields("sweep", fn -> NodeSelector.cleanup_sticky_table() end)
+      selector = Gateway.handle!(:node_selector)
+      route = Native.node_selector_route(selector, "k", names, :random)
+      for name <- names, do: Native.node_selector_mark(selector, name, :down)
+
+      assert_yields("none up", fn ->
+        [_ | _] = Native.node_selector_unavailable(route)
+      end)
+
+      for name <- names, do: Native.node_selector_mark(selector, name, :up)
+    end
+
+    test "as 100,000 sticky values are remembered and dropped" do
+      config =
+        config(nodes: [:n1@scheduler, :n2@scheduler], choose_node_mode: {:sticky, "user_id"})
+
+      {:ok, plan, _} = Plan.compile(config)
+
+      assert_yields("remember", fn ->
+        for n <- 1..120_000,
+            do: {:ok, _, _} = NodeSelector.pick(plan, request(user_id: "user#{n}"))
+      end)
+
+      selector = Gateway.handle!(:node_selector)
+      on_exit(fn -> Native.node_selector_limit(selector, 3_600_000, 100_000) end)
+      Native.node_selector_limit(selector, 0, 100_000)
+      assert_yields("drop", fn -> NodeSelector.cleanup_sticky_table() end)
+      assert {0, _} = Native.node_selector_size(selector)
+    end
+  end
+
+  describe "10,000 configs" do
+    defp batch(version) do
+      for n <- 1..10_000 do
+        config(
+          request_type: "type#{n}",
+          version: version,
+          nodes: [:n1@scheduler, :n2@scheduler],
+          arg_types: %{"id" => :string}
+        )
+      end
+    end
+
+    test "are stored in one batch, listed, counted, replaced and cleared" do
+      first = batch("1.0.0")
+      second = batch("2.0.0")
+      assert_yields("batch", fn -> {:ok, 10_000} = ConfigDb.batch_add(first) end)
+      assert_yields("second batch", fn -> {:ok, 10_000} = ConfigDb.batch_add(second) end)
+      assert_yields("list", fn -> %{"load" => _} = ConfigDb.get_all_functions() end)
+      assert_yields("service", fn -> ConfigDb.get_functions_from_services("load") end)
+      assert_yields("status", fn -> %{count: 20_000} = ConfigDb.status() end)
+      assert_yields("one more", fn -> :ok = ConfigDb.add(hd(first)) end)
+      assert_yields("switch", fn -> ConfigDb.disable("load", "type1", "1.0.0") end)
+      assert_yields("delete", fn -> ConfigDb.delete("load", "type2", "1.0.0") end)
+
+      assert_yields("replace", fn ->
+        {:ok, _, []} = ConfigDb.replace_service("load", second, :pull)
+      end)
+
+      assert_yields("clear", fn -> :ok = ConfigDb.clear() end)
+      assert ConfigDb.count() == 0
+    end
+
+    test "are stored without a reader noticing" do
+      batch = batch("1.0.0")
+      :ok = ConfigDb.add(config(request_type: "read"))
+      parent = self()
+
+      writer = fn ->
+        for _ <- 1..3, do: {:ok, 10_000} = ConfigDb.batch_add(batch)
+        send(parent, :written)
+      end
+
+      assert_yields("readers", fn ->
+        spawn(writer)
+
+        read = fn read ->
+          {:ok, _} = ConfigDb.fetch("load", "read", nil)
+          if ConfigDb.count() <= 10_000, do: read.(read)
+        end
+
+        reader = spawn(fn -> read.(read) end)
+        for _ <- 1..100_000, do: {:ok, _} = ConfigDb.fetch("load", "read", nil)
+        Process.exit(reader, :kill)
+      end)
+
+      assert_receive :written, 60_000
+    end
+
+    test "of versions of one function are ordered and resolved" do
+      batch = for n <- 1..10_000, do: config(version: "1.#{n}.0")
+      assert_yields("batch", fn -> {:ok, 10_000} = ConfigDb.batch_add(batch) end)
+
+      assert_yields("latest", fn ->
+        {:ok, %{version: "1.10000.0"}} = ConfigDb.get_latest("load", "t")
+      end)
+
+      assert_yields("fetch", fn -> {:ok, _} = ConfigDb.fetch("load", "t", "1.5.0") end)
+
+      assert_yields("unknown", fn ->
+        {:error, :not_found} = ConfigDb.fetch("load", "t", "3.0.0")
+      end)
+
+      assert_yields("origin", fn -> ConfigDb.origin("load", "t", "1.9999.0") end)
+      assert_yields("delete", fn -> ConfigDb.delete("load", "t", "1.1.0") end)
+    end
+  end
+
+  test "huge terms inside a config are stored and read" do
+    huge = Map.new(1..200_000, &{&1, Integer.to_string(&1)})
+    config = config(mfa: {Map, :get, [huge]})
+    assert_yields("store", fn -> :ok = ConfigDb.add(config) end)
+    {:ok, plan} = ConfigDb.fetch("load", "t", nil)
+    assert_yields("fetch", fn -> {:ok, _} = ConfigDb.fetch("load", "t", nil) end)
+    assert_yields("config", fn -> %FunConfig{} = Plan.config(plan) end)
+  end
+end
