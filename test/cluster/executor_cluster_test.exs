@@ -437,12 +437,17 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
     get = %{whole | mfa: {:maps, :get, [:user_id]}}
     assert run(get, user_id: "ann") == ok("ann")
 
-    processes = :erpc.call(node, :erlang, :processes, [])
     slow = %{whole | mfa: {:timer, :sleep, [:infinity]}, request_info: false, timeout: 100}
     assert nothing_left(fn -> run(slow) end) == error("Request timed out after 100ms", true)
-    left = fn -> :erpc.call(node, :erlang, :processes, []) -- processes end
-    Await.until(fn -> length(left.()) <= 1 end)
+    Await.until(fn -> sleeping(node) == [] end)
     Cluster.stop_peer(peer)
+  end
+
+  defp sleeping(node) do
+    for pid <- :erpc.call(node, :erlang, :processes, []),
+        {:current_function, {:timer, :sleep, 1}} ==
+          :erpc.call(node, :erlang, :process_info, [pid, :current_function]),
+        do: pid
   end
 
   test "two gateways agree on the hash modes", %{a: a, b: b} do

@@ -284,7 +284,7 @@ defmodule PhoenixGenApi.WorkerPoolTest do
 
   describe "the circuit" do
     setup %{pool: pool} do
-      start(pool, circuit_breaker_threshold: 3, circuit_breaker_cooldown: 30)
+      start(pool, circuit_breaker_threshold: 3, circuit_breaker_cooldown: 150)
       :ok
     end
 
@@ -308,7 +308,7 @@ defmodule PhoenixGenApi.WorkerPoolTest do
       for _ <- 1..3, do: fail(pool)
       assert status(pool).circuit_open
       assert_received {[:circuit_breaker, :open], _, _}
-      refute_receive :cooled_down, 35
+      refute_receive :cooled_down, 160
     end
 
     test "lets one probe through after the cool-down, whose success closes it", %{pool: pool} do
@@ -334,7 +334,7 @@ defmodule PhoenixGenApi.WorkerPoolTest do
       assert_receive {[:circuit_breaker, :open], _, _}
       assert WorkerPool.execute_async(pool, fn -> :ok end) == {:error, :circuit_open}
 
-      refute_receive :cooled_down, 35
+      refute_receive :cooled_down, 160
       assert :ok = WorkerPool.execute_async(pool, task(), timeout: 1)
       running()
       assert ended() == :exception
