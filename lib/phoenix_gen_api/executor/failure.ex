@@ -23,6 +23,8 @@ defmodule PhoenixGenApi.Executor.Failure do
   @spec response_of(term(), Isolated.outcome(), timeout()) :: Response.t()
   def response_of(id, outcome, timeout) do
     case outcome do
+      # A response is never nested in another.
+      {:return, {:ok, %Response{} = response}} -> %{response | request_id: id}
       {:return, {:ok, value}} -> Response.sync_response(id, value)
       {:return, %Response{} = response} -> %{response | request_id: id}
       {:return, {:error, reason}} -> response(id, {:error_result, reason})
