@@ -15,6 +15,8 @@
 )]
 
 pub mod clock;
+pub mod limiter;
+pub mod limits;
 pub mod nodes;
 pub mod schema;
 pub mod table;

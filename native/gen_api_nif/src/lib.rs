@@ -11,6 +11,7 @@ mod executor;
 mod node_selector;
 mod outcome;
 mod plan;
+mod rate_limiter;
 mod route;
 mod schema;
 mod terms;

@@ -2,12 +2,19 @@
 
 use crate::atoms;
 use crate::node_selector::SelectorResource;
+use crate::rate_limiter::LimiterResource;
 use crate::route::Route;
 use crate::schema::SchemaResource;
 use crate::terms::Terms;
+use gen_api_core::limits::Scope;
 use rustler::types::atom;
 use rustler::types::tuple::make_tuple;
 use rustler::{Atom, Encoder, Env, NifMap, NifResult, Resource, ResourceArc, Term};
+
+use std::sync::Arc;
+
+/// The flag `:limited` of `PhoenixGenApi.Plan`, the one that is not fixed.
+const LIMITED: u32 = 128;
 
 /// A compiled function config.
 pub struct PlanResource {
@@ -17,6 +24,7 @@ pub struct PlanResource {
     pub disabled: bool,
     schema: ResourceArc<SchemaResource>,
     route: Option<Route>,
+    scope: Option<Arc<Scope>>,
     module: Atom,
     function: Atom,
     timeout: Option<u32>,
@@ -65,7 +73,11 @@ pub struct PlanSpec<'a> {
 }
 
 impl PlanResource {
-    fn new(selector: Option<ResourceArc<SelectorResource>>, spec: PlanSpec<'_>) -> NifResult<Self> {
+    fn new(
+        selector: Option<ResourceArc<SelectorResource>>,
+        limiter: Option<&LimiterResource>,
+        spec: PlanSpec<'_>,
+    ) -> NifResult<Self> {
         let route = match (selector, spec.nodes) {
             (Some(selector), Some(nodes)) => {
                 let function = [&spec.service, &spec.request_type, &spec.version];
@@ -74,6 +86,7 @@ impl PlanResource {
             }
             _ => None,
         };
+        let scope = limiter.map(|limiter| limiter.0.scope(&spec.service, &spec.request_type));
         let terms = Terms::new();
         let config = terms.save(spec.config);
         let arguments = (!spec.arguments.is_empty_list()).then(|| terms.save(spec.arguments));
@@ -83,6 +96,7 @@ impl PlanResource {
         };
         Ok(PlanResource {
             route,
+            scope,
             service: spec.service.into_boxed_str(),
             request_type: spec.request_type.into_boxed_str(),
             version: spec.version.into_boxed_str(),
@@ -108,6 +122,16 @@ impl PlanResource {
 
     pub fn schema(&self) -> &SchemaResource {
         &self.schema
+    }
+
+    /// The flags as they are now: whether a limit applies may change at any time.
+    fn flags(&self) -> u32 {
+        let limited = self.scope.as_ref().is_some_and(|scope| scope.is_limited());
+        if limited {
+            self.flags | LIMITED
+        } else {
+            self.flags
+        }
     }
 
     /// The stored `%FunConfig{}`.
@@ -152,7 +176,7 @@ pub fn record<'a>(env: Env<'a>, plan: &ResourceArc<PlanResource>) -> Term<'a> {
             timeout,
             plan.response_type.encode(env),
             permission,
-            plan.flags.encode(env),
+            plan.flags().encode(env),
         ],
     )
 }
@@ -163,9 +187,10 @@ pub fn record<'a>(env: Env<'a>, plan: &ResourceArc<PlanResource>) -> Term<'a> {
 fn plan_new<'a>(
     env: Env<'a>,
     selector: Option<ResourceArc<SelectorResource>>,
+    limiter: Option<&LimiterResource>,
     spec: PlanSpec<'a>,
 ) -> NifResult<Term<'a>> {
-    let plan = PlanResource::new(selector, spec)?;
+    let plan = PlanResource::new(selector, limiter, spec)?;
     Ok(record(env, &ResourceArc::new(plan)))
 }
 
