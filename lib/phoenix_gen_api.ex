@@ -20,6 +20,7 @@ defmodule PhoenixGenApi do
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.Telemetry
 
   ## Channels
@@ -88,4 +89,65 @@ defmodule PhoenixGenApi do
   @doc "Detaches it."
   @spec detach_telemetry(Telemetry.handler_id()) :: :ok
   defdelegate detach_telemetry(id), to: Telemetry, as: :detach_all
+
+  ## Rate limits
+
+  @doc "See `PhoenixGenApi.RateLimiter.check_rate_limit/1`."
+  @spec check_rate_limit(PhoenixGenApi.Structs.Request.t()) :: RateLimiter.decision()
+  defdelegate check_rate_limit(request), to: RateLimiter
+
+  @doc "See `PhoenixGenApi.RateLimiter.reset_rate_limit/3`."
+  @spec reset_rate_limit(term(), RateLimiter.scope(), RateLimiter.key()) ::
+          :ok | RateLimiter.refusal()
+  defdelegate reset_rate_limit(value, scope, key), to: RateLimiter
+
+  @doc "See `PhoenixGenApi.RateLimiter.get_rate_limit_status/3`."
+  @spec get_rate_limit_status(term(), RateLimiter.scope(), RateLimiter.key()) :: [map()]
+  defdelegate get_rate_limit_status(value, scope, key), to: RateLimiter
+
+  @doc "See `PhoenixGenApi.RateLimiter.update_config/1`."
+  @spec update_rate_limit_config(map()) :: :ok | RateLimiter.refusal()
+  defdelegate update_rate_limit_config(config), to: RateLimiter, as: :update_config
+
+  @doc "See `PhoenixGenApi.RateLimiter.get_configured_limits/0`."
+  @spec get_rate_limit_config() :: %{global: [map()], api: [map()]}
+  defdelegate get_rate_limit_config, to: RateLimiter, as: :get_configured_limits
+
+  @doc "See `PhoenixGenApi.RateLimiter.get_global_limits/0`."
+  @spec get_global_limits() :: [map()]
+  defdelegate get_global_limits, to: RateLimiter
+
+  @doc "See `PhoenixGenApi.RateLimiter.set_global_limits/1`."
+  @spec set_global_limits([map()]) :: :ok | RateLimiter.refusal()
+  defdelegate set_global_limits(limits), to: RateLimiter
+
+  @doc "See `PhoenixGenApi.RateLimiter.add_global_limit/1`."
+  @spec add_global_limit(map()) :: :ok | RateLimiter.refusal()
+  defdelegate add_global_limit(limit), to: RateLimiter
+
+  @doc "See `PhoenixGenApi.RateLimiter.remove_global_limit/1`."
+  @spec remove_global_limit(RateLimiter.key()) :: :ok | RateLimiter.refusal()
+  defdelegate remove_global_limit(key), to: RateLimiter
+
+  ## For IEx: print, and return `:ok`
+
+  @doc "Prints what the limits by `:user_id` say of a user."
+  @spec rl_status(String.t()) :: :ok
+  defdelegate rl_status(user_id), to: RateLimiter.Console, as: :status
+
+  @doc "Prints the global limits."
+  @spec rl_global() :: :ok
+  defdelegate rl_global, to: RateLimiter.Console, as: :global
+
+  @doc "Replaces the global limits and prints them."
+  @spec rl_global([map()]) :: :ok
+  defdelegate rl_global(limits), to: RateLimiter.Console, as: :global
+
+  @doc "Adds (`:add`, limit) or removes (`:remove`, key) a global limit and prints them all."
+  @spec rl_global(:add | :remove, map() | RateLimiter.key()) :: :ok
+  defdelegate rl_global(action, argument), to: RateLimiter.Console, as: :global
+
+  @doc "Prints all limits and what the limiter holds."
+  @spec rl_config() :: :ok
+  defdelegate rl_config, to: RateLimiter.Console, as: :config
 end

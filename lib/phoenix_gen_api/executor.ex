@@ -19,6 +19,7 @@ defmodule PhoenixGenApi.Executor do
   | Stage | Failure |
   |---|---|
   | config lookup | `unsupported function: T version V`, `disabled function: T version V` |
+  | rate limit | `Rate limit exceeded. Please retry after N seconds.`, `Rate limit service unavailable` |
   | before hook | `hook rejected` |
   | permission | `Permission denied` |
   | arguments | `argument validation failed` |
@@ -128,6 +129,7 @@ defmodule PhoenixGenApi.Executor do
   # The request, on one page.
   defp stages(request, receiver, find_plan) do
     with {:ok, plan} <- find_plan.(),
+         :ok <- Call.charge(plan, request),
          {:ok, call} <- request |> Call.new(plan, receiver) |> Call.before() do
       with {:ok, call} <- Call.authorise(call),
            {:ok, call} <- Call.convert(call) do

@@ -6,7 +6,7 @@ defmodule PhoenixGenApi.Gateway do
   @key __MODULE__
   @message "PhoenixGenApi gateway is not running on this node"
 
-  @type instance :: :config_db | :node_selector
+  @type instance :: :config_db | :node_selector | :rate_limiter
 
   @doc "Publishes the instances. Only at start: a changed persistent term scans every process."
   @spec publish(%{instance() => reference()}) :: :ok

@@ -48,8 +48,8 @@ defmodule PhoenixGenApi.Native do
 
   # PhoenixGenApi.Plan
 
-  @spec plan_new(handle() | nil, map()) :: PhoenixGenApi.Plan.t()
-  def plan_new(_selector, _spec), do: not_loaded()
+  @spec plan_new(handle() | nil, handle() | nil, map()) :: PhoenixGenApi.Plan.t()
+  def plan_new(_selector, _limiter, _spec), do: not_loaded()
 
   @spec plan_config(handle()) :: PhoenixGenApi.Structs.FunConfig.t()
   def plan_config(_plan), do: not_loaded()
@@ -152,6 +152,49 @@ defmodule PhoenixGenApi.Native do
 
   @spec node_selector_size(handle()) :: {non_neg_integer(), non_neg_integer()}
   def node_selector_size(_selector), do: not_loaded()
+
+  # PhoenixGenApi.RateLimiter
+
+  @type limit_scope :: :global | {String.t(), String.t()}
+  @type limit_key :: :user_id | :device_id | :ip_address | String.t()
+  @type limit_verdict ::
+          :ok
+          | :overflow
+          | {:limited, limit_scope(), limit_key(), term(), non_neg_integer(), non_neg_integer(),
+             pos_integer(), pos_integer()}
+
+  @spec rate_limiter_new(pos_integer(), pos_integer(), pos_integer()) :: handle()
+  def rate_limiter_new(_shards, _max_keys, _max_entries), do: not_loaded()
+
+  @spec rate_limiter_configure(handle(), boolean(), [
+          {limit_scope(), limit_key(), non_neg_integer(), pos_integer(), :skip | :deny | :shared}
+        ]) :: :ok
+  def rate_limiter_configure(_limiter, _enabled?, _limits), do: not_loaded()
+
+  @spec rate_limiter_check(handle(), map(), String.t(), String.t(), integer()) :: limit_verdict()
+  def rate_limiter_check(_limiter, _request, _service, _request_type, _now), do: not_loaded()
+
+  @spec rate_limiter_check_value(handle(), term(), limit_scope(), limit_key(), integer()) ::
+          limit_verdict()
+  def rate_limiter_check_value(_limiter, _value, _scope, _key, _now), do: not_loaded()
+
+  @spec rate_limiter_status(handle(), term(), limit_scope(), limit_key(), integer()) :: [
+          {non_neg_integer(), non_neg_integer(), pos_integer(), non_neg_integer()}
+        ]
+  def rate_limiter_status(_limiter, _value, _scope, _key, _now), do: not_loaded()
+
+  @spec rate_limiter_reset(handle(), term(), limit_scope(), limit_key()) :: :ok
+  def rate_limiter_reset(_limiter, _value, _scope, _key), do: not_loaded()
+
+  @spec rate_limiter_clear(handle()) :: non_neg_integer()
+  def rate_limiter_clear(_limiter), do: not_loaded()
+
+  @spec rate_limiter_sweep(handle(), integer(), pos_integer()) :: {non_neg_integer(), boolean()}
+  def rate_limiter_sweep(_limiter, _now, _budget), do: not_loaded()
+
+  @spec rate_limiter_stats(handle()) ::
+          {non_neg_integer(), non_neg_integer(), non_neg_integer(), non_neg_integer()}
+  def rate_limiter_stats(_limiter), do: not_loaded()
 
   # PhoenixGenApi.Executor
 

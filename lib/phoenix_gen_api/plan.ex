@@ -46,7 +46,9 @@ defmodule PhoenixGenApi.Plan do
     # runs on the gateway
     local: 32,
     # the native side knows the nodes and how to choose among them
-    fixed_route: 64
+    fixed_route: 64,
+    # a rate limit applies; set by the native side, which knows of every change of limits
+    limited: 128
   ]
 
   @doc "Whether the plan has that property; a guard over a literal name."
@@ -71,7 +73,7 @@ defmodule PhoenixGenApi.Plan do
   defp new(config, schema) do
     {module, function, arguments} = config.mfa
 
-    Native.plan_new(selector(), %{
+    Native.plan_new(instance(:node_selector), instance(:rate_limiter), %{
       service: config.service,
       request_type: config.request_type,
       version: config.version,
@@ -92,9 +94,9 @@ defmodule PhoenixGenApi.Plan do
   end
 
   # Where no gateway runs a plan can check arguments, which is all that is asked of it.
-  defp selector do
-    case Gateway.handle(:node_selector) do
-      {:ok, selector} -> selector
+  defp instance(name) do
+    case Gateway.handle(name) do
+      {:ok, handle} -> handle
       {:error, :not_running} -> nil
     end
   end

@@ -12,6 +12,7 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.WorkerPool
 
   @spec start_link(client_mode: boolean()) :: Supervisor.on_start()
@@ -24,18 +25,28 @@ defmodule PhoenixGenApi.Supervisor do
     ConfigFailed.new()
     ConfigPuller.new()
     ConfigReceiver.new()
+    RateLimiter.Limits.new()
     ttl = Config.get(:node_selector, :sticky_ttl_ms)
     entries = Config.get(:node_selector, :sticky_max_entries)
 
     Gateway.publish(%{
       config_db: Native.config_db_new(),
-      node_selector: Native.node_selector_new(ttl, entries)
+      node_selector: Native.node_selector_new(ttl, entries),
+      rate_limiter:
+        Native.rate_limiter_new(
+          RateLimiter.shards(Config.get(:rate_limiter, :instance_count)),
+          Config.get(:rate_limiter, :max_keys),
+          Config.get(:rate_limiter, :max_entries)
+        )
     })
+
+    RateLimiter.Limits.load()
 
     children = [
       ConfigFailed,
       NodeSelector.Health,
       Executor.Reaper,
+      RateLimiter.Server,
       WorkerPool.WorkerPoolSupervisor,
       ConfigReceiver,
       ConfigPuller

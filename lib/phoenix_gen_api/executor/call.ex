@@ -13,6 +13,7 @@ defmodule PhoenixGenApi.Executor.Call do
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Permission
   alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.{Request, Response}
   alias PhoenixGenApi.WorkerPool
@@ -44,6 +45,17 @@ defmodule PhoenixGenApi.Executor.Call do
       receiver: receiver
     }
   end
+
+  @doc "The rate limits; nothing where none applies."
+  @spec charge(Plan.t(), Request.t()) :: :ok | {:error, term()}
+  def charge(plan, request) when has(plan, :limited) do
+    case RateLimiter.check_rate_limit(request) do
+      :ok -> :ok
+      {:error, reason, details} -> {:error, {reason, details}}
+    end
+  end
+
+  def charge(_plan, _request), do: :ok
 
   @doc "The before hook, which may replace the request and the config."
   @spec before(t()) :: {:ok, t()} | {:error, term()} | done()

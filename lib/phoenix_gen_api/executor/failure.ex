@@ -16,8 +16,22 @@ defmodule PhoenixGenApi.Executor.Failure do
   @spec response(term(), term()) :: Response.t()
   def response(id, failure) do
     {text, reason, retry?} = words(failure)
-    Response.error_response(id, detailed(text, reason), retry?)
+    response = Response.error_response(id, detailed(text, reason), retry?)
+    %{response | result: numbers(failure)}
   end
+
+  # What a denied client may know of its limit, where the operator has asked for that.
+  defp numbers({:rate_limited, details}) do
+    if Config.get(:rate_limiter, :expose_limits) do
+      %{
+        "limit" => details.max_requests,
+        "remaining" => max(details.max_requests - details.current_requests, 0),
+        "retry_after_ms" => details.retry_after_ms
+      }
+    end
+  end
+
+  defp numbers(_failure), do: nil
 
   @doc "The response for what became of a call."
   @spec response_of(term(), Isolated.outcome(), timeout()) :: Response.t()
@@ -64,6 +78,12 @@ defmodule PhoenixGenApi.Executor.Failure do
   defp words({:disabled, type, version}),
     do: {"disabled function: #{name(type)} version #{version(version)}", nil, false}
 
+  defp words({:rate_limited, %{retry_after_ms: ms}}) do
+    seconds = div(ms + 999, 1_000)
+    {"Rate limit exceeded. Please retry after #{seconds} seconds.", nil, true}
+  end
+
+  defp words({:rate_limiter_error, _details}), do: {"Rate limit service unavailable", nil, true}
   defp words(:not_running), do: {"Service temporarily unavailable", nil, true}
   defp words({:hook_rejected, reason}), do: {"hook rejected", shown(reason), false}
   defp words(:permission_denied), do: {"Permission denied", nil, false}

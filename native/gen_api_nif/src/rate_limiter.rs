@@ -15,7 +15,7 @@ use gen_api_core::value::{Value, View};
 use rustler::types::atom;
 use rustler::types::tuple::make_tuple;
 use rustler::{
-    Atom, Decoder, Encoder, Env, Error, NewBinary, NifResult, NifUnitEnum, Resource, ResourceArc,
+    Atom, Binary, Decoder, Encoder, Env, NewBinary, NifResult, NifUnitEnum, Resource, ResourceArc,
     Term,
 };
 use std::borrow::Cow;
@@ -127,6 +127,11 @@ fn value_of<'a>(env: Env<'a>, request: Term<'a>, key: &Key) -> Option<Term<'a>> 
     }
 }
 
+/// What is not UTF-8 names nothing.
+fn name(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
 /// An instance without limits.
 #[rustler::nif]
 fn rate_limiter_new(
@@ -172,10 +177,11 @@ fn rate_limiter_check<'a>(
     env: Env<'a>,
     limiter: &LimiterResource,
     request: Term<'a>,
-    service: &str,
-    request_type: &str,
+    service: Binary<'a>,
+    request_type: Binary<'a>,
     now: i64,
 ) -> Term<'a> {
+    let (service, request_type) = (name(&service), name(&request_type));
     let verdict = limiter.0.check(service, request_type, nanos(now), |key| {
         value_of(env, request, key).and_then(counted)
     });
@@ -263,17 +269,17 @@ fn rate_limiter_status(
         .collect()
 }
 
-/// Forgets the requests of a value. Normal scheduler.
+/// Forgets the requests of a value, or of those without one. Normal scheduler.
 #[rustler::nif]
 fn rate_limiter_reset(
     limiter: &LimiterResource,
     value: Term<'_>,
     scope: ScopeTerm,
     key: KeyTerm,
-) -> NifResult<Atom> {
-    let value = counted(value).ok_or(Error::BadArg)?;
+) -> Atom {
+    let value = counted(value).unwrap_or_default();
     limiter.0.reset(&scope.0, &key.0, &value);
-    Ok(atom::ok())
+    atom::ok()
 }
 
 /// Forgets all requests; how many windows there were. Dirty CPU scheduler.

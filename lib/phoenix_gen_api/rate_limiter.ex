@@ -1,0 +1,361 @@
+defmodule PhoenixGenApi.RateLimiter do
+  @moduledoc """
+  Sliding-window rate limits, exact and native.
+
+      config :phoenix_gen_api, :rate_limiter,
+        global_limits: [%{key: :user_id, max_requests: 1_000, window_ms: 60_000}],
+        api_limits: [
+          %{service: "books", request_type: "buy", key: :user_id, max_requests: 3, window_ms: 60_000}
+        ]
+
+  For every limit and value, at most `max_requests` requests are admitted in any interval as long
+  as the window, whatever the number of concurrent callers, and a request is denied only if
+  admitting it would break that. A request denied by one limit consumes nothing of any other, and
+  a denied request is not counted. The fields of a limit are described in
+  `PhoenixGenApi.RateLimiter.Limit`, the rest in the guide *Rate limiting*.
+
+  Limits count per gateway. They can be changed at any time and take effect at once; a limit that
+  keeps its scope, key and window keeps its counts. A request to which no limit applies pays
+  nothing.
+
+  With `config :phoenix_gen_api, :admin_actions` set and lacking `:update_rate_limit_config`, the
+  functions that change limits or forget requests return `{:error, :admin_action_denied}`.
+  """
+
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.RateLimiter.{Limit, Limits, Server}
+  alias PhoenixGenApi.Security
+  alias PhoenixGenApi.Structs.Request
+  alias PhoenixGenApi.Telemetry
+
+  require Logger
+
+  @typedoc "All requests, or those of one service and request type (a service may be an atom)."
+  @type scope :: :global | {String.t() | atom(), String.t()}
+  @type key :: :user_id | :device_id | :ip_address | String.t()
+
+  @typedoc """
+  Which limit denied: `key` is the value counted by (`nil` if there was none), `rate_limit_key` the
+  limit's key; `retry_after_ms` the time until this request could be admitted.
+  """
+  @type details :: %{
+          key: term(),
+          rate_limit_key: key(),
+          max_requests: non_neg_integer(),
+          current_requests: non_neg_integer(),
+          window_ms: pos_integer(),
+          retry_after_ms: pos_integer(),
+          scope: :global | {String.t(), String.t()}
+        }
+
+  @type decision ::
+          :ok
+          | {:error, :rate_limited, details()}
+          | {:error, :rate_limiter_error, %{message: String.t()}}
+  @type refusal ::
+          {:error, :admin_action_denied | :not_running | {:invalid_limit, term(), String.t()}}
+
+  @event [:phoenix_gen_api, :rate_limiter]
+
+  @doc """
+  Charges a request to all global limits and to the limits of its service and type: to all of
+  them or, when one denies, to none. Of several that deny the one with the longest
+  `retry_after_ms` is reported.
+  """
+  @spec check_rate_limit(Request.t()) :: decision()
+  def check_rate_limit(%Request{service: service, request_type: type} = request) do
+    observed(request.request_id, request.user_id, service, type, fn limiter, now ->
+      Native.rate_limiter_check(limiter, request, text(service), text(type), now)
+    end)
+  end
+
+  @doc """
+  Charges one value to the limits of one scope and key only; `:ok` when there are none.
+
+      RateLimiter.check_rate_limit("ann", {"books", "buy"}, :user_id)
+  """
+  @spec check_rate_limit(term(), scope(), key()) :: decision()
+  def check_rate_limit(value, scope, key) do
+    {service, type} = with :global <- scope, do: {nil, nil}
+    user_id = if key == :user_id, do: value
+
+    observed(nil, user_id, service, type, fn limiter, now ->
+      case limit(scope, key) do
+        {:ok, scope} -> Native.rate_limiter_check_value(limiter, value, scope, key, now)
+        :none -> :ok
+      end
+    end)
+  end
+
+  @doc "What each limit of one scope and key says of a value; charges nothing."
+  @spec get_rate_limit_status(term(), scope(), key()) :: [
+          %{
+            key: term(),
+            max_requests: non_neg_integer(),
+            current_requests: non_neg_integer(),
+            window_ms: pos_integer(),
+            remaining: non_neg_integer(),
+            scope: :global | {String.t(), String.t()}
+          }
+        ]
+  def get_rate_limit_status(value, scope, key) do
+    limiter = limiter!()
+
+    for {:ok, scope} <- [limit(scope, key)],
+        {max, current, window, remaining} <-
+          Native.rate_limiter_status(limiter, value, scope, key, nanoseconds()) do
+      %{
+        key: value,
+        max_requests: max,
+        current_requests: current,
+        window_ms: window,
+        remaining: remaining,
+        scope: scope
+      }
+    end
+  end
+
+  @doc "Forgets the requests of a value under the limits of one scope and key."
+  @spec reset_rate_limit(term(), scope(), key()) :: :ok | refusal()
+  def reset_rate_limit(value, scope, key) do
+    with :ok <- gate(),
+         {:ok, limiter} <- Gateway.handle(:rate_limiter) do
+      with {:ok, scope} <- limit(scope, key) do
+        Native.rate_limiter_reset(limiter, value, scope, key)
+        metadata = %{key: value, scope: scope, rate_limit_key: key}
+        Telemetry.execute(@event ++ [:reset], %{}, metadata)
+      end
+
+      :ok
+    end
+  end
+
+  @doc "The limits in force."
+  @spec get_configured_limits() :: %{global: [Limit.t()], api: [Limit.t()]}
+  def get_configured_limits do
+    %{global: global, api: api} = Limits.get()
+    %{global: global, api: api}
+  end
+
+  @doc "The global limits in force."
+  @spec get_global_limits() :: [Limit.t()]
+  def get_global_limits, do: Limits.get().global
+
+  @doc "Replaces all global limits."
+  @spec set_global_limits([map()]) :: :ok | refusal()
+  def set_global_limits(limits) when is_list(limits), do: update_config(%{global_limits: limits})
+
+  @doc "Adds a global limit; it replaces those with the same key."
+  @spec add_global_limit(map()) :: :ok | refusal()
+  def add_global_limit(limit) do
+    with {:ok, valid} <- Limit.validate(limit, :global) do
+      change(fn limits ->
+        %{limits | global: Enum.reject(limits.global, &(&1.key == valid.key)) ++ [valid]}
+      end)
+    end
+  end
+
+  @doc "Removes the global limits with that key, if there are any."
+  @spec remove_global_limit(key()) :: :ok | refusal()
+  def remove_global_limit(key),
+    do: change(fn limits -> %{limits | global: Enum.reject(limits.global, &(&1.key == key))} end)
+
+  @doc """
+  Changes `:enabled`, `:global_limits` and `:api_limits`, those that the map has, in one step.
+  Other keys are ignored. With an invalid limit nothing changes.
+  """
+  @spec update_config(map()) :: :ok | refusal()
+  def update_config(%{} = config) do
+    with {:ok, global} <- valid(config[:global_limits], :global),
+         {:ok, api} <- valid(config[:api_limits], :api) do
+      enabled = config[:enabled]
+
+      change(fn limits ->
+        %{
+          enabled: if(is_boolean(enabled), do: enabled, else: limits.enabled),
+          global: global || limits.global,
+          api: api || limits.api
+        }
+      end)
+    end
+  end
+
+  @doc "Forgets all requests and keeps the limits."
+  @spec clear() :: :ok | refusal()
+  def clear do
+    with :ok <- gate(),
+         {:ok, limiter} <- Gateway.handle(:rate_limiter) do
+      Native.rate_limiter_clear(limiter)
+      :ok
+    end
+  end
+
+  @doc """
+  What the limiter holds. `keys` are windows and `entries` recorded requests, expired ones that
+  were not reclaimed yet included; `overflowed` counts requests for which there was no room;
+  `global_limits` and `api_limits` are numbers.
+  """
+  @spec status() :: map()
+  def status do
+    limits = Limits.get()
+    {keys, entries, overflowed, bytes} = Native.rate_limiter_stats(limiter!())
+
+    %{
+      status: :ok,
+      enabled: limits.enabled,
+      fail_open: Config.get(:rate_limiter, :fail_open),
+      global_limits: length(limits.global),
+      api_limits: length(limits.api),
+      instance_count: instance_count(),
+      routing_strategy: routing_strategy(),
+      keys: keys,
+      entries: entries,
+      overflowed: overflowed,
+      memory_bytes: bytes
+    }
+  end
+
+  @doc "The number of internal shards. It changes no result."
+  @spec instance_count() :: pos_integer()
+  def instance_count, do: shards(Config.get(:rate_limiter, :instance_count))
+
+  @doc "Accepted for compatibility: a value always lives in one shard."
+  @spec routing_strategy() :: :hash | :random
+  def routing_strategy, do: Config.get(:rate_limiter, :routing_strategy)
+
+  @doc "Attaches a handler to the limiter's events."
+  @spec attach_telemetry(Telemetry.handler_id(), Telemetry.handler(), term()) ::
+          Telemetry.attached()
+  defdelegate attach_telemetry(id, fun, config \\ %{}), to: Telemetry, as: :attach_rate_limiter
+
+  @doc "Detaches it."
+  @spec detach_telemetry(Telemetry.handler_id()) :: :ok
+  defdelegate detach_telemetry(id), to: Telemetry, as: :detach_all
+
+  @doc false
+  @spec shards(:auto | pos_integer()) :: pos_integer()
+  def shards(:auto), do: System.schedulers_online()
+  def shards(count), do: count
+
+  defp observed(request_id, user_id, service, type, check) do
+    started = System.monotonic_time()
+
+    {decision, result} =
+      case Gateway.handle(:rate_limiter) do
+        {:ok, limiter} -> limiter |> check.(nanoseconds(started)) |> decide()
+        {:error, :not_running} -> undecided("the rate limiter is not running")
+      end
+
+    measurements = Telemetry.stop_measurements(started)
+
+    metadata = %{
+      request_id: request_id,
+      user_id: user_id,
+      # A check may touch several shards.
+      instance: nil,
+      service: service,
+      request_type: type,
+      result: result
+    }
+
+    Telemetry.execute(@event ++ [:check], measurements, metadata)
+    exceeded(decision, request_id, user_id)
+    decision
+  end
+
+  defp decide(:ok), do: {:ok, :ok}
+  defp decide(:overflow), do: undecided("the rate limiter has no room for another request")
+
+  defp decide({:limited, scope, key, value, max, current, window, retry_after}) do
+    details = %{
+      key: value,
+      rate_limit_key: key,
+      max_requests: max,
+      current_requests: current,
+      window_ms: window,
+      retry_after_ms: retry_after,
+      scope: scope
+    }
+
+    {{:error, :rate_limited, details}, :rate_limited}
+  end
+
+  defp undecided(message) do
+    if Config.get(:rate_limiter, :fail_open) do
+      Logger.error("#{message}: the request passes (fail_open)")
+      {:ok, :error}
+    else
+      {{:error, :rate_limiter_error, %{message: message}}, :error}
+    end
+  end
+
+  defp exceeded({:error, :rate_limited, details}, request_id, user_id) do
+    metadata =
+      details
+      |> Map.take([:key, :scope, :max_requests, :current_requests, :rate_limit_key])
+      |> Map.merge(%{request_id: request_id, user_id: user_id})
+
+    measurements = %{retry_after_ms: details.retry_after_ms}
+    Telemetry.execute(@event ++ [:exceeded], measurements, metadata)
+  end
+
+  defp exceeded(_decision, _request_id, _user_id), do: :ok
+
+  defp valid(nil, _scope), do: {:ok, nil}
+
+  defp valid(limits, scope) when is_list(limits) do
+    Enum.reduce_while(limits, {:ok, []}, fn limit, {:ok, valid} ->
+      case Limit.validate(limit, scope) do
+        {:ok, limit} -> {:cont, {:ok, valid ++ [limit]}}
+        error -> {:halt, error}
+      end
+    end)
+  end
+
+  defp valid(other, _scope), do: {:error, {:invalid_limit, other, "limits must be a list"}}
+
+  defp change(fun) do
+    with :ok <- gate(),
+         {:ok, _limiter} <- Gateway.handle(:rate_limiter) do
+      Server.change(fun)
+    end
+  end
+
+  defp gate, do: Security.gate(:update_rate_limit_config)
+
+  # What no limit can have is no error: there is just no limit to charge.
+  defp limit(scope, key)
+       when key in [:user_id, :device_id, :ip_address] or (is_binary(key) and key != "") do
+    with true <- is_atom(key) or String.valid?(key),
+         {:ok, scope} <- scope(scope) do
+      {:ok, scope}
+    else
+      _ -> :none
+    end
+  end
+
+  defp limit(_scope, _key), do: :none
+
+  defp scope(:global), do: {:ok, :global}
+
+  defp scope({service, type}) when is_atom(service) and service != nil,
+    do: scope({Atom.to_string(service), type})
+
+  defp scope({service, type}) when is_binary(service) and is_binary(type) do
+    if String.valid?(service) and String.valid?(type), do: {:ok, {service, type}}, else: :none
+  end
+
+  defp scope(_other), do: :none
+
+  # A hand-made request may hold anything; no limit has such a name.
+  defp text(text) when is_binary(text), do: text
+  defp text(name) when is_atom(name), do: Atom.to_string(name)
+  defp text(_other), do: ""
+
+  defp limiter!, do: Gateway.handle!(:rate_limiter)
+
+  defp nanoseconds(native \\ System.monotonic_time()),
+    do: System.convert_time_unit(native, :native, :nanosecond)
+end

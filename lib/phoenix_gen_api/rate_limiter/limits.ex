@@ -1,0 +1,57 @@
+defmodule PhoenixGenApi.RateLimiter.Limits do
+  @moduledoc false
+  # The limits as they are configured: what can be read back and changed. The native side
+  # holds them compiled. The table belongs to the supervisor, so that no crash loses a limit.
+
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.RateLimiter.Limit
+
+  @type t :: %{enabled: boolean(), global: [Limit.t()], api: [Limit.t()]}
+
+  @doc "Makes the table, in the process that is to own it."
+  @spec new() :: :ok
+  def new do
+    :ets.new(__MODULE__, [:named_table, :public, read_concurrency: true])
+    :ok
+  end
+
+  @doc "The limits of the application config, put in force."
+  @spec load() :: :ok
+  def load do
+    put(%{
+      enabled: Config.get(:rate_limiter, :enabled),
+      global: Config.get(:rate_limiter, :global_limits),
+      api: Config.get(:rate_limiter, :api_limits)
+    })
+  end
+
+  @doc "The limits in force; raises where no gateway runs."
+  @spec get() :: t()
+  def get do
+    _running = Gateway.handle!(:rate_limiter)
+    [limits: limits] = :ets.lookup(__MODULE__, :limits)
+    limits
+  end
+
+  @doc "Puts limits in force, in one step for every request. One caller at a time."
+  @spec put(t()) :: :ok
+  def put(limits) do
+    limiter = Gateway.handle!(:rate_limiter)
+    compiled = Enum.map(limits.global ++ limits.api, &compiled/1)
+    Native.rate_limiter_configure(limiter, limits.enabled, compiled)
+    :ets.insert(__MODULE__, {:limits, limits})
+    :ok
+  end
+
+  defp compiled(limit) do
+    scope =
+      case limit do
+        %{service: service, request_type: type} -> {service, type}
+        _ -> :global
+      end
+
+    {scope, limit.key, limit.max_requests, limit.window_ms, Map.get(limit, :on_missing, :skip)}
+  end
+end
