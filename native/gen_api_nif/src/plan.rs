@@ -10,22 +10,24 @@ use rustler::types::tuple::make_tuple;
 use rustler::{Atom, Encoder, Env, NifMap, NifResult, Resource, ResourceArc, Term};
 
 /// A compiled function config.
+// In this order: what every lookup reads fills the first cache line.
+#[repr(C)]
 pub struct PlanResource {
+    module: Atom,
+    function: Atom,
+    response_type: Atom,
+    permission: Permission,
+    timeout: Option<u32>,
+    arguments: Option<u32>,
+    flags: u32,
+    config: u32,
+    schema: ResourceArc<SchemaResource>,
+    route: Option<Route>,
+    terms: Terms,
     pub service: Box<str>,
     pub request_type: Box<str>,
     pub version: Box<str>,
     pub disabled: bool,
-    schema: ResourceArc<SchemaResource>,
-    route: Option<Route>,
-    module: Atom,
-    function: Atom,
-    timeout: Option<u32>,
-    response_type: Atom,
-    flags: u32,
-    terms: Terms,
-    config: u32,
-    arguments: Option<u32>,
-    permission: Permission,
     term_bytes: usize,
 }
 
