@@ -17,23 +17,25 @@ use std::sync::Arc;
 const LIMITED: u32 = 128;
 
 /// A compiled function config.
+// In this order: what every lookup reads fills the first cache line.
+#[repr(C)]
 pub struct PlanResource {
+    module: Atom,
+    function: Atom,
+    response_type: Atom,
+    permission: Permission,
+    timeout: Option<u32>,
+    arguments: Option<u32>,
+    flags: u32,
+    config: u32,
+    scope: Option<Arc<Scope>>,
+    schema: ResourceArc<SchemaResource>,
+    route: Option<Route>,
+    terms: Terms,
     pub service: Box<str>,
     pub request_type: Box<str>,
     pub version: Box<str>,
     pub disabled: bool,
-    schema: ResourceArc<SchemaResource>,
-    route: Option<Route>,
-    scope: Option<Arc<Scope>>,
-    module: Atom,
-    function: Atom,
-    timeout: Option<u32>,
-    response_type: Atom,
-    flags: u32,
-    terms: Terms,
-    config: u32,
-    arguments: Option<u32>,
-    permission: Permission,
     term_bytes: usize,
 }
 

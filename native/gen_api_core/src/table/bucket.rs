@@ -3,37 +3,34 @@
 use super::Function;
 use std::sync::Arc;
 
+type Slot<P> = Option<(u64, Arc<Function<P>>)>;
+
 /// Linear probing over slots that hold the whole hash, so that a probe that misses touches
-/// no function: one cache line covers four slots.
+/// no function: one cache line covers four slots. Cloning shares the slots; the first change
+/// copies them.
 #[derive(Clone, Debug)]
 pub(super) struct Bucket<P> {
-    slots: Vec<Option<(u64, Arc<Function<P>>)>>,
-    len: usize,
+    slots: Arc<[Slot<P>]>,
 }
 
 impl<P> Bucket<P> {
     pub(super) fn empty() -> Self {
         Bucket {
-            slots: Vec::new(),
-            len: 0,
+            slots: Arc::new([]),
         }
     }
 
     #[inline]
-    fn mask(&self) -> usize {
-        self.slots.len().wrapping_sub(1)
-    }
-
-    #[inline]
     fn position(&self, hash: u64, service: &[u8], request_type: &[u8]) -> Option<usize> {
+        let mask = mask(&self.slots);
         #[allow(clippy::cast_possible_truncation)]
-        let mut at = hash as usize & self.mask();
+        let mut at = hash as usize & mask;
         // An empty bucket has no slot; any other has a free one that ends the search.
         while let Some((found, function)) = self.slots.get(at)? {
             if *found == hash && function.is(service, request_type) {
                 return Some(at);
             }
-            at = (at + 1) & self.mask();
+            at = (at + 1) & mask;
         }
         None
     }
@@ -57,8 +54,7 @@ impl<P> Bucket<P> {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        std::mem::size_of::<Self>()
-            + self.slots.capacity() * std::mem::size_of::<Option<(u64, Arc<Function<P>>)>>()
+        std::mem::size_of::<Self>() + std::mem::size_of_val(&*self.slots)
     }
 }
 
@@ -74,16 +70,17 @@ impl<P: Clone> Bucket<P> {
         let at = match self.position(hash, service_key, type_key) {
             Some(at) => at,
             None => {
-                let function = Arc::new(Function::new(service, request_type));
+                let len = self.functions().count() + 1;
                 // Kept at most half full: probes stay within a cache line or two.
-                if (self.len + 1) * 2 > self.slots.len() {
-                    self.rebuild((self.slots.len() * 2).max(4));
+                if len * 2 > self.slots.len() {
+                    self.rebuild(len * 2);
                 }
-                self.insert(hash, function);
+                let function = Arc::new(Function::new(service, request_type));
+                insert(Arc::make_mut(&mut self.slots), hash, function);
                 self.position(hash, service_key, type_key)?
             }
         };
-        let (_, function) = self.slots.get_mut(at)?.as_mut()?;
+        let (_, function) = Arc::make_mut(&mut self.slots).get_mut(at)?.as_mut()?;
         Some(Arc::make_mut(function))
     }
 
@@ -91,35 +88,36 @@ impl<P: Clone> Bucket<P> {
         let Some(at) = self.position(hash, service.as_bytes(), request_type.as_bytes()) else {
             return;
         };
-        if let Some(slot) = self.slots.get_mut(at) {
+        if let Some(slot) = Arc::make_mut(&mut self.slots).get_mut(at) {
             *slot = None;
-            self.len -= 1;
         }
         // Those behind it may have been displaced by it: put all back in their places.
-        let capacity = (self.len * 2 + 2).next_power_of_two();
-        self.rebuild(capacity.max(4));
+        self.rebuild(self.functions().count() * 2);
     }
 
-    fn rebuild(&mut self, capacity: usize) {
-        let old = std::mem::take(&mut self.slots);
-        self.slots.resize_with(capacity, || None);
-        self.len = 0;
-        for (hash, function) in old.into_iter().flatten() {
-            self.insert(hash, function);
+    fn rebuild(&mut self, room: usize) {
+        let capacity = room.next_power_of_two().max(4);
+        let mut slots: Vec<Slot<P>> = vec![None; capacity];
+        for (hash, function) in self.slots.iter().flatten() {
+            insert(&mut slots, *hash, Arc::clone(function));
         }
+        self.slots = slots.into();
     }
+}
 
-    fn insert(&mut self, hash: u64, function: Arc<Function<P>>) {
-        let mask = self.mask();
-        #[allow(clippy::cast_possible_truncation)]
-        let mut at = hash as usize & mask;
-        while let Some(slot) = self.slots.get_mut(at) {
-            if slot.is_none() {
-                *slot = Some((hash, function));
-                self.len += 1;
-                return;
-            }
-            at = (at + 1) & mask;
+fn mask<T>(slots: &[T]) -> usize {
+    slots.len().wrapping_sub(1)
+}
+
+fn insert<P>(slots: &mut [Slot<P>], hash: u64, function: Arc<Function<P>>) {
+    let mask = mask(slots);
+    #[allow(clippy::cast_possible_truncation)]
+    let mut at = hash as usize & mask;
+    while let Some(slot) = slots.get_mut(at) {
+        if slot.is_none() {
+            *slot = Some((hash, function));
+            return;
         }
+        at = (at + 1) & mask;
     }
 }

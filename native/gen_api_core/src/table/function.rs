@@ -66,16 +66,17 @@ pub struct Function<P> {
     // without following one more pointer.
     key: SmallVec<[u8; 40]>,
     service_len: u32,
-    default: Default,
+    default: Default<P>,
     versions: Vec<Version<P>>,
     // Versions that an operator disabled; they stay marked when the config goes and comes.
     marked: Vec<Box<str>>,
 }
 
-/// What a request without a version gets; worked out at every change.
-#[derive(Clone, Copy, Debug)]
-enum Default {
-    Version(u32),
+/// What a request without a version gets; worked out at every change and kept here, so that
+/// it is found without a look at the versions.
+#[derive(Clone, Debug)]
+enum Default<P> {
+    Found(P),
     Disabled,
     NotFound,
 }
@@ -163,25 +164,24 @@ impl<P> Function<P> {
 
     #[inline]
     fn default(&self) -> Lookup<'_, P> {
-        match self.default {
-            Default::Version(index) => self
-                .versions
-                .get(index as usize)
-                .map_or(Lookup::NotFound, |version| Lookup::Found(&version.payload)),
+        match &self.default {
+            Default::Found(payload) => Lookup::Found(payload),
             Default::Disabled => Lookup::Disabled,
             Default::NotFound => Lookup::NotFound,
         }
     }
+}
 
+impl<P: Clone> Function<P> {
     fn settle(&mut self) {
         let enabled = |version: &Version<P>| !version.disabled;
         let chosen = self
             .versions
             .iter()
-            .position(|version| enabled(version) && *version.name == *UNVERSIONED)
-            .or_else(|| self.versions.iter().rposition(enabled));
-        self.default = match chosen.and_then(|index| u32::try_from(index).ok()) {
-            Some(index) => Default::Version(index),
+            .find(|version| enabled(version) && *version.name == *UNVERSIONED)
+            .or_else(|| self.versions.iter().rfind(|version| enabled(version)));
+        self.default = match chosen {
+            Some(version) => Default::Found(version.payload.clone()),
             None if self.versions.is_empty() => Default::NotFound,
             None => Default::Disabled,
         };
@@ -242,7 +242,9 @@ impl<P> Function<P> {
             Switched::Unchanged
         }
     }
+}
 
+impl<P> Function<P> {
     pub(super) fn bytes(&self, payload: impl Fn(&P) -> usize) -> usize {
         let key = if self.key.spilled() {
             self.key.capacity()

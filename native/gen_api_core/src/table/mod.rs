@@ -36,7 +36,7 @@ pub type Key = (Box<str>, Box<str>);
 /// One state of the table.
 #[derive(Debug)]
 pub struct Snapshot<P> {
-    buckets: Box<[Arc<Bucket<P>>]>,
+    buckets: Box<[Bucket<P>]>,
     versions: usize,
 }
 
@@ -229,9 +229,8 @@ fn bucket_of(hash: u64) -> usize {
 
 impl<P> Snapshot<P> {
     fn empty() -> Self {
-        let empty = Arc::new(Bucket::empty());
         Snapshot {
-            buckets: vec![empty; BUCKETS].into_boxed_slice(),
+            buckets: (0..BUCKETS).map(|_| Bucket::empty()).collect(),
             versions: 0,
         }
     }
@@ -270,7 +269,7 @@ impl<P> Snapshot<P> {
 }
 
 struct Edit<'t, P> {
-    buckets: Box<[Arc<Bucket<P>>]>,
+    buckets: Box<[Bucket<P>]>,
     versions: usize,
     hasher: &'t RandomState,
     touched: bool,
@@ -285,7 +284,7 @@ impl<P: Clone> Edit<'_, P> {
         edit: impl FnOnce(&mut Function<P>) -> R,
     ) -> Option<R> {
         let hash = hash(self.hasher, service.as_bytes(), request_type.as_bytes());
-        let bucket = Arc::make_mut(self.buckets.get_mut(bucket_of(hash))?);
+        let bucket = self.buckets.get_mut(bucket_of(hash))?;
         self.touched = true;
         let function = bucket.entry(hash, service, request_type)?;
         let before = function.len();
