@@ -19,38 +19,49 @@ defmodule Bench.LimiterYardstick do
   rounds, untimed.
   """
 
-  @doc "An empty limiter of one of the four kinds."
+  @doc """
+  An empty limiter: `:ring`, `:log`, `:ordered`, `:counter`, or `:plain_counter`, the counter in a
+  table that lets one process at a time write.
+  """
+  def new(:plain_counter, max, window), do: {:counter, table(:plain_counter), max, window}
   def new(kind, max, window), do: {kind, table(kind), max, window}
 
-  defp table(:log), do: {set(), set()}
-  defp table(:ordered), do: :ets.new(:ordered, [:ordered_set, :public, write_concurrency: true])
-  defp table(_kind), do: set()
+  # Rings are looked up with every request and inserted once.
+  defp table(:ring), do: :ets.new(:ring, [:set, :public, read_concurrency: true])
+  defp table(:log), do: {written(:set), written(:set)}
+  defp table(:ordered), do: written(:ordered_set)
+  defp table(:counter), do: written(:set)
+  defp table(:plain_counter), do: :ets.new(:counter, [:set, :public])
 
-  defp set, do: :ets.new(:set, [:set, :public, read_concurrency: true, write_concurrency: :auto])
+  defp written(type), do: :ets.new(:written, [type, :public, write_concurrency: true])
 
   @doc "Counts a request of `key` at the time `now`, in nanoseconds, or denies it."
   def check(limiter, key, now)
 
   def check({:ring, table, max, window}, key, now) do
-    case :ets.lookup(table, key) do
-      [{_key, ring}] -> ring(ring, max, window, now)
-      [] -> ring(new_ring(table, key, max, window, now), max, window, now)
+    case :ets.lookup_element(table, key, 2, nil) do
+      nil -> ring(new_ring(table, key, max, window, now), max, window, now)
+      ring -> ring(ring, max, window, now)
     end
   end
 
   def check({:log, {ends, times}, max, window}, key, now) do
-    {first, next} =
-      case :ets.lookup(ends, key) do
-        [{_key, first, next}] -> expire(times, key, first, next, now - window)
-        [] -> {0, 0}
-      end
+    case :ets.lookup_element(ends, key, 2, nil) do
+      nil ->
+        :ets.insert(times, {[key | 0], now})
+        :ets.insert(ends, {key, [0 | 1]})
+        :ok
 
-    if next - first < max do
-      :ets.insert(times, {[key | next], now})
-      :ets.insert(ends, {key, first, next + 1})
-      :ok
-    else
-      :denied
+      [first | next] ->
+        first = expire(times, key, first, next, now - window)
+
+        if next - first < max do
+          :ets.insert(times, {[key | next], now})
+          :ets.update_element(ends, key, {2, [first | next + 1]})
+          :ok
+        else
+          :denied
+        end
     end
   end
 
@@ -113,11 +124,11 @@ defmodule Bench.LimiterYardstick do
       :ets.delete(times, [key | first])
       expire(times, key, first + 1, next, over)
     else
-      {first, next}
+      first
     end
   end
 
-  defp expire(_times, _key, first, next, _over), do: {first, next}
+  defp expire(_times, _key, first, _next, _over), do: first
 
   @doc "Drops what has expired, where a check does not do that itself."
   def sweep({:counter, table, _max, _window}, now),
