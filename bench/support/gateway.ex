@@ -70,7 +70,8 @@ defmodule Bench.Gateway do
   def use_table(table) do
     {:ok, own} = Gateway.handle(:config_db)
     {:ok, selector} = Gateway.handle(:node_selector)
-    Gateway.publish(%{config_db: table, node_selector: selector})
+    {:ok, limiter} = Gateway.handle(:rate_limiter)
+    Gateway.publish(%{config_db: table, node_selector: selector, rate_limiter: limiter})
     own
   end
 end
