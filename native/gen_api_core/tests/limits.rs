@@ -1,6 +1,8 @@
 //! The limits in force: which of them a request is charged to, and what becomes of the counts
 //! when they change.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
