@@ -78,7 +78,7 @@ defmodule PhoenixGenApi.RateLimiter do
   """
   @spec check_rate_limit(term(), scope(), key()) :: decision()
   def check_rate_limit(value, scope, key) do
-    {service, type} = with :global <- scope, do: {nil, nil}
+    {service, type} = if match?({_, _}, scope), do: scope, else: {nil, nil}
     user_id = if key == :user_id, do: value
 
     observed(nil, user_id, service, type, fn limiter, now ->
@@ -150,7 +150,8 @@ defmodule PhoenixGenApi.RateLimiter do
   @doc "Adds a global limit; it replaces those with the same key."
   @spec add_global_limit(map()) :: :ok | refusal()
   def add_global_limit(limit) do
-    with {:ok, valid} <- Limit.validate(limit, :global) do
+    with :ok <- gate(),
+         {:ok, valid} <- Limit.validate(limit, :global) do
       change(fn limits ->
         %{limits | global: Enum.reject(limits.global, &(&1.key == valid.key)) ++ [valid]}
       end)
@@ -159,8 +160,11 @@ defmodule PhoenixGenApi.RateLimiter do
 
   @doc "Removes the global limits with that key, if there are any."
   @spec remove_global_limit(key()) :: :ok | refusal()
-  def remove_global_limit(key),
-    do: change(fn limits -> %{limits | global: Enum.reject(limits.global, &(&1.key == key))} end)
+  def remove_global_limit(key) do
+    with :ok <- gate() do
+      change(fn limits -> %{limits | global: Enum.reject(limits.global, &(&1.key == key))} end)
+    end
+  end
 
   @doc """
   Changes `:enabled`, `:global_limits` and `:api_limits`, those that the map has, in one step.
@@ -168,7 +172,8 @@ defmodule PhoenixGenApi.RateLimiter do
   """
   @spec update_config(map()) :: :ok | refusal()
   def update_config(%{} = config) do
-    with {:ok, global} <- valid(config[:global_limits], :global),
+    with :ok <- gate(),
+         {:ok, global} <- valid(config[:global_limits], :global),
          {:ok, api} <- valid(config[:api_limits], :api) do
       enabled = config[:enabled]
 
@@ -317,10 +322,7 @@ defmodule PhoenixGenApi.RateLimiter do
   defp valid(other, _scope), do: {:error, {:invalid_limit, other, "limits must be a list"}}
 
   defp change(fun) do
-    with :ok <- gate(),
-         {:ok, _limiter} <- Gateway.handle(:rate_limiter) do
-      Server.change(fun)
-    end
+    with {:ok, _limiter} <- Gateway.handle(:rate_limiter), do: Server.change(fun)
   end
 
   defp gate, do: Security.gate(:update_rate_limit_config)

@@ -37,10 +37,16 @@ defmodule PhoenixGenApi.NativeTest do
       term_bytes: 100
     }
 
-    Native.plan_new(selector, Map.merge(spec, fields))
+    Native.plan_new(selector, nil, Map.merge(spec, fields))
   end
 
   defp handle(plan), do: elem(plan, 1)
+
+  defp limiter do
+    limiter = Native.rate_limiter_new(2, 100, 1_000)
+    :ok = Native.rate_limiter_configure(limiter, true, [{:global, :user_id, 2, 1_000, :shared}])
+    limiter
+  end
 
   # Runs in a process that then ends, so that its heap holds nothing any more.
   defp aside(fun) do
@@ -56,7 +62,7 @@ defmodule PhoenixGenApi.NativeTest do
   end
 
   test "NIFs are named after the module that owns them" do
-    modules = ~w(argument_handler_ plan_ config_db_ node_selector_ executor_)
+    modules = ~w(argument_handler_ plan_ config_db_ node_selector_ rate_limiter_ executor_)
     for {name, _arity} <- stubs(), do: assert(String.starts_with?("#{name}", modules), "#{name}")
   end
 
@@ -113,7 +119,8 @@ defmodule PhoenixGenApi.NativeTest do
         plan,
         schema(),
         Native.node_selector_route(selector, "k", ["a", "b"], :random),
-        Native.executor_begin(nil, 0)
+        Native.executor_begin(nil, 0),
+        limiter()
       ]
     end
 
@@ -122,6 +129,8 @@ defmodule PhoenixGenApi.NativeTest do
       :returned
     rescue
       ArgumentError -> :refused
+      # What rustler says of an atom that is none of an enum's.
+      error in ErlangError when error.original == :invalid_variant -> :refused
     end
 
     test "raise ArgumentError in every position and never end the VM" do
@@ -154,7 +163,8 @@ defmodule PhoenixGenApi.NativeTest do
     end
 
     test "handles of one kind are not taken for those of another" do
-      [table, selector, plan, record, schema, route, call] = handles()
+      handles = handles()
+      [table, selector, plan, _record, _schema, route, call, limiter] = handles
 
       for {name, right, arguments} <- [
             {:config_db_count, table, []},
@@ -162,7 +172,9 @@ defmodule PhoenixGenApi.NativeTest do
             {:node_selector_statuses, selector, []},
             {:node_selector_size, selector, []},
             {:plan_config, plan, []},
-            {:executor_end, call, []}
+            {:executor_end, call, []},
+            {:rate_limiter_stats, limiter, []},
+            {:rate_limiter_check_value, limiter, ["ann", :global, :user_id, 0]}
           ] do
         assert call(name, [right | arguments]) == :returned
 
@@ -233,6 +245,20 @@ defmodule PhoenixGenApi.NativeTest do
       Native.executor_end(call)
       Native.executor_end(call)
       assert Enum.sum(in_flight.(one)) == 0
+    end
+
+    test "of the rate limiter know nothing of each other" do
+      [one, two] = for _ <- 1..2, do: limiter()
+      check = &Native.rate_limiter_check_value(&1, "ann", :global, :user_id, 0)
+      assert for(_ <- 1..2, do: check.(one)) == [:ok, :ok]
+      assert {:limited, :global, :user_id, "ann", 2, 2, 1_000, 1_000} = check.(one)
+      assert check.(two) == :ok
+      assert Native.rate_limiter_clear(one) == 1
+      assert check.(one) == :ok
+      assert [{2, 1, 1_000, 1}] = Native.rate_limiter_status(two, "ann", :global, :user_id, 0)
+      :ok = Native.rate_limiter_configure(one, true, [])
+      assert Native.rate_limiter_status(one, "ann", :global, :user_id, 0) == []
+      assert [_] = Native.rate_limiter_status(two, "ann", :global, :user_id, 0)
     end
 
     test "are used by 16 processes at once" do

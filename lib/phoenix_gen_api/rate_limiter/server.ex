@@ -20,12 +20,14 @@ defmodule PhoenixGenApi.RateLimiter.Server do
   def change(fun) do
     GenServer.call(__MODULE__, {:change, fun}, :infinity)
   catch
-    :exit, {reason, {GenServer, :call, _}} when reason in [:noproc, :shutdown, :normal] ->
-      {:error, :not_running}
+    # It was not there, or ended before it answered.
+    :exit, {_reason, {GenServer, :call, _}} -> {:error, :not_running}
   end
 
   @impl true
   def init(_opts) do
+    # The one before may have ended between putting limits in force and noting them.
+    :ok = Limits.put(Limits.get())
     schedule()
     {:ok, nil}
   end

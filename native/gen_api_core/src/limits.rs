@@ -285,10 +285,12 @@ impl Limits {
         for applied in applied {
             let value = value_of(&applied.spec.key).filter(|value| !value.is_empty());
             match (value, applied.spec.on_missing) {
-                (Some(value), _) => charged.push((applied, value)),
+                (Some(value), _) => charge_once(&mut charged, applied, value),
                 (None, OnMissing::Skip) => {}
                 // No value is empty, so this window is shared with none that has one.
-                (None, OnMissing::Shared) => charged.push((applied, Value::Borrowed(&[]))),
+                (None, OnMissing::Shared) => {
+                    charge_once(&mut charged, applied, Value::Borrowed(&[]));
+                }
                 (None, OnMissing::Deny) => {
                     let longer = |other: &&Applied| other.spec.window_ms >= applied.spec.window_ms;
                     refused = refused.filter(longer).or(Some(applied));
@@ -342,6 +344,17 @@ impl Limits {
             }
         }
         Verdict::Denied(Box::new(denial))
+    }
+}
+
+/// Limits that differ in their maximum only have one window in common, where a request counts
+/// once: the strictest of them decides for all.
+fn charge_once<'l, 'v>(charged: &mut Charged<'l, 'v>, applied: &'l Applied, value: Value<'v>) {
+    let id = applied.limit.id();
+    match charged.iter_mut().find(|(other, _)| other.limit.id() == id) {
+        Some((other, _)) if applied.spec.max_requests < other.spec.max_requests => *other = applied,
+        Some(_) => {}
+        None => charged.push((applied, value)),
     }
 }
 

@@ -108,10 +108,24 @@ fn counted(value: Term<'_>) -> Option<Counted<'_>> {
         View::Int(n) => Some(Cow::Owned(n.to_string().into_bytes())),
         View::Bool(b) => Some(Cow::Borrowed(if b { b"true" } else { b"false" })),
         View::Float(n) => Some(Cow::Owned(format!("{n:?}").into_bytes())),
-        // Its decimal text takes time quadratic in its length; its bytes tell it apart as well.
-        View::BigInt => Some(Cow::Owned(value.to_binary().to_vec())),
+        View::BigInt => Some(Cow::Owned(big_text(&value.to_binary()))),
         _ => None,
     }
+}
+
+/// The decimal text of an integer of up to 128 bits, from the external term format. That of a
+/// longer one takes time quadratic in its length; its bytes tell it apart as well.
+fn big_text(term: &[u8]) -> Vec<u8> {
+    let [131, 110, _length, sign, digits @ ..] = term else {
+        return term.to_vec();
+    };
+    let mut bytes = [0; 16];
+    let Some(low) = bytes.get_mut(..digits.len()) else {
+        return term.to_vec();
+    };
+    low.copy_from_slice(digits);
+    let sign = if *sign == 0 { "" } else { "-" };
+    format!("{sign}{}", u128::from_le_bytes(bytes)).into_bytes()
 }
 
 fn value_of<'a>(env: Env<'a>, request: Term<'a>, key: &Key) -> Option<Term<'a>> {
