@@ -14,7 +14,7 @@ defmodule PhoenixGenApi.NodeSelector do
   | `{module, function, args}` | your function, called with `[nodes, request \\| args]` |
 
   Nodes that are down or draining are passed over in every mode. A node is down after a
-  `:nodedown` or a failed connection and up again after a `:nodeup` or a successful probe; a
+  `:nodedown`, a failed connection or one that took all the time of a request, and up again after a `:nodeup` or a successful probe; a
   node never contacted counts as up.
 
   The hash modes are rendezvous hashing (Thaler and Ravishankar, 1998) with a published, fixed

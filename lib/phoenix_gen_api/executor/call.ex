@@ -29,7 +29,7 @@ defmodule PhoenixGenApi.Executor.Call do
           receiver: pid(),
           target: target() | nil,
           arguments: [term()],
-          # ms in the queue of a pool, which count against the timeout
+          # ms in the queue of a pool or for nodes out of reach, which count against the timeout
           waited: non_neg_integer()
         }
   @type crash :: map() | nil
@@ -145,11 +145,20 @@ defmodule PhoenixGenApi.Executor.Call do
 
     with :ok <- permitted(call),
          {:ok, left} <- left(call) do
+      started = now()
+
       case Isolated.call(node, module, function, arguments(call), left, counted) do
-        # Nothing was sent: this candidate does not count, the next one takes its place.
+        # Nothing was sent: this candidate does not count, the next one takes its place, for
+        # the time that is left.
         :not_connected ->
           NodeSelector.mark(node, :down)
-          run(%{call | target: nil})
+          run(%{call | target: nil, waited: call.waited + now() - started})
+
+        # A host that swallows every packet. Connecting fails only after seven seconds, when
+        # requests have given up: they must not go on choosing it.
+        :unreachable ->
+          NodeSelector.mark(node, :down)
+          {Failure.response(call.request_id, {:timeout, timeout}), nil}
 
         outcome ->
           {Failure.response_of(call.request_id, outcome, timeout), crash(outcome)}
