@@ -8,6 +8,7 @@ defmodule PhoenixGenApi.Executor.Call do
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
   alias PhoenixGenApi.ArgumentHandler
+  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Executor.{Failure, Isolated}
   alias PhoenixGenApi.Hooks
   alias PhoenixGenApi.NodeSelector
@@ -16,6 +17,8 @@ defmodule PhoenixGenApi.Executor.Call do
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.{Request, Response}
   alias PhoenixGenApi.WorkerPool
+
+  require Logger
 
   @enforce_keys [:request, :request_id, :plan, :receiver]
   defstruct [:request, :request_id, :plan, :receiver, :target, arguments: [], waited: 0]
@@ -127,8 +130,16 @@ defmodule PhoenixGenApi.Executor.Call do
   defp deliver(%{plan: plan(response_type: type)} = call) do
     {response, _crash} = run(call)
     response = after_hook(call, %{response | async: false})
-    if type == :async, do: send(call.receiver, {:async_call, response})
+    if type == :async, do: send(call.receiver, {:async_call, response}), else: unheard(response)
     :ok
+  end
+
+  # Nobody else is told. What the error says may quote the request, so that is for debugging.
+  defp unheard(%Response{success: true}), do: :ok
+
+  defp unheard(%Response{request_id: id, error: error}) do
+    Logger.warning(fn -> "request #{Excerpt.inspect(id)} of response type :none failed" end)
+    Logger.debug(fn -> "request #{Excerpt.inspect(id)}: #{Excerpt.inspect(error)}" end)
   end
 
   @doc "Node selection and the call, in this process."
