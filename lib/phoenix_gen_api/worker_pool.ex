@@ -284,11 +284,21 @@ defmodule PhoenixGenApi.WorkerPool do
     with true <- map_size(state.running) < state.opts.pool_size,
          {{:value, task}, queue} <- :queue.out(state.queue) do
       state = %{state | queue: queue}
-      if expired?(task), do: state |> expire(task) |> next(), else: start(task, state)
+
+      cond do
+        abandoned?(task) -> next(state)
+        expired?(task) -> state |> expire(task) |> next()
+        true -> start(task, state)
+      end
     else
       _ -> state
     end
   end
+
+  # Its owner died while it waited: begun, it would call a function only to be killed. Of an
+  # owner on another node the monitor of a running task tells.
+  defp abandoned?(%{owner: owner}),
+    do: is_pid(owner) and node(owner) == node() and not Process.alive?(owner)
 
   # The executor's tasks have no time here: they report their own timeout.
   defp expired?(%{due: due}), do: due != :infinity and due <= now()
