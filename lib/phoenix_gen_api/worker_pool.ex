@@ -15,7 +15,9 @@ defmodule PhoenixGenApi.WorkerPool do
   use GenServer
 
   alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Telemetry
+  alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
 
   @defaults [
     pool_size: 10,
@@ -62,7 +64,11 @@ defmodule PhoenixGenApi.WorkerPool do
     submit(pool, fun, counts?: true, timeout: timeout)
   end
 
-  @doc "What the pool is doing and has done."
+  @doc """
+  What the pool is doing and has done.
+
+  For the pools of the application raises `RuntimeError` where no gateway runs.
+  """
   @spec status(GenServer.name()) :: %{
           idle_workers: non_neg_integer(),
           busy_workers: non_neg_integer(),
@@ -71,7 +77,13 @@ defmodule PhoenixGenApi.WorkerPool do
           total_tasks_executed: non_neg_integer(),
           total_tasks_failed: non_neg_integer()
         }
-  def status(pool), do: GenServer.call(pool, :status)
+  def status(pool) do
+    GenServer.call(pool, :status)
+  catch
+    :exit, {:noproc, _call} = reason ->
+      if pool in WorkerPoolSupervisor.pools(), do: Gateway.handle!(:config_db)
+      exit(reason)
+  end
 
   @doc false
   # What the executor uses. `owner:` ends the task when that process dies, `on_death:`
