@@ -18,6 +18,8 @@ defmodule PhoenixGenApi.Executor.Isolated do
           | :timeout
           # nothing was sent: another node may be tried
           | :not_connected
+          # nothing was sent either, but connecting took all the time there was
+          | :unreachable
           | {:node_down, term()}
 
   @doc "Applies a function here, for hooks, callbacks and node functions."
@@ -76,6 +78,7 @@ defmodule PhoenixGenApi.Executor.Isolated do
   def call(node, module, function, args, timeout, counted) do
     handle = begin(counted)
     result = make_ref()
+    connected? = connected?(node)
 
     request =
       :erlang.spawn_request(node, :erpc, :execute_call, [result, module, function, args], [
@@ -89,17 +92,21 @@ defmodule PhoenixGenApi.Executor.Isolated do
         Native.executor_watch(handle, pid)
         await(handle, request, result, pid, remaining(deadline))
 
+      # The VM says the same of a connection that could not be made and of one that was lost
+      # before the other node answered. In the latter case the function may have been called.
       {:spawn_reply, ^request, :error, :noconnection} ->
-        finish(handle, :not_connected)
+        finish(handle, if(connected?, do: {:node_down, :noconnection}, else: :not_connected))
 
       {:spawn_reply, ^request, :error, reason} ->
         finish(handle, {:node_down, reason})
     after
       timeout ->
         abandon(request)
-        finish(handle, :timeout)
+        finish(handle, if(connected?(node), do: :timeout, else: :unreachable))
     end
   end
+
+  defp connected?(node), do: node in Node.list(:connected)
 
   defp await(handle, request, result, pid, timeout) do
     receive do
