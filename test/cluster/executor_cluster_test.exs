@@ -332,6 +332,22 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
     assert run(config) == ok(a)
   end
 
+  test "timeouts hold when the connection to a node that hangs is full" do
+    {_, node} = peer = Cluster.start_peer()
+    pid = :erpc.call(node, :os, :getpid, []) |> to_string()
+    {_, 0} = System.cmd("kill", ["-STOP", pid])
+    large = config(node, :node_and, [String.duplicate("x", 600_000)], timeout: 200)
+
+    # Far more than the buffers of the connection hold.
+    calls = for _ <- 1..40, do: Task.async(fn -> nothing_left(fn -> run(large) end) end)
+
+    for response <- Task.await_many(calls, 20_000),
+        do: assert(response == error("Request timed out after 200ms", true))
+
+    {_, 0} = System.cmd("kill", ["-CONT", pid])
+    Cluster.stop_peer(peer)
+  end
+
   test "a node that hangs costs the timeout and leaves nothing behind" do
     {_, node} = peer = Cluster.start_peer()
     pid = :erpc.call(node, :os, :getpid, []) |> to_string()

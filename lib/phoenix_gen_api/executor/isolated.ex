@@ -81,9 +81,10 @@ defmodule PhoenixGenApi.Executor.Isolated do
     connected? = connected?(node)
 
     request =
-      :erlang.spawn_request(node, :erpc, :execute_call, [result, module, function, args], [
-        :monitor
-      ])
+      undelayed(fn ->
+        arguments = [result, module, function, args]
+        :erlang.spawn_request(node, :erpc, :execute_call, arguments, [:monitor])
+      end)
 
     deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
 
@@ -113,8 +114,7 @@ defmodule PhoenixGenApi.Executor.Isolated do
       {:DOWN, ^request, :process, ^pid, reason} -> finish(handle, outcome(reason, result))
     after
       timeout ->
-        Process.demonitor(request, [:flush])
-        Process.exit(pid, :kill)
+        kill(request, pid)
         finish(handle, :timeout)
     end
   end
@@ -124,8 +124,7 @@ defmodule PhoenixGenApi.Executor.Isolated do
     unless :erlang.spawn_request_abandon(request) do
       receive do
         {:spawn_reply, ^request, :ok, pid} ->
-          Process.demonitor(request, [:flush])
-          Process.exit(pid, :kill)
+          kill(request, pid)
 
         {:spawn_reply, ^request, :error, _reason} ->
           :ok
@@ -133,6 +132,23 @@ defmodule PhoenixGenApi.Executor.Isolated do
         0 -> :ok
       end
     end
+  end
+
+  defp kill(monitor, pid) do
+    undelayed(fn ->
+      Process.demonitor(monitor, [:flush])
+      Process.exit(pid, :kill)
+    end)
+  end
+
+  # The connection to a node that hangs is soon full. Signals then suspend their sender until
+  # the connection is given up, after a minute, and no timeout runs meanwhile. What is sent
+  # like this waits in the connection's own queue instead.
+  defp undelayed(send) do
+    before = :erlang.process_flag(:async_dist, true)
+    sent = send.()
+    :erlang.process_flag(:async_dist, before)
+    sent
   end
 
   defp outcome({result, :return, value}, result), do: {:return, value}
