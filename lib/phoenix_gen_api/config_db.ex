@@ -40,6 +40,7 @@ defmodule PhoenixGenApi.ConfigDb do
   import PhoenixGenApi.Plan, only: [plan: 1]
 
   alias PhoenixGenApi.ConfigFailed
+  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Plan
@@ -287,7 +288,7 @@ defmodule PhoenixGenApi.ConfigDb do
       {:ok, plan, config}
     else
       {:error, {:mfa_not_allowed, mfa} = reason} ->
-        {:error, reason, ["mfa not allowed: #{inspect(mfa)}"]}
+        {:error, reason, ["mfa not allowed: #{Excerpt.inspect(mfa)}"]}
 
       {:error, sentences} ->
         {:error, :invalid_config, sentences}
@@ -316,7 +317,7 @@ defmodule PhoenixGenApi.ConfigDb do
 
     name =
       if is_struct(config, FunConfig),
-        do: "#{inspect(config.service)} #{inspect(config.request_type)}"
+        do: "#{Excerpt.inspect(config.service)} #{Excerpt.inspect(config.request_type)}"
 
     Logger.error("function config rejected: #{name}: #{Enum.join(sentences, "; ")}")
   end

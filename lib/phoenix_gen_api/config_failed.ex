@@ -15,6 +15,7 @@ defmodule PhoenixGenApi.ConfigFailed do
 
   alias PhoenixGenApi.ConfigFailed.Store
   alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.Gateway
 
   @store __MODULE__
   @sources [:pull, :push, :direct]
@@ -166,8 +167,7 @@ defmodule PhoenixGenApi.ConfigFailed do
 
   defp running!({:ok, result}), do: result
 
-  defp running!({:error, :not_running}),
-    do: raise("PhoenixGenApi gateway is not running on this node")
+  defp running!({:error, :not_running}), do: Gateway.not_running!()
 
   defp to_map(config) when is_struct(config), do: Map.from_struct(config)
   defp to_map(config) when is_map(config), do: config

@@ -259,7 +259,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
          :ok <- Security.validate_config(config) do
       nil
     else
-      {:error, {:mfa_not_allowed, mfa}} -> ["mfa not allowed: #{inspect(mfa)}"]
+      {:error, {:mfa_not_allowed, mfa}} -> ["mfa not allowed: #{Excerpt.inspect(mfa)}"]
       {:error, sentences} -> sentences
     end
   end

@@ -4,7 +4,6 @@ defmodule PhoenixGenApi.Gateway do
   # the supervisor that owns them: their memory goes with it, not with any worker.
 
   @key __MODULE__
-  @message "PhoenixGenApi gateway is not running on this node"
 
   @type instance :: :config_db | :node_selector | :rate_limiter
 
@@ -33,7 +32,11 @@ defmodule PhoenixGenApi.Gateway do
   def handle!(name) do
     case handle(name) do
       {:ok, handle} -> handle
-      {:error, :not_running} -> raise @message
+      {:error, :not_running} -> not_running!()
     end
   end
+
+  @doc "What every function does that needs a gateway and returns no errors."
+  @spec not_running!() :: no_return()
+  def not_running!, do: raise("PhoenixGenApi gateway is not running on this node")
 end

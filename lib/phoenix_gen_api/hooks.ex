@@ -45,7 +45,7 @@ defmodule PhoenixGenApi.Hooks do
         value
 
       {:error, _reason} ->
-        Logger.error("after_execute of #{inspect(config.request_type)} failed")
+        Logger.error("after_execute of #{Excerpt.inspect(config.request_type)} failed")
         result
     end
   end

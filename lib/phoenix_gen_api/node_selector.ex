@@ -14,8 +14,8 @@ defmodule PhoenixGenApi.NodeSelector do
   | `{module, function, args}` | your function, called with `[nodes, request \\| args]` |
 
   Nodes that are down or draining are passed over in every mode. A node is down after a
-  `:nodedown` or a failed connection and up again after a `:nodeup` or a successful probe; a
-  node never contacted counts as up.
+  `:nodedown`, a failed connection or one that took all the time of a request, and up again
+  after a `:nodeup` or a successful probe; a node never contacted counts as up.
 
   The hash modes are rendezvous hashing (Thaler and Ravishankar, 1998) with a published, fixed
   hash (FNV-1a and the finaliser of splitmix64): all gateways that see the same nodes agree,
@@ -29,6 +29,7 @@ defmodule PhoenixGenApi.NodeSelector do
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Executor.Isolated
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
@@ -57,7 +58,8 @@ defmodule PhoenixGenApi.NodeSelector do
   def get_node!(config, request) do
     case get_node(config, request) do
       {:ok, node} -> node
-      {:error, reason} -> raise "no node available: #{inspect(reason)}"
+      {:error, :not_running} -> Gateway.not_running!()
+      {:error, reason} -> raise "no node available: #{Excerpt.inspect(reason)}"
     end
   end
 

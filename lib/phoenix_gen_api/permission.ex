@@ -147,7 +147,7 @@ defmodule PhoenixGenApi.Permission do
     case Isolated.call(node, m, f, [request | a], config.hook_timeout, nil) do
       {:return, granted} when granted in [true, :ok] -> :ok
       # Nothing was sent: another node may be asked.
-      :not_connected -> :not_connected
+      unsent when unsent in [:not_connected, :unreachable] -> :not_connected
       _ -> :denied
     end
   end

@@ -8,6 +8,8 @@ defmodule PhoenixGenApi.ServiceTurn do
   # a table of the supervisor, so that a crash here gives no turn away twice.
   use GenServer
 
+  alias PhoenixGenApi.Gateway
+
   @table __MODULE__
   @server PhoenixGenApi.ConfigReceiver
 
@@ -47,8 +49,7 @@ defmodule PhoenixGenApi.ServiceTurn do
   @doc "The same; raises where no gateway runs."
   @spec run!(String.t(), (-> result)) :: result when result: term()
   def run!(service, fun) do
-    with {:error, :not_running} <- run(service, fun),
-         do: raise("PhoenixGenApi gateway is not running on this node")
+    with {:error, :not_running} <- run(service, fun), do: Gateway.not_running!()
   end
 
   defp take(service, steps) do

@@ -15,7 +15,9 @@ defmodule PhoenixGenApi.WorkerPool do
   use GenServer
 
   alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Telemetry
+  alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
 
   @defaults [
     pool_size: 10,
@@ -62,7 +64,11 @@ defmodule PhoenixGenApi.WorkerPool do
     submit(pool, fun, counts?: true, timeout: timeout)
   end
 
-  @doc "What the pool is doing and has done."
+  @doc """
+  What the pool is doing and has done.
+
+  For the pools of the application raises `RuntimeError` where no gateway runs.
+  """
   @spec status(GenServer.name()) :: %{
           idle_workers: non_neg_integer(),
           busy_workers: non_neg_integer(),
@@ -71,7 +77,13 @@ defmodule PhoenixGenApi.WorkerPool do
           total_tasks_executed: non_neg_integer(),
           total_tasks_failed: non_neg_integer()
         }
-  def status(pool), do: GenServer.call(pool, :status)
+  def status(pool) do
+    GenServer.call(pool, :status)
+  catch
+    :exit, {:noproc, _call} = reason ->
+      if pool in WorkerPoolSupervisor.pools(), do: Gateway.handle!(:config_db)
+      exit(reason)
+  end
 
   @doc false
   # What the executor uses. `owner:` ends the task when that process dies, `on_death:`
@@ -284,11 +296,21 @@ defmodule PhoenixGenApi.WorkerPool do
     with true <- map_size(state.running) < state.opts.pool_size,
          {{:value, task}, queue} <- :queue.out(state.queue) do
       state = %{state | queue: queue}
-      if expired?(task), do: state |> expire(task) |> next(), else: start(task, state)
+
+      cond do
+        abandoned?(task) -> next(state)
+        expired?(task) -> state |> expire(task) |> next()
+        true -> start(task, state)
+      end
     else
       _ -> state
     end
   end
+
+  # Its owner died while it waited: begun, it would call a function only to be killed. Of an
+  # owner on another node the monitor of a running task tells.
+  defp abandoned?(%{owner: owner}),
+    do: is_pid(owner) and node(owner) == node() and not Process.alive?(owner)
 
   # The executor's tasks have no time here: they report their own timeout.
   defp expired?(%{due: due}), do: due != :infinity and due <= now()

@@ -4,7 +4,17 @@ defmodule PhoenixGenApi.ConfigDbTest do
 
   import ExUnit.CaptureLog
 
-  alias PhoenixGenApi.{Await, ConfigDb, ConfigFailed, Executor, Gateway, Telemetry}
+  alias PhoenixGenApi.{
+    Await,
+    ConfigDb,
+    ConfigFailed,
+    Executor,
+    Gateway,
+    NodeSelector,
+    Telemetry,
+    WorkerPool
+  }
+
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
   alias PhoenixGenApi.Test.Functions
 
@@ -508,6 +518,26 @@ defmodule PhoenixGenApi.ConfigDbTest do
           ] do
         assert_raise RuntimeError, "PhoenixGenApi gateway is not running on this node", fun
       end
+    end
+
+    test "so do the other modules, whatever else they would raise" do
+      request = %Request{request_id: "r", service: "s", request_type: "t"}
+      config = config(nodes: [:nobody@h])
+      :ok = Supervisor.terminate_child(WorkerPool.WorkerPoolSupervisor, :async_pool)
+
+      on_exit(fn ->
+        {:ok, _pool} = Supervisor.restart_child(WorkerPool.WorkerPoolSupervisor, :async_pool)
+      end)
+
+      for fun <- [
+            fn -> NodeSelector.get_node!(config, request) end,
+            fn -> WorkerPool.status(:async_pool) end
+          ] do
+        assert_raise RuntimeError, "PhoenixGenApi gateway is not running on this node", fun
+      end
+
+      # A pool of one's own has nothing to do with the gateway.
+      assert {:noproc, _} = catch_exit(WorkerPool.status(:no_such_pool))
     end
 
     test "the executor answers that the service is unavailable, whatever runs the function" do

@@ -888,6 +888,17 @@ defmodule PhoenixGenApi.ExecutorTest do
       refute_receive _, 20
     end
 
+    test "that fail leave a line in the log, without what they were about" do
+      log =
+        ExUnit.CaptureLog.capture_log([level: :info], fn ->
+          run(fn -> raise "database password is hunter2" end, response_type: :none)
+          assert Await.until(fn -> WorkerPool.status(:async_pool).busy_workers == 0 end)
+        end)
+
+      assert log =~ ~s(request "r1" of response type :none failed)
+      refute log =~ "hunter2"
+    end
+
     test "go on when their caller dies" do
       parent = self()
       config = config(fn -> Functions.wait_for(parent) end, response_type: :none)

@@ -400,6 +400,23 @@ defmodule PhoenixGenApi.WorkerPoolTest do
       succeed(pool)
     end
 
+    test "a task whose owner dies while it waits is not begun", %{pool: pool} do
+      start(pool, pool_size: 1)
+      parent = self()
+      owner = spawn(fn -> Process.sleep(:infinity) end)
+      assert :ok = WorkerPool.submit(pool, task(), [])
+      first = running()
+      assert :ok = WorkerPool.submit(pool, fn -> send(parent, :begun) end, owner: owner)
+      assert :ok = WorkerPool.submit(pool, fn -> :ok end, [])
+      monitor = Process.monitor(owner)
+      Process.exit(owner, :kill)
+      assert_receive {:DOWN, ^monitor, :process, ^owner, _}
+      assert finish(first) == :stop
+      assert ended() == :stop
+      assert %{total_tasks_executed: 2, total_tasks_failed: 0, queued_tasks: 0} = status(pool)
+      refute_received :begun
+    end
+
     test "an owner's death is nothing to its tasks that have ended", %{pool: pool} do
       start(pool, pool_size: 1)
       owner = spawn(fn -> Process.sleep(:infinity) end)

@@ -78,6 +78,26 @@ defmodule PhoenixGenApi.Cluster do
     :ok
   end
 
+  @doc """
+  The name of a node that accepts connections and never says a word, until the calling process
+  ends. Connecting to it takes seven seconds, and fails.
+  """
+  @spec silent_node() :: node()
+  def silent_node do
+    start_distribution()
+    node = node_name("silent")
+    [name, _host] = node |> Atom.to_string() |> String.split("@")
+    {:ok, listener} = :gen_tcp.listen(0, active: false)
+    {:ok, port} = :inet.port(listener)
+
+    # What a starting node tells epmd, which forgets it when this connection is closed.
+    {:ok, epmd} = :gen_tcp.connect(String.to_charlist(@host), 4369, [:binary, active: false])
+    entry = <<port::16, 77, 0, 6::16, 5::16, byte_size(name)::16, name::binary, 0::16>>
+    :ok = :gen_tcp.send(epmd, <<byte_size(entry) + 1::16, 120, entry::binary>>)
+    {:ok, <<118, 0, _creation::32>>} = :gen_tcp.recv(epmd, 6, 5_000)
+    node
+  end
+
   @doc "Runs a function on a node that need not be connected."
   @spec call({pid(), node()}, module(), atom(), [term()]) :: term()
   def call({peer, _node}, module, function, args),

@@ -133,7 +133,7 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
     do: "failed with " <> Excerpt.reason(kind, reason)
 
   defp problem(:timeout), do: "no answer in time"
-  defp problem(:not_connected), do: "not reachable"
+  defp problem(unsent) when unsent in [:not_connected, :unreachable], do: "not reachable"
   defp problem({:node_down, reason}), do: "connection lost (#{Excerpt.inspect(reason, 100)})"
   defp problem({:return, other}), do: "unexpected answer " <> Excerpt.inspect(other, 100)
 end

@@ -8,6 +8,7 @@ defmodule PhoenixGenApi.Executor.Call do
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
   alias PhoenixGenApi.ArgumentHandler
+  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Executor.{Failure, Isolated}
   alias PhoenixGenApi.Hooks
   alias PhoenixGenApi.NodeSelector
@@ -17,6 +18,8 @@ defmodule PhoenixGenApi.Executor.Call do
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.{Request, Response}
   alias PhoenixGenApi.WorkerPool
+
+  require Logger
 
   @enforce_keys [:request, :request_id, :plan, :receiver]
   defstruct [:request, :request_id, :plan, :receiver, :target, arguments: [], waited: 0]
@@ -30,7 +33,7 @@ defmodule PhoenixGenApi.Executor.Call do
           receiver: pid(),
           target: target() | nil,
           arguments: [term()],
-          # ms in the queue of a pool, which count against the timeout
+          # ms in the queue of a pool or for nodes out of reach, which count against the timeout
           waited: non_neg_integer()
         }
   @type crash :: map() | nil
@@ -139,8 +142,16 @@ defmodule PhoenixGenApi.Executor.Call do
   defp deliver(%{plan: plan(response_type: type)} = call) do
     {response, _crash} = run(call)
     response = after_hook(call, %{response | async: false})
-    if type == :async, do: send(call.receiver, {:async_call, response})
+    if type == :async, do: send(call.receiver, {:async_call, response}), else: unheard(response)
     :ok
+  end
+
+  # Nobody else is told. What the error says may quote the request, so that is for debugging.
+  defp unheard(%Response{success: true}), do: :ok
+
+  defp unheard(%Response{request_id: id, error: error}) do
+    Logger.warning(fn -> "request #{Excerpt.inspect(id)} of response type :none failed" end)
+    Logger.debug(fn -> "request #{Excerpt.inspect(id)}: #{Excerpt.inspect(error)}" end)
   end
 
   @doc "Node selection and the call, in this process."
@@ -157,11 +168,20 @@ defmodule PhoenixGenApi.Executor.Call do
 
     with :ok <- permitted(call),
          {:ok, left} <- left(call) do
+      started = now()
+
       case Isolated.call(node, module, function, arguments(call), left, counted) do
-        # Nothing was sent: this candidate does not count, the next one takes its place.
+        # Nothing was sent: this candidate does not count, the next one takes its place, for
+        # the time that is left.
         :not_connected ->
           NodeSelector.mark(node, :down)
-          run(%{call | target: nil})
+          run(%{call | target: nil, waited: call.waited + now() - started})
+
+        # A host that swallows every packet. Connecting fails only after seven seconds, when
+        # requests have given up: they must not go on choosing it.
+        :unreachable ->
+          NodeSelector.mark(node, :down)
+          {Failure.response(call.request_id, {:timeout, timeout}), nil}
 
         outcome ->
           {Failure.response_of(call.request_id, outcome, timeout), crash(outcome)}

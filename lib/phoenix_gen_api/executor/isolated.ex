@@ -18,6 +18,8 @@ defmodule PhoenixGenApi.Executor.Isolated do
           | :timeout
           # nothing was sent: another node may be tried
           | :not_connected
+          # nothing was sent either, but connecting took all the time there was
+          | :unreachable
           | {:node_down, term()}
 
   @doc "Applies a function here, for hooks, callbacks and node functions."
@@ -76,11 +78,13 @@ defmodule PhoenixGenApi.Executor.Isolated do
   def call(node, module, function, args, timeout, counted) do
     handle = begin(counted)
     result = make_ref()
+    connected? = connected?(node)
 
     request =
-      :erlang.spawn_request(node, :erpc, :execute_call, [result, module, function, args], [
-        :monitor
-      ])
+      undelayed(fn ->
+        arguments = [result, module, function, args]
+        :erlang.spawn_request(node, :erpc, :execute_call, arguments, [:monitor])
+      end)
 
     deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
 
@@ -89,25 +93,28 @@ defmodule PhoenixGenApi.Executor.Isolated do
         Native.executor_watch(handle, pid)
         await(handle, request, result, pid, remaining(deadline))
 
+      # The VM says the same of a connection that could not be made and of one that was lost
+      # before the other node answered. In the latter case the function may have been called.
       {:spawn_reply, ^request, :error, :noconnection} ->
-        finish(handle, :not_connected)
+        finish(handle, if(connected?, do: {:node_down, :noconnection}, else: :not_connected))
 
       {:spawn_reply, ^request, :error, reason} ->
         finish(handle, {:node_down, reason})
     after
       timeout ->
         abandon(request)
-        finish(handle, :timeout)
+        finish(handle, if(connected?(node), do: :timeout, else: :unreachable))
     end
   end
+
+  defp connected?(node), do: node in Node.list(:connected)
 
   defp await(handle, request, result, pid, timeout) do
     receive do
       {:DOWN, ^request, :process, ^pid, reason} -> finish(handle, outcome(reason, result))
     after
       timeout ->
-        Process.demonitor(request, [:flush])
-        Process.exit(pid, :kill)
+        kill(request, pid)
         finish(handle, :timeout)
     end
   end
@@ -117,8 +124,7 @@ defmodule PhoenixGenApi.Executor.Isolated do
     unless :erlang.spawn_request_abandon(request) do
       receive do
         {:spawn_reply, ^request, :ok, pid} ->
-          Process.demonitor(request, [:flush])
-          Process.exit(pid, :kill)
+          kill(request, pid)
 
         {:spawn_reply, ^request, :error, _reason} ->
           :ok
@@ -126,6 +132,23 @@ defmodule PhoenixGenApi.Executor.Isolated do
         0 -> :ok
       end
     end
+  end
+
+  defp kill(monitor, pid) do
+    undelayed(fn ->
+      Process.demonitor(monitor, [:flush])
+      Process.exit(pid, :kill)
+    end)
+  end
+
+  # The connection to a node that hangs is soon full. Signals then suspend their sender until
+  # the connection is given up, after a minute, and no timeout runs meanwhile. What is sent
+  # like this waits in the connection's own queue instead.
+  defp undelayed(send) do
+    before = :erlang.process_flag(:async_dist, true)
+    sent = send.()
+    :erlang.process_flag(:async_dist, before)
+    sent
   end
 
   defp outcome({result, :return, value}, result), do: {:return, value}

@@ -8,7 +8,11 @@ defmodule PhoenixGenApi.Executor.Reaper do
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
 
   @impl true
-  def init(_opts), do: {:ok, nil}
+  def init(_opts) do
+    # One node that hangs must not keep it from killing on the others.
+    :erlang.process_flag(:async_dist, true)
+    {:ok, nil}
+  end
 
   @impl true
   def handle_info({:kill, pid}, state) when is_pid(pid) do

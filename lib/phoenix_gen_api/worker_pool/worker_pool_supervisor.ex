@@ -5,6 +5,13 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.WorkerPool
 
+  # The pools and the options of their sizes.
+  @pools [async_pool: :async_pool_size, stream_pool: :stream_pool_size]
+
+  @doc false
+  @spec pools() :: [atom()]
+  def pools, do: Keyword.keys(@pools)
+
   @doc false
   def start_link(_opts), do: Supervisor.start_link(__MODULE__, [], name: __MODULE__)
 
@@ -16,13 +23,10 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
       circuit_breaker_cooldown: Config.get(:worker_pool, :circuit_breaker_cooldown)
     ]
 
-    pools = [
-      async_pool: Config.get(:worker_pool, :async_pool_size),
-      stream_pool: Config.get(:worker_pool, :stream_pool_size)
-    ]
-
     children =
-      for {name, size} <- pools, do: {WorkerPool, [name: name, pool_size: size] ++ shared}
+      for {name, size} <- @pools do
+        {WorkerPool, [name: name, pool_size: Config.get(:worker_pool, size)] ++ shared}
+      end
 
     Supervisor.init(children, strategy: :one_for_one)
   end
