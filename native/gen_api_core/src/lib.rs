@@ -15,6 +15,7 @@
 )]
 
 pub mod clock;
+pub mod limiter;
 pub mod nodes;
 pub mod schema;
 pub mod table;
