@@ -16,7 +16,6 @@
 
 pub mod clock;
 pub mod limiter;
-pub mod limits;
 pub mod nodes;
 pub mod schema;
 pub mod table;

@@ -22,15 +22,18 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `limiter` | one instance: checks of several limits at once, sweeps, figures |
+//! | `limiter` | one instance: limits, sweeps, figures |
+//! | `check` | a request against several limits at once |
 //! | `limit` | a compiled limit, and which limits share their windows |
 //! | `rule` | the kinds of limit; the one place to add another |
 //! | `sliding_window` | the algorithm: which requests count at a time |
 //! | `log`, `pages`, `stamp` | a queue of times that is small when short and never moved when long |
 //! | `shard` | the windows behind one lock |
+//! | `tend` | reclaiming what has expired, some windows at a time |
 //! | `key`, `slots`, `hasher` | how a shard stores and finds them |
 //! | `pool` | the entries that may still be recorded |
 
+mod check;
 mod hasher;
 mod key;
 mod limit;
@@ -44,8 +47,10 @@ mod shard;
 mod sliding_window;
 mod slots;
 mod stamp;
+mod tend;
 
+pub use check::Decision;
 pub use limit::{Limit, LimitId};
-pub use limiter::{Caps, Decision, Limiter, Stats, Status, Swept};
+pub use limiter::{Caps, Limiter, Stats, Status, Swept};
 pub use rule::Rule;
 pub use sliding_window::SlidingWindow;

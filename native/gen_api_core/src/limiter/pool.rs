@@ -10,7 +10,8 @@ const LARGEST_BATCH: usize = 256;
 #[derive(Debug)]
 pub(super) struct Pool {
     left: AtomicUsize,
-    shards: usize,
+    /// A sixteenth of a shard's share, as a shift.
+    shift: u32,
 }
 
 /// Credits in the hands of one shard.
@@ -18,10 +19,11 @@ pub(super) struct Pool {
 pub(super) struct Credit(usize);
 
 impl Pool {
+    /// For a number of shards that is a power of two.
     pub(super) fn new(entries: usize, shards: usize) -> Self {
         Self {
             left: AtomicUsize::new(entries),
-            shards,
+            shift: (shards * 16).trailing_zeros(),
         }
     }
 
@@ -30,7 +32,7 @@ impl Pool {
     }
 
     fn batch(&self) -> usize {
-        (self.left() / (self.shards * 16)).clamp(1, LARGEST_BATCH)
+        (self.left() >> self.shift).clamp(1, LARGEST_BATCH)
     }
 
     fn take(&self, wanted: usize) -> usize {

@@ -23,7 +23,7 @@ pub(super) enum State {
 }
 
 /// A request fits; what is needed to record it.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Opening {
     /// When it is recorded.
     pub(super) at: Nanos,

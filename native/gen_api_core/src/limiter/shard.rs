@@ -11,55 +11,43 @@ use super::rule::{Denial, Opening, State};
 use super::slots::Slots;
 use crate::clock::Nanos;
 
-/// Windows looked at when a check finds no room.
-const GLANCE: usize = 32;
-
 /// Some of the windows; the limiter keeps each shard behind a lock.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    windows: Slots<Window>,
-    index: HashTable<Spot>,
+    pub(super) windows: Slots<Window>,
+    pub(super) index: HashTable<Spot>,
     credit: Credit,
     /// Memory that windows hold outside of themselves.
     heap: usize,
     /// A new window's clock starts here: at an earlier time, one that was dropped since might have counted.
-    floor: Nanos,
+    pub(super) floor: Nanos,
     /// Where a sweep goes on, downwards.
-    sweep_from: Option<usize>,
+    pub(super) sweep_from: Option<usize>,
     /// Where the next glance goes on.
-    glance_from: usize,
+    pub(super) glance_from: usize,
 }
 
 /// What is remembered for one value under one limit.
 #[derive(Debug)]
 #[repr(C)]
-struct Window {
-    family: Arc<Family>,
+pub(super) struct Window {
+    pub(super) family: Arc<Family>,
     key: Key,
-    state: State,
+    pub(super) state: State,
 }
 
 /// Where a window is. The hash is kept so that the table grows without a look at the windows.
 #[derive(Debug)]
-struct Spot {
+pub(super) struct Spot {
     tag: u32,
     slot: u32,
 }
 
 /// A request fits, and this is where it goes; valid until the shard is changed.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Place {
-    slot: Option<u32>,
+    pub(super) slot: Option<u32>,
     opening: Opening,
-}
-
-/// What became of a window that a sweep looked at.
-#[derive(PartialEq, Eq)]
-enum Fate {
-    Kept,
-    Dropped,
-    /// Dead, with more memory than is freed at a time.
-    Dying,
 }
 
 impl Place {
@@ -88,6 +76,16 @@ impl Shard {
             }
         };
         opening.map(|opening| Place { slot, opening })
+    }
+
+    /// Brings what seems to be a window into the cache.
+    #[inline]
+    pub(super) fn touch(&self, hashed: Hashed) -> bool {
+        let spot = self
+            .index
+            .find(spread(hashed.tag), |spot| spot.tag == hashed.tag);
+        spot.and_then(|spot| self.windows.get(spot.slot as usize))
+            .is_some_and(|window| !window.state.is_empty())
     }
 
     /// Makes sure that [`Shard::admit`] may record one more entry, in a window of its own if `new`.
@@ -198,84 +196,8 @@ impl Shard {
         true
     }
 
-    /// Frees what a window no longer needs, and the window itself if that is all of it.
-    fn tend(&mut self, slot: usize, now: Nanos, hasher: &Hasher, pool: &Pool) -> Fate {
-        let floor = self.floor;
-        let mut seen = None;
-        self.change(slot, pool, |window| {
-            let kind = window.family.kind();
-            if window.family.is_forgotten() {
-                return window.state.empty(floor);
-            }
-            let released = kind.trim(&mut window.state, now);
-            seen = Some(window.state.clock().max(now));
-            released
-        });
-        let alive = |window: &Window| !window.state.is_empty();
-        if self.windows.get(slot).is_some_and(alive) {
-            return Fate::Kept;
-        }
-        if !self.drop_if_empty(slot, hasher) {
-            return Fate::Dying;
-        }
-        self.floor = self.floor.max(seen.unwrap_or(floor));
-        Fate::Dropped
-    }
-
-    /// Tends a few windows; for a check that finds no room.
-    pub(super) fn glance(&mut self, now: Nanos, hasher: &Hasher, pool: &Pool) {
-        for _ in 0..GLANCE.min(self.windows.len()) {
-            if self.glance_from >= self.windows.len() {
-                self.glance_from = 0;
-            }
-            if self.tend(self.glance_from, now, hasher, pool) == Fate::Kept {
-                self.glance_from += 1;
-            }
-        }
-    }
-
-    /// Tends the window of one charge; for a check that finds no room.
-    pub(super) fn tend_place(&mut self, place: Place, now: Nanos, hasher: &Hasher, pool: &Pool) {
-        if let Some(slot) = place.slot {
-            self.tend(slot as usize, now, hasher, pool);
-        }
-    }
-
     pub(super) fn surrender_credit(&mut self, pool: &Pool) {
         self.credit.surrender(pool);
-    }
-
-    /// Tends at most `budget` windows, downwards, so that those moved by removals were seen already. Returns
-    /// how many it looked at, how many it dropped, and whether all have been seen since the sweep began.
-    pub(super) fn sweep(
-        &mut self,
-        now: Nanos,
-        budget: usize,
-        hasher: &Hasher,
-        pool: &Pool,
-    ) -> (usize, usize, bool) {
-        let mut next = self
-            .sweep_from
-            .unwrap_or(usize::MAX)
-            .min(self.windows.len());
-        let (mut seen, mut dropped) = (0, 0);
-        while seen < budget && next > 0 {
-            match self.tend(next - 1, now, hasher, pool) {
-                Fate::Kept => next -= 1,
-                Fate::Dying => {}
-                Fate::Dropped => {
-                    next -= 1;
-                    dropped += 1;
-                }
-            }
-            seen += 1;
-        }
-        self.sweep_from = (next > 0).then_some(next);
-        if self.index.capacity() / 4 > self.windows.len() {
-            self.index
-                .shrink_to(self.windows.len() * 2, |spot| spread(spot.tag));
-        }
-        (seen, dropped, next == 0)
     }
 
     /// Takes everything out, so that it can be freed without the lock.
@@ -311,6 +233,14 @@ impl Shard {
         self.windows.bytes() + self.index.allocation_size() + self.heap
     }
 
+    /// After a rush the index is memory for nothing.
+    pub(super) fn shrink_index(&mut self) {
+        if self.index.capacity() / 4 > self.windows.len() {
+            self.index
+                .shrink_to(self.windows.len() * 2, |spot| spread(spot.tag));
+        }
+    }
+
     fn has_slot(&self) -> bool {
         u32::try_from(self.windows.len()).is_ok()
     }
@@ -327,7 +257,12 @@ impl Shard {
     }
 
     /// Changes a window by something that returns how many entries became free.
-    fn change(&mut self, slot: usize, pool: &Pool, change: impl FnOnce(&mut Window) -> usize) {
+    pub(super) fn change(
+        &mut self,
+        slot: usize,
+        pool: &Pool,
+        change: impl FnOnce(&mut Window) -> usize,
+    ) {
         if let Some(window) = self.windows.get_mut(slot) {
             let before = window.state.bytes();
             let released = change(window);
@@ -337,7 +272,7 @@ impl Shard {
     }
 
     /// Removes a window that holds nothing any more; false if it does, or is not there.
-    fn drop_if_empty(&mut self, slot: usize, hasher: &Hasher) -> bool {
+    pub(super) fn drop_if_empty(&mut self, slot: usize, hasher: &Hasher) -> bool {
         let held = self.windows.get(slot).map(|window| window.state.held());
         if held != Some(0) {
             return false;
@@ -377,4 +312,4 @@ fn spread(tag: u32) -> u64 {
     u64::from(tag) << 32 | u64::from(tag)
 }
 
-const _: () = assert!(size_of::<Window>() <= 120);
+const _: () = assert!(size_of::<Window>() <= 128);
