@@ -71,7 +71,10 @@ defmodule PhoenixGenApi do
   """
   @spec reload_config() :: :ok | {:error, [String.t(), ...]}
   def reload_config do
-    with :ok <- Config.reload(), do: NodeSelector.reload()
+    with :ok <- Config.reload(),
+         :ok <- NodeSelector.reload() do
+      RateLimiter.reload()
+    end
   end
 
   ## Telemetry

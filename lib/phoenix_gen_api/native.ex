@@ -166,6 +166,9 @@ defmodule PhoenixGenApi.Native do
   @spec rate_limiter_new(pos_integer(), pos_integer(), pos_integer()) :: handle()
   def rate_limiter_new(_shards, _max_keys, _max_entries), do: not_loaded()
 
+  @spec rate_limiter_fail_open(handle(), boolean()) :: :ok
+  def rate_limiter_fail_open(_limiter, _fail_open?), do: not_loaded()
+
   @spec rate_limiter_configure(handle(), boolean(), [
           {limit_scope(), limit_key(), non_neg_integer(), pos_integer(), :skip | :deny | :shared}
         ]) :: :ok

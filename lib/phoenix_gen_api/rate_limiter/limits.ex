@@ -40,9 +40,24 @@ defmodule PhoenixGenApi.RateLimiter.Limits do
   def put(limits) do
     limiter = Gateway.handle!(:rate_limiter)
     compiled = Enum.map(limits.global ++ limits.api, &compiled/1)
+    Native.rate_limiter_fail_open(limiter, Config.get(:rate_limiter, :fail_open))
     Native.rate_limiter_configure(limiter, limits.enabled, compiled)
     :ets.insert(__MODULE__, {:limits, limits})
     :ok
+  end
+
+  @doc "Whether a failure may be logged: once a second, whatever the number of requests."
+  @spec log?() :: boolean()
+  def log? do
+    now = System.monotonic_time(:second)
+
+    case :ets.lookup(__MODULE__, :logged_at) do
+      [logged_at: ^now] -> false
+      _ -> :ets.insert(__MODULE__, {:logged_at, now})
+    end
+  rescue
+    # No gateway, no table: nothing to spare.
+    ArgumentError -> true
   end
 
   defp compiled(limit) do

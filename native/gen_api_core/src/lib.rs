@@ -16,6 +16,7 @@
 
 pub mod clock;
 pub mod limiter;
+pub mod limits;
 pub mod nodes;
 pub mod schema;
 pub mod table;

@@ -131,6 +131,7 @@ pub struct Limits {
     limiter: Limiter,
     in_force: ArcSwap<InForce>,
     global: Arc<AtomicBool>,
+    fail_open: AtomicBool,
     // Also the turn of those who change limits: a scope that is made while limits change is
     // either there to be told or made from the new ones.
     scopes: Mutex<ByFunction<Arc<Scope>>>,
@@ -143,6 +144,7 @@ impl Limits {
             limiter: Limiter::new(caps),
             in_force: ArcSwap::default(),
             global: Arc::default(),
+            fail_open: AtomicBool::default(),
             scopes: Mutex::default(),
         }
     }
@@ -165,6 +167,12 @@ impl Limits {
             })
         });
         Arc::clone(scope)
+    }
+
+    /// Whether a request passes that there is no room to count. Then it is counted where there
+    /// is room; otherwise (the default) nowhere.
+    pub fn set_fail_open(&self, fail_open: bool) {
+        self.fail_open.store(fail_open, Relaxed);
     }
 
     /// Replaces all limits in one step. A limit with the scope, key and window of an earlier
@@ -306,7 +314,16 @@ impl Limits {
             .collect();
         match self.limiter.check(&charges, now) {
             Decision::Admitted => Verdict::Admitted,
-            Decision::Overflow => Verdict::Overflow,
+            Decision::Overflow => {
+                if charges.len() > 1 && self.fail_open.load(Relaxed) {
+                    // The request passes. Were it counted nowhere, a flood of values under one
+                    // of its limits would lift the others.
+                    for charge in &charges {
+                        self.limiter.check(std::slice::from_ref(charge), now);
+                    }
+                }
+                Verdict::Overflow
+            }
             Decision::Denied {
                 index,
                 retry_after,

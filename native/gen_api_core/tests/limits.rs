@@ -541,3 +541,26 @@ fn threads_that_race_for_one_value_are_admitted_exactly_as_often_as_all_limits_a
     assert_eq!(admitted.load(SeqCst), 250);
     assert_eq!(current(&limits, &None, &Key::UserId, "ann", 0), [250]);
 }
+
+#[test]
+fn a_flood_under_one_limit_lifts_no_other() {
+    let limits = Limits::new(Caps {
+        shards: 1,
+        max_keys: 3,
+        max_entries: 1_000,
+    });
+    limits.set_fail_open(true);
+    limits.configure(true, vec![user(5, 1_000), spec(Key::DeviceId, 5, 1_000)]);
+    let mut admitted = 0;
+    for device in 0..100 {
+        let device = format!("device{device}");
+        let verdict = limits.check("s", "t", Nanos(0), |key| {
+            Some(match key {
+                Key::UserId => Cow::Borrowed(&b"ann"[..]),
+                _ => Cow::Owned(device.clone().into_bytes()),
+            })
+        });
+        admitted += u32::from(!matches!(verdict, Verdict::Denied(_)));
+    }
+    assert_eq!(admitted, 5);
+}

@@ -160,6 +160,13 @@ fn rate_limiter_new(
     })))
 }
 
+/// Whether a request passes for which there is no room. Normal scheduler.
+#[rustler::nif]
+fn rate_limiter_fail_open(limiter: &LimiterResource, fail_open: bool) -> Atom {
+    limiter.0.set_fail_open(fail_open);
+    atom::ok()
+}
+
 type SpecTerm<'a> = (ScopeTerm, KeyTerm, u32, u64, Missing);
 
 /// Replaces all limits, `[{scope, key, max_requests, window_ms, on_missing}]`, in one step.
