@@ -913,9 +913,9 @@ defmodule PhoenixGenApi.RateLimiterTest do
       of_api(api(1, key: "isbn"))
       for n <- 1..10, do: check(user_id: "u#{n}", device_id: "d#{n}")
       assert RateLimiter.status().keys >= 10
-      # From now on by the millisecond.
-      configure(:rate_limiter, cleanup_interval: 1)
+      # From now on by the millisecond; afterwards, with the old interval, by another server.
       on_exit(fn -> kill(Server) end)
+      configure(:rate_limiter, cleanup_interval: 1)
       kill(Server)
       assert Await.until(fn -> RateLimiter.status().keys == 10 end)
       assert_receive {:cleanup, %{cleaned_entries: count} = measurements, metadata} when count > 0
