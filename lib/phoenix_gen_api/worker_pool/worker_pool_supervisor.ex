@@ -5,6 +5,8 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.WorkerPool
 
+  @end_ms 5_000
+
   @doc false
   def start_link(_opts), do: Supervisor.start_link(__MODULE__, [], name: __MODULE__)
 
@@ -21,9 +23,25 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
       stream_pool: Config.get(:worker_pool, :stream_pool_size)
     ]
 
+    for {name, _size} <- pools, do: await_end(name)
+
     children =
       for {name, size} <- pools, do: {WorkerPool, [name: name, pool_size: size] ++ shared}
 
     Supervisor.init(children, strategy: :one_for_one)
+  end
+
+  # Pools outlive a supervisor that was killed by a moment. A start that found their names taken
+  # would be tried again at once, until the supervisor above gives up and ends the gateway.
+  defp await_end(name) do
+    if pid = Process.whereis(name) do
+      monitor = Process.monitor(pid)
+
+      receive do
+        {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
+      after
+        @end_ms -> Process.demonitor(monitor, [:flush])
+      end
+    end
   end
 end
