@@ -45,6 +45,8 @@ defmodule PhoenixGenApi.Executor do
   caller died, is killed.
   """
 
+  import PhoenixGenApi.Plan, only: [has: 2]
+
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.Errors.DecodeError
   alias PhoenixGenApi.Executor.{Call, Failure, Isolated}
@@ -69,7 +71,7 @@ defmodule PhoenixGenApi.Executor do
   @doc "Runs a request with this config instead of a stored one."
   @spec execute_with_config!(Request.t(), FunConfig.t()) :: result()
   def execute_with_config!(%Request{} = request, %FunConfig{} = config),
-    do: observed(request, [], fn -> compiled(config) end)
+    do: observed(request, [], fn -> with_config(request, config) end)
 
   @doc """
   Decodes a map and runs the request; raises `PhoenixGenApi.Errors.DecodeError` on a bad map.
@@ -129,7 +131,6 @@ defmodule PhoenixGenApi.Executor do
   # The request, on one page.
   defp stages(request, receiver, find_plan) do
     with {:ok, plan} <- find_plan.(),
-         :ok <- Call.charge(plan, request),
          {:ok, call} <- request |> Call.new(plan, receiver) |> Call.before() do
       with {:ok, call} <- Call.authorise(call),
            {:ok, call} <- Call.convert(call) do
@@ -142,11 +143,25 @@ defmodule PhoenixGenApi.Executor do
 
   defp lookup(%Request{service: service, request_type: type, version: version}) do
     case ConfigDb.fetch(service, type, version) do
-      {:ok, plan} -> {:ok, plan}
+      {:ok, plan} -> charged(plan, request)
       {:error, :not_running} -> {:error, :not_running}
       {:error, reason} -> {:error, {reason, type, version}}
     end
   end
+
+  # The limits are those of the request's service and type, which the config need not share.
+  defp with_config(request, config) do
+    with {:ok, plan} <- compiled(config),
+         :ok <- Call.charge(request) do
+      {:ok, plan}
+    end
+  end
+
+  defp charged(plan, request) when has(plan, :limited) do
+    with :ok <- Call.charge(request), do: {:ok, plan}
+  end
+
+  defp charged(plan, _request), do: {:ok, plan}
 
   # A plan made where no gateway runs can only check arguments.
   defp compiled(config) do

@@ -49,16 +49,14 @@ defmodule PhoenixGenApi.Executor.Call do
     }
   end
 
-  @doc "The rate limits; nothing where none applies."
-  @spec charge(Plan.t(), Request.t()) :: :ok | {:error, term()}
-  def charge(plan, request) when has(plan, :limited) do
+  @doc "The rate limits."
+  @spec charge(Request.t()) :: :ok | {:error, term()}
+  def charge(request) do
     case RateLimiter.check_rate_limit(request) do
       :ok -> :ok
       {:error, reason, details} -> {:error, {reason, details}}
     end
   end
-
-  def charge(_plan, _request), do: :ok
 
   @doc "The before hook, which may replace the request and the config."
   @spec before(t()) :: {:ok, t()} | {:error, term()} | done()

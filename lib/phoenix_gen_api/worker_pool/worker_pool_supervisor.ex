@@ -8,6 +8,8 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
   # The pools and the options of their sizes.
   @pools [async_pool: :async_pool_size, stream_pool: :stream_pool_size]
 
+  @end_ms 5_000
+
   @doc false
   @spec pools() :: [atom()]
   def pools, do: Keyword.keys(@pools)
@@ -23,11 +25,27 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
       circuit_breaker_cooldown: Config.get(:worker_pool, :circuit_breaker_cooldown)
     ]
 
+    for name <- pools(), do: await_end(name)
+
     children =
       for {name, size} <- @pools do
         {WorkerPool, [name: name, pool_size: Config.get(:worker_pool, size)] ++ shared}
       end
 
     Supervisor.init(children, strategy: :one_for_one)
+  end
+
+  # Pools outlive a supervisor that was killed by a moment. A start that found their names taken
+  # would be tried again at once, until the supervisor above gives up and ends the gateway.
+  defp await_end(name) do
+    if pid = Process.whereis(name) do
+      monitor = Process.monitor(pid)
+
+      receive do
+        {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
+      after
+        @end_ms -> Process.demonitor(monitor, [:flush])
+      end
+    end
   end
 end

@@ -2,7 +2,7 @@
 
 use super::problem::{Failure, Problem};
 use super::TreeLimits;
-use crate::value::{Value, View};
+use crate::value::{Items, Value, View};
 
 /// How much work a check has done, and how much it may do where it runs.
 ///
@@ -88,8 +88,15 @@ impl Meter {
         match value.view() {
             View::List => {
                 self.level(depth)?;
-                for item in value.items() {
-                    self.measure(item, depth + 1)?;
+                let mut items = value.items();
+                for _ in items.by_ref() {
+                    self.work(1)?;
+                }
+                // An improper list is no list but one value that no type takes.
+                if items.is_proper() {
+                    for item in value.items() {
+                        self.measure(item, depth + 1)?;
+                    }
                 }
                 Ok(())
             }
