@@ -68,6 +68,20 @@ fn a_clock_that_goes_back_past_a_sweep_admits_no_more() {
 }
 
 #[test]
+fn a_clock_that_goes_back_past_a_sweep_of_a_live_window_admits_no_more() {
+    let limiter = Limiter::new(Caps::default());
+    let two = limit(&limiter, "two", 2, 100);
+    for now in [0, 90] {
+        assert_eq!(check(&limiter, &two, "ann", now), Decision::Admitted);
+    }
+    assert_eq!(sweep_all(&limiter, 150), 0);
+    // Counts as made at 150, when the first request had been forgotten.
+    assert_eq!(check(&limiter, &two, "ann", 95), Decision::Admitted);
+    assert_eq!(check(&limiter, &two, "ann", 190), Decision::Admitted);
+    assert_eq!(check(&limiter, &two, "ann", 249), denied(0, 1, 2));
+}
+
+#[test]
 fn times_at_the_end_of_the_clock_do_not_overflow() {
     let limiter = Limiter::new(Caps::default());
     let two = limit(&limiter, "two", 2, SECOND);
