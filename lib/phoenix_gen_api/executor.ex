@@ -141,7 +141,7 @@ defmodule PhoenixGenApi.Executor do
     end
   end
 
-  defp lookup(%Request{service: service, request_type: type, version: version}) do
+  defp lookup(%Request{service: service, request_type: type, version: version} = request) do
     case ConfigDb.fetch(service, type, version) do
       {:ok, plan} -> charged(plan, request)
       {:error, :not_running} -> {:error, :not_running}
