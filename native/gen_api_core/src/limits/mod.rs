@@ -5,66 +5,23 @@
 //! holds a [`Scope`] of its function, which says whether any limit applies: where none does, a
 //! request pays two loads and nothing else.
 
+mod in_force;
+mod spec;
+
+pub use in_force::Applied;
+pub use spec::{Key, OnMissing, ScopeName, Spec};
+
 use crate::clock::Nanos;
 use crate::limiter::{Caps, Decision, Limit, Limiter, Rule, SlidingWindow, Status};
-use ahash::{AHashMap, AHashSet};
+use ahash::AHashSet;
 use arc_swap::ArcSwap;
+use in_force::{ByFunction, InForce};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
 
 const NANOS_PER_MS: u64 = 1_000_000;
-
-/// Where the value that a limit counts by comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Key {
-    /// The user.
-    UserId,
-    /// The device.
-    DeviceId,
-    /// The address of the client.
-    IpAddress,
-    /// The argument of that name.
-    Argument(Box<str>),
-}
-
-/// What becomes of a request that has no value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnMissing {
-    /// The limit does not apply to it.
-    Skip,
-    /// It is denied.
-    Deny,
-    /// All such requests share one window.
-    Shared,
-}
-
-/// Which requests a limit counts; `None` counts all, else those of that service and type.
-pub type ScopeName = Option<(Box<str>, Box<str>)>;
-
-/// A limit as it is configured.
-#[derive(Clone, Debug)]
-pub struct Spec {
-    /// Which requests it counts.
-    pub scope: ScopeName,
-    /// By which value.
-    pub key: Key,
-    /// Most requests in any window.
-    pub max_requests: u32,
-    /// The length of the window.
-    pub window_ms: u64,
-    /// What becomes of a request without a value.
-    pub on_missing: OnMissing,
-}
-
-/// A limit in force.
-#[derive(Debug)]
-pub struct Applied {
-    /// As configured.
-    pub spec: Spec,
-    limit: Limit,
-}
 
 /// Why a request is not admitted.
 #[derive(Debug)]
@@ -95,20 +52,6 @@ pub type Value<'v> = std::borrow::Cow<'v, [u8]>;
 
 /// What a request is charged to; four limits need no allocation.
 type Charged<'l, 'v> = SmallVec<[(&'l Applied, Value<'v>); 4]>;
-
-/// Something by service and request type.
-type ByFunction<T> = AHashMap<Box<str>, AHashMap<Box<str>, T>>;
-
-fn of_function<'m, T>(map: &'m ByFunction<T>, service: &str, request_type: &str) -> Option<&'m T> {
-    map.get(service)?.get(request_type)
-}
-
-#[derive(Debug, Default)]
-struct InForce {
-    enabled: bool,
-    global: Vec<Applied>,
-    api: ByFunction<Vec<Applied>>,
-}
 
 /// Whether requests of one function are limited by limits of its own.
 #[derive(Debug, Default)]
@@ -189,7 +132,7 @@ impl Limits {
             let Some(rule) = SlidingWindow::new(spec.max_requests, window) else {
                 continue;
             };
-            let limit = self.limiter.limit(&name(&spec), Rule::SlidingWindow(rule));
+            let limit = self.limiter.limit(&spec.name(), Rule::SlidingWindow(rule));
             let scope = spec.scope.clone();
             let applied = Applied { spec, limit };
             match scope {
@@ -373,57 +316,6 @@ fn charge_once<'l, 'v>(charged: &mut Charged<'l, 'v>, applied: &'l Applied, valu
         Some(_) => {}
         None => charged.push((applied, value)),
     }
-}
-
-impl InForce {
-    fn all(&self) -> impl Iterator<Item = &Applied> {
-        let api = self.api.values().flat_map(|functions| functions.values());
-        self.global.iter().chain(api.flatten())
-    }
-
-    /// Whether there are limits of that function's own, and they are in force.
-    fn limits(&self, service: &str, request_type: &str) -> bool {
-        self.enabled && of_function(&self.api, service, request_type).is_some()
-    }
-
-    fn of_request(&self, service: &str, request_type: &str) -> impl Iterator<Item = &Applied> {
-        let api = of_function(&self.api, service, request_type);
-        self.global
-            .iter()
-            .chain(api.into_iter().flatten())
-            .filter(|_| self.enabled)
-    }
-
-    fn of<'l>(&'l self, scope: &ScopeName, key: &'l Key) -> impl Iterator<Item = &'l Applied> {
-        let limits = match scope {
-            None => Some(&self.global),
-            Some((service, request_type)) => of_function(&self.api, service, request_type),
-        };
-        limits
-            .into_iter()
-            .flatten()
-            .filter(move |applied| applied.spec.key == *key)
-    }
-}
-
-/// What tells windows of different limits apart, besides the length of the window.
-fn name(spec: &Spec) -> Vec<u8> {
-    let (kind, argument) = match &spec.key {
-        Key::UserId => (0u8, ""),
-        Key::DeviceId => (1, ""),
-        Key::IpAddress => (2, ""),
-        Key::Argument(name) => (3, &**name),
-    };
-    let mut bytes = vec![kind, u8::from(spec.scope.is_some())];
-    let (service, request_type) = match &spec.scope {
-        Some((service, request_type)) => (&**service, &**request_type),
-        None => ("", ""),
-    };
-    for part in [service, request_type, argument] {
-        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(part.as_bytes());
-    }
-    bytes
 }
 
 fn whole_ms(time: Nanos) -> u64 {

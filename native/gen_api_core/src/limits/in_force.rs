@@ -1,0 +1,67 @@
+//! The limits of one moment.
+
+use super::spec::{Key, ScopeName, Spec};
+use crate::limiter::Limit;
+use ahash::AHashMap;
+
+/// Something by service and request type.
+pub(super) type ByFunction<T> = AHashMap<Box<str>, AHashMap<Box<str>, T>>;
+
+fn of_function<'m, T>(map: &'m ByFunction<T>, service: &str, request_type: &str) -> Option<&'m T> {
+    map.get(service)?.get(request_type)
+}
+
+/// A limit in force.
+#[derive(Debug)]
+pub struct Applied {
+    /// As configured.
+    pub spec: Spec,
+    pub(super) limit: Limit,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct InForce {
+    pub(super) enabled: bool,
+    pub(super) global: Vec<Applied>,
+    pub(super) api: ByFunction<Vec<Applied>>,
+}
+
+impl InForce {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Applied> {
+        let api = self.api.values().flat_map(|functions| functions.values());
+        self.global.iter().chain(api.flatten())
+    }
+
+    /// Whether there are limits of that function's own, and they are in force.
+    pub(super) fn limits(&self, service: &str, request_type: &str) -> bool {
+        self.enabled && of_function(&self.api, service, request_type).is_some()
+    }
+
+    pub(super) fn of_request(
+        &self,
+        service: &str,
+        request_type: &str,
+    ) -> impl Iterator<Item = &Applied> {
+        let api = of_function(&self.api, service, request_type);
+        self.global
+            .iter()
+            .chain(api.into_iter().flatten())
+            .filter(|_| self.enabled)
+    }
+
+    pub(super) fn of<'l>(
+        &'l self,
+        scope: &ScopeName,
+        key: &'l Key,
+    ) -> impl Iterator<Item = &'l Applied> {
+        let limits = match scope {
+            None => Some(&self.global),
+            Some((service, request_type)) => of_function(&self.api, service, request_type),
+        };
+        limits
+            .into_iter()
+            .flatten()
+            .filter(move |applied| applied.spec.key == *key)
+    }
+}
