@@ -61,6 +61,12 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
     pid
   end
 
+  # Until the other node's answer has come, a caller that dies leaves its function behind.
+  defp knows_its_function(caller) do
+    waits = {:current_function, {PhoenixGenApi.Executor.Isolated, :await, 5}}
+    Await.until(fn -> Process.info(caller, :current_function) == waits end)
+  end
+
   defp assert_ends(pid) do
     monitor = Process.monitor(pid)
     assert_receive {:DOWN, ^monitor, :process, ^pid, reason}, 5_000
@@ -150,6 +156,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
       caller = spawn(fn -> call.(config) end)
       function = running()
       assert in_flight() == %{a => 1}
+      knows_its_function(caller)
       Process.exit(caller, :kill)
       assert_ends(function)
     end
@@ -163,6 +170,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
     sent = request(request_type: config.request_type)
     assert %Response{async: true} = Executor.execute!(sent, receiver: receiver)
     function = running()
+    for {_, %{pid: task}} <- :sys.get_state(:async_pool).running, do: knows_its_function(task)
     Process.exit(receiver, :kill)
     assert_ends(function)
   end
@@ -330,6 +338,24 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
     assert nothing_left(fn -> run(config) end) == error("Request timed out after 200ms", true)
     assert NodeSelector.node_status(silent) == :down
     assert run(config) == ok(a)
+  end
+
+  test "hosts that let nobody in keep no probe from bringing another node back" do
+    silent = for _ <- 1..5, do: Cluster.silent_node()
+    {_, node} = Cluster.start_peer()
+
+    # Known to node selection as long as a config names them.
+    for {node, n} <- Enum.with_index([node | silent]) do
+      config = %{config(node, :node_name, []) | service: "silent", request_type: "t#{n}"}
+      :ok = PhoenixGenApi.ConfigDb.add(config)
+      NodeSelector.mark(node, :down)
+    end
+
+    send(NodeSelector.Health, :probe)
+    # One after another, these five would take half a minute.
+    Await.until(fn -> NodeSelector.node_status(node) == :up end, 5_000)
+    for host <- silent, do: assert(NodeSelector.node_status(host) == :down)
+    for n <- 0..5, do: PhoenixGenApi.ConfigDb.delete("silent", "t#{n}")
   end
 
   test "timeouts hold when the connection to a node that hangs is full" do

@@ -62,9 +62,16 @@ defmodule PhoenixGenApi.ExecutorTest do
   end
 
   defp running do
-    assert_receive {:running, pid, _callers}, 2_000
+    assert_receive {:running, pid, callers}, 2_000
+
+    # From when its caller waits on, the caller's death is noticed.
+    with [caller | _] when caller != self() <- callers,
+         do: Await.until(fn -> waits?(caller) end)
+
     pid
   end
+
+  defp waits?(pid), do: Process.info(pid, :status) in [nil, {:status, :waiting}]
 
   # The pool of the application with other options.
   defp pool(opts) do

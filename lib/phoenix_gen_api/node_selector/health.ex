@@ -55,8 +55,20 @@ defmodule PhoenixGenApi.NodeSelector.Health do
   defp probe do
     NodeSelector.sweep(Gateway.handle!(:node_selector))
 
-    for {node, :down} <- NodeSelector.node_statuses() do
-      if :net_kernel.connect_node(node) == true, do: NodeSelector.mark(node, :up)
+    # All at once: a host that swallows packets takes seven seconds to fail, and must not keep
+    # the others waiting. The round ends with the slowest, so that rounds do not pile up.
+    probes =
+      for {node, :down} <- NodeSelector.node_statuses(),
+          do: spawn_monitor(fn -> connect(node) end)
+
+    for {pid, monitor} <- probes do
+      receive do
+        {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
+      end
     end
+  end
+
+  defp connect(node) do
+    if :net_kernel.connect_node(node) == true, do: NodeSelector.mark(node, :up)
   end
 end
