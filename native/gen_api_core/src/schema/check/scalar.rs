@@ -7,6 +7,9 @@ use super::{is_json, mismatch, Check, Converted, Problem};
 use crate::value::{Build, DateStruct, Value, View};
 use std::cmp::Ordering;
 
+/// Units that it takes to make a date.
+const DATE: u32 = 40;
+
 impl<'a, B: Build<'a>> Check<'_, B> {
     #[inline]
     pub(super) fn string<'s>(&mut self, rule: &'s StrRule, value: B::V) -> Walk<'s, B::V> {
@@ -122,6 +125,7 @@ impl<'a, B: Build<'a>> Check<'_, B> {
     ) -> Walk<'s, B::V, Converted<B::V>> {
         let utc = name == TypeName::DateTime;
         if let Some(text) = value.as_str() {
+            self.meter.work(DATE)?;
             let parsed = if utc {
                 datetime::parse_utc(text)
             } else {
