@@ -19,6 +19,8 @@ defmodule PhoenixGenApi do
   """
 
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.ConfigFailed
+  alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.Telemetry
@@ -61,6 +63,16 @@ defmodule PhoenixGenApi do
   @spec verify_config(PhoenixGenApi.ConfigReceiver.service(), String.t()) ::
           {:ok, :matched} | {:ok, :mismatch, String.t()} | {:error, :not_found | :not_running}
   defdelegate verify_config(service, version), to: PhoenixGenApi.ConfigReceiver, as: :verify
+
+  ## Configs that were rejected
+
+  @doc "See `PhoenixGenApi.ConfigFailed.list/1`."
+  @spec failed_configs(keyword()) :: [ConfigFailed.entry()]
+  defdelegate failed_configs(options \\ []), to: ConfigFailed, as: :list
+
+  @doc "See `PhoenixGenApi.ConfigFailed.cleanup/0`."
+  @spec cleanup_failed_configs() :: non_neg_integer()
+  defdelegate cleanup_failed_configs, to: ConfigFailed, as: :cleanup
 
   ## Configuration
 
@@ -153,4 +165,24 @@ defmodule PhoenixGenApi do
   @doc "Prints all limits and what the limiter holds."
   @spec rl_config() :: :ok
   defdelegate rl_config, to: RateLimiter.Console, as: :config
+
+  @doc """
+  Prints the rejected configs with their reasons, newest first.
+
+  Options are those of `PhoenixGenApi.ConfigFailed.list/1`.
+  """
+  @spec failed_configs_print(keyword()) :: :ok
+  defdelegate failed_configs_print(options \\ []), to: ConfigFailed.Console, as: :list
+
+  @doc "Prints how many configs were rejected, by source and by service."
+  @spec failed_configs_summary() :: :ok
+  defdelegate failed_configs_summary, to: ConfigFailed.Console, as: :summary
+
+  @doc "Forgets all rejected configs."
+  @spec clear_failed_configs() :: :ok
+  defdelegate clear_failed_configs, to: ConfigFailed, as: :clear
+
+  @doc "Prints the pushed services with their versions, and how many functions each has where."
+  @spec pushed_services_status() :: :ok
+  defdelegate pushed_services_status, to: ConfigReceiver.Console, as: :status
 end
