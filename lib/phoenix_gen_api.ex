@@ -20,6 +20,7 @@ defmodule PhoenixGenApi do
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigFailed
+  alias PhoenixGenApi.ConfigPuller
   alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
@@ -79,13 +80,28 @@ defmodule PhoenixGenApi do
   @doc """
   Reads the application config again: `:ok`, or `{:error, sentences}` with nothing changed.
 
-  Stored functions keep the defaults they were compiled with, and pools keep their sizes.
+  What differs from the last time it was read takes effect; what was changed at run time and not
+  in the config stays:
+
+    * `:enabled`, `:global_limits` and `:api_limits` of the rate limiter replace those in force,
+      each only if its own value in the config is another than before
+    * new and changed `service_configs` are registered and pulled at once. One that is no longer
+      there stays registered, with a line in the log: no function disappears because a config was
+      read. `PhoenixGenApi.ConfigPuller.delete/1` takes it off.
+    * everything else that is read from memory is new from the next use on
+
+  Stored functions keep the defaults they were compiled with, and pools, shards and tables keep
+  their sizes.
   """
   @spec reload_config() :: :ok | {:error, [String.t(), ...]}
   def reload_config do
+    before = Config.get(:gen_api).service_configs
+    limits = Config.get(:rate_limiter)
+
     with :ok <- Config.reload(),
-         :ok <- NodeSelector.reload() do
-      RateLimiter.reload()
+         :ok <- NodeSelector.reload(),
+         :ok <- RateLimiter.reload(limits) do
+      ConfigPuller.reload(before)
     end
   end
 

@@ -53,10 +53,8 @@ defmodule PhoenixGenApi.ConfigPuller do
 
   use GenServer
 
-  alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigDb
-  alias PhoenixGenApi.ConfigFailed
-  alias PhoenixGenApi.ConfigPuller.{Pull, Store}
+  alias PhoenixGenApi.ConfigPuller.{Configured, Pull, Store}
   alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Gateway
@@ -66,8 +64,6 @@ defmodule PhoenixGenApi.ConfigPuller do
   require Logger
 
   @type service :: String.t() | atom()
-
-  @first_pull_ms 1_000
 
   # Why a pull starts, the weakest reason first.
   @reasons [:time, :nodeup, :pull, :force]
@@ -89,7 +85,10 @@ defmodule PhoenixGenApi.ConfigPuller do
 
     running!()
     now = now()
-    for config <- Enum.flat_map(configs, &resolve/1), do: register(config, :operator, now)
+
+    for config <- Enum.flat_map(configs, &Configured.resolve/1),
+        do: register(config, :operator, now)
+
     :ok
   end
 
@@ -171,24 +170,15 @@ defmodule PhoenixGenApi.ConfigPuller do
   defdelegate new, to: Store
 
   @doc false
+  @spec reload([term()]) :: :ok
+  defdelegate reload(before), to: Configured
+
+  @doc false
   # For a resolved config. If the process is just being restarted it finds the service due.
   @spec register(ServiceConfig.t(), :operator | :push, Store.time()) :: :ok
   def register(%ServiceConfig{} = config, registered_by, due_at) do
     Store.register(config, registered_by, due_at)
     GenServer.cast(__MODULE__, {:start, [config.service], :pull})
-  end
-
-  defp resolve(config) do
-    case ServiceConfig.resolve(config) do
-      {:ok, config} -> [config]
-      {:error, sentences} -> reject(config, sentences)
-    end
-  end
-
-  defp reject(config, sentences) do
-    ConfigFailed.record(config, sentences, :pull)
-    Logger.error("service config rejected: " <> Enum.join(sentences, "; "))
-    []
   end
 
   defp name(%ServiceConfig{service: service}), do: name(service)
@@ -241,27 +231,8 @@ defmodule PhoenixGenApi.ConfigPuller do
   @impl true
   def init(_opts) do
     :ok = :net_kernel.monitor_nodes(true, node_type: :all)
-    if Store.load_once?(), do: load()
+    if Store.load_once?(), do: Configured.load()
     {:ok, schedule(%{pulls: %{}, latest: %{}, timer: nil})}
-  end
-
-  defp load do
-    now = now()
-
-    for config <- Config.get(:gen_api, :service_configs), resolved <- read(config) do
-      if Store.fetch(resolved.service) != :error,
-        do: Logger.warning("service #{resolved.service} is configured twice, the last one counts")
-
-      Store.register(resolved, :operator, now + @first_pull_ms)
-    end
-  end
-
-  defp read(%ServiceConfig{} = config), do: resolve(config)
-
-  defp read(config) do
-    if (is_map(config) and not is_struct(config)) or Keyword.keyword?(config),
-      do: config |> ServiceConfig.from_map() |> resolve(),
-      else: reject(config, ["a service config must be a map, a keyword list or a ServiceConfig"])
   end
 
   @impl true

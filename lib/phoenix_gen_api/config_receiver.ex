@@ -21,6 +21,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
   With `module` and `function` set the service is also registered with
   `PhoenixGenApi.ConfigPuller`, until a push without them.
 
+  What is turned away by the first three is recorded there with its name, too.
+
   Only `config_version` decides about skipping: several nodes of a service have to push the same
   config, which lists all of them or finds them with `nodes: {module, function, args}`.
 
@@ -65,9 +67,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   @spec push(PushConfig.t() | map(), keyword()) :: result()
   def push(push_config, opts \\ []) do
     with {:ok, _table} <- Gateway.handle(:config_db),
-         :ok <- Security.gate(:push_config),
-         :ok <- check_token(push_config),
-         {:ok, push} <- read(push_config) do
+         {:ok, push} <- admit(push_config, opts[:node]) do
       ServiceTurn.run(push.service, fn -> take(push, opts) end)
     end
   end
@@ -156,6 +156,37 @@ defmodule PhoenixGenApi.ConfigReceiver do
     :ets.delete(@table, service)
     :ok
   end
+
+  defp admit(push_config, node) do
+    with :ok <- Security.gate(:push_config),
+         :ok <- check_token(push_config),
+         {:ok, push} <- read(push_config) do
+      {:ok, push}
+    else
+      {:error, reason} ->
+        turn_away(push_config, reason, node)
+        {:error, reason}
+    end
+  end
+
+  # Of a push that nobody is known to have the right to make only the name is kept.
+  defp turn_away(push_config, reason, node) do
+    named =
+      if is_map(push_config),
+        do: Map.take(push_config, [:service, :config_version, "service", "config_version"]),
+        else: push_config
+
+    entry = ConfigFailed.record(named, words(reason), :push, node)
+
+    Logger.warning(
+      "push of service #{Excerpt.inspect(entry.service)} from #{node || "this node"} " <>
+        "turned away: #{words(reason)}"
+    )
+  end
+
+  defp words(:admin_action_denied), do: "admin_actions is set without :push_config"
+  defp words(:invalid_push_token), do: "the push token is not that of the gateway"
+  defp words(:invalid_push_config_data), do: "it is no push config"
 
   defp check_token(push_config) do
     if Security.valid_push_token?(token(push_config)),
