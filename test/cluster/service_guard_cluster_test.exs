@@ -161,6 +161,20 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
     assert Nodes.known(node) == true
   end
 
+  test "an answer that another connection gave is not remembered" do
+    peer = {_pid, node} = Cluster.start_peer(app: @guarded)
+
+    assert {:ok, false} =
+             Nodes.ask(node, fn _question ->
+               Cluster.stop_peer(peer)
+               Cluster.start_peer(name: node, app: @guarded)
+               {:return, false}
+             end)
+
+    assert Nodes.known(node) == :unknown
+    assert run(fun(node, :node_name)).error == "Internal Server Error"
+  end
+
   test "a node whose application starts late says so, and is asked again" do
     peer = {_pid, node} = Cluster.start_peer()
     assert run(fun(node, :node_name)).result == node

@@ -289,15 +289,22 @@ defmodule PhoenixGenApi.ServiceGuardTest do
 
     test "is not remembered of a node that is not connected" do
       assert Nodes.known(:nobody@nowhere) == :unknown
-      assert Nodes.learn(:nobody@nowhere, {:return, false}) == {:ok, false}
+      assert ask(:nobody@nowhere, {:return, true}) == {:ok, true}
       assert Nodes.known(:nobody@nowhere) == :unknown
     end
 
     test "is unknown when the answer is none, and nothing was sent" do
-      assert Nodes.learn(:a@h1, {:node_down, :noconnection}) == :not_connected
+      assert ask(:a@h1, {:node_down, :noconnection}) == :not_connected
 
       for outcome <- [:timeout, :unreachable, :not_connected, {:raised, :exit, :x, []}],
-          do: assert(Nodes.learn(:a@h1, outcome) == outcome)
+          do: assert(ask(:a@h1, outcome) == outcome)
+    end
+
+    defp ask(node, outcome) do
+      Nodes.ask(node, fn question ->
+        assert question == {ServiceGuard, :guarded?, []}
+        outcome
+      end)
     end
   end
 end

@@ -86,7 +86,7 @@ defmodule PhoenixGenApi.Executor.Isolated do
   defp ask_first(node, module, function, args, timeout, counted) do
     deadline = deadline(timeout)
 
-    case Nodes.learn(node, call_remote(node, :erpc, Nodes.question(), timeout, nil)) do
+    case Nodes.ask(node, &call_remote(node, :erpc, &1, timeout, nil)) do
       {:ok, guarded?} ->
         entry = if guarded?, do: ServiceGuard, else: :erpc
         call_remote(node, entry, {module, function, args}, remaining(deadline), counted)

@@ -30,20 +30,24 @@ defmodule PhoenixGenApi.ServiceGuard.Nodes do
   end
 
   @doc """
-  What the answer of a node to `question/0` says, which is remembered.
+  Asks a node, by `call`, which gets the function to ask with, and remembers what it says.
 
   A node without the library has no such function. Other outcomes are those of the call that
   was to follow: it was not sent.
   """
-  @spec learn(node(), outcome) :: {:ok, boolean()} | outcome | :not_connected when outcome: term()
-  def learn(node, {:return, guarded?}) when is_boolean(guarded?), do: remember(node, guarded?)
-  def learn(node, {:raised, :error, :undef, _stack}), do: remember(node, false)
-  def learn(_node, {:node_down, _reason}), do: :not_connected
-  def learn(_node, outcome), do: outcome
+  @spec ask(node(), ({module(), atom(), [term()]} -> outcome)) ::
+          {:ok, boolean()} | outcome | :not_connected
+        when outcome: term()
+  def ask(node, call) do
+    before = connection(node)
 
-  @doc "The function that a node is asked with."
-  @spec question() :: {module(), atom(), [term()]}
-  def question, do: {ServiceGuard, :guarded?, []}
+    case call.({ServiceGuard, :guarded?, []}) do
+      {:return, guarded?} when is_boolean(guarded?) -> remember(node, guarded?, before)
+      {:raised, :error, :undef, _stack} -> remember(node, false, before)
+      {:node_down, _reason} -> :not_connected
+      outcome -> outcome
+    end
+  end
 
   @doc "Tells the gateways that are connected to this node to ask it again."
   @spec announce() :: :ok
@@ -54,13 +58,21 @@ defmodule PhoenixGenApi.ServiceGuard.Nodes do
     :ok
   end
 
-  defp remember(node, guarded?) do
+  defp remember(node, guarded?, before) do
     :ets.insert(@table, {node, guarded?})
-    # The connection that gave the answer may be gone, and with it the event that forgets it.
-    unless node in Node.list(:connected), do: :ets.delete(@table, node)
+    # The connection that gave the answer may have ended, and with it the event that forgets it.
+    now = connection(node)
+    if now == nil or now != (before || now), do: :ets.delete(@table, node)
     {:ok, guarded?}
   rescue
     ArgumentError -> {:ok, guarded?}
+  end
+
+  defp connection(node) do
+    Enum.find_value(:erlang.nodes(:connected, %{connection_id: true}), fn
+      {^node, %{connection_id: id}} -> id
+      _other -> nil
+    end)
   end
 
   @impl true
@@ -72,8 +84,7 @@ defmodule PhoenixGenApi.ServiceGuard.Nodes do
   end
 
   @impl true
-  def handle_info({change, node, _info}, state) when change in [:nodeup, :nodedown],
-    do: forget(node, state)
+  def handle_info({:nodedown, node, _info}, state), do: forget(node, state)
 
   def handle_info({:ask_again, node}, state), do: forget(node, state)
   def handle_info(_other, state), do: {:noreply, state}
