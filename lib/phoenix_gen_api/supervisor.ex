@@ -23,7 +23,6 @@ defmodule PhoenixGenApi.Supervisor do
   def init(client_mode: true), do: Supervisor.init(guard(), strategy: :one_for_one)
 
   def init(client_mode: false) do
-    ServiceGuard.Nodes.new()
     ConfigFailed.new()
     ConfigPuller.new()
     ConfigReceiver.new()

@@ -293,6 +293,19 @@ defmodule PhoenixGenApi.ServiceGuardTest do
       assert Nodes.known(:nobody@nowhere) == :unknown
     end
 
+    test "is forgotten when the process that forgets is gone" do
+      :persistent_term.put({Nodes, :gone@h1}, false)
+      assert Nodes.known(:gone@h1) == false
+      :ok = Supervisor.terminate_child(PhoenixGenApi.Supervisor, Nodes)
+      assert Nodes.known(:gone@h1) == :unknown
+      assert ask(node(), {:return, false}) == {:ok, false}
+      assert Nodes.known(node()) == :unknown
+
+      :persistent_term.put({Nodes, :gone@h1}, false)
+      {:ok, _pid} = Supervisor.restart_child(PhoenixGenApi.Supervisor, Nodes)
+      assert Nodes.known(:gone@h1) == :unknown
+    end
+
     test "is unknown when the answer is none, and nothing was sent" do
       assert ask(:a@h1, {:node_down, :noconnection}) == :not_connected
 
