@@ -66,6 +66,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
   """
   @spec push(PushConfig.t() | map(), keyword()) :: result()
   def push(push_config, opts \\ []) do
+    log_here()
+
     with {:ok, _table} <- Gateway.handle(:config_db),
          {:ok, push} <- admit(push_config, opts[:node]) do
       ServiceTurn.run(push.service, fn -> take(push, opts) end)
@@ -155,6 +157,13 @@ defmodule PhoenixGenApi.ConfigReceiver do
   def forget(service) do
     :ets.delete(@table, service)
     :ok
+  end
+
+  # What a process logs that another node has spawned goes to that node. It is this one whose
+  # operators have to know what was pushed.
+  defp log_here do
+    if node(Process.group_leader()) != node(),
+      do: Logger.metadata(gl: Process.whereis(:init))
   end
 
   defp admit(push_config, node) do

@@ -139,12 +139,12 @@ defmodule PhoenixGenApi.ServiceGuard do
   defp warn(refused) do
     with {:log, left_out} <- Registry.log() do
       more = if left_out > 0, do: " (and #{left_out} more since the last line)", else: ""
-      # The process belongs to the gateway that asked: so does its group leader.
+      # The gateway has spawned this process: its lines would go there, and it is named by them.
       gateway = node(Process.group_leader())
+      text = Excerpt.line(Exception.message(refused)) <> more
 
-      Logger.warning(
-        "service guard: refused a call from #{gateway}: " <>
-          Excerpt.line(Exception.message(refused)) <> more
+      Logger.warning("service guard: refused a call from #{gateway}: " <> text,
+        gl: Process.whereis(:init)
       )
     end
   end

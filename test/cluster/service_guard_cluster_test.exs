@@ -204,6 +204,30 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
     assert Nodes.known(node) == true
   end
 
+  describe "the log" do
+    test "of a service node has its refusals, with the gateway's name" do
+      peer = {_pid, node} = Cluster.start_peer(app: @guarded)
+      :ok = Cluster.call(peer, :logger, :set_primary_config, [:level, :warning])
+      :ok = Cluster.call(peer, :logger, :add_handler, [:teller, Functions, %{config: self()}])
+      assert run(fun(node, :node_name)).error == "Internal Server Error"
+
+      assert_receive {:logged, ^node, text}, 5_000
+
+      assert text ==
+               "service guard: refused a call from #{node()}: " <>
+                 "PhoenixGenApi.Test.Functions.node_name/0 is not registered by node #{node}"
+    end
+
+    test "of a gateway has what became of a push from elsewhere" do
+      peer = {_pid, node} = Cluster.start_peer(app: @guarded)
+      :ok = :logger.add_handler(:teller, Functions, %{config: self()})
+      on_exit(fn -> :logger.remove_handler(:teller) end)
+      pushed(peer, [fun(node, :node_name)])
+      here = node()
+      assert_receive {:logged, ^here, "push of service remote 1 accepted, 1 functions"}, 5_000
+    end
+  end
+
   test "what a guarded node has registered can be seen there" do
     peer = {_pid, node} = Cluster.start_peer(app: @guarded)
     pushed(peer, [fun(node, :node_name)])
