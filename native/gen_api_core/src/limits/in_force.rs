@@ -2,7 +2,7 @@
 
 use super::spec::{Key, ScopeName, Spec};
 use crate::limiter::Limit;
-use ahash::AHashMap;
+use crate::sync::AHashMap;
 
 /// Something by service and request type.
 pub(super) type ByFunction<T> = AHashMap<Box<str>, AHashMap<Box<str>, T>>;

@@ -13,12 +13,11 @@ pub use spec::{Key, OnMissing, ScopeName, Spec};
 
 use crate::clock::Nanos;
 use crate::limiter::{Caps, Decision, Limit, Limiter, Rule, SlidingWindow, Status};
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sync::{ArcSwap, Mutex};
 use ahash::AHashSet;
-use arc_swap::ArcSwap;
 use in_force::{ByFunction, InForce};
-use parking_lot::Mutex;
 use smallvec::SmallVec;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
 
 const NANOS_PER_MS: u64 = 1_000_000;
