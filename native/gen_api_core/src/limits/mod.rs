@@ -3,7 +3,7 @@
 //! A [`Limits`] holds a limiter and the limits in force. They are one immutable value behind
 //! one pointer, so a change takes effect at once and a check never waits for one. A plan
 //! holds a [`Scope`] of its function, which says whether any limit applies: where none does, a
-//! request pays two loads and nothing else.
+//! request pays one load and nothing else.
 
 mod in_force;
 mod spec;
@@ -52,18 +52,18 @@ pub type Value<'v> = std::borrow::Cow<'v, [u8]>;
 /// What a request is charged to; four limits need no allocation.
 type Charged<'l, 'v> = SmallVec<[(&'l Applied, Value<'v>); 4]>;
 
-/// Whether requests of one function are limited by limits of its own.
+/// Whether requests of one function are limited, by limits of its own or by those of all.
+///
+/// One flag, not one of each kind: where limits of one kind replace the other, a look at two flags could happen on
+/// both when they are not set.
 #[derive(Debug, Default)]
-pub struct Scope {
-    api: AtomicBool,
-    global: Arc<AtomicBool>,
-}
+pub struct Scope(AtomicBool);
 
 impl Scope {
     /// Whether a check could do anything.
     #[inline]
     pub fn is_limited(&self) -> bool {
-        self.api.load(Relaxed) || self.global.load(Relaxed)
+        self.0.load(Relaxed)
     }
 }
 
@@ -72,7 +72,6 @@ impl Scope {
 pub struct Limits {
     limiter: Limiter,
     in_force: ArcSwap<InForce>,
-    global: Arc<AtomicBool>,
     fail_open: AtomicBool,
     // Also the turn of those who change limits: a scope that is made while limits change is
     // either there to be told or made from the new ones.
@@ -85,7 +84,6 @@ impl Limits {
         Limits {
             limiter: Limiter::new(caps),
             in_force: ArcSwap::default(),
-            global: Arc::default(),
             fail_open: AtomicBool::default(),
             scopes: Mutex::default(),
         }
@@ -100,14 +98,11 @@ impl Limits {
     pub fn scope(&self, service: &str, request_type: &str) -> Arc<Scope> {
         let mut scopes = self.scopes.lock();
         let in_force = self.in_force.load();
-        let api = in_force.limits(service, request_type);
+        let limited = in_force.limits(service, request_type);
         let functions = scopes.entry(service.into()).or_default();
-        let scope = functions.entry(request_type.into()).or_insert_with(|| {
-            Arc::new(Scope {
-                api: AtomicBool::new(api),
-                global: Arc::clone(&self.global),
-            })
-        });
+        let scope = functions
+            .entry(request_type.into())
+            .or_insert_with(|| Arc::new(Scope(AtomicBool::new(limited))));
         Arc::clone(scope)
     }
 
@@ -145,21 +140,18 @@ impl Limits {
         let kept: AHashSet<_> = next.all().map(|applied| applied.limit.id()).collect();
         // Plans are told before limits are in force, and that there are none only after: a
         // check that finds nothing to charge is harmless, a request that is not checked is not.
-        let global = enabled && !next.global.is_empty();
         let next = Arc::new(next);
-        self.global.fetch_or(global, Relaxed);
         for (service, functions) in scopes.iter() {
             for (request_type, scope) in functions {
                 let limited = next.limits(service, request_type);
-                scope.api.fetch_or(limited, Relaxed);
+                scope.0.fetch_or(limited, Relaxed);
             }
         }
         let previous = self.in_force.swap(Arc::clone(&next));
-        self.global.store(global, Relaxed);
         for (service, functions) in scopes.iter_mut() {
             functions.retain(|request_type, scope| {
                 let limited = next.limits(service, request_type);
-                scope.api.store(limited, Relaxed);
+                scope.0.store(limited, Relaxed);
                 // One that no plan holds any more is forgotten.
                 Arc::strong_count(scope) > 1
             });

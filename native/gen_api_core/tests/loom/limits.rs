@@ -127,6 +127,28 @@ fn whoever_has_seen_a_limit_is_told_by_the_plan_to_check() {
 }
 
 #[test]
+fn a_plan_says_all_the_while_to_check_when_limits_of_one_kind_replace_the_other() {
+    let [to_own, to_global]: [fn(&World); 2] = [
+        |w| w.limits.configure(true, vec![limit(own(), 1)]),
+        |w| w.limits.configure(true, vec![limit(None, 1)]),
+    ];
+    for [before, after] in [[to_own, to_global], [to_global, to_own]] {
+        explore(move || {
+            let world = World::new(true, vec![]);
+            *world.plan.lock().unwrap() = Some(world.scope());
+            before(&world);
+            race(
+                &world,
+                [after, |w| {
+                    let plan = w.plan.lock().unwrap().clone().unwrap();
+                    assert!(plan.is_limited());
+                }],
+            );
+        });
+    }
+}
+
+#[test]
 fn a_plan_made_while_limits_change_knows_what_is_in_force() {
     explore(|| {
         let world = World::new(true, vec![]);
