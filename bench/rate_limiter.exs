@@ -386,6 +386,7 @@ defmodule Bench.RateLimiter do
       Code.put_compiler_option(:ignore_module_conflict, true)
       Code.require_file("test/support/telemetry.ex")
       Code.compile_file("lib/phoenix_gen_api/telemetry.ex")
+      Code.compile_file("lib/phoenix_gen_api/rate_limiter.ex")
       with = over_the_nif("with the stand-in of test/support/telemetry.ex, no handler")
       [without, with]
     end

@@ -231,6 +231,44 @@ impl Limits {
         now: Nanos,
         value_of: &mut impl FnMut(&Key) -> Option<Value<'v>>,
     ) -> Verdict {
+        let mut applied = applied;
+        let (first, second) = (applied.next(), applied.next());
+        let Some(first) = first else {
+            return Verdict::Admitted;
+        };
+        // One limit is the rule, and half the price of the general case.
+        if second.is_none() && first.spec.on_missing == OnMissing::Skip {
+            return match value_of(&first.spec.key).filter(|value| !value.is_empty()) {
+                Some(value) => self.charge_one(first, &value, now),
+                None => Verdict::Admitted,
+            };
+        }
+        self.charge_all(
+            [first].into_iter().chain(second).chain(applied),
+            now,
+            value_of,
+        )
+    }
+
+    #[inline]
+    fn charge_one(&self, applied: &Applied, value: &[u8], now: Nanos) -> Verdict {
+        match self.limiter.check_one(&applied.limit, value, now) {
+            Decision::Admitted => Verdict::Admitted,
+            Decision::Overflow => Verdict::Overflow,
+            Decision::Denied {
+                retry_after,
+                current,
+                ..
+            } => denied(applied, value, current, retry_after),
+        }
+    }
+
+    fn charge_all<'l, 'v>(
+        &self,
+        applied: impl Iterator<Item = &'l Applied>,
+        now: Nanos,
+        value_of: &mut impl FnMut(&Key) -> Option<Value<'v>>,
+    ) -> Verdict {
         let mut charged: Charged = SmallVec::new();
         let mut refused: Option<&Applied> = None;
         for applied in applied {
@@ -272,12 +310,7 @@ impl Limits {
                 retry_after,
                 current,
             } => match charged.get(index) {
-                Some((applied, value)) => Verdict::Denied(Box::new(Denial {
-                    spec: applied.spec.clone(),
-                    missing: value.is_empty(),
-                    current,
-                    retry_after_ms: whole_ms(retry_after),
-                })),
+                Some((applied, value)) => denied(applied, value, current, retry_after),
                 None => Verdict::Admitted,
             },
         }
@@ -316,6 +349,16 @@ fn charge_once<'l, 'v>(charged: &mut Charged<'l, 'v>, applied: &'l Applied, valu
         Some(_) => {}
         None => charged.push((applied, value)),
     }
+}
+
+#[cold]
+fn denied(applied: &Applied, value: &[u8], current: u32, retry_after: Nanos) -> Verdict {
+    Verdict::Denied(Box::new(Denial {
+        spec: applied.spec.clone(),
+        missing: value.is_empty(),
+        current,
+        retry_after_ms: whole_ms(retry_after),
+    }))
 }
 
 fn whole_ms(time: Nanos) -> u64 {
