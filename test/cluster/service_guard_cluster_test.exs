@@ -185,6 +185,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
     end
 
     {:ok, _} = Cluster.call(peer, Application, :ensure_all_started, [:phoenix_gen_api])
+    :ok = Cluster.call(peer, :logger, :set_primary_config, [:level, :none])
     Await.until(fn -> run(fun(node, :node_name)).error == "Internal Server Error" end)
   end
 
@@ -207,6 +208,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
   describe "the log" do
     test "of a service node has its refusals, with the gateway's name" do
       peer = {_pid, node} = Cluster.start_peer(app: @guarded)
+      :ok = Cluster.call(peer, :logger, :remove_handler, [:default])
       :ok = Cluster.call(peer, :logger, :set_primary_config, [:level, :warning])
       :ok = Cluster.call(peer, :logger, :add_handler, [:teller, Functions, %{config: self()}])
       assert run(fun(node, :node_name)).error == "Internal Server Error"

@@ -57,6 +57,8 @@ defmodule PhoenixGenApi.TlsClusterTest do
         do: :ok = Cluster.call(peer, Application, :put_env, [:phoenix_gen_api, key, value])
 
     {:ok, _} = Cluster.call(peer, Application, :ensure_all_started, [:phoenix_gen_api])
+    # Starting Logger has set it again.
+    :ok = Cluster.call(peer, :logger, :set_primary_config, [:level, :none])
   end
 
   defp connects?(peer, {_, node}), do: Cluster.call(peer, Node, :connect, [node])
