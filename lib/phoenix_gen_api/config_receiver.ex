@@ -35,6 +35,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller
   alias PhoenixGenApi.ConfigPuller.{Listing, Store}
+  alias PhoenixGenApi.ConfigReceiver.TurnedAway
   alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Security
@@ -68,8 +69,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   def push(push_config, opts \\ []) do
     log_here()
 
-    with {:ok, _table} <- Gateway.handle(:config_db),
-         {:ok, push} <- admit(push_config, opts[:node]) do
+    with {:ok, push} <- admit(push_config, opts[:node]) do
       ServiceTurn.run(push.service, fn -> take(push, opts) end)
     end
   end
@@ -167,35 +167,23 @@ defmodule PhoenixGenApi.ConfigReceiver do
   end
 
   defp admit(push_config, node) do
-    with :ok <- Security.gate(:push_config),
-         :ok <- check_token(push_config),
-         {:ok, push} <- read(push_config) do
-      {:ok, push}
-    else
-      {:error, reason} ->
-        turn_away(push_config, reason, node)
-        {:error, reason}
+    with {:ok, _table} <- Gateway.handle(:config_db) do
+      case check_in(push_config) do
+        {:ok, push} ->
+          {:ok, push}
+
+        {:error, reason} ->
+          TurnedAway.record(push_config, reason, node)
+          {:error, reason}
+      end
     end
   end
 
-  # Of a push that nobody is known to have the right to make only the name is kept.
-  defp turn_away(push_config, reason, node) do
-    named =
-      if is_map(push_config),
-        do: Map.take(push_config, [:service, :config_version, "service", "config_version"]),
-        else: push_config
-
-    entry = ConfigFailed.record(named, words(reason), :push, node)
-
-    Logger.warning(
-      "push of service #{Excerpt.inspect(entry.service)} from #{node || "this node"} " <>
-        "turned away: #{words(reason)}"
-    )
+  defp check_in(push_config) do
+    with :ok <- Security.gate(:push_config),
+         :ok <- check_token(push_config),
+         do: read(push_config)
   end
-
-  defp words(:admin_action_denied), do: "admin_actions is set without :push_config"
-  defp words(:invalid_push_token), do: "the push token is not that of the gateway"
-  defp words(:invalid_push_config_data), do: "it is no push config"
 
   defp check_token(push_config) do
     if Security.valid_push_token?(token(push_config)),

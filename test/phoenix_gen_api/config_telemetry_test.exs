@@ -117,7 +117,8 @@ defmodule PhoenixGenApi.ConfigTelemetryTest do
   describe "config, push" do
     test "is fired once for an accepted push, with the number of functions and the version" do
       assert push([config(), config(request_type: "buy")]) == {:ok, :accepted}
-      assert events() == [{[:push], %{count: 2}, %{service: @service, version: "7"}}]
+      # Further keys may be added.
+      assert [{[:push], %{count: 2}, %{service: @service, version: "7"}}] = events()
     end
 
     test "is fired again only when the push is stored again" do
