@@ -30,8 +30,12 @@ if match?({:error, _}, :code.lib_dir(:telemetry)) do
     def execute(event, value, metadata) when is_number(value),
       do: execute(event, %{value: value}, metadata)
 
-    def execute(event, measurements, metadata) when is_map(measurements) and is_map(metadata),
-      do: Enum.each(handlers(event), &call(&1, measurements, metadata))
+    def execute(event, measurements, metadata) when is_map(measurements) and is_map(metadata) do
+      case handlers(event) do
+        [] -> :ok
+        handlers -> Enum.each(handlers, &call(&1, measurements, metadata))
+      end
+    end
 
     def span(prefix, metadata, fun) do
       context = Map.get_lazy(metadata, :telemetry_span_context, &make_ref/0)
@@ -102,14 +106,23 @@ if match?({:error, _}, :code.lib_dir(:telemetry)) do
 
     defp prefix?(prefix, event), do: Enum.take(event, length(prefix)) == prefix
 
+    # As in the library since 1.3: the table's id is in a persistent term, so an event that
+    # nobody listens to costs that and one look into the table.
     defp handlers(event) do
-      case :ets.whereis(@table) != :undefined and :ets.lookup(@table, event) do
-        [{_event, handlers}] -> handlers
+      with table when table != nil <- :persistent_term.get(@table, nil),
+           [{_event, handlers}] <- :ets.lookup(table, event) do
+        handlers
+      else
         _none -> []
       end
     end
 
-    defp table, do: if(:ets.whereis(@table) == :undefined, do: [], else: :ets.tab2list(@table))
+    defp table do
+      case :persistent_term.get(@table, nil) do
+        nil -> []
+        table -> :ets.tab2list(table)
+      end
+    end
 
     # Started by the first to attach, linked to nobody: it lives as long as the tests.
     defp server do
@@ -120,7 +133,11 @@ if match?({:error, _}, :code.lib_dir(:telemetry)) do
     end
 
     @impl true
-    def init(_), do: {:ok, :ets.new(@table, [:named_table, :protected, read_concurrency: true])}
+    def init(_) do
+      table = :ets.new(@table, [:protected, read_concurrency: true])
+      :persistent_term.put(@table, table)
+      {:ok, table}
+    end
 
     @impl true
     def handle_call({:attach, id, events, fun, config}, _from, table) do
