@@ -30,12 +30,8 @@ if match?({:error, _}, :code.lib_dir(:telemetry)) do
     def execute(event, value, metadata) when is_number(value),
       do: execute(event, %{value: value}, metadata)
 
-    def execute(event, measurements, metadata) when is_map(measurements) and is_map(metadata) do
-      case handlers(event) do
-        [] -> :ok
-        handlers -> Enum.each(handlers, &call(&1, measurements, metadata))
-      end
-    end
+    def execute(event, measurements, metadata) when is_map(measurements) and is_map(metadata),
+      do: Enum.each(handlers(event), &call(&1, measurements, metadata))
 
     def span(prefix, metadata, fun) do
       context = Map.get_lazy(metadata, :telemetry_span_context, &make_ref/0)
@@ -106,14 +102,11 @@ if match?({:error, _}, :code.lib_dir(:telemetry)) do
 
     defp prefix?(prefix, event), do: Enum.take(event, length(prefix)) == prefix
 
-    # As in the library since 1.3: the table's id is in a persistent term, so an event that
-    # nobody listens to costs that and one look into the table.
     defp handlers(event) do
-      with table when table != nil <- :persistent_term.get(@table, nil),
-           [{_event, handlers}] <- :ets.lookup(table, event) do
-        handlers
-      else
-        _none -> []
+      # As the real one does, so that an event costs what it costs there.
+      case :persistent_term.get(@table, nil) do
+        nil -> []
+        table -> with [{_event, handlers}] <- :ets.lookup(table, event), do: handlers
       end
     end
 

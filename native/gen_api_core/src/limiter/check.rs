@@ -70,7 +70,9 @@ impl Limiter {
         }
     }
 
-    fn check_one(&self, limit: &Limit, value: &[u8], now: Nanos) -> Decision {
+    /// The same for one charge.
+    #[inline]
+    pub fn check_one(&self, limit: &Limit, value: &[u8], now: Nanos) -> Decision {
         let hashed = self.hasher.hash(limit.id(), value);
         let Some(slot) = self.shards.get(hashed.shard) else {
             return Decision::Overflow;
