@@ -4,7 +4,7 @@ Code.require_file("support/gateway.ex", __DIR__)
 defmodule Bench.Telemetry do
   @moduledoc """
   What the events cost: a build with `:telemetry` and one without it take turns, as the same
-  module loaded in two versions. Without a Hex repository the `:telemetry` is the stand-in of
+  modules loaded in two versions. Without a Hex repository the `:telemetry` is the stand-in of
   the tests, which does as much as the library does for an event that nobody listens to.
   """
 
@@ -14,7 +14,8 @@ defmodule Bench.Telemetry do
   alias PhoenixGenApi.{ConfigDb, Executor, Hooks, RateLimiter, Telemetry, WorkerPool}
   alias PhoenixGenApi.Structs.Request
 
-  @source Path.expand("../lib/phoenix_gen_api/telemetry.ex", __DIR__)
+  # The modules that are compiled differently with and without the library.
+  @sources [telemetry: Telemetry, rate_limiter: RateLimiter]
   @handler "bench-telemetry"
   @event [:phoenix_gen_api, :executor, :request, :stop]
 
@@ -95,7 +96,7 @@ defmodule Bench.Telemetry do
     [
       {"execute!", &Executor.execute!/1, request("plain"), 1.2},
       {"execute! of a function that is not registered", &Executor.execute!/1, request("none"), 2},
-      {"check_rate_limit, one limit", &RateLimiter.check_rate_limit/1, request("limited"), 1.6},
+      {"check_rate_limit, one limit", &RateLimiter.check_rate_limit/1, request("limited"), 2.5},
       {"a before hook", &Hooks.run_before({__MODULE__, :pass}, &1, hooked), request("hooked"),
        1.2},
       {"ConfigDb.add", &ConfigDb.add/1, hooked, 1.1},
@@ -141,13 +142,18 @@ defmodule Bench.Telemetry do
   defp shape({:ok, _request, _config}), do: :ok
   defp shape(other), do: other
 
-  # The module as it is compiled where `telemetry` is the name of the library.
+  # The modules as they are compiled where `telemetry` is the name of the library.
   defp build(telemetry) do
-    code = @source |> File.read!() |> String.replace("(:telemetry)", "(:#{telemetry})")
     Code.put_compiler_option(:ignore_module_conflict, true)
-    [{Telemetry, beam}] = Code.compile_string(code, @source)
-    beam
+
+    for {name, module} <- @sources do
+      code = name |> path() |> File.read!() |> String.replace("(:telemetry)", "(:#{telemetry})")
+      {^module, beam} = code |> Code.compile_string(path(name)) |> List.keyfind(module, 0)
+      {name, module, beam}
+    end
   end
+
+  defp path(name), do: Path.expand("../lib/phoenix_gen_api/#{name}.ex", __DIR__)
 
   defp listen(build, listen?) do
     load(build)
@@ -156,9 +162,11 @@ defmodule Bench.Telemetry do
     if listen?, do: :telemetry.attach_many(@handler, names, &__MODULE__.ignore/4, nil)
   end
 
-  defp load(beam) do
-    :code.purge(Telemetry)
-    {:module, Telemetry} = :code.load_binary(Telemetry, ~c"#{@source}", beam)
+  defp load(build) do
+    for {name, module, beam} <- build do
+      :code.purge(module)
+      {:module, ^module} = :code.load_binary(module, String.to_charlist(path(name)), beam)
+    end
   end
 
   defp delivers! do

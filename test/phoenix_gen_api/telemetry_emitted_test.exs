@@ -72,6 +72,21 @@ defmodule PhoenixGenApi.TelemetryEmittedTest do
     refute_received {:event, [:executor | _], _, _}
   end
 
+  test "a request that is ended by its timeout stops too" do
+    store("run", fn -> Functions.wait_for(self()) end)
+    response = Executor.execute_with_timeout!(request("run"), 20)
+    assert response.error == "Request timed out after 20ms"
+    emitted([:executor, :request, :start], %{service: @service})
+    {_, metadata} = emitted([:executor, :request, :stop], %{service: @service})
+    assert %{success: false, async: false, request_id: "r1", user_id: "ann"} = metadata
+
+    store("crash", fn -> raise "boom" end)
+    Executor.execute_with_timeout!(request("crash"), 1_000)
+    emitted([:executor, :request, :start], %{service: @service})
+    emitted([:executor, :request, :exception], %{kind: :error, reason: "boom"})
+    refute_received {:event, [:executor | _], _, _}
+  end
+
   test "async requests end with their acknowledgement, and their work is a task" do
     store("run", fn -> 1 end, response_type: :async)
     run("run")

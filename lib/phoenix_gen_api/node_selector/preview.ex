@@ -9,7 +9,7 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
   @typedoc "A node of a config as selection sees it."
   @type listed :: %{
           node: node(),
-          status: :up | :down | :draining,
+          status: :up | :down | :draining | :circuit_open,
           connected?: boolean(),
           in_flight: non_neg_integer()
         }
@@ -23,21 +23,27 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
 
   @doc "The nodes that a config lists; none when a function lists them."
   @spec listed(FunConfig.t()) :: [listed()]
-  def listed(%FunConfig{nodes: :local}), do: [entry(node(), :up, 0)]
+  def listed(%FunConfig{nodes: nodes} = config) when nodes == :local or is_list(nodes) do
+    nodes = if nodes == :local, do: [node()], else: Enum.uniq(nodes)
+    loads = Map.new(NodeSelector.loads(), fn {node, status, load} -> {node, {status, load}} end)
+    usable = usable(config)
 
-  def listed(%FunConfig{nodes: nodes}) when is_list(nodes) do
-    loads =
-      for {node, status, in_flight} <- NodeSelector.loads(),
-          into: %{},
-          do: {node, {status, in_flight}}
-
-    for node <- Enum.uniq(nodes) do
+    for node <- nodes do
       {status, in_flight} = Map.get(loads, node, {:up, 0})
-      entry(node, status, in_flight)
+      # What is up and passed over all the same has its circuit open.
+      open? = status == :up and node not in usable
+      entry(node, if(open?, do: :circuit_open, else: status), in_flight)
     end
   end
 
   def listed(_config), do: []
+
+  defp usable(config) do
+    case NodeSelector.get_nodes(%{config | choose_node_mode: :random}, %Request{}) do
+      {:ok, nodes} -> nodes
+      {:error, _none} -> []
+    end
+  end
 
   defp entry(node, status, in_flight) do
     %{node: node, status: status, connected?: connected?(node), in_flight: in_flight}
@@ -49,7 +55,10 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
 
   @doc "The candidates of a request."
   @spec candidates(FunConfig.t(), Request.t()) :: preview()
-  def candidates(%FunConfig{nodes: :local}, _request), do: {:order, [node()]}
+  def candidates(%FunConfig{nodes: :local} = config, request) do
+    with {:ok, nodes} <- NodeSelector.get_nodes(config, request), do: {:order, nodes}
+  end
+
   def candidates(%FunConfig{nodes: {_, _, _} = mfa}, _request), do: {:unknown, mfa}
   def candidates(%FunConfig{choose_node_mode: {_, _, _} = mfa}, _request), do: {:unknown, mfa}
 
@@ -59,7 +68,7 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
 
     case NodeSelector.get_nodes(%{config | choose_node_mode: harmless(mode)}, request) do
       {:ok, nodes} when pure? -> {:order, nodes}
-      {:ok, nodes} -> usable(mode, in_listed_order(config.nodes, nodes))
+      {:ok, nodes} -> weighed(mode, in_listed_order(config.nodes, nodes))
       {:error, reason} -> {:error, reason}
     end
   end
@@ -72,14 +81,14 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
 
   defp in_listed_order(listed, nodes), do: Enum.filter(Enum.uniq(listed), &(&1 in nodes))
 
-  defp usable({:weighted, weights}, nodes) do
+  defp weighed({:weighted, weights}, nodes) do
     case Enum.filter(nodes, &(weight(weights, &1) > 0)) do
       [] -> {:error, :no_nodes_available}
       nodes -> {:usable, nodes}
     end
   end
 
-  defp usable(_mode, nodes), do: {:usable, nodes}
+  defp weighed(_mode, nodes), do: {:usable, nodes}
 
   defp weight(weights, node) do
     name = to_string(node)
