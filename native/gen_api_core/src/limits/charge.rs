@@ -3,8 +3,8 @@
 use super::{Applied, Denial, Key, Limits, OnMissing, Value, Verdict, NANOS_PER_MS};
 use crate::clock::Nanos;
 use crate::limiter::{Decision, Limit};
+use crate::sync::atomic::Ordering::Relaxed;
 use smallvec::SmallVec;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// What a request is charged to; four limits need no allocation.
 type Charged<'l, 'v> = SmallVec<[(&'l Applied, Value<'v>); 4]>;

@@ -3,7 +3,7 @@
 //! A [`Limits`] holds a limiter and the limits in force. They are one immutable value behind
 //! one pointer, so a change takes effect at once and a check never waits for one. A plan
 //! holds a [`Scope`] of its function, which says whether any limit applies: where none does, a
-//! request pays two loads and nothing else.
+//! request pays one load and nothing else.
 
 mod charge;
 mod in_force;
@@ -16,12 +16,11 @@ pub use spec::{Key, OnMissing, ScopeName, Spec};
 
 use crate::clock::Nanos;
 use crate::limiter::{Caps, Limiter, Rule, SlidingWindow, Status};
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sync::{ArcSwap, Mutex};
 use ahash::AHashSet;
-use arc_swap::ArcSwap;
 use in_force::InForce;
-use parking_lot::Mutex;
 use scope::Scopes;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
 
 const NANOS_PER_MS: u64 = 1_000_000;
@@ -58,7 +57,6 @@ pub type Value<'v> = std::borrow::Cow<'v, [u8]>;
 pub struct Limits {
     limiter: Limiter,
     in_force: ArcSwap<InForce>,
-    global: Arc<AtomicBool>,
     fail_open: AtomicBool,
     // Also the turn of those who change limits: a scope that is made while limits change is
     // either there to be told or made from the new ones.
@@ -71,7 +69,6 @@ impl Limits {
         Limits {
             limiter: Limiter::new(caps),
             in_force: ArcSwap::default(),
-            global: Arc::default(),
             fail_open: AtomicBool::default(),
             scopes: Mutex::default(),
         }
@@ -86,11 +83,8 @@ impl Limits {
     pub fn scope(&self, service: &str, request_type: &str) -> Arc<Scope> {
         let mut scopes = self.scopes.lock();
         let in_force = self.in_force.load();
-        let api = in_force.limits(service, request_type);
-        scopes.of(service, request_type, || Scope {
-            api: AtomicBool::new(api),
-            global: Arc::clone(&self.global),
-        })
+        let limited = in_force.limits(service, request_type);
+        scopes.of(service, request_type, || Scope(AtomicBool::new(limited)))
     }
 
     /// How many scopes are kept.
@@ -132,18 +126,15 @@ impl Limits {
         let kept: AHashSet<_> = next.all().map(|applied| applied.limit.id()).collect();
         // Plans are told before limits are in force, and that there are none only after: a
         // check that finds nothing to charge is harmless, a request that is not checked is not.
-        let global = enabled && !next.global.is_empty();
         let next = Arc::new(next);
-        self.global.fetch_or(global, Relaxed);
         for (service, request_type, scope) in scopes.all() {
             scope
-                .api
+                .0
                 .fetch_or(next.limits(service, request_type), Relaxed);
         }
         let previous = self.in_force.swap(Arc::clone(&next));
-        self.global.store(global, Relaxed);
         for (service, request_type, scope) in scopes.all() {
-            scope.api.store(next.limits(service, request_type), Relaxed);
+            scope.0.store(next.limits(service, request_type), Relaxed);
         }
         scopes.drop_unheld();
         for applied in previous.all() {

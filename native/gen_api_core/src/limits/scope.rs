@@ -1,21 +1,21 @@
 //! What a plan knows of the limits: whether there are any.
 
 use super::in_force::ByFunction;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
 
-/// Whether requests of one function are limited by limits of its own.
+/// Whether requests of one function are limited, by limits of its own or by those of all.
+///
+/// One flag, not one of each kind: where limits of one kind replace the other, a look at two
+/// flags could find each at a moment when it is not set.
 #[derive(Debug, Default)]
-pub struct Scope {
-    pub(super) api: AtomicBool,
-    pub(super) global: Arc<AtomicBool>,
-}
+pub struct Scope(pub(super) AtomicBool);
 
 impl Scope {
     /// Whether a check could do anything.
     #[inline]
     pub fn is_limited(&self) -> bool {
-        self.api.load(Relaxed) || self.global.load(Relaxed)
+        self.0.load(Relaxed)
     }
 }
 
