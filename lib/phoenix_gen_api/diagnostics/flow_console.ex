@@ -131,7 +131,10 @@ defmodule PhoenixGenApi.Diagnostics.FlowConsole do
     Excerpt.cut("#{Words.name(flow.service)} #{Words.name(flow.request_type)}#{version}", 120)
   end
 
-  defp nodes(%{local?: false, node_statuses: [_ | _] = nodes}) do
+  # That the gateway itself is there goes without saying.
+  defp nodes(%{local?: true, node_statuses: [%{status: :up}]}), do: :ok
+
+  defp nodes(%{node_statuses: [_ | _] = nodes}) do
     rows = for node <- nodes, do: [node.node, node.status, yes(node.connected?), node.in_flight]
     further("nodes", Table.lines(["node", "selection", "connected", "in flight"], rows))
   end

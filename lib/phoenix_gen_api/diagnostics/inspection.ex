@@ -225,9 +225,19 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
       {:usable, [node]} -> Map.put(passes(listed([node], "")), :candidates, [node])
       {:usable, nodes} -> Map.put(passes("one of " <> listed(nodes, ", ")), :candidates, nodes)
       {:unknown, mfa} -> unknown("#{Words.function(mfa)} is not run here")
-      {:error, reason} -> refuses({:no_node, reason}, Excerpt.inspect(reason, 200))
+      {:error, reason} -> refuses({:no_node, reason}, obstacles(reason))
     end
   end
+
+  defp obstacles({:all_nodes_unavailable, nodes}) do
+    nodes
+    |> Enum.map_join(", ", fn {node, obstacle} ->
+      "#{Words.name(to_string(node))} #{String.replace(to_string(obstacle), "_", " ")}"
+    end)
+    |> Excerpt.cut(300)
+  end
+
+  defp obstacles(reason), do: Excerpt.inspect(reason, 200)
 
   defp listed(nodes, between),
     do: nodes |> Enum.map_join(between, &Words.name(to_string(&1))) |> Excerpt.cut(300)

@@ -228,6 +228,14 @@ defmodule PhoenixGenApi.Diagnostics.CallFlowTest do
       refute_received :called
     end
 
+    test "nodes that cannot be chosen are named with what is wrong with them" do
+      store(nodes: [:drained@flow])
+      NodeSelector.drain(:drained@flow)
+      step = request() |> Diagnostics.inspect_request() |> step(:node_selection)
+      NodeSelector.undrain(:drained@flow)
+      assert step.because == "drained@flow draining"
+    end
+
     test "a disabled function is refused at the lookup" do
       store()
       :ok = ConfigDb.disable(@service, "run")
