@@ -6,7 +6,7 @@ defmodule PhoenixGenApi.TelemetryEmittedTest do
   alias PhoenixGenApi.{Telemetry, WorkerPool}
   alias PhoenixGenApi.Structs.{PushConfig, ServiceConfig}
   alias PhoenixGenApi.Telemetry.Events
-  alias PhoenixGenApi.Test.{Directory, Functions}
+  alias PhoenixGenApi.Test.{ConfigTable, Directory, Functions}
 
   @moduletag :capture_log
 
@@ -201,21 +201,12 @@ defmodule PhoenixGenApi.TelemetryEmittedTest do
   end
 
   test "clearing" do
-    # The table of the node is left alone: another one takes its place for this.
-    {:ok, own} = PhoenixGenApi.Gateway.handle(:config_db)
-    on_exit(fn -> use_table(own) end)
-    use_table(PhoenixGenApi.Native.config_db_new())
-
+    ConfigTable.use_empty()
     :ok = ConfigDb.clear()
     refute_received {:event, [:config, :clear], _, _}
     store("run", fn -> 1 end)
     :ok = ConfigDb.clear()
     emitted([:config, :clear], %{service: :all, request_type: :all, version: :all})
-  end
-
-  defp use_table(table) do
-    instances = :persistent_term.get(PhoenixGenApi.Gateway)
-    PhoenixGenApi.Gateway.publish(%{instances | config_db: table})
   end
 
   test "pulls and pushes" do
