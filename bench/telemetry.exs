@@ -95,7 +95,8 @@ defmodule Bench.Telemetry do
 
     [
       {"execute!", &Executor.execute!/1, request("plain"), 1.2},
-      {"execute! of a function that is not registered", &Executor.execute!/1, request("none"), 2.5},
+      {"execute! of a function that is not registered", &Executor.execute!/1, request("none"),
+       2.5},
       {"check_rate_limit, one limit", &RateLimiter.check_rate_limit/1, request("limited"), 2.5},
       {"a before hook", &Hooks.run_before({__MODULE__, :pass}, &1, hooked), request("hooked"),
        1.2},
