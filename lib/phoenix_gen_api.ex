@@ -22,6 +22,8 @@ defmodule PhoenixGenApi do
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller
   alias PhoenixGenApi.ConfigReceiver
+  alias PhoenixGenApi.Diagnostics
+  alias PhoenixGenApi.Diagnostics.{Console, FlowConsole}
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.Telemetry
@@ -160,7 +162,95 @@ defmodule PhoenixGenApi do
   @spec remove_global_limit(RateLimiter.key()) :: :ok | RateLimiter.refusal()
   defdelegate remove_global_limit(key), to: RateLimiter
 
+  ## Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.health_check/1`."
+  @spec health_check(keyword()) :: map()
+  defdelegate health_check(opts \\ []), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.statistics/1`."
+  @spec statistics(keyword()) :: map()
+  defdelegate statistics(opts \\ []), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.debug_report/1`."
+  @spec debug_report(keyword()) :: map()
+  defdelegate debug_report(opts \\ []), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.call_flow/3`."
+  @spec call_flow(String.t() | atom(), String.t(), String.t() | nil) :: map()
+  defdelegate call_flow(service, request_type, version \\ nil), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.inspect_request/1`."
+  @spec inspect_request(map()) :: map()
+  defdelegate inspect_request(request), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.cluster_view/0`."
+  @spec cluster_view() :: map()
+  defdelegate cluster_view, to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.list_call_flows/1`."
+  @spec list_call_flows(keyword()) :: [map()]
+  defdelegate list_call_flows(opts \\ []), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.trace_processes/2`."
+  @spec trace_processes(term(), keyword()) :: {:ok, map()} | {:error, term()}
+  defdelegate trace_processes(targets, opts \\ []), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.trace_functions/2`."
+  @spec trace_functions(term(), keyword()) :: {:ok, map()} | {:error, term()}
+  defdelegate trace_functions(mfas, opts \\ []), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.stop_trace/2`."
+  @spec stop_trace(term(), term()) :: {:ok, map()} | {:error, term()}
+  defdelegate stop_trace(targets \\ :all, flags \\ :all), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.stop_trace_functions/1`."
+  @spec stop_trace_functions(term()) :: {:ok, map()} | {:error, term()}
+  defdelegate stop_trace_functions(mfas \\ :all), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.trace_status/0`."
+  @spec trace_status() :: map()
+  defdelegate trace_status, to: Diagnostics
+
   ## For IEx: print, and return `:ok`
+
+  @doc "Prints how many functions each service has, and what the table holds."
+  @spec cache_status() :: :ok
+  defdelegate cache_status, to: Console
+
+  @doc "Prints what the worker pools are doing."
+  @spec pool_status() :: :ok
+  defdelegate pool_status, to: Console
+
+  @doc "Prints `health_check/1`."
+  @spec health_print(keyword()) :: :ok
+  defdelegate health_print(opts \\ []), to: Console, as: :health
+
+  @doc "Prints `statistics/1`."
+  @spec stats_print() :: :ok
+  defdelegate stats_print, to: Console, as: :statistics
+
+  @doc "Prints `debug_report/1`."
+  @spec debug_print(keyword()) :: :ok
+  defdelegate debug_print(opts \\ []), to: Console, as: :debug
+
+  @doc "Prints `call_flow/3`: every stage of a request for a function."
+  @spec call_flow_print(String.t() | atom(), String.t(), String.t() | nil) :: :ok
+  defdelegate call_flow_print(service, request_type, version \\ nil),
+    to: FlowConsole,
+    as: :call_flow
+
+  @doc "Prints `inspect_request/1`: which stage would refuse a request, and why."
+  @spec inspect_print(map()) :: :ok
+  defdelegate inspect_print(request), to: FlowConsole, as: :inspect_request
+
+  @doc "Prints `list_call_flows/1`, a line for each function."
+  @spec flows_print(keyword()) :: :ok
+  defdelegate flows_print(opts \\ []), to: FlowConsole, as: :flows
+
+  @doc "Prints `cluster_view/0`."
+  @spec cluster_print() :: :ok
+  defdelegate cluster_print, to: FlowConsole, as: :cluster
 
   @doc "Prints what the limits by `:user_id` say of a user."
   @spec rl_status(String.t()) :: :ok
