@@ -138,10 +138,10 @@ defmodule PhoenixGenApi.Executor.Call do
   end
 
   defp deliver(%{plan: plan(response_type: type)} = call) do
-    {response, _crash} = run(call)
+    {response, crash} = run(call)
     response = after_hook(call, %{response | async: false})
     if type == :async, do: send(call.receiver, {:async_call, response}), else: unheard(response)
-    :ok
+    if crash, do: {:answered, crash}, else: :ok
   end
 
   # Nobody else is told. What the error says may quote the request, so that is for debugging.
