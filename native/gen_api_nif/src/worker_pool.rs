@@ -111,8 +111,10 @@ impl SlotResource {
     fn end(&self, env: Env<'_>, end: End) -> Finish<LocalPid> {
         let finish = self.pool.pool.finish(&self.ticket, end, now());
         wake(env, finish.wake);
+        // Taken in any case: the submitter may keep the slot alive for long.
+        let saved = self.on_death.lock().take();
         let lost = finish.was == Was::NotBegun || end == End::Failed;
-        if let (true, Some(saved)) = (lost, self.on_death.lock().take()) {
+        if let (true, Some(saved)) = (lost, saved) {
             self.say_farewell(env, saved);
         }
         finish
