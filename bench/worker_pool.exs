@@ -29,12 +29,13 @@ defmodule Bench.WorkerPool do
 
     bare = fn -> spawn(fn -> send(parent, :done) end) end
     send_done = fn -> send(parent, :done) end
+    answer = fn -> {:answer, {parent, :done}, nil} end
 
     ways = [
       {"spawn + send", bare},
       {"execute_async", fn -> :ok = WorkerPool.execute_async(@pool, send_done) end},
       {"as the executor does",
-       fn -> :ok = WorkerPool.submit(@pool, send_done, owner: parent, on_death: died) end},
+       fn -> :ok = WorkerPool.submit(@pool, answer, owner: parent, on_death: died) end},
       {"execute! of an async request",
        fn -> %Response{success: true, async: true} = Executor.execute!(request) end}
     ]
@@ -219,7 +220,7 @@ defmodule Bench.WorkerPool do
   defp admitted(handle, counted?) do
     slot = Native.worker_pool_admit(handle, counted?, nil, nil)
     :run = Native.worker_pool_enter(slot, false, nil, 0)
-    Native.worker_pool_leave(slot, :returned)
+    Native.worker_pool_leave(slot, :returned, nil)
   end
 
   defp registered(type) do

@@ -246,8 +246,9 @@ defmodule PhoenixGenApi.Native do
           :run | :late | :orphan | :wait | :gone
   def worker_pool_enter(_slot, _first?, _owner, _started), do: not_loaded()
 
-  @spec worker_pool_leave(handle(), :returned | :failed | :answered) :: circuit_change()
-  def worker_pool_leave(_slot, _end), do: not_loaded()
+  @spec worker_pool_leave(handle(), :returned | :failed | :answered, {pid(), term()} | nil) ::
+          circuit_change()
+  def worker_pool_leave(_slot, _end, _answer), do: not_loaded()
 
   @spec worker_pool_status(handle()) ::
           {non_neg_integer(), non_neg_integer(), non_neg_integer(), boolean(), non_neg_integer(),

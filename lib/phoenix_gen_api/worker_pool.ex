@@ -9,7 +9,8 @@ defmodule PhoenixGenApi.WorkerPool do
       :ok = PhoenixGenApi.WorkerPool.execute_async(:reports, fn -> build_report() end)
 
   A task runs in a process of its own, which the caller spawns; no other process is asked or
-  told. A task that waits is a process that waits: it is begun by whoever gives its slot back.
+  told. A task that waits is a process that waits, with a few kilobytes of its own; it is begun
+  by whoever gives its slot back.
 
   | What dies | What happens |
   |---|---|
@@ -75,7 +76,7 @@ defmodule PhoenixGenApi.WorkerPool do
       raise ArgumentError, "#{key}: expected #{expected}, got #{got}"
     end
 
-    GenServer.start_link(Keeper, {name, Map.new(opts)}, name: name)
+    GenServer.start_link(Keeper, Map.new([{:name, name} | opts]), name: name)
   end
 
   @doc false
@@ -100,8 +101,8 @@ defmodule PhoenixGenApi.WorkerPool do
     end
 
     case Keeper.find(pool) do
-      {handle, %{task_timeout: default}} ->
-        admit(pool, handle, fun, true, milliseconds(timeout || default), nil, nil)
+      {handle, %{name: name, task_timeout: default}} ->
+        admit(name, handle, fun, true, milliseconds(timeout || default), nil, nil)
 
       nil ->
         {:error, :pool_not_found}
@@ -144,14 +145,20 @@ defmodule PhoenixGenApi.WorkerPool do
   @doc false
   # What the executor uses. `owner:` ends the task when that process dies, `on_death:`
   # `{pid, message}` is sent if the task does not come to its end. It keeps its own time, and
-  # its failures are a function's, so they do not count for the circuit: it returns
-  # `{:answered, crash}` when there was one, of which its client has been told.
+  # its failures are a function's, so they do not count for the circuit.
+  #
+  # A task that returns `{:answer, {pid, message} | nil, crash | nil}` has the message sent in
+  # the very step in which it ends: that or `on_death` is sent, also when it is killed just
+  # then. The crash is that of the function, of which the answer tells.
   @spec submit(GenServer.name(), (-> term()), owner: pid(), on_death: {pid(), term()}) ::
           :ok | {:error, refusal()}
   def submit(pool, fun, opts) do
     case Keeper.find(pool) do
-      {handle, _opts} -> admit(pool, handle, fun, false, nil, opts[:owner], opts[:on_death])
-      nil -> {:error, :pool_not_found}
+      {handle, %{name: name}} ->
+        admit(name, handle, fun, false, nil, opts[:owner], opts[:on_death])
+
+      nil ->
+        {:error, :pool_not_found}
     end
   end
 

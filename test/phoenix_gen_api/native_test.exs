@@ -192,7 +192,7 @@ defmodule PhoenixGenApi.NativeTest do
             {:executor_end, call, []},
             {:rate_limiter_stats, limiter, []},
             {:worker_pool_status, pool, []},
-            {:worker_pool_leave, slot, [:returned]},
+            {:worker_pool_leave, slot, [:returned, nil]},
             {:rate_limiter_check_value, limiter, ["ann", :global, :user_id, 0]}
           ] do
         assert call(name, [right | arguments]) == :returned
@@ -425,7 +425,7 @@ defmodule PhoenixGenApi.NativeTest do
             _given_back = slot(pool)
             used = slot(pool)
             :run = Native.worker_pool_enter(used, true, self(), 0)
-            Native.worker_pool_leave(used, :returned)
+            Native.worker_pool_leave(used, :returned, nil)
           end
 
           for _ <- 1..div(count, 20), do: {:ok, _, _} = Plan.compile(config)

@@ -243,7 +243,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
 
   defp quick(n, state) do
     parent = self()
-    submit(n, state, fn -> send(parent, {:ended, n}) end, owner: self())
+    submit(n, state, fn -> {:answer, {parent, {:ended, n}}, nil} end, owner: self())
   end
 
   defp raising(n, state), do: submit(n, state, fn -> raise "oops" end, [])
@@ -264,11 +264,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
       send(parent, {:hanging, n, self(), owner})
 
       receive do
-        :return ->
-          send(owner, :stop)
-          send(parent, {:ended, n})
-          # Nobody can tell the death of an owner from its end, so it is awaited.
-          receive(do: (:never -> :ok), after: (0 -> :ok))
+        :return -> {:answer, {parent, {:ended, n}}, nil}
       end
     end
   end
@@ -279,7 +275,9 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     opts = [on_death: {parent, {:died, n}}]
 
     submitter =
-      spawn(fn -> WorkerPool.submit(state.pool, fn -> send(parent, {:ended, n}) end, opts) end)
+      spawn(fn ->
+        WorkerPool.submit(state.pool, fn -> {:answer, {parent, {:ended, n}}, nil} end, opts)
+      end)
 
     for _ <- 1..:rand.uniform(3), do: :erlang.yield()
     Process.exit(submitter, :kill)
@@ -299,11 +297,16 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
   defp settle(_n, state) do
     {n, {pid, owner}} = Enum.random(state.hanging)
 
-    case :rand.uniform(3) do
+    case :rand.uniform(4) do
       1 -> Process.exit(pid, :kill) && Process.exit(owner, :kill)
       2 -> Process.exit(owner, :kill)
-      3 -> send(pid, :return)
+      # Killed while it answers.
+      3 -> send(pid, :return) && :erlang.yield() && Process.exit(pid, :kill)
+      4 -> send(pid, :return)
     end
+
+    # Its end is nothing to a task that has ended.
+    if :rand.uniform(2) == 1, do: Process.exit(owner, :kill), else: send(owner, :stop)
 
     %{state | hanging: Map.delete(state.hanging, n)}
   end

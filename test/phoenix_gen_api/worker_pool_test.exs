@@ -461,15 +461,18 @@ defmodule PhoenixGenApi.WorkerPoolTest do
     pool: pool
   } do
     start(pool, circuit_breaker_threshold: 1)
+    parent = self()
     crash = %{kind: :error, reason: "oops", stacktrace: []}
-    answered = fn -> {:answered, crash} end
+    answered = fn -> {:answer, {parent, :answer}, crash} end
     assert :ok = WorkerPool.submit(pool, answered, on_death: {self(), :task_died})
     assert_receive {[:task, :exception], %{duration_us: _}, %{kind: :error, reason: "oops"}}
     assert %{total_tasks_failed: 1, circuit_open: false} = status(pool)
+    assert_received :answer
     refute_received :task_died
     # What the task of a user returns is nobody's business.
     assert :ok = WorkerPool.execute_async(pool, answered)
     assert ended() == :stop
+    refute_received :answer
   end
 
   test "a task knows who called it", %{pool: pool} do
@@ -485,6 +488,8 @@ defmodule PhoenixGenApi.WorkerPoolTest do
     parent = self()
     assert :ok = WorkerPool.execute_async(pid, fn -> send(parent, :ran) end)
     assert_receive :ran
+    # The event has the name all the same.
+    assert ended() == :stop
     assert %{idle_workers: 2} = status(pid)
     assert {:error, :pool_not_found} = WorkerPool.execute_async(dead_pid(), fn -> :ok end)
 

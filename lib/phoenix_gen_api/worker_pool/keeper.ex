@@ -32,7 +32,8 @@ defmodule PhoenixGenApi.WorkerPool.Keeper do
   end
 
   @impl true
-  def init({name, opts}) do
+  def init(%{name: name} = opts) do
+    # So that it is asked to stop, and can.
     Process.flag(:trap_exit, true)
     {handle, _opts} = pool = published(name, opts)
     Native.worker_pool_adopt(handle)

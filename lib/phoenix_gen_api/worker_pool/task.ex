@@ -48,39 +48,41 @@ defmodule PhoenixGenApi.WorkerPool.Task do
 
   defp refused(slot, pool, reason, started) do
     Events.started(pool, started)
-    ended(slot, pool, {:failed, Events.crash(:exit, reason)}, started)
+    ended(slot, pool, :failed, Events.crash(:exit, reason), nil, started)
   end
 
   defp perform(slot, pool, fun, counts?, started) do
     Events.started(pool, started)
 
-    end_ =
-      try do
-        fun.()
-      catch
-        kind, reason ->
-          {:failed,
-           %{kind: kind, reason: Excerpt.reason(kind, reason), stacktrace: __STACKTRACE__}}
-      else
-        {:answered, crash} when not counts? -> {:answered, crash}
-        _result -> :returned
-      end
+    try do
+      fun.()
+    catch
+      kind, reason ->
+        crash = %{kind: kind, reason: Excerpt.reason(kind, reason), stacktrace: __STACKTRACE__}
+        ended(slot, pool, :failed, crash, nil, started)
+    else
+      {:answer, answer, crash} when not counts? ->
+        ended(slot, pool, if(crash, do: :answered, else: :returned), crash, answer, started)
 
-    ended(slot, pool, end_, started)
+      _result ->
+        ended(slot, pool, :returned, nil, nil, started)
+    end
   end
 
   # Whoever is told of the end finds it counted.
-  defp ended(slot, pool, :returned, started) do
-    changed = Native.worker_pool_leave(slot, :returned)
+  defp ended(slot, pool, how, crash, answer, started) do
+    changed = Native.worker_pool_leave(slot, how, sent_here(answer))
     Events.circuit(pool, changed)
-    Events.stopped(pool, started)
+    if crash, do: Events.failed(pool, started, crash), else: Events.stopped(pool, started)
   end
 
-  defp ended(slot, pool, {how, crash}, started) do
-    changed = Native.worker_pool_leave(slot, how)
-    Events.circuit(pool, changed)
-    Events.failed(pool, started, crash)
+  # The native side sends to processes of this node only.
+  defp sent_here({pid, message}) when node(pid) != node() do
+    send(pid, message)
+    nil
   end
+
+  defp sent_here(answer), do: answer
 
   # The native side watches processes of this node only.
   defp here(owner) when is_pid(owner) and node(owner) != node() do

@@ -306,10 +306,18 @@ enum EndAtom {
     Answered,
 }
 
-/// The task of a slot has ended; returns what that did to the circuit.
+/// The task of a slot has ended; returns what that did to the circuit. `answer` is nil or
+/// `{pid, message}` for a process of this node: a process that is killed has sent either this or
+/// what was to be sent should it die, never both and never neither.
 #[rustler::nif]
-fn worker_pool_leave(env: Env<'_>, slot: ResourceArc<SlotResource>, end: EndAtom) -> Term<'_> {
-    if let Some(monitor) = slot.owner.lock().1.take() {
+fn worker_pool_leave<'a>(
+    env: Env<'a>,
+    slot: ResourceArc<SlotResource>,
+    end: EndAtom,
+    answer: Term<'a>,
+) -> Term<'a> {
+    let monitor = slot.owner.lock().1.take();
+    if let Some(monitor) = monitor {
         env.demonitor(&slot, &monitor);
     }
     let end = match end {
@@ -321,6 +329,10 @@ fn worker_pool_leave(env: Env<'_>, slot: ResourceArc<SlotResource>, end: EndAtom
         }
     };
     let finish = slot.end(env, end);
+    if let Ok((pid, message)) = answer.decode::<(LocalPid, Term<'_>)>() {
+        // To one that has died in the meantime there is nothing to say.
+        let _ = env.send(&pid, message);
+    }
     transition_term(env, finish.transition)
 }
 
