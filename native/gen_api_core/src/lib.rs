@@ -21,5 +21,6 @@ pub mod limits;
 pub mod nodes;
 pub mod pool;
 pub mod schema;
+mod sync;
 pub mod table;
 pub mod value;
