@@ -170,7 +170,10 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
     sent = request(request_type: config.request_type)
     assert %Response{async: true} = Executor.execute!(sent, receiver: receiver)
     function = running()
-    for {_, %{pid: task}} <- :sys.get_state(:async_pool).running, do: knows_its_function(task)
+    runs = {:initial_call, {PhoenixGenApi.WorkerPool.Task, :run, 6}}
+    tasks = for pid <- Process.list(), Process.info(pid, :initial_call) == runs, do: pid
+    assert tasks != []
+    Enum.each(tasks, &knows_its_function/1)
     Process.exit(receiver, :kill)
     assert_ends(function)
   end

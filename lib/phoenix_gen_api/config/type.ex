@@ -17,6 +17,7 @@ defmodule PhoenixGenApi.Config.Type do
           | :list
           | :mfa_names
           | :mfas
+          | :fraction
           | :secret
 
   # What a BEAM timer takes at most, and what fits the native side's counters on
@@ -39,6 +40,7 @@ defmodule PhoenixGenApi.Config.Type do
   def describe(:mfas),
     do: "a list of {module, function} and {module, function, args} tuples"
 
+  def describe(:fraction), do: "a number above 0 and at most 1"
   def describe(:secret), do: "a non-empty string"
 
   @doc """
@@ -97,6 +99,7 @@ defmodule PhoenixGenApi.Config.Type do
   defp valid?(:list, value), do: all?(value, fn _ -> true end)
   defp valid?(:mfa_names, value), do: all?(value, &mfa_name?/1)
   defp valid?(:mfas, value), do: all?(value, &mfa?/1)
+  defp valid?(:fraction, value), do: is_number(value) and value > 0 and value <= 1
   defp valid?(:secret, value), do: is_binary(value) and value != ""
   defp valid?({:limits, _}, _value), do: false
 
