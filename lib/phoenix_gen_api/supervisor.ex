@@ -4,6 +4,7 @@ defmodule PhoenixGenApi.Supervisor do
   # children are independent of each other: each is restarted alone.
   use Supervisor
 
+  alias PhoenixGenApi.Cluster
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller
@@ -22,6 +23,7 @@ defmodule PhoenixGenApi.Supervisor do
   def init(client_mode: true), do: Supervisor.init([], strategy: :one_for_one)
 
   def init(client_mode: false) do
+    Cluster.new()
     ConfigFailed.new()
     ConfigPuller.new()
     ConfigReceiver.new()
@@ -49,7 +51,9 @@ defmodule PhoenixGenApi.Supervisor do
       RateLimiter.Server,
       WorkerPool.WorkerPoolSupervisor,
       ConfigReceiver,
-      ConfigPuller
+      ConfigPuller,
+      # Last: other gateways turn to this one as soon as they see it.
+      {Cluster, self()}
     ]
 
     Supervisor.init(children, strategy: :one_for_one, max_restarts: 100, max_seconds: 10)

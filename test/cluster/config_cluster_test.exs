@@ -2,10 +2,10 @@ defmodule PhoenixGenApi.ConfigClusterTest do
   # Pull and push between real nodes.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, Cluster, ConfigDb, ConfigFailed, ConfigPuller, ConfigPusher}
+  alias PhoenixGenApi.{Await, ConfigDb, ConfigFailed, ConfigPuller, ConfigPusher}
   alias PhoenixGenApi.{ConfigReceiver, NodeSelector, Telemetry}
   alias PhoenixGenApi.Structs.{FunConfig, ServiceConfig}
-  alias PhoenixGenApi.Test.Directory
+  alias PhoenixGenApi.Test.{Cluster, Directory}
 
   @moduletag :capture_log
 
