@@ -264,6 +264,11 @@ defmodule PhoenixGenApi.ConfigDb do
   def origin(service, request_type, version),
     do: Native.config_db_origin(table!(), to_string(service), request_type, version)
 
+  @doc false
+  # The order of versions that resolution goes by. Equal are only equal texts.
+  @spec compare_versions(String.t(), String.t()) :: :lt | :eq | :gt
+  def compare_versions(a, b), do: Native.config_db_compare(a, b)
+
   defp loose_key(%FunConfig{request_type: type, version: version}) when is_binary(type) do
     case version || @unversioned do
       version when is_binary(version) -> [{type, version}]

@@ -102,6 +102,9 @@ defmodule PhoenixGenApi.Native do
           :direct | :pull | :push | nil
   def config_db_origin(_table, _service, _request_type, _version), do: not_loaded()
 
+  @spec config_db_compare(String.t(), String.t()) :: :lt | :eq | :gt
+  def config_db_compare(_a, _b), do: not_loaded()
+
   # PhoenixGenApi.NodeSelector
 
   @type unchosen :: :key_not_found | :invalid_key | {:convert, number()}

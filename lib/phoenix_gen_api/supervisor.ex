@@ -51,6 +51,7 @@ defmodule PhoenixGenApi.Supervisor do
       RateLimiter.Server,
       WorkerPool.WorkerPoolSupervisor,
       ConfigReceiver,
+      ConfigReceiver.Replicator,
       ConfigPuller,
       # Last: other gateways turn to this one as soon as they see it.
       {Cluster, self()}

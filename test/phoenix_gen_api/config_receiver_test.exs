@@ -379,7 +379,10 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
 
       assert_receive :holding
       push = push_config([fun("a")])
-      assert ConfigPusher.push(node(), push, timeout: 20) == {:error, {:badrpc, :timeout}}
+
+      assert ConfigPusher.push(node(), push, timeout: 20, force: true) ==
+               {:error, {:badrpc, :timeout}}
+
       send(holder, :go)
       assert_receive {:pushed, %{count: 1}, _}, 5_000
     end
