@@ -211,9 +211,14 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     heal([b, c])
     Await.until(fn -> types(c, "shop") == ["g"] end)
 
-    # Seen once is enough.
-    call(b, Exchange, :run, [elem(c, 1)])
+    # Seen once is enough, also when more is heard of the service.
+    d = start_one(Cluster.node_name("gw4"))
+    push(d, push_config("shop", "0.1", ["loser"]))
+    heal([b, c, d])
+    Await.until(fn -> call(b, Pushed, :stamps, []) == call(d, Pushed, :stamps, []) end)
     assert [%{times: 1}] = call(b, ConfigFailed, :list, [[source: :push]])
+    assert {types(b, "shop"), types(d, "shop")} == {["f"], ["g"]}
+
     assert push(c, push_config("shop", "3", ["h"])) == {:ok, :accepted}
     assert {types(b, "shop"), types(c, "shop")} == {["h"], ["h"]}
   end
