@@ -203,8 +203,9 @@ defmodule PhoenixGenApi.ConfigPuller do
     forgotten =
       ServiceTurn.run!(service, fn ->
         Store.unregister(service)
+        forgotten = ConfigReceiver.forget(service)
         ConfigDb.remove_service(service)
-        ConfigReceiver.forget(service)
+        forgotten
       end)
 
     ConfigReceiver.spread_forgotten(service, forgotten)

@@ -125,7 +125,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
     running!()
     service = to_string(service)
 
-    with %{applied: {_dot, _version, digest}} <- Pushed.entry(service),
+    with %{applied: %{digest: digest}} <- Pushed.entry(service),
          {:ok, content} <- Pushed.content(service, digest) do
       Pushed.unpack(content)
     else
@@ -165,8 +165,9 @@ defmodule PhoenixGenApi.ConfigReceiver do
 
     forgotten =
       ServiceTurn.run!(service, fn ->
+        forgotten = forget(service)
         Intake.remove(service)
-        forget(service)
+        forgotten
       end)
 
     spread_forgotten(service, forgotten)
@@ -228,20 +229,18 @@ defmodule PhoenixGenApi.ConfigReceiver do
 
   defp read(_other), do: {:error, :invalid_push_config_data}
 
-  defp compare(push, opts) do
-    pushed_at = opts[:pushed_at]
-
-    cond do
-      opts[:force] == true ->
+  defp compare(%{config_version: version} = push, opts) do
+    case {opts[:force], Pushed.entry(push.service).applied, opts[:pushed_at]} do
+      {true, _applied, _pushed_at} ->
         :send
 
-      Pushed.version(push.service) == push.config_version and push.config_version != nil ->
+      {_, %{version: ^version}, _pushed_at} ->
         {:ok, :skipped, :version_matches}
 
-      is_integer(pushed_at) and Register.time(Pushed.entry(push.service).register) > pushed_at ->
+      {_, %{at: at}, pushed_at} when is_integer(pushed_at) and at > pushed_at ->
         {:ok, :skipped, :superseded}
 
-      true ->
+      _other_or_nothing_stored ->
         :send
     end
   end
@@ -257,10 +256,10 @@ defmodule PhoenixGenApi.ConfigReceiver do
 
   defp keep(%{service: service, config_version: version} = push, pushed_at) do
     {digest, content} = Pushed.pack(push)
-    time = if is_integer(pushed_at), do: pushed_at, else: System.system_time(:microsecond)
+    at = if is_integer(pushed_at), do: pushed_at, else: System.system_time(:microsecond)
 
     register =
-      Register.push(Pushed.entry(service).register, Pushed.gateway(), time, version, digest)
+      Register.push(Pushed.entry(service).register, Pushed.gateway(), at, version, digest)
 
     entry = %{register: register, applied: hd(register.live), refused: nil}
     Pushed.put(service, entry, %{digest => content})

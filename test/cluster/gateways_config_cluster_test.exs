@@ -388,14 +388,14 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
       # Forced, so that every push is a new one.
       link = start_pusher(service, name, push_config("shop", "1", ["f"]), force: true)
       await_pushed(service, link)
-      [{first, "1", _}] = live(a)
+      [%{dot: first}] = live(a)
       assert call(service, :sys, :get_state, [link]).monitor != nil
-      assert [{^first, "1", _}] = live(a)
+      assert [%{dot: ^first}] = live(a)
 
       restart(a)
       Await.until(fn -> match?([_], live(a)) end)
       await_pushed(service, link)
-      assert [{second, "1", _}] = live(a)
+      assert [%{dot: second}] = live(a)
       assert second != first
     end
 

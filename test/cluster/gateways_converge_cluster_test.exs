@@ -229,7 +229,7 @@ defmodule PhoenixGenApi.GatewaysConvergeClusterTest do
     known = for {^service, _, _} = push <- MapSet.difference(pushes, gone), do: push
 
     held =
-      for {_dot, _version, digest} <- live do
+      for %{digest: digest} <- live do
         {:ok, content} =
           Gateways.call(state.gateways[n], ConfigReceiver.Pushed, :content, [service, digest])
 

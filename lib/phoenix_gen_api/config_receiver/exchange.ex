@@ -107,9 +107,10 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
   end
 
   defp lacking(from, service, register) do
-    known = for {dot, _version, _digest} <- Pushed.entry(service).register.live, do: dot
+    known = for %{dot: dot} <- Pushed.entry(service).register.live, do: dot
 
-    Enum.reduce_while(register.live, {:ok, %{}}, fn {dot, _version, digest}, {:ok, contents} ->
+    Enum.reduce_while(register.live, {:ok, %{}}, fn %{dot: dot, digest: digest},
+                                                    {:ok, contents} ->
       if dot in known or is_map_key(contents, digest) or Pushed.content(service, digest) != :error do
         {:cont, {:ok, contents}}
       else
@@ -146,26 +147,26 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
       ^applied ->
         {:ok, entry}
 
-      {dot, _version, _digest} when dot == entry.refused ->
+      %{dot: dot} when dot == entry.refused ->
         {:ok, entry}
 
-      {_dot, _version, digest} = winner ->
+      %{digest: digest} = winner ->
         # The same push at several gateways at once is one.
-        if applied != nil and elem(applied, 2) == digest and applied in entry.register.live,
+        if match?(%{digest: ^digest}, applied) and applied in entry.register.live,
           do: {:ok, %{entry | applied: winner, refused: nil}},
           else: apply_push(from, service, winner, entry, contents)
     end
   end
 
-  defp apply_push(from, service, {dot, version, digest} = winner, entry, contents) do
-    with {:ok, content} <- content(service, digest, contents) do
+  defp apply_push(from, service, winner, entry, contents) do
+    with {:ok, content} <- content(service, winner.digest, contents) do
       case content |> Pushed.unpack() |> Intake.normalise() |> Intake.store(from) do
         {:ok, count} ->
-          announce(service, version, count, from)
+          announce(service, winner.version, count, from)
           {:ok, %{entry | applied: winner, refused: nil}}
 
         {:error, {:validation_failed, _logged}} ->
-          {:ok, %{entry | refused: dot}}
+          {:ok, %{entry | refused: winner.dot}}
 
         {:error, :not_running} = error ->
           error

@@ -67,7 +67,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
 
     :ets.insert(@table, {service, entry.register, entry.applied, entry.refused})
     for digest <- old -- needed, do: :ets.delete(@table, {:content, service, digest})
-    if needed == [], do: forget_oldest()
+    if needed == [] and :ets.info(@table, :size) > @max_deleted, do: forget_oldest()
     :ok
   end
 
@@ -75,19 +75,21 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   @spec version(term()) :: String.t() | nil
   def version(service) do
     case entry(service).applied do
-      {_dot, version, _digest} -> version
+      %{version: version} -> version
       nil -> nil
     end
   end
 
   @doc "The same for all services that have one."
   @spec versions() :: %{String.t() => String.t()}
-  def versions, do: Map.new(:ets.select(@table, [{row({:_, :"$2", :_}), [], [{{:"$1", :"$2"}}]}]))
+  def versions do
+    Map.new(:ets.select(@table, [{{:"$1", :_, %{version: :"$2"}, :_}, [], [{{:"$1", :"$2"}}]}]))
+  end
 
-  @doc "A push as it is kept and sent, with its digest."
+  @doc "A push as it is kept and sent, with its digest. Compressed: functions are much alike."
   @spec pack(PushConfig.t()) :: {digest :: binary(), binary()}
   def pack(push) do
-    binary = :erlang.term_to_binary(push, [:deterministic, minor_version: 2])
+    binary = :erlang.term_to_binary(push, [:deterministic, compressed: 1, minor_version: 2])
     {:crypto.hash(:sha256, binary), binary}
   end
 
@@ -129,17 +131,15 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   def all_behind, do: :ets.select(@table, [{{{:behind, :"$1"}}, [], [:"$1"]}])
 
   defp digests(%{register: %{live: live}, applied: applied}),
-    do: for({_dot, _version, digest} <- List.wrap(applied) ++ live, uniq: true, do: digest)
+    do: for(%{digest: digest} <- [applied | live], uniq: true, do: digest)
 
   defp all, do: :ets.select(@table, [{{:"$1", :"$2", :_, :_}, [], [{{:"$1", :"$2"}}]}])
 
-  defp row(applied), do: {:"$1", :_, applied, :_}
-
   defp forget_oldest do
     deleted =
-      for {service, %{live: []} = register} <- all(), do: {Register.time(register), service}
+      for {service, %{live: []} = register} <- all(), do: {Register.last_seen(register), service}
 
-    for {_time, service} <- deleted |> Enum.sort(:desc) |> Enum.drop(@max_deleted),
+    for {_number, service} <- deleted |> Enum.sort(:desc) |> Enum.drop(@max_deleted),
         do: :ets.delete(@table, service)
   end
 end

@@ -24,25 +24,27 @@ defmodule PhoenixGenApi.ConfigReceiver.Register do
   @typedoc "One life of a gateway, never used again after a restart."
   @type gateway :: {node(), integer()}
 
-  @typedoc """
-  When (microseconds since 1970, and later than all that the gateway had seen) and where a push
-  was accepted.
-  """
+  @typedoc "The name of a push: a number higher than all that its gateway had seen, and the gateway."
   @type dot :: {integer(), gateway()}
 
-  @typedoc "A push without its content, of which there is a digest."
-  @type push :: {dot(), version :: String.t(), digest :: binary()}
+  @typedoc """
+  A push without its content, of which there is a digest; `at` is when it was made, in
+  microseconds since 1970.
+  """
+  @type push :: %{dot: dot(), at: integer(), version: String.t(), digest: binary()}
 
   @type t :: %{seen: %{gateway() => integer()}, live: [push()]}
 
   @spec new() :: t()
   def new, do: %{seen: %{}, live: []}
 
-  @doc "With a push that was accepted at `time` by `gateway`, which had seen all of this."
+  @doc "With a push that was made at `at` and accepted by `gateway`, which had seen all of this."
   @spec push(t(), gateway(), integer(), String.t(), binary()) :: t()
-  def push(%{seen: seen}, gateway, time, version, digest) do
-    time = max(time, last(seen) + 1)
-    %{seen: trim(Map.put(seen, gateway, time)), live: [{{time, gateway}, version, digest}]}
+  def push(%{seen: seen}, gateway, at, version, digest) do
+    # Near the clock, so that the highest numbers are those of the latest gateways.
+    number = max(at, last(seen) + 1)
+    push = %{dot: {number, gateway}, at: at, version: version, digest: digest}
+    %{seen: trim(Map.put(seen, gateway, number)), live: [push]}
   end
 
   @doc "With everything deleted that was seen."
@@ -70,25 +72,25 @@ defmodule PhoenixGenApi.ConfigReceiver.Register do
   def winner(%{live: []}), do: nil
   def winner(%{live: live}), do: Enum.reduce(live, &higher/2)
 
-  @doc "When the last push was accepted; 0 without one."
-  @spec time(t()) :: integer()
-  def time(%{seen: seen}), do: last(seen)
+  @doc "The number of the last push, which is about when it was made; 0 without one."
+  @spec last_seen(t()) :: integer()
+  def last_seen(%{seen: seen}), do: last(seen)
 
   @doc "The same for equal registers, different for different ones."
   @spec stamp(t()) :: binary()
   def stamp(register),
     do: :erlang.md5(:erlang.term_to_binary(register, [:deterministic, minor_version: 2]))
 
-  defp survives?({dot, _version, _digest} = push, other),
+  defp survives?(%{dot: dot} = push, other),
     do: push in other.live or not seen?(other, dot)
 
-  defp seen?(%{seen: seen}, {time, gateway}), do: Map.get(seen, gateway, time - 1) >= time
+  defp seen?(%{seen: seen}, {number, gateway}), do: Map.get(seen, gateway, number - 1) >= number
 
-  defp higher({a_dot, a, _} = push, {b_dot, b, _} = other) do
-    case ConfigDb.compare_versions(a, b) do
+  defp higher(push, other) do
+    case ConfigDb.compare_versions(push.version, other.version) do
       :gt -> push
       :lt -> other
-      :eq -> if a_dot > b_dot, do: push, else: other
+      :eq -> if {push.at, push.dot} > {other.at, other.dot}, do: push, else: other
     end
   end
 
@@ -98,7 +100,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Register do
 
   defp trim(seen) do
     seen
-    |> Enum.sort_by(fn {gateway, time} -> {time, gateway} end, :desc)
+    |> Enum.sort_by(fn {gateway, number} -> {number, gateway} end, :desc)
     |> Enum.take(@max_seen)
     |> Map.new()
   end

@@ -31,8 +31,9 @@ defmodule PhoenixGenApi.ConfigReceiver.Replicator do
     GenServer.cast(__MODULE__, {:behind, node})
   end
 
-  # `peers` are the connected gateways, each with the exchange that runs, whether another one
-  # is to follow, and how long to wait after the next failure.
+  # `peers` are the connected gateways, each with the monitor of the exchange that runs, whether
+  # another one is to follow, and how long to wait after the next failure. An exchange with a
+  # gateway that leaves fails by itself.
 
   @impl true
   def init(_opts) do
@@ -54,15 +55,14 @@ defmodule PhoenixGenApi.ConfigReceiver.Replicator do
   end
 
   def handle_info({Cluster, :left, node}, peers) do
-    {peer, peers} = Map.pop(peers, node, idle())
-    with {pid, _monitor} <- peer.running, do: Process.exit(pid, :kill)
+    peers = Map.delete(peers, node)
     Pushed.caught_up(node)
     {:noreply, peers |> Map.keys() |> Enum.filter(&first?/1) |> Enum.reduce(peers, &start/2)}
   end
 
   def handle_info({{:exchanged, node}, monitor, :process, _pid, reason}, peers) do
     case peers do
-      %{^node => %{running: {_, ^monitor}} = peer} ->
+      %{^node => %{running: ^monitor} = peer} ->
         {:noreply, ended(node, reason, %{peers | node => %{peer | running: nil}})}
 
       _of_a_gateway_that_left ->
@@ -84,8 +84,9 @@ defmodule PhoenixGenApi.ConfigReceiver.Replicator do
   defp start(node, peers) do
     case peers do
       %{^node => %{running: nil} = peer} ->
-        running = :erlang.spawn_opt(Exchange, :run, [node], monitor: [tag: {:exchanged, node}])
-        %{peers | node => %{peer | running: running, again: false}}
+        opts = [monitor: [tag: {:exchanged, node}]]
+        {_pid, monitor} = :erlang.spawn_opt(Exchange, :run, [node], opts)
+        %{peers | node => %{peer | running: monitor, again: false}}
 
       %{^node => peer} ->
         %{peers | node => %{peer | again: true}}

@@ -89,9 +89,9 @@ defmodule PhoenixGenApi.ConfigReceiver.RegisterTest do
 
       assert Register.winner(register) ==
                register.live
-               |> Enum.sort(fn {a_dot, a, _}, {b_dot, b, _} ->
-                 case ConfigDb.compare_versions(a, b) do
-                   :eq -> a_dot >= b_dot
+               |> Enum.sort(fn a, b ->
+                 case ConfigDb.compare_versions(a.version, b.version) do
+                   :eq -> {a.at, a.dot} >= {b.at, b.dot}
                    order -> order == :gt
                  end
                end)
@@ -103,7 +103,7 @@ defmodule PhoenixGenApi.ConfigReceiver.RegisterTest do
     do: Register.push(register, {gateway, 1}, time, version, version)
 
   defp version(register) do
-    with {_dot, version, _digest} <- Register.winner(register), do: version
+    with %{version: version} <- Register.winner(register), do: version
   end
 
   test "a push replaces what its gateway has seen, a rollback too" do
@@ -118,7 +118,7 @@ defmodule PhoenixGenApi.ConfigReceiver.RegisterTest do
     assert version(Register.merge(old, new)) == "1.10.0"
 
     late = Register.push(Register.new(), {:c, 1}, 5, "1.10.0", "late")
-    assert {{5, {:c, 1}}, "1.10.0", "late"} = Register.winner(Register.merge(new, late))
+    assert %{dot: {5, {:c, 1}}, digest: "late"} = Register.winner(Register.merge(new, late))
   end
 
   test "the loser of a conflict wins once the winner alone is replaced by a rollback" do
@@ -140,9 +140,10 @@ defmodule PhoenixGenApi.ConfigReceiver.RegisterTest do
     assert version(push(deleted, :c, "0.0.1")) == "0.0.1"
   end
 
-  test "time goes on also where a clock is behind" do
+  test "numbers go on where a clock is behind, and the time stays what it was" do
     register = Register.new() |> push(:a, "1", 1_000) |> push(:b, "2", 10)
-    assert Register.time(register) == 1_001
+    assert Register.last_seen(register) == 1_001
+    assert %{dot: {1_001, {:b, 1}}, at: 10} = Register.winner(register)
   end
 
   test "hundreds of lives of gateways are not all remembered" do
