@@ -123,14 +123,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   @spec get_pushed_config(service()) :: PushConfig.t() | nil
   def get_pushed_config(service) do
     running!()
-    service = to_string(service)
-
-    with %{applied: %{digest: digest}} <- Pushed.entry(service),
-         {:ok, content} <- Pushed.content(service, digest) do
-      Pushed.unpack(content)
-    else
-      _none -> nil
-    end
+    unpack(to_string(service))
   end
 
   @doc "The versions of all pushed services."
@@ -264,6 +257,18 @@ defmodule PhoenixGenApi.ConfigReceiver do
     entry = %{register: register, applied: hd(register.live), refused: nil}
     Pushed.put(service, entry, %{digest => content})
     register
+  end
+
+  defp unpack(service) do
+    with %{applied: %{digest: digest}} <- Pushed.entry(service) do
+      case Pushed.content(service, digest) do
+        {:ok, content} -> Pushed.unpack(content)
+        # Another push came in between.
+        :error -> unpack(service)
+      end
+    else
+      %{applied: nil} -> nil
+    end
   end
 
   defp running!, do: Gateway.handle!(:config_db)

@@ -95,6 +95,31 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     {%{"shop" => "1"}, %{"shop" => %{"f" => ["0.0.0"]}}, _} = await_agreement(gateways)
   end
 
+  test "any number of pushes of one service through all gateways at once end the same on all" do
+    gateways = start(3)
+
+    for _round <- 1..5 do
+      # Some of them are alike.
+      for n <- 1..8, gateway <- gateways do
+        push_config = push_config("shop", "#{rem(n, 3)}.0.0", ["f#{rem(n, 4)}"])
+        Task.async(fn -> push(gateway, push_config, force: true) end)
+      end
+      |> Task.await_many(30_000)
+      |> Enum.each(&assert &1 == {:ok, :accepted})
+
+      {%{"shop" => version}, %{"shop" => _}, _} = await_agreement(gateways)
+
+      [held] =
+        for gateway <- gateways,
+            uniq: true,
+            do: call(gateway, ConfigReceiver, :get_pushed_config, ["shop"])
+
+      assert held.config_version == version
+      assert [%{request_type: type}] = held.fun_configs
+      for gateway <- gateways, do: assert(types(gateway, "shop") == [type])
+    end
+  end
+
   test "after a split the higher version is on both sides, then the newer push of equal ones" do
     [a, b] = gateways = start(2)
     push(a, push_config("shop", "1.0.0", ["before"]))

@@ -131,9 +131,17 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
         :ok
 
       merged ->
-        with {:ok, entry} <- settle(from, service, %{entry | register: merged}, contents),
+        with :ok <- complete(service, merged, contents),
+             {:ok, entry} <- settle(from, service, %{entry | register: merged}, contents),
              do: Pushed.put(service, entry, contents)
     end
+  end
+
+  # What was here when the contents were fetched may have gone with a push since.
+  defp complete(service, %{live: live}, contents) do
+    if Enum.all?(live, &match?({:ok, _}, content(service, &1.digest, contents))),
+      do: :ok,
+      else: {:error, :replaced}
   end
 
   # The functions of the winner are stored before the register says so: who is killed in
