@@ -36,6 +36,8 @@ defmodule PhoenixGenApi.ConfigPusher do
   `{:ok, :skipped, :superseded}`. Only pushing again is meant here, by a process that has had an
   answer before, and clocks of the nodes that agree to the second.
 
+  On a node with a `PhoenixGenApi.ServiceGuard` pushing also registers the functions there.
+
   ## Token
 
   A push config without a `push_token` is sent with the pusher's own
@@ -47,6 +49,7 @@ defmodule PhoenixGenApi.ConfigPusher do
   alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.ServiceGuard
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
 
   require Logger
@@ -105,6 +108,7 @@ defmodule PhoenixGenApi.ConfigPusher do
     do: send_push(gateway, push_config, [pushed_at: pushed_at] ++ opts)
 
   defp send_push(gateway, push_config, opts) do
+    ServiceGuard.register(push_config)
     push_config = with_token(push_config)
     receiver_opts = [node: node()] ++ Keyword.take(opts, [:force, :pushed_at])
     deadline = System.monotonic_time(:millisecond) + opts[:timeout]

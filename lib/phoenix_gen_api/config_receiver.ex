@@ -21,6 +21,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
   With `module` and `function` set the service is also registered with
   `PhoenixGenApi.ConfigPuller`, until a push without them.
 
+  What is turned away by the first three is recorded there with its name, too.
+
   Only `config_version` decides about skipping: several nodes of a service have to push the same
   config, which lists all of them or finds them with `nodes: {module, function, args}`.
 
@@ -49,7 +51,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   services that `PhoenixGenApi.ConfigPuller` was told of by an operator. Each gateway has its own.
   """
 
-  alias PhoenixGenApi.ConfigReceiver.{Exchange, Intake, Pushed, Register}
+  alias PhoenixGenApi.ConfigReceiver.{Exchange, Intake, Pushed, Register, TurnedAway}
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.ServiceTurn
@@ -82,7 +84,9 @@ defmodule PhoenixGenApi.ConfigReceiver do
   """
   @spec push(PushConfig.t() | map(), keyword()) :: result()
   def push(push_config, opts \\ []) do
-    with {:ok, push} <- admit(push_config),
+    Intake.log_here()
+
+    with {:ok, push} <- admit(push_config, opts[:node]),
          {:stored, register} <- ServiceTurn.run(push.service, fn -> take(push, opts) end) do
       Exchange.spread(push.service, register)
       {:ok, :accepted}
@@ -98,7 +102,9 @@ defmodule PhoenixGenApi.ConfigReceiver do
   """
   @spec offer(PushConfig.t() | map(), keyword()) :: :send | skipped() | {:error, reason()}
   def offer(push_config, opts \\ []) do
-    with {:ok, push} <- admit(push_config),
+    Intake.log_here()
+
+    with {:ok, push} <- admit(push_config, opts[:node]),
          do: ServiceTurn.run(push.service, fn -> compare(push, opts) end)
   end
 
@@ -198,9 +204,21 @@ defmodule PhoenixGenApi.ConfigReceiver do
   def spread_forgotten(_service, nil), do: :ok
   def spread_forgotten(service, forgotten), do: Exchange.spread(service, forgotten)
 
-  defp admit(push_config) do
-    with {:ok, _table} <- Gateway.handle(:config_db),
-         :ok <- Security.gate(:push_config),
+  defp admit(push_config, node) do
+    with {:ok, _table} <- Gateway.handle(:config_db) do
+      case check_in(push_config) do
+        {:ok, push} ->
+          {:ok, push}
+
+        {:error, reason} ->
+          TurnedAway.record(push_config, reason, node)
+          {:error, reason}
+      end
+    end
+  end
+
+  defp check_in(push_config) do
+    with :ok <- Security.gate(:push_config),
          :ok <- check_token(push_config),
          do: read(push_config)
   end

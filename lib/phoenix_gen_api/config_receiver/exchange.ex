@@ -59,6 +59,8 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
   @doc "Takes in what another gateway knows of a service."
   @spec accept(node(), String.t(), Register.t()) :: :ok | {:error, term()}
   def accept(from, service, register) do
+    Intake.log_here()
+
     with {:ok, _table} <- Gateway.handle(:config_db),
          # Before the turn: others must not wait for the network.
          {:ok, contents} <- lacking(from, service, register) do

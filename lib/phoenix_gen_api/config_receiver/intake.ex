@@ -19,6 +19,17 @@ defmodule PhoenixGenApi.ConfigReceiver.Intake do
 
   @type refusal :: {:error, {:validation_failed, [String.t(), ...]} | :not_running}
 
+  @doc """
+  Has the calling process log on this node, whose operators have to know what was pushed: by
+  itself one that another node has spawned logs there.
+  """
+  @spec log_here() :: :ok
+  def log_here do
+    if node(Process.group_leader()) != node(),
+      do: Logger.metadata(gl: Process.whereis(:init)),
+      else: :ok
+  end
+
   @doc "The push in the form it is stored in: no token, and the structs of this version."
   @spec normalise(PushConfig.t()) :: PushConfig.t()
   def normalise(push) do
