@@ -4,6 +4,7 @@ defmodule PhoenixGenApi.Supervisor do
   # children are independent of each other: each is restarted alone.
   use Supervisor
 
+  alias PhoenixGenApi.Cluster
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller
@@ -23,6 +24,7 @@ defmodule PhoenixGenApi.Supervisor do
   def init(client_mode: true), do: Supervisor.init(guard(), strategy: :one_for_one)
 
   def init(client_mode: false) do
+    Cluster.new()
     ConfigFailed.new()
     ConfigPuller.new()
     ConfigReceiver.new()
@@ -51,7 +53,10 @@ defmodule PhoenixGenApi.Supervisor do
       RateLimiter.Server,
       WorkerPool.WorkerPoolSupervisor,
       ConfigReceiver,
-      ConfigPuller
+      ConfigReceiver.Replicator,
+      ConfigPuller,
+      # Last: other gateways turn to this one as soon as they see it.
+      {Cluster, self()}
     ]
 
     Supervisor.init(guard() ++ children,

@@ -4,7 +4,6 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
 
   alias PhoenixGenApi.{
     Await,
-    Cluster,
     ConfigDb,
     Executor,
     Gateway,
@@ -14,7 +13,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
   }
 
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
-  alias PhoenixGenApi.Test.Functions
+  alias PhoenixGenApi.Test.{Cluster, Functions}
 
   @moduletag :capture_log
 
