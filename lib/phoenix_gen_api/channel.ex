@@ -152,6 +152,15 @@ defmodule PhoenixGenApi.Channel do
   def handle_info(_message, _socket, _options), do: :unhandled
 
   @doc false
+  # Ends the streams of the calling channel with that id, as its client could; their number.
+  @spec stop_streams(term()) :: non_neg_integer()
+  def stop_streams(request_id) do
+    for {_event, session} <- Process.get(@sessions, %{}), reduce: 0 do
+      stopped -> stopped + Session.stop_streams(session, request_id)
+    end
+  end
+
+  @doc false
   @spec unexpected(module(), socket) :: {:noreply, socket} when socket: term()
   def unexpected(module, socket) do
     Logger.warning("#{inspect(module)} got an unexpected message, and has no handle_info/2")

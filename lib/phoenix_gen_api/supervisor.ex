@@ -13,6 +13,7 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
+  alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.WorkerPool
 
   @spec start_link(client_mode: boolean()) :: Supervisor.on_start()
@@ -26,6 +27,7 @@ defmodule PhoenixGenApi.Supervisor do
     ConfigPuller.new()
     ConfigReceiver.new()
     RateLimiter.Limits.new()
+    StreamCall.Registry.new()
     ttl = Config.get(:node_selector, :sticky_ttl_ms)
     entries = Config.get(:node_selector, :sticky_max_entries)
 
@@ -47,6 +49,7 @@ defmodule PhoenixGenApi.Supervisor do
       NodeSelector.Health,
       Executor.Reaper,
       RateLimiter.Server,
+      StreamCall.Registry,
       WorkerPool.WorkerPoolSupervisor,
       ConfigReceiver,
       ConfigPuller

@@ -1,0 +1,168 @@
+defmodule PhoenixGenApi.StreamCall.Producer do
+  @moduledoc false
+  # The stream's side on the node of its function. Two processes:
+  #
+  #   * the function's own. It calls the function, and if that returns an enumerable, which may
+  #     be bound to the process that made it, it goes on to enumerate that. What becomes of it
+  #     is told by itself: then nothing that it has sent can arrive later than that.
+  #   * its guard, which lives as long as the stream. It ends the function when the stream or
+  #     the whole gateway is gone, and its monitor tells the stream when this node is.
+
+  alias PhoenixGenApi.StreamCall.{Credit, Verdict}
+
+  # How long an enumerable has to halt, which runs its cleanup, before its process is killed.
+  @halt_ms 500
+
+  @enforce_keys [:stream, :ref, :callers, :max_unacked, :helper?, :mfa]
+  defstruct [:stream, :ref, :callers, :max_unacked, :helper?, :mfa, :guard]
+
+  @type t :: %__MODULE__{
+          stream: pid(),
+          # marks the messages of one stream
+          ref: reference(),
+          callers: [pid()],
+          max_unacked: pos_integer(),
+          # whether the function has got a StreamHelper
+          helper?: boolean(),
+          mfa: {module(), atom(), [term()]},
+          guard: pid() | nil
+        }
+
+  @typedoc "What the function's process tells, as `{ref, outcome}`."
+  @type outcome ::
+          Verdict.t()
+          | {:raised, :error | :exit | :throw, term(), Exception.stacktrace()}
+          # it was killed
+          | {:died, term()}
+
+  @doc "The guard: runs the function until it is done, or the stream is."
+  @spec guard(t()) :: :ok
+  def guard(%__MODULE__{} = work) do
+    stream = Process.monitor(work.stream)
+    {pid, function} = spawn_monitor(__MODULE__, :run, [%{work | guard: self()}])
+    guard(work, stream, pid, function)
+  end
+
+  defp guard(%{ref: ref} = work, stream, pid, function) do
+    receive do
+      {:DOWN, ^function, :process, ^pid, reason} ->
+        unless reported?(ref), do: send(work.stream, {ref, {:died, reason}})
+        await_end(ref, stream)
+
+      {:DOWN, ^stream, :process, _stream, _reason} ->
+        finish(ref, pid, function)
+
+      {^ref, :stop} ->
+        finish(ref, pid, function)
+    end
+  end
+
+  defp await_end(ref, stream) do
+    receive do
+      {:DOWN, ^stream, :process, _stream, _reason} -> :ok
+      {^ref, :stop} -> :ok
+    end
+  end
+
+  # A function is of no more use and is killed; an enumerable may hold what must be given back.
+  defp finish(ref, pid, function) do
+    if enumerating?(ref), do: halt(ref, pid, function), else: Process.exit(pid, :kill)
+    :ok
+  end
+
+  defp halt(ref, pid, function) do
+    send(pid, {ref, :halt})
+
+    receive do
+      {:DOWN, ^function, :process, ^pid, _reason} -> :ok
+    after
+      @halt_ms -> Process.exit(pid, :kill)
+    end
+  end
+
+  defp reported?(ref) do
+    receive do
+      {^ref, :reported} -> true
+    after
+      0 -> false
+    end
+  end
+
+  defp enumerating?(ref) do
+    receive do
+      {^ref, :enumerating} -> true
+    after
+      0 -> false
+    end
+  end
+
+  @doc "The function's process."
+  @spec run(t()) :: :ok
+  def run(%__MODULE__{mfa: {module, function, arguments}} = work) do
+    Process.put(:"$callers", work.callers)
+
+    try do
+      :erlang.apply(module, function, arguments)
+    catch
+      kind, reason -> raised(work, kind, reason, __STACKTRACE__)
+    else
+      value -> returned(work, Verdict.of(value, work.helper?))
+    end
+  end
+
+  defp returned(work, {:enumerate, enumerable}) do
+    # Ahead of the question: whoever ends the stream after the answer finds the guard informed.
+    send(work.guard, {work.ref, :enumerating})
+
+    case Credit.ask(work.stream, :enumerate) do
+      :go -> enumerate(work, enumerable)
+      # Something was sent before, or the stream has ended.
+      _no -> report(work, :open)
+    end
+  end
+
+  defp returned(work, {verdict, nil}), do: report(work, verdict)
+
+  defp enumerate(%{stream: stream, max_unacked: max, ref: ref} = work, enumerable) do
+    reduced =
+      Enumerable.reduce(enumerable, {:cont, 0}, fn item, sent ->
+        if halted?(ref), do: {:halt, sent}, else: pass(stream, item, sent + 1, max)
+      end)
+
+    if elem(reduced, 0) == :done, do: send(stream, :complete)
+    report(work, :open)
+  catch
+    kind, reason -> raised(work, kind, reason, __STACKTRACE__)
+  end
+
+  # It waits before the enumerable makes the next item.
+  defp pass(stream, item, sent, max) do
+    send(stream, {:result, item})
+
+    cond do
+      sent < max -> {:cont, sent}
+      Credit.wait(stream) == :ok -> {:cont, 0}
+      true -> {:halt, sent}
+    end
+  end
+
+  defp halted?(ref) do
+    receive do
+      {^ref, :halt} -> true
+    after
+      0 -> false
+    end
+  end
+
+  defp raised(work, kind, reason, stack) do
+    report(work, {:raised, kind, reason, stack})
+    # To what it has linked itself with it has failed. The VM logs no exits like this one.
+    exit({:phoenix_gen_api, kind})
+  end
+
+  defp report(work, outcome) do
+    send(work.stream, {work.ref, outcome})
+    send(work.guard, {work.ref, :reported})
+    :ok
+  end
+end
