@@ -15,7 +15,7 @@ defmodule PhoenixGenApi.Channel.Work do
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @enforce_keys [:session, :channel, :delivery, :id, :request, :ref, :later?]
-  defstruct [:session, :channel, :delivery, :id, :request, :ref, :later?, forwarded: 0]
+  defstruct [:session, :channel, :delivery, :id, :request, :ref, :later?, room: 0]
 
   @type t :: %__MODULE__{
           session: pid(),
@@ -26,12 +26,9 @@ defmodule PhoenixGenApi.Channel.Work do
           ref: PhoenixGenApi.Channel.Wire.ref(),
           # whether the request may turn out as async or stream
           later?: boolean(),
-          forwarded: non_neg_integer()
+          # frames until the next look at the channel
+          room: non_neg_integer()
         }
-
-  # This process is the receiver that a stream looks at. It in turn looks at the channel, so
-  # that its own messages come to wait when the channel's do, and the stream sees that.
-  @look_every Backlog.every()
 
   @doc "Starts the process."
   @spec start_link(t(), [pid()]) :: pid()
@@ -129,20 +126,23 @@ defmodule PhoenixGenApi.Channel.Work do
   defp encodable(work, response),
     do: Delivery.encodable(response, work.delivery.json_library)
 
-  defp pause(%{forwarded: forwarded} = work, 0) when rem(forwarded + 1, @look_every) != 0,
-    do: {:ok, %{work | forwarded: forwarded + 1}}
+  # This process is the receiver that a stream looks at. It in turn looks at the channel, so
+  # that its own messages come to wait when the channel's do, and the stream sees that.
+  defp pause(%{room: room} = work, 0) when room > 1, do: {:ok, %{work | room: room - 1}}
 
   defp pause(work, waited) do
-    if Backlog.full?(work.channel) do
-      wait = Backlog.next_wait_ms(waited)
+    case Backlog.room(work.channel) do
+      0 ->
+        wait = Backlog.next_wait_ms(waited)
 
-      receive do
-        :cancel -> :cancel
-      after
-        wait -> pause(work, wait)
-      end
-    else
-      {:ok, %{work | forwarded: work.forwarded + 1}}
+        receive do
+          :cancel -> :cancel
+        after
+          wait -> pause(work, wait)
+        end
+
+      room ->
+        {:ok, %{work | room: room}}
     end
   end
 end

@@ -1,22 +1,22 @@
 defmodule PhoenixGenApi.StreamCall.Backlog do
   @moduledoc false
-  # Whether a process has fallen behind with its messages.
+  # How far a process has fallen behind with its messages.
 
   @max 1_000
 
-  # Looking into another process costs as much as sending it a few messages.
-  @every 64
+  # A receiver that keeps up is kept up with: half of the room goes by before the next look.
+  # One look costs as much as some twenty messages.
+  @share 2
 
   # How long a look at a process of another node may take.
   @patience_ms 1_000
 
-  @doc "After so many messages the receiver is looked at."
-  @spec every() :: pos_integer()
-  def every, do: @every
-
-  @doc "Whether more messages wait for the process than it should be sent."
-  @spec full?(pid()) :: boolean()
-  def full?(pid), do: waiting(pid) > @max
+  @doc "How many messages it may be sent before it is looked at again; 0 if too many wait."
+  @spec room(pid()) :: non_neg_integer()
+  def room(pid) do
+    waiting = waiting(pid)
+    if waiting > @max, do: 0, else: div(@max - waiting, @share) + 1
+  end
 
   defp waiting(pid) when node(pid) == node(), do: length_of(Process.info(pid, :message_queue_len))
 

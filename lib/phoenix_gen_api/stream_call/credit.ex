@@ -1,38 +1,50 @@
 defmodule PhoenixGenApi.StreamCall.Credit do
   @moduledoc false
-  # Keeps a sender of items from running ahead of its stream.
+  # Keeps those who send items from running ahead of their stream.
   #
-  # Every process counts, in its dictionary, the items it has sent since the stream last
-  # answered it. At the limit it asks, and waits. The question travels behind the items, so the
-  # answer says that they are with the receiver. Nothing is ever sent to a process that does not
-  # wait for it at that moment: a producer may be a GenServer, and nothing may get into its
-  # mailbox.
+  # The items of a stream are counted; whoever sends the last one that the credit allows asks
+  # the stream, and waits. The question travels behind the items, so the answer says that they
+  # are with the receiver. Several processes count together: while one waits the others go on to
+  # the next such item, so that each may be ahead by the credit.
+  #
+  # Nothing is ever sent to a process that does not wait for it at that moment: a producer may be
+  # a GenServer, and nothing may get into its mailbox.
 
-  @key __MODULE__
+  @slot __MODULE__
 
-  # A process that serves ever new streams, and never ends one itself, must not collect their
-  # counts for ever. The counts are kept in two generations; what was not touched during one is
-  # forgotten, which allows that stream as many items again.
-  @generation 16_384
+  @typedoc "The stream, how many items may be on their way, and their count where it was made."
+  @type t :: {stream :: pid(), max :: pos_integer(), :atomics.atomics_ref()}
 
   @typedoc "What a sender is to be answered with: an alias that is also a monitor of the stream."
   @type reply_to :: reference()
 
-  @doc "Sends an item; waits if `max` of this process are with the stream unanswered."
-  @spec send_item(pid(), pos_integer(), term()) :: :ok | :ended
-  def send_item(stream, max, item) do
-    send(stream, {:result, item})
+  @doc "The credit of a stream for the calling node."
+  @spec new(pid(), pos_integer()) :: t()
+  def new(stream, max), do: {stream, max, :atomics.new(1, [])}
 
-    case sent(stream) do
-      n when n < max -> :ok
-      _all -> settle(stream)
-    end
+  @doc "Sends an item, and waits if that is due."
+  @spec send_item(t(), term()) :: :ok | :ended
+  def send_item({stream, max, count}, item) do
+    send(stream, {:result, item})
+    if due?(stream, max, count), do: wait(stream), else: :ok
   end
 
-  defp settle(stream) do
-    answer = wait(stream)
-    if answer == :ok, do: restart(stream), else: forget(stream)
-    answer
+  # Some 20 ns; counting in the dictionary of the process is twice that.
+  defp due?(_stream, max, count) when node(count) == node(),
+    do: rem(:atomics.add_get(count, 1, 1), max) == 0
+
+  # On a third node there is only the process itself to count for, one stream at a time: a
+  # process that serves several by turns waits with each of its turns.
+  defp due?(stream, max, _count) do
+    case Process.get(@slot) do
+      {^stream, sent} when sent + 1 < max ->
+        Process.put(@slot, {stream, sent + 1})
+        false
+
+      _other ->
+        Process.put(@slot, {stream, 0})
+        true
+    end
   end
 
   @doc "Waits until the stream has delivered all that this process has sent to it, or has ended."
@@ -62,56 +74,6 @@ defmodule PhoenixGenApi.StreamCall.Credit do
     send(reply_to, {reply_to, answer})
     :ok
   end
-
-  @doc "Drops the count of a stream that has ended."
-  @spec forget(pid()) :: :ok
-  def forget(stream) do
-    case Process.get(@key) do
-      nil -> :ok
-      {^stream, _n, {young, old}} when young == %{} and old == %{} -> Process.delete(@key)
-      {^stream, _n, others} -> put(nil, 0, without(others, stream))
-      {other, n, others} -> put(other, n, without(others, stream))
-    end
-
-    :ok
-  end
-
-  # The stream of the last item stands apart: nearly always the next one is for it as well.
-  defp sent(stream) do
-    {n, others} =
-      case Process.get(@key) do
-        {^stream, n, others} -> {n, others}
-        {other, n, others} -> take(remember(others, other, n), stream)
-        nil -> {0, {%{}, %{}}}
-      end
-
-    put(stream, n + 1, others)
-    n + 1
-  end
-
-  defp restart(stream) do
-    {^stream, _n, others} = Process.get(@key)
-    put(stream, 0, others)
-  end
-
-  defp put(stream, n, others), do: Process.put(@key, {stream, n, others})
-
-  defp remember(others, _stream, 0), do: others
-
-  defp remember({young, _old}, stream, n) when map_size(young) >= @generation,
-    do: {%{stream => n}, young}
-
-  defp remember({young, old}, stream, n), do: {Map.put(young, stream, n), old}
-
-  defp take({young, old} = others, stream) do
-    case others do
-      {%{^stream => n}, _old} -> {n, {Map.delete(young, stream), old}}
-      {_young, %{^stream => n}} -> {n, {young, Map.delete(old, stream)}}
-      _new -> {0, others}
-    end
-  end
-
-  defp without({young, old}, stream), do: {Map.delete(young, stream), Map.delete(old, stream)}
 
   defp reachable?(stream), do: node(stream) == node() or node(stream) in Node.list(:connected)
 end

@@ -14,7 +14,7 @@ defmodule PhoenixGenApi.StreamCall.Producer do
   @halt_ms 500
 
   @enforce_keys [:stream, :ref, :callers, :max_unacked, :helper?, :mfa]
-  defstruct [:stream, :ref, :callers, :max_unacked, :helper?, :mfa, :guard]
+  defstruct [:stream, :ref, :callers, :max_unacked, :helper?, :mfa, :guard, :halt]
 
   @type t :: %__MODULE__{
           stream: pid(),
@@ -25,7 +25,9 @@ defmodule PhoenixGenApi.StreamCall.Producer do
           # whether the function has got a StreamHelper
           helper?: boolean(),
           mfa: {module(), atom(), [term()]},
-          guard: pid() | nil
+          guard: pid() | nil,
+          # 1 when an enumerable is to halt. Not a message: the enumerable may take any there is.
+          halt: :atomics.atomics_ref() | nil
         }
 
   @typedoc "What the function's process tells, as `{ref, outcome}`."
@@ -39,7 +41,8 @@ defmodule PhoenixGenApi.StreamCall.Producer do
   @spec guard(t()) :: :ok
   def guard(%__MODULE__{} = work) do
     stream = Process.monitor(work.stream)
-    {pid, function} = spawn_monitor(__MODULE__, :run, [%{work | guard: self()}])
+    work = %{work | guard: self(), halt: :atomics.new(1, [])}
+    {pid, function} = spawn_monitor(__MODULE__, :run, [work])
     guard(work, stream, pid, function)
   end
 
@@ -50,10 +53,10 @@ defmodule PhoenixGenApi.StreamCall.Producer do
         await_end(ref, stream)
 
       {:DOWN, ^stream, :process, _stream, _reason} ->
-        finish(ref, pid, function)
+        finish(work, pid, function)
 
       {^ref, :stop} ->
-        finish(ref, pid, function)
+        finish(work, pid, function)
     end
   end
 
@@ -65,13 +68,13 @@ defmodule PhoenixGenApi.StreamCall.Producer do
   end
 
   # A function is of no more use and is killed; an enumerable may hold what must be given back.
-  defp finish(ref, pid, function) do
-    if enumerating?(ref), do: halt(ref, pid, function), else: Process.exit(pid, :kill)
+  defp finish(work, pid, function) do
+    if enumerating?(work.ref), do: halt(work, pid, function), else: Process.exit(pid, :kill)
     :ok
   end
 
-  defp halt(ref, pid, function) do
-    send(pid, {ref, :halt})
+  defp halt(work, pid, function) do
+    :atomics.put(work.halt, 1, 1)
 
     receive do
       {:DOWN, ^function, :process, ^pid, _reason} -> :ok
@@ -98,17 +101,25 @@ defmodule PhoenixGenApi.StreamCall.Producer do
 
   @doc "The function's process."
   @spec run(t()) :: :ok
-  def run(%__MODULE__{mfa: {module, function, arguments}} = work) do
+  def run(%__MODULE__{mfa: {module, function, _arguments}} = work) do
     Process.put(:"$callers", work.callers)
 
     try do
-      :erlang.apply(module, function, arguments)
+      :erlang.apply(module, function, arguments(work))
     catch
       kind, reason -> raised(work, kind, reason, __STACKTRACE__)
     else
       value -> returned(work, Verdict.of(value, work.helper?))
     end
   end
+
+  # Credit is for one node, so it is given here.
+  defp arguments(%{helper?: true, mfa: {_module, _function, arguments}} = work) do
+    credit = Credit.new(work.stream, work.max_unacked)
+    List.update_at(arguments, -1, &%{&1 | credit: credit})
+  end
+
+  defp arguments(%{mfa: {_module, _function, arguments}}), do: arguments
 
   defp returned(work, {:enumerate, enumerable}) do
     # Ahead of the question: whoever ends the stream after the answer finds the guard informed.
@@ -123,10 +134,14 @@ defmodule PhoenixGenApi.StreamCall.Producer do
 
   defp returned(work, {verdict, nil}), do: report(work, verdict)
 
-  defp enumerate(%{stream: stream, max_unacked: max, ref: ref} = work, enumerable) do
+  defp enumerate(%{stream: stream, max_unacked: max} = work, enumerable) do
+    {enumerable, send_item} = parcels(enumerable, stream, max)
+
     reduced =
       Enumerable.reduce(enumerable, {:cont, 0}, fn item, sent ->
-        if halted?(ref), do: {:halt, sent}, else: pass(stream, item, sent + 1, max)
+        if :atomics.get(work.halt, 1) == 1,
+          do: {:halt, sent},
+          else: pass(stream, send_item.(item), sent, max)
       end)
 
     if elem(reduced, 0) == :done, do: send(stream, :complete)
@@ -136,21 +151,28 @@ defmodule PhoenixGenApi.StreamCall.Producer do
   end
 
   # It waits before the enumerable makes the next item.
-  defp pass(stream, item, sent, max) do
-    send(stream, {:result, item})
-
+  defp pass(stream, count, sent, max) do
     cond do
-      sent < max -> {:cont, sent}
+      sent + count < max -> {:cont, sent + count}
       Credit.wait(stream) == :ok -> {:cont, 0}
       true -> {:halt, sent}
     end
   end
 
-  defp halted?(ref) do
-    receive do
-      {^ref, :halt} -> true
-    after
-      0 -> false
+  # What is there already goes in parcels; an item that had to be waited for goes at once.
+  defp parcels(enumerable, stream, max) do
+    if Verdict.portable?(enumerable) do
+      {Stream.chunk_every(enumerable, max(div(max, 2), 1)),
+       fn items ->
+         send(stream, {:results, items})
+         length(items)
+       end}
+    else
+      {enumerable,
+       fn item ->
+         send(stream, {:result, item})
+         1
+       end}
     end
   end
 

@@ -41,8 +41,6 @@ defmodule PhoenixGenApi.StreamCall.Relay do
            sent?: boolean()
          }
 
-  @idle_ms 15_000
-
   @doc "A stream for a call whose arguments are converted, requested by the calling process."
   @spec new(Call.t(), boolean()) :: t()
   def new(%Call{receiver: receiver, request_id: id} = call, alone?) do
@@ -73,9 +71,6 @@ defmodule PhoenixGenApi.StreamCall.Relay do
 
   defp begin(%{key: {receiver, id, ref}} = stream) do
     send(receiver, {:stream_started, id, self()})
-
-    # Frames of thousands of messages must not be copied with every collection of garbage.
-    Process.flag(:message_queue_data, :off_heap)
 
     stream = %{
       stream
@@ -110,7 +105,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
          :ok <- Call.permitted(call) do
       {node, counted} = call.target
       function = Function.start(work(stream, call), node, counted)
-      relay(%{stream | call: call, function: function}, Backlog.every())
+      relay(%{stream | call: call, function: function}, Backlog.room(stream.receiver))
     else
       {:error, failure} -> failed(stream, failure)
       {%Response{} = refusal, _crash} -> finish(stream, refusal)
@@ -119,22 +114,19 @@ defmodule PhoenixGenApi.StreamCall.Relay do
 
   defp work(stream, %{plan: plan, request: request} = call) do
     plan(module: module, function: function) = plan
-    max_unacked = Config.get(:stream, :max_unacked)
-
     helper = %StreamHelper{
       stream_pid: self(),
       request_id: stream.id,
       user_id: request.user_id,
       device_id: request.device_id,
-      request: request,
-      credit: {self(), max_unacked}
+      request: request
     }
 
     %Producer{
       stream: self(),
       ref: stream.ref,
       callers: [self() | stream.callers],
-      max_unacked: max_unacked,
+      max_unacked: Config.get(:stream, :max_unacked),
       helper?: has(plan, :request_info),
       mfa: {module, function, Call.arguments(call, helper)}
     }
@@ -153,13 +145,13 @@ defmodule PhoenixGenApi.StreamCall.Relay do
         Credit.answer(reply_to, reply(stream, question))
         relay(stream, left)
 
+      # Less than a credit of them, so that they need no look in between.
+      {:results, items} ->
+        for item <- items, do: send(receiver, {:stream_response, %{frame | result: item}})
+        relay(sent(stream), max(left - length(items), 0))
+
       message ->
         handle(stream, message, left)
-    after
-      # The last item of a burst may have been large.
-      @idle_ms ->
-        :erlang.garbage_collect()
-        relay(stream, left)
     end
   end
 
@@ -171,8 +163,13 @@ defmodule PhoenixGenApi.StreamCall.Relay do
 
   # Senders get no answers meanwhile, so they come to wait as well.
   defp hold(stream, waited) do
-    if Backlog.full?(stream.receiver) do
+    room = Backlog.room(stream.receiver)
+
+    if room > 0 do
+      relay(stream, room)
+    else
       wait = Backlog.next_wait_ms(waited)
+      if waited == 0, do: unload()
       %{monitor: monitor, timer: timer, exempt: exempt} = stream
 
       receive do
@@ -191,9 +188,14 @@ defmodule PhoenixGenApi.StreamCall.Relay do
       after
         wait -> hold(stream, wait)
       end
-    else
-      relay(stream, Backlog.every())
     end
+  end
+
+  # Messages that wait here were sent by somebody who does not care for credits, so there may be
+  # any number of them. They should not be copied with every collection of garbage.
+  defp unload do
+    {:message_queue_len, waiting} = Process.info(self(), :message_queue_len)
+    if waiting > 1_000, do: Process.flag(:message_queue_data, :off_heap)
   end
 
   defp handle(%{monitor: monitor, timer: timer, id: id} = stream, message, left) do

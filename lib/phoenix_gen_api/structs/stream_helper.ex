@@ -15,7 +15,7 @@ defmodule PhoenixGenApi.Structs.StreamHelper do
   | `request_id` | id of the request, repeated in every frame |
   | `user_id`, `device_id` | those of the request |
   | `request` | the full `%PhoenixGenApi.Structs.Request{}` |
-  | `credit` | `{stream_pid, n}`: each process may have `n` items on the way to the receiver |
+  | `credit` | how many items each process may have on the way to the receiver; nil: any number |
 
   The first two suffice. Every function here returns `:ok`, from any process on any connected
   node, also after the stream has ended (nothing then reaches the client). What one process
@@ -40,7 +40,7 @@ defmodule PhoenixGenApi.Structs.StreamHelper do
           user_id: String.t() | nil,
           device_id: String.t() | nil,
           request: Request.t() | nil,
-          credit: {pid(), pos_integer()} | nil
+          credit: Credit.t() | nil
         }
 
   defstruct [:stream_pid, :request_id, :user_id, :device_id, :request, :credit]
@@ -53,8 +53,9 @@ defmodule PhoenixGenApi.Structs.StreamHelper do
   @spec send_result(t(), term()) :: :ok
   # Only of the process that gave the credit can an answer be expected: whoever puts another pid
   # in its place, to look at the items on their way, need not know of it.
-  def send_result(%__MODULE__{stream_pid: pid, credit: {pid, max}}, result) when is_pid(pid) do
-    Credit.send_item(pid, max, result)
+  def send_result(%__MODULE__{stream_pid: pid, credit: {pid, _max, _count} = credit}, result)
+      when is_pid(pid) do
+    Credit.send_item(credit, result)
     :ok
   end
 
@@ -62,11 +63,11 @@ defmodule PhoenixGenApi.Structs.StreamHelper do
 
   @doc "Sends the last item. The client gets a frame with `has_more` false and the stream ends."
   @spec send_last_result(t(), term()) :: :ok
-  def send_last_result(%__MODULE__{} = stream, result), do: finish(stream, {:last_result, result})
+  def send_last_result(%__MODULE__{} = stream, result), do: tell(stream, {:last_result, result})
 
   @doc "Ends the stream without another item. The client gets the end frame."
   @spec send_complete(t()) :: :ok
-  def send_complete(%__MODULE__{} = stream), do: finish(stream, :complete)
+  def send_complete(%__MODULE__{} = stream), do: tell(stream, :complete)
 
   @doc """
   Ends the stream with an error frame.
@@ -76,12 +77,7 @@ defmodule PhoenixGenApi.Structs.StreamHelper do
   `PhoenixGenApi.Structs.Response.error_response/2`.
   """
   @spec send_error(t(), term()) :: :ok
-  def send_error(%__MODULE__{} = stream, error), do: finish(stream, {:error, error})
-
-  defp finish(stream, message) do
-    tell(stream, message)
-    Credit.forget(stream.stream_pid)
-  end
+  def send_error(%__MODULE__{} = stream, error), do: tell(stream, {:error, error})
 
   defp tell(%__MODULE__{stream_pid: pid}, message) when is_pid(pid) do
     send(pid, message)
