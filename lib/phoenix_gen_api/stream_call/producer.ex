@@ -134,47 +134,42 @@ defmodule PhoenixGenApi.StreamCall.Producer do
 
   defp returned(work, {verdict, nil}), do: report(work, verdict)
 
-  defp enumerate(%{stream: stream, max_unacked: max} = work, enumerable) do
-    {enumerable, send_item} = parcels(enumerable, stream, max)
+  # What is there already goes in parcels; an item that had to be waited for goes at once.
+  defp enumerate(%{max_unacked: max} = work, enumerable) do
+    size = if Verdict.portable?(enumerable), do: max(div(max, 2), 1), else: 1
+    collect = fn item, parcel -> collect(work, parcel, item, size) end
 
-    reduced =
-      Enumerable.reduce(enumerable, {:cont, 0}, fn item, sent ->
-        if :atomics.get(work.halt, 1) == 1,
-          do: {:halt, sent},
-          else: pass(stream, send_item.(item), sent, max)
-      end)
+    with {:done, parcel} <- Enumerable.reduce(enumerable, {:cont, {0, 0, []}}, collect),
+         {:cont, _empty} <- pass(work, parcel),
+         do: send(work.stream, :complete)
 
-    if elem(reduced, 0) == :done, do: send(stream, :complete)
     report(work, :open)
   catch
     kind, reason -> raised(work, kind, reason, __STACKTRACE__)
   end
 
-  # It waits before the enumerable makes the next item.
-  defp pass(stream, count, sent, max) do
+  # A parcel: how many items are on the way unanswered, how many are in it, and those.
+  defp collect(_work, {sent, held, items}, item, size) when held + 1 < size,
+    do: {:cont, {sent, held + 1, [item | items]}}
+
+  defp collect(work, {sent, held, items}, item, _size),
+    do: pass(work, {sent, held + 1, [item | items]})
+
+  # Waits before the enumerable makes the next item.
+  defp pass(%{stream: stream, max_unacked: max, halt: halt}, {sent, held, items}) do
+    send_items(stream, items)
+
     cond do
-      sent + count < max -> {:cont, sent + count}
-      Credit.wait(stream) == :ok -> {:cont, 0}
-      true -> {:halt, sent}
+      :atomics.get(halt, 1) == 1 -> {:halt, :halted}
+      sent + held < max -> {:cont, {sent + held, 0, []}}
+      Credit.wait(stream) == :ok -> {:cont, {0, 0, []}}
+      true -> {:halt, :ended}
     end
   end
 
-  # What is there already goes in parcels; an item that had to be waited for goes at once.
-  defp parcels(enumerable, stream, max) do
-    if Verdict.portable?(enumerable) do
-      {Stream.chunk_every(enumerable, max(div(max, 2), 1)),
-       fn items ->
-         send(stream, {:results, items})
-         length(items)
-       end}
-    else
-      {enumerable,
-       fn item ->
-         send(stream, {:result, item})
-         1
-       end}
-    end
-  end
+  defp send_items(_stream, []), do: :ok
+  defp send_items(stream, [item]), do: send(stream, {:result, item})
+  defp send_items(stream, items), do: send(stream, {:results, Enum.reverse(items)})
 
   defp raised(work, kind, reason, stack) do
     report(work, {:raised, kind, reason, stack})

@@ -70,6 +70,9 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   end
 
   defp begin(%{key: {receiver, id, ref}} = stream) do
+    # 32 KB. The heap of a process that only passes messages on would stay so small that every
+    # dozen of them cost a collection.
+    Process.flag(:min_heap_size, 4_000)
     send(receiver, {:stream_started, id, self()})
 
     stream = %{
