@@ -73,6 +73,7 @@ defmodule PhoenixGenApi.StreamCall.Function do
       {:spawn_reply, ^monitor, :error, reason} -> {refused(function, reason), function}
       {:DOWN, ^monitor, :process, _pid, reason} -> ended(function, reason)
       {^ref, outcome} -> {{:outcome, outcome}, function}
+      {:nodedown, node} -> {lost(function, node), function}
     end
   end
 
@@ -115,6 +116,10 @@ defmodule PhoenixGenApi.StreamCall.Function do
     unless match?({:returned, _value}, event), do: Node.monitor(function.node, true)
     {event, function}
   end
+
+  # With the library this is told by the guard's monitor.
+  defp lost(%{library?: false, node: node}, node), do: {:node_down, :noconnection}
+  defp lost(_function, _node), do: :none
 
   defp verdict(value, helper?) do
     case Verdict.of(value, helper?) do

@@ -139,7 +139,9 @@ defmodule PhoenixGenApi.StreamCall.Producer do
     size = if Verdict.portable?(enumerable), do: max(div(max, 2), 1), else: 1
     collect = fn item, parcel -> collect(work, parcel, item, size) end
 
-    with {:done, parcel} <- Enumerable.reduce(enumerable, {:cont, {0, 0, []}}, collect),
+    # Some enumerables say that they were halted when they have halted themselves.
+    with {_done_or_halted, {_, _, _} = parcel} <-
+           Enumerable.reduce(enumerable, {:cont, {0, 0, []}}, collect),
          {:cont, _empty} <- pass(work, parcel),
          do: send(work.stream, :complete)
 

@@ -117,6 +117,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
 
   defp work(stream, %{plan: plan, request: request} = call) do
     plan(module: module, function: function) = plan
+
     helper = %StreamHelper{
       stream_pid: self(),
       request_id: stream.id,
@@ -214,12 +215,12 @@ defmodule PhoenixGenApi.StreamCall.Relay do
     end
   end
 
-  defp function(%{ref: ref, function: %{monitor: monitor, node: node}} = stream, message, left) do
+  defp function(%{ref: ref, function: %{monitor: monitor}} = stream, message, left) do
     case message do
       {^ref, _outcome} -> event(stream, message, left)
       {:spawn_reply, ^monitor, _, _} -> event(stream, message, left)
       {:DOWN, ^monitor, :process, _pid, _reason} -> event(stream, message, left)
-      {:nodedown, ^node} -> failed(stream, {:node_down, :noconnection})
+      {:nodedown, _node} -> event(stream, message, left)
       # Whatever else somebody has sent here.
       _other -> relay(stream, left)
     end
