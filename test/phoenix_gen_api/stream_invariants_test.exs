@@ -36,21 +36,22 @@ defmodule PhoenixGenApi.StreamInvariantsTest do
     Await.until(&idle?/0)
     processes = processes()
 
-    outcomes =
+    receivers =
       plans
       |> Task.async_stream(&{&1, run(&1)}, max_concurrency: @at_a_time, timeout: 60_000)
-      |> Enum.map(fn {:ok, outcome} -> outcome end)
+      |> Enum.map(fn {:ok, receiver} -> receiver end)
 
-    for {plan, {finals, after_final, order?}} <- outcomes do
-      # Of a receiver that was killed nobody knows what it got.
-      if plan.end != :receiver,
-        do: assert(finals == 1, "seed #{seed}: #{inspect(plan)}: #{finals}")
+    # Nobody is left who could send another frame.
+    Await.until(&idle?/0)
 
-      assert after_final == 0, "seed #{seed}: #{inspect(plan)}"
-      assert order?, "seed #{seed}: #{inspect(plan)}"
+    # Of a receiver that was killed nobody knows what it got.
+    for {plan, receiver} <- receivers, plan.end != :receiver do
+      seen = report(receiver)
+      assert seen.finals == 1, "seed #{seed}: #{inspect(plan)}: #{inspect(seen)}"
+      assert seen.after == 0, "seed #{seed}: #{inspect(plan)}: #{inspect(seen)}"
+      assert seen.order?, "seed #{seed}: #{inspect(plan)}: #{inspect(seen)}"
     end
 
-    Await.until(&idle?/0)
     Await.until(fn -> processes() -- processes == [] end)
     assert Registry.count() == 0
     assert :sys.get_state(Registry) == %{}
@@ -94,11 +95,12 @@ defmodule PhoenixGenApi.StreamInvariantsTest do
 
   defp run(plan) do
     test = self()
-    {receiver, monitor} = spawn_monitor(fn -> receiver(plan, test) end)
+    receiver = spawn(fn -> receiver(plan, test) end)
     {stream, function, out} = begun(plan, receiver)
     pause(plan.after)
     bring_about(plan.end, stream, function, out, receiver)
-    collected(plan, receiver, monitor, stream)
+    await_end(plan, stream)
+    receiver
   end
 
   defp begun(plan, receiver) do
@@ -161,8 +163,7 @@ defmodule PhoenixGenApi.StreamInvariantsTest do
     end
   end
 
-  # What the receiver got, once the stream is no more.
-  defp collected(plan, receiver, monitor, stream) do
+  defp await_end(plan, stream) do
     ended = Process.monitor(stream)
 
     receive do
@@ -170,22 +171,16 @@ defmodule PhoenixGenApi.StreamInvariantsTest do
     after
       20_000 -> raise "still there: #{inspect(plan)}"
     end
+  end
 
-    # A killed stream's final frame is sent by others.
-    if plan.end == :stream,
-      do: Await.until(fn -> Registry.find(receiver, plan.id) == {:ok, []} end)
-
+  # What the receiver got; it ends.
+  defp report(receiver) do
     send(receiver, {:report, self()})
 
     receive do
-      {:report, report} ->
-        Process.exit(receiver, :kill)
-        report
-
-      {:DOWN, ^monitor, :process, ^receiver, :killed} ->
-        {0, 0, true}
+      {:report, ^receiver, seen} -> seen
     after
-      20_000 -> raise "no report: #{inspect(plan)}"
+      20_000 -> raise "no report"
     end
   end
 
@@ -220,22 +215,7 @@ defmodule PhoenixGenApi.StreamInvariantsTest do
         receiving(plan, seen)
 
       {:report, test} ->
-        # A final frame of a killed stream may still be on its way.
-        if seen.finals == 0 do
-          receive do
-            {:stream_response, _} = frame -> send(self(), frame)
-          after
-            5_000 -> :ok
-          end
-
-          send(self(), {:report, test})
-
-          if seen.finals == 0 and seen[:asked] == nil,
-            do: receiving(plan, Map.put(seen, :asked, true))
-        end
-
-        send(test, {:report, {seen.finals, seen.after, seen.order?}})
-        receiving(plan, seen)
+        send(test, {:report, self(), seen})
 
       _other ->
         receiving(plan, seen)
