@@ -312,6 +312,21 @@ defmodule PhoenixGenApi.StreamCallTest do
       assert test in callers
     end
 
+    test "may send items of many megabytes" do
+      items = for n <- 1..3, do: String.duplicate(<<n>>, 5_000_000)
+      lists = for n <- 1..3, do: List.duplicate(n, 500_000)
+
+      config =
+        helped(fn out ->
+          for item <- items ++ lists, do: StreamHelper.send_result(out, item)
+          StreamHelper.send_complete(out)
+        end)
+
+      assert {results, last} = frames(config)
+      assert results == items ++ lists
+      assert last == ended()
+    end
+
     test "is neither linked to the stream nor told of anything" do
       {pid, function, out} = feed()
       assert {:links, []} = Process.info(function, :links)
@@ -422,6 +437,24 @@ defmodule PhoenixGenApi.StreamCallTest do
 
     test "is halted when its stream is stopped, and its cleanup runs" do
       {pid, producer} = endless(fn n -> {[n], n + 1} end)
+      watched = watch([pid, producer])
+      StreamCall.stop(pid)
+      assert_receive :cleaned_up
+      assert_ends(watched)
+      assert {_results, last} = frames()
+      assert last == ended()
+    end
+
+    test "that makes its items slowly is halted with the next one" do
+      {pid, producer} =
+        endless(fn n ->
+          receive do
+          after
+            30 -> {[n], n + 1}
+          end
+        end)
+
+      assert_receive {:stream_response, %Response{result: 1}}
       watched = watch([pid, producer])
       StreamCall.stop(pid)
       assert_receive :cleaned_up
@@ -968,6 +1001,28 @@ defmodule PhoenixGenApi.StreamCallTest do
       assert_receive {:after, ^end_frame}
     end
 
+    test "does not hold up the end of the function" do
+      test = self()
+
+      hook =
+        {Functions, :finished,
+         [
+           fn _, _, _ ->
+             send(test, {:hook, self()})
+             receive(do: (:go -> :ok))
+           end
+         ]}
+
+      {pid, function, _out} = feed(after_execute: hook, hook_timeout: 60_000)
+      watched = watch(function)
+      StreamCall.stop(pid)
+      assert frames() == {[], ended()}
+      assert_receive {:hook, hook}
+      assert_ends(watched)
+      assert Process.alive?(pid)
+      send(hook, :go)
+    end
+
     test "does not hold up those who still send" do
       test = self()
 
@@ -987,6 +1042,28 @@ defmodule PhoenixGenApi.StreamCallTest do
       Task.await(Task.async(fn -> for n <- 1..1_000, do: StreamHelper.send_result(out, n) end))
       send(pid, :go)
       nothing_more()
+    end
+  end
+
+  describe "telemetry" do
+    test "tells of the acknowledgement as a request, and of the stream as a task" do
+      test = self()
+      id = {__MODULE__, test}
+
+      :ok =
+        PhoenixGenApi.Telemetry.attach_all(id, fn name, _, metadata, _ ->
+          send(test, {:event, tl(name), metadata})
+        end)
+
+      on_exit(fn -> PhoenixGenApi.Telemetry.detach_all(id) end)
+      {_pid, _function, out} = feed()
+      assert_receive {:event, [:executor, :request, :start], %{request_id: "r1"}}
+      assert_receive {:event, [:executor, :request, :stop], %{success: true, async: true}}
+      assert_receive {:event, [:worker_pool, :task, :start], %{pool_name: :stream_pool}}
+      refute_received {:event, [:worker_pool, :task, :stop], _}
+      StreamHelper.send_error(out, "no")
+      assert_receive {:event, [:worker_pool, :task, :stop], %{pool_name: :stream_pool}}
+      refute_received {:event, [:executor, :request, _], _}
     end
   end
 
