@@ -19,5 +19,6 @@ pub mod limiter;
 pub mod limits;
 pub mod nodes;
 pub mod schema;
+mod sync;
 pub mod table;
 pub mod value;
