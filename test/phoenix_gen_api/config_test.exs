@@ -51,7 +51,10 @@ defmodule PhoenixGenApi.ConfigTest do
       stream_pool_size: 500,
       max_queue_size: 10_000,
       circuit_breaker_threshold: 5,
-      circuit_breaker_cooldown: 60_000
+      circuit_breaker_cooldown: 60_000,
+      # beyond the contract, and off
+      circuit_breaker_failure_rate: nil,
+      circuit_breaker_window: 100
     ],
     circuit_breaker: [
       enabled: true,
@@ -213,6 +216,8 @@ defmodule PhoenixGenApi.ConfigTest do
       {:worker_pool, :max_queue_size, -1, "a non-negative integer"},
       {:worker_pool, :circuit_breaker_threshold, 0, @positive},
       {:worker_pool, :circuit_breaker_cooldown, 0, @ms},
+      {:worker_pool, :circuit_breaker_failure_rate, 0, "nil or a number above 0 and at most 1"},
+      {:worker_pool, :circuit_breaker_window, 0, @positive},
       {:circuit_breaker, :enabled, nil, "true or false"},
       {:circuit_breaker, :threshold, 0, @positive},
       {:circuit_breaker, :cooldown_ms, 0, @ms},

@@ -52,7 +52,10 @@ defmodule PhoenixGenApi.Config.Schema do
       {:circuit_breaker_threshold, {:positive, nil}, 5,
        "consecutive failures that open a pool's circuit"},
       {:circuit_breaker_cooldown, {:positive, @ms}, 60_000,
-       "time an open pool circuit waits before its probe"}
+       "time an open pool circuit waits before its probe"},
+      {:circuit_breaker_failure_rate, {:or, {:one_of, [nil]}, :fraction}, nil,
+       "part of the last tasks whose failure also opens a pool's circuit; `nil` is off"},
+      {:circuit_breaker_window, {:positive, nil}, 100, "how many tasks those are, at most 65,536"}
     ],
     circuit_breaker: [
       {:enabled, :boolean, true, "whether failing nodes are skipped, per function"},

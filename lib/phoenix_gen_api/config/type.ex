@@ -16,6 +16,7 @@ defmodule PhoenixGenApi.Config.Type do
           | {:limits, Limit.scope()}
           | :list
           | :mfa_names
+          | :fraction
           | :secret
 
   # What a BEAM timer takes at most, and what fits the native side's counters on
@@ -34,6 +35,7 @@ defmodule PhoenixGenApi.Config.Type do
   def describe({:limits, :api}), do: "a list of API limits"
   def describe(:list), do: "a list"
   def describe(:mfa_names), do: "a list of modules and {module, function} tuples"
+  def describe(:fraction), do: "a number above 0 and at most 1"
   def describe(:secret), do: "a non-empty string"
 
   @doc """
@@ -91,6 +93,7 @@ defmodule PhoenixGenApi.Config.Type do
   defp valid?({:list_of, values}, value), do: all?(value, &(&1 in values))
   defp valid?(:list, value), do: all?(value, fn _ -> true end)
   defp valid?(:mfa_names, value), do: all?(value, &mfa_name?/1)
+  defp valid?(:fraction, value), do: is_number(value) and value > 0 and value <= 1
   defp valid?(:secret, value), do: is_binary(value) and value != ""
   defp valid?({:limits, _}, _value), do: false
 

@@ -145,11 +145,12 @@ defmodule PhoenixGenApi.Executor.Call do
     end
   end
 
+  # The pool sends the answer.
   defp deliver(%{plan: plan(response_type: type)} = call) do
-    {response, _crash} = run(call)
+    {response, crash} = run(call)
     response = after_hook(call, %{response | async: false})
-    if type == :async, do: send(call.receiver, {:async_call, response}), else: unheard(response)
-    :ok
+    if type == :none, do: unheard(response)
+    {:answer, if(type == :async, do: {call.receiver, {:async_call, response}}), crash}
   end
 
   # Nobody else is told. What the error says may quote the request, so that is for debugging.

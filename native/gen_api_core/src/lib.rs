@@ -14,10 +14,12 @@
     )
 )]
 
+pub mod breaker;
 pub mod clock;
 pub mod limiter;
 pub mod limits;
 pub mod nodes;
+pub mod pool;
 pub mod schema;
 mod sync;
 pub mod table;
