@@ -53,8 +53,12 @@ defmodule PhoenixGenApi.StreamCall do
          {:ok, call} <- request |> Call.new(plan, receiver) |> Call.convert(),
          stream = Relay.new(call, true),
          :ok <- Registry.enter(stream.key) do
-      {:ok, spawn_link(Relay, :run, [stream])}
+      {:ok, spawn_link(fn -> alone(stream) end)}
     end
+  end
+
+  defp alone(stream) do
+    with {receiver, final} <- Relay.run(stream), do: send(receiver, final)
   end
 
   defp compiled(config) do
@@ -121,7 +125,8 @@ defmodule PhoenixGenApi.StreamCall do
   def submit(%Call{} = call) do
     stream = Relay.new(call, false)
     died = {:stream_response, Failure.response(call.request_id, :stream_failed)}
-    task = fn -> Relay.run(stream) end
+    # The pool sends the final frame.
+    task = fn -> {:answer, Relay.run(stream), nil} end
 
     with :ok <- Registry.enter(stream.key),
          {:error, reason} <- WorkerPool.submit(@pool, task, on_death: {call.receiver, died}) do

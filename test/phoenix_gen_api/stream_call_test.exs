@@ -1001,7 +1001,7 @@ defmodule PhoenixGenApi.StreamCallTest do
       assert_receive {:after, ^end_frame}
     end
 
-    test "does not hold up the end of the function" do
+    test "holds nothing up: not the function, not the slot, not those who still send" do
       test = self()
 
       hook =
@@ -1013,34 +1013,15 @@ defmodule PhoenixGenApi.StreamCallTest do
            end
          ]}
 
-      {pid, function, _out} = feed(after_execute: hook, hook_timeout: 60_000)
-      watched = watch(function)
+      {pid, function, out} = feed(after_execute: hook, hook_timeout: 60_000)
+      watched = watch([pid, function])
       StreamCall.stop(pid)
       assert frames() == {[], ended()}
+      assert WorkerPool.status(:stream_pool).busy_workers == 0
       assert_receive {:hook, hook}
       assert_ends(watched)
-      assert Process.alive?(pid)
-      send(hook, :go)
-    end
-
-    test "does not hold up those who still send" do
-      test = self()
-
-      hook =
-        {Functions, :finished,
-         [
-           fn _, _, _ ->
-             send(test, {:hook, self()})
-             receive(do: (:go -> :ok))
-           end
-         ]}
-
-      {_pid, _function, out} = feed(after_execute: hook, hook_timeout: 60_000)
-      StreamHelper.send_complete(out)
-      frames()
-      assert_receive {:hook, pid}
       Task.await(Task.async(fn -> for n <- 1..1_000, do: StreamHelper.send_result(out, n) end))
-      send(pid, :go)
+      send(hook, :go)
       nothing_more()
     end
   end

@@ -13,29 +13,29 @@ defmodule PhoenixGenApi.StreamCall.Credit do
   @slot __MODULE__
 
   @typedoc "The stream, how many items may be on their way, and their count where it was made."
-  @type t :: {stream :: pid(), max :: pos_integer(), :atomics.atomics_ref()}
+  @type t :: {stream :: pid(), max :: pos_integer(), node(), :atomics.atomics_ref()}
 
   @typedoc "What a sender is to be answered with: an alias that is also a monitor of the stream."
   @type reply_to :: reference()
 
   @doc "The credit of a stream for the calling node."
   @spec new(pid(), pos_integer()) :: t()
-  def new(stream, max), do: {stream, max, :atomics.new(1, [])}
+  def new(stream, max), do: {stream, max, node(), :atomics.new(1, [])}
 
   @doc "Sends an item, and waits if that is due."
   @spec send_item(t(), term()) :: :ok | :ended
-  def send_item({stream, max, count}, item) do
+  def send_item({stream, max, node, count}, item) do
     send(stream, {:result, item})
-    if due?(stream, max, count), do: wait(stream), else: :ok
+    if due?(stream, max, node, count), do: wait(stream), else: :ok
   end
 
   # Some 20 ns; counting in the dictionary of the process is twice that.
-  defp due?(_stream, max, count) when node(count) == node(),
+  defp due?(_stream, max, node, count) when node == node(),
     do: rem(:atomics.add_get(count, 1, 1), max) == 0
 
   # On a third node there is only the process itself to count for, one stream at a time: a
   # process that serves several by turns waits with each of its turns.
-  defp due?(stream, max, _count) do
+  defp due?(stream, max, _node, _count) do
     case Process.get(@slot) do
       {^stream, sent} when sent + 1 < max ->
         Process.put(@slot, {stream, sent + 1})

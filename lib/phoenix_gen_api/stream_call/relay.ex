@@ -57,11 +57,19 @@ defmodule PhoenixGenApi.StreamCall.Relay do
     }
   end
 
-  @doc "Lives the stream to its end, in the calling process."
-  @spec run(t()) :: :ok
+  @typedoc "Receiver and final frame; none for a receiver that is gone, or has had it."
+  @type final :: {pid(), {:stream_response, Response.t()}} | nil
+
+  @doc """
+  Lives the stream to its end, in the calling process, and returns what is still to be sent.
+
+  Its sending and the end of the process should be one step, or a process that is killed between
+  them gets a second final frame from whoever notices its death.
+  """
+  @spec run(t()) :: final()
   def run(%__MODULE__{} = stream) do
     # If not, it was stopped while it waited for a worker, and its final frame is sent.
-    if Registry.begin(stream.key, stream.alone?), do: begin(stream), else: :ok
+    if Registry.begin(stream.key, stream.alone?), do: begin(stream)
   catch
     kind, reason ->
       Failure.log_bug(kind, reason, __STACKTRACE__)
@@ -286,49 +294,33 @@ defmodule PhoenixGenApi.StreamCall.Relay do
 
   # There is nobody to be told.
   defp abandoned(stream) do
-    conclude(stream)
-    after_hook(stream, Response.stream_end_response(stream.id))
+    conclude(stream, Response.stream_end_response(stream.id))
+    nil
   end
 
   defp finish(stream, response) do
-    conclude(stream)
-    send(stream.receiver, {:stream_response, response})
-    after_hook(stream, response)
+    conclude(stream, response)
+    {stream.receiver, {:stream_response, response}}
   end
 
-  defp conclude(stream) do
+  defp conclude(stream, response) do
     if stream.function, do: Function.stop(stream.function)
     if stream.timer, do: :erlang.cancel_timer(stream.timer)
     Registry.leave(stream.key)
+    after_hook(stream, response)
   end
 
+  # In a process of its own: neither the final frame nor the slot has to wait for it, as nobody
+  # waits for what it returns.
   defp after_hook(%{call: %{plan: plan, request: request}, callers: callers}, response)
        when has(plan, :after_execute) do
-    {_pid, monitor} =
-      spawn_monitor(fn ->
-        Process.put(:"$callers", callers)
-        Hooks.finish(Plan.config(plan), request, response)
-      end)
-
-    await(monitor)
+    spawn(fn ->
+      Process.put(:"$callers", callers)
+      Hooks.finish(Plan.config(plan), request, response)
+    end)
   end
 
   defp after_hook(_stream, _response), do: :ok
-
-  # Senders must not wait for somebody's hook.
-  defp await(monitor) do
-    receive do
-      {:DOWN, ^monitor, :process, _pid, _reason} ->
-        :ok
-
-      {Credit, _question, _from, reply_to} ->
-        Credit.answer(reply_to, :ended)
-        await(monitor)
-
-      _late ->
-        await(monitor)
-    end
-  end
 
   @doc "Asks the process of a stream to stop it."
   @spec stop(pid()) :: :ok

@@ -53,7 +53,10 @@ defmodule PhoenixGenApi.Structs.StreamHelper do
   @spec send_result(t(), term()) :: :ok
   # Only of the process that gave the credit can an answer be expected: whoever puts another pid
   # in its place, to look at the items on their way, need not know of it.
-  def send_result(%__MODULE__{stream_pid: pid, credit: {pid, _max, _count} = credit}, result)
+  def send_result(
+        %__MODULE__{stream_pid: pid, credit: {pid, _max, _node, _count} = credit},
+        result
+      )
       when is_pid(pid) do
     Credit.send_item(credit, result)
     :ok
