@@ -58,7 +58,7 @@ defmodule PhoenixGenApi.StreamCall do
   end
 
   defp alone(stream) do
-    with {receiver, final} <- Relay.run(stream), do: send(receiver, final)
+    with {{receiver, final}, _crash} <- Relay.run(stream), do: send(receiver, final)
   end
 
   defp compiled(config) do
@@ -125,8 +125,12 @@ defmodule PhoenixGenApi.StreamCall do
   def submit(%Call{} = call) do
     stream = Relay.new(call, false)
     died = {:stream_response, Failure.response(call.request_id, :stream_failed)}
-    # The pool sends the final frame.
-    task = fn -> {:answer, Relay.run(stream), nil} end
+
+    task = fn ->
+      {final, crash} = Relay.run(stream)
+      # The pool sends it.
+      {:answer, final, crash}
+    end
 
     with :ok <- Registry.enter(stream.key),
          {:error, reason} <- WorkerPool.submit(@pool, task, on_death: {call.receiver, died}) do

@@ -1045,6 +1045,10 @@ defmodule PhoenixGenApi.StreamCallTest do
       StreamHelper.send_error(out, "no")
       assert_receive {:event, [:worker_pool, :task, :stop], %{pool_name: :stream_pool}}
       refute_received {:event, [:executor, :request, _], _}
+
+      frames(plain(fn -> raise "why" end))
+      assert_receive {:event, [:worker_pool, :task, :exception], metadata}
+      assert %{pool_name: :stream_pool, kind: :error, reason: "why"} = metadata
     end
   end
 

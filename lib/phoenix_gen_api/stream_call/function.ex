@@ -31,6 +31,8 @@ defmodule PhoenixGenApi.StreamCall.Function do
           | :not_connected
           | {:node_down, term()}
           | {:not_started, term()}
+          # it will not be started again
+          | :begun
           # it has returned this, where nobody could enumerate it
           | {:returned, term()}
           | :none
@@ -72,16 +74,22 @@ defmodule PhoenixGenApi.StreamCall.Function do
       {:spawn_reply, ^monitor, :ok, pid} -> started(%{function | pid: pid})
       {:spawn_reply, ^monitor, :error, reason} -> {refused(function, reason), function}
       {:DOWN, ^monitor, :process, _pid, reason} -> ended(function, reason)
+      {^ref, :begun} -> begun(function)
       {^ref, outcome} -> {{:outcome, outcome}, function}
       {:nodedown, node} -> {lost(function, node), function}
     end
   end
 
-  # The guard looks after itself. Without one the reaper kills the function if we are killed.
+  # That there is a guard is told by itself.
+  defp started(%{library?: true} = function), do: {:none, function}
+
+  # Without one the reaper kills the function if we are killed.
   defp started(function) do
-    unless function.library?, do: Native.executor_watch(function.handle, function.pid)
-    {:none, function}
+    Native.executor_watch(function.handle, function.pid)
+    begun(function)
   end
+
+  defp begun(%{work: work} = function), do: {:begun, %{function | work: %{work | mfa: nil}}}
 
   # The VM says the same of a connection that could not be made and of one that was lost before
   # the other node answered.

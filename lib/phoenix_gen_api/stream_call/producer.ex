@@ -24,7 +24,7 @@ defmodule PhoenixGenApi.StreamCall.Producer do
           max_unacked: pos_integer(),
           # whether the function has got a StreamHelper
           helper?: boolean(),
-          mfa: {module(), atom(), [term()]},
+          mfa: {module(), atom(), [term()]} | nil,
           guard: pid() | nil,
           # 1 when an enumerable is to halt. Not a message: the enumerable may take any there is.
           halt: :atomics.atomics_ref() | nil
@@ -43,7 +43,10 @@ defmodule PhoenixGenApi.StreamCall.Producer do
     stream = Process.monitor(work.stream)
     work = %{work | guard: self(), halt: :atomics.new(1, [])}
     {pid, function} = spawn_monitor(__MODULE__, :run, [work])
-    guard(work, stream, pid, function)
+    send(work.stream, {work.ref, :begun})
+    # Arguments may be large, and streams long.
+    :erlang.garbage_collect()
+    guard(%{work | mfa: nil}, stream, pid, function)
   end
 
   defp guard(%{ref: ref} = work, stream, pid, function) do

@@ -61,15 +61,16 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   @type final :: {pid(), {:stream_response, Response.t()}} | nil
 
   @doc """
-  Lives the stream to its end, in the calling process, and returns what is still to be sent.
+  Lives the stream to its end, in the calling process, and returns what is still to be sent, and
+  how the function has crashed if that was the end.
 
   Its sending and the end of the process should be one step, or a process that is killed between
   them gets a second final frame from whoever notices its death.
   """
-  @spec run(t()) :: final()
+  @spec run(t()) :: {final(), Call.crash()}
   def run(%__MODULE__{} = stream) do
     # If not, it was stopped while it waited for a worker, and its final frame is sent.
-    if Registry.begin(stream.key, stream.alone?), do: begin(stream)
+    if Registry.begin(stream.key, stream.alone?), do: begin(stream), else: {nil, nil}
   catch
     kind, reason ->
       Failure.log_bug(kind, reason, __STACKTRACE__)
@@ -240,6 +241,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
 
     case event do
       :none -> relay(stream, left)
+      :begun -> relay(slim(stream), left)
       {:outcome, outcome} -> outcome(stream, outcome, left)
       {:returned, enumerable} -> returned(stream, enumerable, left)
       {:node_down, reason} -> failed(stream, {:node_down, reason})
@@ -248,10 +250,16 @@ defmodule PhoenixGenApi.StreamCall.Relay do
     end
   end
 
+  # It will be called nowhere else. Arguments may be large, and streams long.
+  defp slim(%{call: call} = stream) do
+    request = if has(call.plan, :after_execute), do: call.request
+    %{stream | call: %{call | arguments: [], request: request}}
+  end
+
   defp outcome(%{sent?: sent?} = stream, outcome, left) do
     case outcome do
-      {:raised, kind, reason, _stack} -> failed(stream, {kind, reason})
-      {:died, reason} -> failed(stream, {:exit, reason})
+      {:raised, kind, reason, stack} -> crashed(stream, kind, reason, stack)
+      {:died, reason} -> crashed(stream, :exit, reason, [])
       _returned when sent? -> relay(stream, left)
       :open -> relay(stream, left)
       {:last, value} -> finish(stream, Response.stream_response(stream.id, value, false))
@@ -279,6 +287,11 @@ defmodule PhoenixGenApi.StreamCall.Relay do
 
   defp last(response, id), do: %{response | request_id: id, has_more: false}
 
+  defp crashed(stream, kind, reason, stack) do
+    response = Failure.response(stream.id, {kind, reason})
+    finish(stream, response, Failure.crash(kind, reason, stack))
+  end
+
   defp stopped(stream), do: finish(stream, Response.stream_end_response(stream.id))
   defp failed(stream, failure), do: finish(stream, Failure.response(stream.id, failure))
 
@@ -295,12 +308,12 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   # There is nobody to be told.
   defp abandoned(stream) do
     conclude(stream, Response.stream_end_response(stream.id))
-    nil
+    {nil, nil}
   end
 
-  defp finish(stream, response) do
+  defp finish(stream, response, crash \\ nil) do
     conclude(stream, response)
-    {stream.receiver, {:stream_response, response}}
+    {{stream.receiver, {:stream_response, response}}, crash}
   end
 
   defp conclude(stream, response) do
