@@ -100,6 +100,13 @@ defmodule PhoenixGenApi.Config.Schema do
       {:max_groups, {:positive, nil}, 100_000, "groups at most"},
       {:max_members, {:positive, nil}, 100_000, "members of a group, remembered ones included"},
       {:max_pending, {:non_negative, nil}, 1_000, "pending members of a group"}
+    ],
+    service_guard: [
+      {:enabled, :boolean, false,
+       "whether this node runs for gateways only what it has registered; `true` for the whole section is short for this, and any other key of the section means it"},
+      {:listings, :mfas, [],
+       "the functions that gateways pull from; what they list is registered"},
+      {:allow, :mfa_names, [], "what else gateways may call"}
     ]
   ]
 
@@ -117,6 +124,8 @@ defmodule PhoenixGenApi.Config.Schema do
   @top_level [
     {:client_mode, :boolean, false, true,
      "`true` on a service node: no supervision tree, no state"},
+    {:boot_audit, {:or, {:one_of, [:auto]}, :boolean}, :auto, true,
+     "log insecure settings at start; `:auto` is in a release only"},
     {:admin_actions, {:or, @unset, {:list_of, @admin_actions}}, nil, false,
      "the administrative actions that are allowed; read when used"},
     {:push_token, {:or, @unset, :secret}, nil, false,
