@@ -278,6 +278,20 @@ defmodule PhoenixGenApi.StreamClusterTest do
     end
   end
 
+  test "a guarded node runs only what it has registered" do
+    for {guard, expected} <- [
+          {true, {[], error("Internal Server Error", false)}},
+          {[allow: [Streams]], {[1, 4], ended()}}
+        ] do
+      {_, node} = peer = Cluster.start_peer(app: [client_mode: true, service_guard: guard])
+      start(config(node, :squares, [2]))
+      assert frames() == expected
+      start(helped(node, :count, [0, sink()]))
+      assert elem(frames(), 1) == elem(expected, 1)
+      Cluster.stop_peer(peer)
+    end
+  end
+
   describe "on a node without the library" do
     setup do
       {_, node} = peer = Cluster.start_peer(code: false)

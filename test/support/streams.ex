@@ -16,7 +16,7 @@ defmodule PhoenixGenApi.Test.Streams do
 
   @doc "Sends 1 to `n`, telling of each."
   def count(n, test, %StreamHelper{} = out) do
-    for i <- 1..n do
+    for i <- 1..n//1 do
       StreamHelper.send_result(out, i)
       send(test, {:sent, i})
     end

@@ -8,6 +8,7 @@ defmodule PhoenixGenApi.StreamCall.Producer do
   #   * its guard, which lives as long as the stream. It ends the function when the stream or
   #     the whole gateway is gone, and its monitor tells the stream when this node is.
 
+  alias PhoenixGenApi.ServiceGuard
   alias PhoenixGenApi.StreamCall.{Credit, Verdict}
 
   # How long an enumerable has to halt, which runs its cleanup, before its process is killed.
@@ -106,9 +107,24 @@ defmodule PhoenixGenApi.StreamCall.Producer do
   @spec run(t()) :: :ok
   def run(%__MODULE__{mfa: {module, function, _arguments}} = work) do
     Process.put(:"$callers", work.callers)
+    arguments = arguments(work)
 
+    case permitted(work, module, function, arguments) do
+      :ok -> call(work, module, function, arguments)
+      {:error, refused} -> raised(work, :error, refused, [])
+    end
+  end
+
+  # What a gateway runs on itself is its own matter.
+  defp permitted(%{stream: stream}, _module, _function, _arguments) when node(stream) == node(),
+    do: :ok
+
+  defp permitted(_work, module, function, arguments),
+    do: ServiceGuard.check(module, function, arguments)
+
+  defp call(work, module, function, arguments) do
     try do
-      :erlang.apply(module, function, arguments(work))
+      :erlang.apply(module, function, arguments)
     catch
       kind, reason -> raised(work, kind, reason, __STACKTRACE__)
     else
