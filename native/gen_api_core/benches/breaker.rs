@@ -29,7 +29,7 @@ fn breakers(c: &mut Criterion) {
             c.bench_function(&format!("check_and_record/{name}/{outcomes}"), |b| {
                 b.iter(|| {
                     n = n.wrapping_add(1);
-                    let outcome = if n % every == 0 {
+                    let outcome = if n.is_multiple_of(every) {
                         Outcome::Failure
                     } else {
                         Outcome::Success

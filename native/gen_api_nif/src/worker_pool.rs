@@ -75,12 +75,13 @@ impl Resource for SlotResource {
 
     fn down<'a>(&'a self, env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
         if self.owner.lock().0 == Some(pid) {
-            if self.pool.pool.doom(&self.ticket, Cause::OwnerDied) {
-                self.pool.tell_keeper(env);
-            } else {
-                let process = self.ticket.process();
-                self.end(env, End::Failed);
-                wake(env, process);
+            match self.pool.pool.doom(&self.ticket, Cause::OwnerDied, now()) {
+                None => self.pool.tell_keeper(env),
+                Some(finish) => {
+                    self.ended(env, &finish, End::Failed);
+                    // Its process, if it waits, may go.
+                    wake(env, self.ticket.process());
+                }
             }
             return;
         }
@@ -110,6 +111,14 @@ impl PoolResource {
 impl SlotResource {
     fn end(&self, env: Env<'_>, end: End) -> Finish<LocalPid> {
         let finish = self.pool.pool.finish(&self.ticket, end, now());
+        self.ended(env, &finish, end);
+        finish
+    }
+
+    fn ended(&self, env: Env<'_>, finish: &Finish<LocalPid>, end: End) {
+        if finish.was == Was::Ended {
+            return;
+        }
         wake(env, finish.wake);
         // Taken in any case: the submitter may keep the slot alive for long.
         let saved = self.on_death.lock().take();
@@ -117,7 +126,6 @@ impl SlotResource {
         if let (true, Some(saved)) = (lost, saved) {
             self.say_farewell(env, saved);
         }
-        finish
     }
 
     fn say_farewell(&self, env: Env<'_>, (own, saved): Saved) {

@@ -1,14 +1,13 @@
 //! How many run and how many wait, in one word, and who waits.
 //!
-//! While nobody waits, slots are taken and given back without a lock. The word is changed under the lock of
-//! the queue whenever somebody waits, or is about to: so a slot cannot become free between a look at the
-//! word and the step into the queue.
+//! While nobody waits, slots are taken and given back without a lock. How many wait is changed under the lock
+//! of the queue only.
 
+use crate::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use super::ticket::Ticket;
 
@@ -67,17 +66,17 @@ impl<P: Copy> Line<P> {
             return None;
         }
         let mut queue = self.queue.lock();
-        if self.take_slot() {
-            drop(queue);
-            return Some(ticket(self.number(), Place::Slot));
+        match self.take_place()? {
+            Place::Slot => {
+                drop(queue);
+                Some(ticket(self.number(), Place::Slot))
+            }
+            Place::Queue => {
+                let ticket = ticket(self.number(), Place::Queue);
+                queue.insert(ticket.number, Arc::clone(&ticket));
+                Some(ticket)
+            }
         }
-        if self.counts().waiting >= self.max_waiting {
-            return None;
-        }
-        self.word.fetch_add(1, AcqRel);
-        let ticket = ticket(self.number(), Place::Queue);
-        queue.insert(ticket.number, Arc::clone(&ticket));
-        Some(ticket)
     }
 
     /// Takes one who waits out of the queue. Nothing happens when its turn has come.
@@ -112,11 +111,31 @@ impl<P: Copy> Line<P> {
     }
 
     fn take_slot(&self) -> bool {
-        let taken = |word| {
-            let Counts { running, waiting } = counts(word);
-            (waiting == 0 && running < self.size).then(|| word + ONE_RUNNING)
-        };
+        let taken = |word| self.is_free(word).then(|| word + ONE_RUNNING);
         self.word.fetch_update(AcqRel, Acquire, taken).is_ok()
+    }
+
+    /// Looks and steps at one moment: a slot given back in between, without a lock as long as nobody waits,
+    /// would be seen by nobody.
+    fn take_place(&self) -> Option<Place> {
+        let taken = |word| {
+            if self.is_free(word) {
+                Some(word + ONE_RUNNING)
+            } else {
+                (counts(word).waiting < self.max_waiting).then(|| word + 1)
+            }
+        };
+        let before = self.word.fetch_update(AcqRel, Acquire, taken).ok()?;
+        Some(if self.is_free(before) {
+            Place::Slot
+        } else {
+            Place::Queue
+        })
+    }
+
+    fn is_free(&self, word: u64) -> bool {
+        let Counts { running, waiting } = counts(word);
+        waiting == 0 && running < self.size
     }
 
     fn free_slot(&self) -> bool {

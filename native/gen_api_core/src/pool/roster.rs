@@ -1,9 +1,9 @@
 //! The tasks that run: to be found when their time has passed, their owner has died or the pool stops.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::sync::{AHashMap, Mutex};
 
 use super::ticket::Ticket;
 use crate::clock::Nanos;
@@ -11,7 +11,7 @@ use crate::clock::Nanos;
 // Tasks begin and end on all cores; one lock would be passed between them.
 const SHARDS: usize = 16;
 
-type Shard<P> = Mutex<HashMap<u64, Arc<Ticket<P>>>>;
+type Shard<P> = Mutex<AHashMap<u64, Arc<Ticket<P>>>>;
 type Deadlines<P> = BTreeMap<(Nanos, u64), Arc<Ticket<P>>>;
 
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Roster<P> {
 impl<P: Copy> Roster<P> {
     pub(super) fn new() -> Self {
         Self {
-            shards: std::array::from_fn(|_| Mutex::new(HashMap::new())),
+            shards: std::array::from_fn(|_| Mutex::new(AHashMap::default())),
             deadlines: Mutex::new(BTreeMap::new()),
             doomed: Mutex::new(BTreeMap::new()),
         }

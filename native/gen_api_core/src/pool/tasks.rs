@@ -1,9 +1,9 @@
-use std::sync::atomic::{
+use crate::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::SeqCst,
 };
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use super::line::{Line, Place};
 use super::roster::Roster;
@@ -133,6 +133,30 @@ impl<P: Copy> Pool<P> {
             let stage = std::mem::replace(&mut progress.stage, Stage::Ended);
             (stage, progress.cause)
         };
+        self.conclude(ticket, stage, cause, end, now)
+    }
+
+    /// The task is to end before its time. None: it runs and is named by [`Pool::doomed`] from now on.
+    /// Otherwise it has been finished.
+    pub fn doom(&self, ticket: &Ticket<P>, cause: Cause, now: Nanos) -> Option<Finish<P>> {
+        let stage = {
+            let mut progress = ticket.progress.lock();
+            if self.name(ticket, &mut progress, cause) {
+                return None;
+            }
+            std::mem::replace(&mut progress.stage, Stage::Ended)
+        };
+        Some(self.conclude(ticket, stage, None, End::Failed, now))
+    }
+
+    fn conclude(
+        &self,
+        ticket: &Ticket<P>,
+        stage: Stage,
+        cause: Option<Cause>,
+        end: End,
+        now: Nanos,
+    ) -> Finish<P> {
         let mut finish = Finish {
             was: Was::NotBegun,
             wake: None,
@@ -141,9 +165,7 @@ impl<P: Copy> Pool<P> {
         };
         match stage {
             Stage::Ended => finish.was = Was::Ended,
-            Stage::Waiting => {
-                self.line.step_out(ticket.number);
-            }
+            Stage::Waiting => self.line.step_out(ticket.number),
             Stage::Granted => {
                 if let Some(permit) = ticket.permit {
                     self.breaker.give_back(permit, now);
@@ -160,24 +182,12 @@ impl<P: Copy> Pool<P> {
         finish
     }
 
-    /// The task is to end before its time. True when it runs and has to be killed; otherwise it is for the
-    /// caller to finish.
-    pub fn doom(&self, ticket: &Ticket<P>, cause: Cause) -> bool {
-        let mut progress = ticket.progress.lock();
-        let running = progress.stage == Stage::Running;
-        if let (true, Some(process)) = (running, progress.process) {
-            progress.cause.get_or_insert(cause);
-            self.roster.doom(ticket, process);
-        }
-        running
-    }
-
     /// Whom to kill now, and when to ask again.
     #[must_use]
     pub fn doomed(&self, now: Nanos) -> (Vec<P>, Option<Nanos>) {
         let (late, next) = self.roster.overdue(now);
         for ticket in late {
-            self.doom(&ticket, Cause::Timeout);
+            self.condemn(&ticket, Cause::Timeout);
         }
         (self.roster.doomed(), next)
     }
@@ -187,7 +197,7 @@ impl<P: Copy> Pool<P> {
     pub fn stop(&self) -> (Vec<P>, Vec<P>) {
         self.stopped.store(true, SeqCst);
         for ticket in self.roster.everyone() {
-            self.doom(&ticket, Cause::Stopped);
+            self.condemn(&ticket, Cause::Stopped);
         }
         let waiting = self.line.waiting();
         let wake = waiting.iter().filter_map(|ticket| ticket.process());
@@ -211,6 +221,20 @@ impl<P: Copy> Pool<P> {
             ended: self.ended.load(Acquire),
             failed: self.failed.load(Acquire),
         }
+    }
+
+    fn condemn(&self, ticket: &Ticket<P>, cause: Cause) {
+        self.name(ticket, &mut ticket.progress.lock(), cause);
+    }
+
+    /// Names a task that runs as one to be killed. Under its lock, or it could have ended.
+    fn name(&self, ticket: &Ticket<P>, progress: &mut Progress<P>, cause: Cause) -> bool {
+        let (Stage::Running, Some(process)) = (progress.stage, progress.process) else {
+            return false;
+        };
+        progress.cause.get_or_insert(cause);
+        self.roster.doom(ticket, process);
+        true
     }
 
     fn count(&self, ticket: &Ticket<P>, end: End, now: Nanos) -> Transition {

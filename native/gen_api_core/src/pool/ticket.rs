@@ -1,4 +1,4 @@
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use crate::breaker::Permit;
 use crate::clock::Nanos;

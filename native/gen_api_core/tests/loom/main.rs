@@ -8,9 +8,11 @@
     clippy::indexing_slicing
 )]
 
+mod breaker;
 mod limiter;
 mod limits;
 mod nodes;
+mod pool;
 mod sticky;
 mod table;
 

@@ -121,9 +121,17 @@ proptest! {
                 Step::Doom(index) if !tasks.is_empty() => {
                     let number = index.index(tasks.len());
                     let runs = tasks[number].began && !tasks[number].ended;
-                    let doomed = pool.doom(&tasks[number].ticket, Cause::OwnerDied);
-                    prop_assert_eq!(doomed, runs);
+                    let finish = pool.doom(&tasks[number].ticket, Cause::OwnerDied, NOW);
+                    prop_assert_eq!(finish.is_none(), runs);
                     prop_assert_eq!(pool.doomed(NOW).0.contains(&number), runs);
+                    if !runs {
+                        tasks[number].ended = true;
+                        queue.retain(|waiting| *waiting != number);
+                        if slots.contains(&number) {
+                            slots.retain(|running| *running != number);
+                            slots.extend(queue.pop_front());
+                        }
+                    }
                 }
                 _ => {}
             }
