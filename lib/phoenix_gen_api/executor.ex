@@ -37,6 +37,7 @@ defmodule PhoenixGenApi.Executor do
   |---|---|---|
   | `:sync` | the response | |
   | `:async` | `Response.async_response(id)` | `{:async_call, response}` |
+  | `:stream` | `Response.stream_response(id, :init)` | `{:stream_started, id, pid}`, then `{:stream_response, response}` per frame, see `PhoenixGenApi.StreamCall` |
   | `:none` | `{:ok, :none}` | |
 
   Functions run in processes of their own, monitored and not linked, here or on a node of the

@@ -15,6 +15,7 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.ServiceGuard
+  alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.WorkerPool
 
   @spec start_link(client_mode: boolean()) :: Supervisor.on_start()
@@ -29,6 +30,7 @@ defmodule PhoenixGenApi.Supervisor do
     ConfigPuller.new()
     ConfigReceiver.new()
     RateLimiter.Limits.new()
+    StreamCall.Registry.new()
     ttl = Config.get(:node_selector, :sticky_ttl_ms)
     entries = Config.get(:node_selector, :sticky_max_entries)
 
@@ -51,6 +53,7 @@ defmodule PhoenixGenApi.Supervisor do
       NodeSelector.Health,
       Executor.Reaper,
       RateLimiter.Server,
+      StreamCall.Registry,
       WorkerPool.WorkerPoolSupervisor,
       ConfigReceiver,
       ConfigReceiver.Replicator,

@@ -71,6 +71,7 @@ defmodule PhoenixGenApi.ConfigTest do
     ],
     request: [max_payload_bytes: 1_000_000, max_field_bytes: 1_024],
     node_selector: [probe_interval: 5_000, sticky_ttl_ms: 3_600_000, sticky_max_entries: 100_000],
+    stream: [max_unacked: 64],
     relay: [
       cluster: true,
       sync_timeout: 5_000,
@@ -275,6 +276,7 @@ defmodule PhoenixGenApi.ConfigTest do
       {:node_selector, :probe_interval, 0, @ms},
       {:node_selector, :sticky_ttl_ms, 0, @ms},
       {:node_selector, :sticky_max_entries, 0, @positive},
+      {:stream, :max_unacked, 0, @positive},
       {:relay, :cluster, nil, "true or false"},
       {:relay, :sync_timeout, :infinity, @ms},
       {:relay, :rejoin_grace_ms, -1, "a non-negative integer (milliseconds)"},

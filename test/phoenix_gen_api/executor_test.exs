@@ -479,15 +479,14 @@ defmodule PhoenixGenApi.ExecutorTest do
             {"hook rejected", false,
              before_execute: {Functions, :before, [fn _, _ -> {:error, "hunter2"} end]}},
             {"Internal Server Error", false,
-             before_execute: {Functions, :before, [fn r, c -> {:ok, r, %{c | timeout: 1}} end]}},
-            {"unsupported response type", false, response_type: :stream}
+             before_execute: {Functions, :before, [fn r, c -> {:ok, r, %{c | timeout: 1}} end]}}
           ] do
         response = error(text, retry?)
         assert run(fn -> :ran end, hooks(fields)) == response, text
         assert {:after, response} == List.last(steps()), text
       end
 
-      # What stays when streams exist is that nothing runs after a failed lookup.
+      # Nothing runs after a failed lookup.
       assert %Response{success: false} = Executor.execute!(request())
       assert steps() == []
     end

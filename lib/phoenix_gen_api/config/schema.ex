@@ -87,6 +87,10 @@ defmodule PhoenixGenApi.Config.Schema do
       {:sticky_max_entries, {:positive, nil}, 100_000,
        "sticky entries at most; the least recently used are dropped"}
     ],
+    stream: [
+      {:max_unacked, {:positive, nil}, 64,
+       "items that each producer of a stream may be ahead of its receiver"}
+    ],
     relay: [
       {:cluster, :boolean, true, "whether connected gateways form one relay"},
       {:sync_timeout, {:positive, @ms}, 5_000,

@@ -16,6 +16,7 @@ defmodule PhoenixGenApi.Executor.Call do
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.Security
+  alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Structs.{Request, Response}
   alias PhoenixGenApi.WorkerPool
 
@@ -122,6 +123,13 @@ defmodule PhoenixGenApi.Executor.Call do
     accepted(call, Response.async_response(call.request_id), owner: call.receiver)
   end
 
+  def start(%{plan: plan(response_type: :stream)} = call) do
+    case StreamCall.submit(call) do
+      :ok -> {Response.stream_response(call.request_id, :init), nil}
+      {:error, failure} -> finish(call, failure)
+    end
+  end
+
   def start(%{plan: plan(response_type: :none)} = call), do: accepted(call, {:ok, :none}, [])
   def start(call), do: finish(call, :unsupported_response_type)
 
@@ -169,7 +177,7 @@ defmodule PhoenixGenApi.Executor.Call do
          {:ok, left} <- left(call) do
       started = now()
 
-      case Isolated.call(node, module, function, arguments(call), left, counted) do
+      case Isolated.call(node, module, function, arguments(call, call.request), left, counted) do
         # Nothing was sent: this candidate does not count, the next one takes its place, for
         # the time that is left.
         :not_connected ->
@@ -188,7 +196,11 @@ defmodule PhoenixGenApi.Executor.Call do
     end
   end
 
-  defp choose(%{target: nil} = call) do
+  @doc "Chooses the node."
+  @spec choose(t()) :: {:ok, t()} | {:error, term()}
+  def choose(%{target: {_node, _counted}} = call), do: {:ok, call}
+
+  def choose(%{target: nil} = call) do
     case NodeSelector.pick(call.plan, call.request) do
       {:ok, node, counted} -> {:ok, %{call | target: {node, counted}}}
       {:error, reason} -> {:error, {:no_node, reason}}
@@ -203,8 +215,9 @@ defmodule PhoenixGenApi.Executor.Call do
   defp left(%{plan: plan(timeout: timeout)} = call),
     do: {Failure.response(call.request_id, {:timeout, timeout}), nil}
 
-  # What the gateway runs itself is checked against the lists as they are now.
-  defp permitted(%{target: {node, _}} = call) when node == node() do
+  @doc "What the gateway runs itself is checked against the lists as they are now."
+  @spec permitted(t()) :: :ok | done()
+  def permitted(%{target: {node, _}} = call) when node == node() do
     plan(module: module, function: function, arguments: arguments) = call.plan
 
     case Security.validate_mfa({module, function, arguments}) do
@@ -213,11 +226,13 @@ defmodule PhoenixGenApi.Executor.Call do
     end
   end
 
-  defp permitted(_call), do: :ok
+  def permitted(_call), do: :ok
 
-  defp arguments(%{plan: plan(arguments: extra) = plan, arguments: arguments} = call) do
+  @doc "The arguments of the function; `info` is the last one if it asks for that."
+  @spec arguments(t(), term()) :: [term()]
+  def arguments(%{plan: plan(arguments: extra) = plan, arguments: arguments}, info) do
     cond do
-      has(plan, :request_info) -> arguments ++ extra ++ [call.request]
+      has(plan, :request_info) -> arguments ++ extra ++ [info]
       extra == [] -> arguments
       true -> arguments ++ extra
     end

@@ -103,6 +103,12 @@ defmodule PhoenixGenApi.Executor.Failure do
   defp words({:pool, reason}), do: {"Service temporarily unavailable", shown(reason), true}
   defp words({:unexpected, tuple}), do: {"Unexpected execution result", shown(tuple), false}
   defp words(:async_failed), do: {"Async execution failed", nil, false}
+  defp words(:stream_failed), do: {"Stream execution failed", nil, false}
+  defp words({:stream_failed, reason}), do: {"Stream execution failed", shown(reason), false}
+
+  defp words({:stream_not_started, reason}),
+    do: {"Failed to start stream", shown(reason), true}
+
   defp words(:unsupported_response_type), do: {"unsupported response type", nil, false}
 
   defp words({:invalid_config, sentences}),

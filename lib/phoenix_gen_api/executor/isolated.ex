@@ -131,7 +131,9 @@ defmodule PhoenixGenApi.Executor.Isolated do
     end
   end
 
-  defp connected?(node), do: node in Node.list(:connected)
+  @doc "Whether there is a connection to the node now."
+  @spec connected?(node()) :: boolean()
+  def connected?(node), do: node in Node.list(:connected)
 
   defp await(handle, request, result, pid, timeout) do
     receive do
@@ -143,8 +145,9 @@ defmodule PhoenixGenApi.Executor.Isolated do
     end
   end
 
-  # The request is given up, or its process killed if it has begun after all.
-  defp abandon(request) do
+  @doc "Gives a `spawn_request` up, or kills its process if it has begun after all."
+  @spec abandon(reference()) :: :ok
+  def abandon(request) do
     unless :erlang.spawn_request_abandon(request) do
       receive do
         {:spawn_reply, ^request, :ok, pid} ->
@@ -156,19 +159,25 @@ defmodule PhoenixGenApi.Executor.Isolated do
         0 -> :ok
       end
     end
+
+    :ok
   end
 
-  defp kill(monitor, pid) do
+  @doc "Kills a process that is monitored, and hears no more of it."
+  @spec kill(reference(), pid()) :: true
+  def kill(monitor, pid) do
     undelayed(fn ->
       Process.demonitor(monitor, [:flush])
       Process.exit(pid, :kill)
     end)
   end
 
+  @doc "Runs what sends signals to another node such that a full connection does not hold it up."
   # The connection to a node that hangs is soon full. Signals then suspend their sender until
   # the connection is given up, after a minute, and no timeout runs meanwhile. What is sent
   # like this waits in the connection's own queue instead.
-  defp undelayed(send) do
+  @spec undelayed((-> result)) :: result when result: term()
+  def undelayed(send) do
     before = :erlang.process_flag(:async_dist, true)
     sent = send.()
     :erlang.process_flag(:async_dist, before)
