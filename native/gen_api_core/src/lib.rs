@@ -14,6 +14,7 @@
     )
 )]
 
+pub mod breaker;
 pub mod clock;
 pub mod limiter;
 pub mod limits;
