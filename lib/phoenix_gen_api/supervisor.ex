@@ -4,6 +4,7 @@ defmodule PhoenixGenApi.Supervisor do
   # children are independent of each other: each is restarted alone.
   use Supervisor
 
+  alias PhoenixGenApi.Circuits
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller
@@ -41,6 +42,7 @@ defmodule PhoenixGenApi.Supervisor do
     })
 
     RateLimiter.Limits.load()
+    Circuits.reload()
 
     children = [
       ConfigFailed,

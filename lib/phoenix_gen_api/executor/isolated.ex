@@ -6,6 +6,7 @@ defmodule PhoenixGenApi.Executor.Isolated do
   # The result travels as the exit reason of that process, so a call costs one message, and
   # nothing can arrive after the caller has stopped waiting.
 
+  alias PhoenixGenApi.Circuits
   alias PhoenixGenApi.Native
 
   # The longest that the VM can wait in a receive, some 49 days.
@@ -20,6 +21,8 @@ defmodule PhoenixGenApi.Executor.Isolated do
           | :not_connected
           # nothing was sent either, but connecting took all the time there was
           | :unreachable
+          # nothing was sent: for this function the node's circuit is open
+          | :circuit_open
           | {:node_down, term()}
 
   @doc "Applies a function here, for hooks, callbacks and node functions."
@@ -33,7 +36,10 @@ defmodule PhoenixGenApi.Executor.Isolated do
     end
   end
 
-  @doc "Applies a function on a node. `counted` is what `NodeSelector.pick/2` gave to count it on."
+  @doc """
+  Applies a function on a node. `counted` is what `NodeSelector.pick/2` gave to count it on;
+  without it no circuit is asked or told.
+  """
   @spec call(
           node(),
           module(),
@@ -49,8 +55,19 @@ defmodule PhoenixGenApi.Executor.Isolated do
       when is_integer(timeout) and timeout > @longest_wait,
       do: call(node, module, function, args, @longest_wait, counted)
 
-  def call(node, module, function, args, timeout, counted) when node == node() do
-    handle = begin(counted)
+  def call(node, module, function, args, timeout, counted) do
+    case begin(counted) do
+      :circuit_open ->
+        :circuit_open
+
+      handle ->
+        outcome = run(handle, node, {module, function, args}, timeout)
+        finish(handle, counted, node, outcome)
+        outcome
+    end
+  end
+
+  defp run(handle, node, {module, function, args}, timeout) when node == node() do
     caller = self()
     callers = [caller | Process.get(:"$callers", [])]
 
@@ -59,24 +76,20 @@ defmodule PhoenixGenApi.Executor.Isolated do
     Native.executor_watch(handle, pid)
 
     receive do
-      {:DOWN, ^monitor, :process, ^pid, {:phoenix_gen_api, ^caller, outcome}} ->
-        finish(handle, outcome)
-
-      {:DOWN, ^monitor, :process, ^pid, reason} ->
-        finish(handle, {:raised, :exit, reason, []})
+      {:DOWN, ^monitor, :process, ^pid, {:phoenix_gen_api, ^caller, outcome}} -> outcome
+      {:DOWN, ^monitor, :process, ^pid, reason} -> {:raised, :exit, reason, []}
     after
       timeout ->
         Process.demonitor(monitor, [:flush])
         Process.exit(pid, :kill)
-        finish(handle, :timeout)
+        :timeout
     end
   end
 
   # The entry point is the one that `:erpc` itself uses between nodes, on every OTP since 23,
   # so the other node needs no library of ours. Unlike `:erpc.call` this learns the pid, and
   # can therefore end what nobody waits for any more.
-  def call(node, module, function, args, timeout, counted) do
-    handle = begin(counted)
+  defp run(handle, node, {module, function, args}, timeout) do
     result = make_ref()
     connected? = connected?(node)
 
@@ -91,31 +104,31 @@ defmodule PhoenixGenApi.Executor.Isolated do
     receive do
       {:spawn_reply, ^request, :ok, pid} ->
         Native.executor_watch(handle, pid)
-        await(handle, request, result, pid, remaining(deadline))
+        await(request, result, pid, remaining(deadline))
 
       # The VM says the same of a connection that could not be made and of one that was lost
       # before the other node answered. In the latter case the function may have been called.
       {:spawn_reply, ^request, :error, :noconnection} ->
-        finish(handle, if(connected?, do: {:node_down, :noconnection}, else: :not_connected))
+        if connected?, do: {:node_down, :noconnection}, else: :not_connected
 
       {:spawn_reply, ^request, :error, reason} ->
-        finish(handle, {:node_down, reason})
+        {:node_down, reason}
     after
       timeout ->
         abandon(request)
-        finish(handle, if(connected?(node), do: :timeout, else: :unreachable))
+        if connected?(node), do: :timeout, else: :unreachable
     end
   end
 
   defp connected?(node), do: node in Node.list(:connected)
 
-  defp await(handle, request, result, pid, timeout) do
+  defp await(request, result, pid, timeout) do
     receive do
-      {:DOWN, ^request, :process, ^pid, reason} -> finish(handle, outcome(reason, result))
+      {:DOWN, ^request, :process, ^pid, reason} -> outcome(reason, result)
     after
       timeout ->
         kill(request, pid)
-        finish(handle, :timeout)
+        :timeout
     end
   end
 
@@ -190,9 +203,16 @@ defmodule PhoenixGenApi.Executor.Isolated do
   defp begin(nil), do: Native.executor_begin(nil, 0)
   defp begin({routed, index}), do: Native.executor_begin(routed, index)
 
-  defp finish(handle, outcome) do
-    Native.executor_end(handle)
-    outcome
+  defp finish(handle, nil, _node, _outcome), do: Native.executor_end(handle)
+
+  defp finish(handle, {routed, index}, node, outcome) do
+    with verdict when verdict != :none <- Circuits.verdict(outcome),
+         change when change != :ok <- Native.executor_settle(handle, routed, index, verdict) do
+      Circuits.announce(change, node)
+    else
+      :none -> Native.executor_end(handle)
+      :ok -> :ok
+    end
   end
 
   defp now, do: System.monotonic_time(:millisecond)
