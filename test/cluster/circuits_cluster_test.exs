@@ -71,15 +71,19 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
     end
   end
 
-  defp cooled_down(config) do
-    type = config.request_type
+  defp circuit(config),
+    do: Enum.find(NodeSelector.circuits(), %{}, &(&1.request_type == config.request_type))
 
-    Await.until(fn ->
-      Enum.any?(
-        NodeSelector.circuits(),
-        &match?(%{request_type: ^type, state: :open, retry_in_ms: 0}, &1)
-      )
+  defp state(config), do: circuit(config)[:state]
+  defp cooled_down(config), do: Await.until(fn -> circuit(config)[:retry_in_ms] == 0 end)
+
+  # Each config with a request that the hash modes send to the node of the test.
+  defp at_once(configs, numbers, fun) do
+    Enum.zip(configs, numbers)
+    |> Enum.map(fn {config, n} ->
+      Task.async(fn -> fun.(config, request_id: "r#{n}", user_id: "u#{n}") end)
     end)
+    |> Task.await_many(20_000)
   end
 
   test "a node that hangs is sent no more than the threshold, and one call per cool-down" do
@@ -124,7 +128,7 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
         [],
         [choose_node_mode: :round_robin],
         [choose_node_mode: :hash],
-        [choose_node_mode: {:hash, :user_id}],
+        [choose_node_mode: {:hash, "user_id"}],
         [choose_node_mode: {:sticky, :user_id}],
         [choose_node_mode: :least_busy],
         [choose_node_mode: {:weighted, %{node => 100}}],
@@ -145,46 +149,33 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
     numbers = for config <- configs, do: prefers.(config)
     signal.("STOP")
 
-    for {config, n} <- Enum.zip(configs, numbers) do
-      sent = [request_id: "r#{n}", user_id: "u#{n}"]
+    at_once(configs, numbers, fn config, sent ->
+      Await.until(fn -> run(config, sent) && state(config) == :open end)
       mode = inspect({config.nodes, config.choose_node_mode})
-
-      Await.until(fn ->
-        run(config, sent)
-        assert Enum.count(NodeSelector.circuits()) <= length(configs)
-
-        receive do
-          {:open, ^node} -> true
-        after
-          0 -> false
-        end
-      end)
-
       for _ <- 1..10, do: assert(%Response{result: ^well} = run(config, sent), mode)
       assert {:ok, [^well]} = NodeSelector.get_nodes(config, request(config, sent))
-    end
+    end)
 
+    for _ <- configs, do: assert_received({:open, ^node})
+    refute_received {:open, _}
     signal.("CONT")
 
-    # The hash modes return with the node.
-    for {config, n} <- Enum.zip(configs, numbers) do
-      sent = [request_id: "r#{n}", user_id: "u#{n}"]
-
+    at_once(configs, numbers, fn config, sent ->
+      # A sticky value stays with the node that took over; others bring the first one back.
       Await.until(fn ->
-        run(config, sent)
-
-        receive do
-          {:close, ^node} -> true
-        after
-          0 -> false
-        end
+        n = System.unique_integer([:positive])
+        run(config, request_id: "r#{n}", user_id: "u#{n}")
+        state(config) == :closed
       end)
 
-      if config.choose_node_mode in [:hash, {:hash, :user_id}, {:hash, "user_id"}] do
+      # The hash modes return with the node.
+      if config.choose_node_mode in [:hash, {:hash, "user_id"}] do
         for _ <- 1..5, do: assert(%Response{result: ^node} = run(config, sent))
       end
-    end
+    end)
 
+    for _ <- configs, do: assert_received({:close, ^node})
+    refute_received {:close, _}
     Cluster.stop_peer(peer)
   end
 
@@ -225,9 +216,7 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
     for _ <- 1..3, do: assert(run(config) == timed_out())
     cooled_down(config)
     probe = spawn(fn -> run(config) end)
-    type = config.request_type
-    half_open = &match?(%{request_type: ^type, state: :half_open}, &1)
-    Await.until(fn -> Enum.any?(NodeSelector.circuits(), half_open) end, 150)
+    Await.until(fn -> state(config) == :half_open end, 150)
     Process.exit(probe, :kill)
     signal.("CONT")
     Await.until(fn -> run(config) == ok(node) end)
@@ -247,10 +236,7 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
     signal.("STOP")
     :ok = ConfigDb.add(slow)
 
-    Await.until(fn ->
-      run(slow)
-      Enum.any?(NodeSelector.circuits(), &(&1.state == :open))
-    end)
+    Await.until(fn -> run(slow) && state(slow) == :open end)
 
     :ok = ConfigDb.add(config)
     for _ <- 1..10, do: assert(run(config) == ok(well))

@@ -59,6 +59,13 @@ defmodule PhoenixGenApi.RetryClusterTest do
     end
   end
 
+  # The nodes that each of them asked.
+  defp at_once(items, fun) do
+    items
+    |> Enum.map(fn item -> Task.async(fn -> fun.(item) && asked() end) end)
+    |> Task.await_many(10_000)
+  end
+
   # A function that names its node, then fails.
   defp failing(nodes, fields),
     do:
@@ -73,15 +80,20 @@ defmodule PhoenixGenApi.RetryClusterTest do
     assert run(config) == error("Internal Server Error")
     assert asked() == order ++ [hd(order)]
 
-    for mode <- [
-          :random,
-          :least_busy,
-          :round_robin,
-          {:weighted, %{hd(nodes) => 5}},
-          {:sticky, "user_id"}
-        ] do
-      run(%{config | choose_node_mode: mode}, user_id: "ann")
-      assert [first, second, third, first_again] = asked()
+    modes = [
+      :random,
+      :least_busy,
+      :round_robin,
+      {:weighted, %{hd(nodes) => 5}},
+      {:sticky, "user_id"}
+    ]
+
+    tried =
+      at_once(modes, fn mode ->
+        run(failing(nodes, retry: {:all_nodes, 3}, choose_node_mode: mode), user_id: "ann")
+      end)
+
+    for {mode, [first, second, third, first_again]} <- Enum.zip(modes, tried) do
       assert Enum.sort([first, second, third]) == Enum.sort(nodes), inspect(mode)
       assert first_again == first, inspect(mode)
     end
@@ -106,9 +118,11 @@ defmodule PhoenixGenApi.RetryClusterTest do
   end
 
   test "same_node asks the node chosen first", %{nodes: nodes} do
-    for mode <- [:random, :round_robin] do
-      run(failing(nodes, retry: {:same_node, 3}, choose_node_mode: mode))
-      assert [node, node, node, node] = asked()
+    for asked <-
+          at_once([:random, :round_robin, :hash], fn mode ->
+            run(failing(nodes, retry: {:same_node, 3}, choose_node_mode: mode))
+          end) do
+      assert [node, node, node, node] = asked
     end
   end
 
