@@ -138,7 +138,8 @@ defmodule PhoenixGenApi.Executor.Call do
 
   defp deliver(%{plan: plan(response_type: type)} = call) do
     {response, _crash} = run(call)
-    response = after_hook(call, %{response | async: false})
+    # Whatever the function or the hook has made, it is the answer and no acknowledgement.
+    response = %{after_hook(call, %{response | async: false}) | async: false}
     if type == :async, do: send(call.receiver, {:async_call, response}), else: unheard(response)
     :ok
   end
