@@ -138,14 +138,20 @@ impl Circuits {
         let Some(circuit) = self.find(node) else {
             return Entry::Free;
         };
-        match circuit.breaker.check(now()) {
-            Check::Allow(permit) | Check::Probe(permit) => Entry::Ticket(Ticket {
-                circuit,
-                permit,
-                used: AtomicBool::new(false),
-            }),
-            Check::Deny { .. } => Entry::Refused,
-        }
+        let now = now();
+        let permit = match circuit.breaker.check(now) {
+            Check::Allow(permit) => permit,
+            Check::Probe(permit) => {
+                circuit.noted.fetch_max(now.0, Relaxed);
+                permit
+            }
+            Check::Deny { .. } => return Entry::Refused,
+        };
+        Entry::Ticket(Ticket {
+            circuit,
+            permit,
+            used: AtomicBool::new(false),
+        })
     }
 
     /// A call of `node` has ended. `policy` is asked when a circuit is to be made, which it may refuse; `eager`
