@@ -130,6 +130,9 @@ defmodule PhoenixGenApi.ExecutorRateLimitTest do
       global(limit(0, window_ms: 1_500))
 
       assert run().result == %{"limit" => 0, "remaining" => 0, "retry_after_ms" => 1_500}
+
+      global(%{limit(5, window_ms: 1_500) | key: "nowhere"} |> Map.put(:on_missing, :deny))
+      assert run().result == %{"limit" => 5, "remaining" => 0, "retry_after_ms" => 1_500}
     end
 
     test "never reaches hooks, permission, arguments or the function, and costs nothing more" do

@@ -21,5 +21,6 @@ pub mod limits;
 pub mod nodes;
 pub mod retry;
 pub mod schema;
+mod sync;
 pub mod table;
 pub mod value;
