@@ -13,11 +13,9 @@
 //! assert!(!budget.retry(now, allowance));
 //! ```
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-use parking_lot::Mutex;
-
 use crate::clock::Nanos;
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::Mutex;
 
 /// The length of the window, in seconds.
 pub const WINDOW_SECS: u64 = 10;

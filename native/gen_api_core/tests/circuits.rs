@@ -187,12 +187,12 @@ fn a_probe_that_nobody_ends_is_given_back() {
         history.circuits().enter(&node, || secs(31)),
         Entry::Refused
     ));
-    probe.give_back(secs(31));
+    probe.give_back(|| secs(31));
     let probe = ticket(&history, &node, secs(32));
     let opened = history.leave(&node, Some(&probe), Outcome::Failure, || secs(33));
     assert_eq!(opened, Transition::Opened { consecutive: 4 });
     // Its end was told: no second word counts.
-    probe.give_back(secs(33));
+    probe.give_back(|| secs(33));
     assert_eq!(
         history.leave(&node, Some(&probe), Outcome::Success, || secs(33)),
         Transition::None

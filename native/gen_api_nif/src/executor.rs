@@ -38,7 +38,7 @@ impl Resource for CallResource {
 
     fn destructor(self, env: Env<'_>) {
         if let Some(ticket) = &self.ticket {
-            ticket.give_back(now());
+            ticket.give_back(now);
         }
         let pid = match self.callee.into_inner() {
             Callee::None => return,
@@ -98,7 +98,7 @@ fn executor_watch(call: &CallResource, callee: Term<'_>) -> Atom {
 fn executor_end(call: &CallResource) -> Atom {
     call.end();
     if let Some(ticket) = &call.ticket {
-        ticket.give_back(now());
+        ticket.give_back(now);
     }
     atom::ok()
 }

@@ -138,8 +138,8 @@ impl Route {
         &self.history
     }
 
-    fn watch(&self) -> Watch {
-        self.history.circuits().watch(now)
+    fn watch(&self) -> Watch<fn() -> Nanos> {
+        self.history.circuits().watch(now as fn() -> Nanos)
     }
 
     pub fn bytes(&self) -> usize {

@@ -1,15 +1,13 @@
 use std::mem::size_of;
-use std::sync::atomic::{
-    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
-};
 use std::sync::Arc;
-
-use arc_swap::{ArcSwapOption, Guard};
-use parking_lot::Mutex;
 
 use super::node::Node;
 use crate::breaker::{Breaker, Check, Outcome, Permit, Settings, State, Transition};
 use crate::clock::Nanos;
+use crate::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use crate::sync::{ArcSwap, Guard, Mutex};
 
 /// Most nodes of one function that have a circuit. A list that is worked out for each request may name others
 /// every time; the failures of more nodes than this are not noted.
@@ -22,7 +20,7 @@ pub const MAX_CIRCUITS: usize = 1_024;
 #[derive(Debug, Default)]
 pub struct Circuits {
     any: AtomicBool,
-    list: ArcSwapOption<Vec<Arc<Circuit>>>,
+    list: ArcSwap<List>,
     writer: Mutex<()>,
 }
 
@@ -31,7 +29,7 @@ pub struct Circuits {
 pub struct Circuit {
     node: Arc<Node>,
     breaker: Breaker,
-    /// When it last failed or changed.
+    /// When it was last made, failed or was probed.
     noted: AtomicU64,
     dropped: AtomicBool,
 }
@@ -53,11 +51,26 @@ impl Circuit {
         matches!(self.state(now), State::Closed { .. })
     }
 
-    fn record(&self, permit: Permit, outcome: Outcome, now: Nanos) -> Transition {
-        let transition = self.breaker.record(permit, outcome, now);
-        if outcome == Outcome::Failure || transition != Transition::None {
-            self.noted.fetch_max(now.0, Relaxed);
+    /// `now`, or any time at all where no time matters: reading the clock takes longer than all the rest.
+    fn time(&self, now: impl FnOnce() -> Nanos) -> Nanos {
+        // At the origin a cool-down is over only for a breaker that is not open.
+        if self.breaker.would_allow(Nanos::ZERO) {
+            Nanos::ZERO
+        } else {
+            now()
         }
+    }
+
+    fn record(&self, permit: Permit, outcome: Outcome, now: impl FnOnce() -> Nanos) -> Transition {
+        let transition = match outcome {
+            // Closes whenever it comes.
+            Outcome::Success => self.breaker.record(permit, outcome, Nanos::ZERO),
+            Outcome::Failure => {
+                let now = now();
+                self.noted.fetch_max(now.0, Relaxed);
+                self.breaker.record(permit, outcome, now)
+            }
+        };
         // Nobody asks it any more, so nothing has opened or closed.
         if self.dropped.load(Acquire) {
             Transition::None
@@ -67,12 +80,12 @@ impl Circuit {
     }
 }
 
-type List = Option<Arc<Vec<Arc<Circuit>>>>;
+type List = Vec<Arc<Circuit>>;
 
 /// The circuits at one moment, for a choice among nodes.
-pub struct Watch(Option<(Guard<List>, Nanos)>);
+pub struct Watch<N>(Option<(Guard<Arc<List>>, N)>);
 
-impl Watch {
+impl<N: Fn() -> Nanos> Watch<N> {
     /// Whether the node may be called.
     #[inline]
     #[must_use]
@@ -80,7 +93,7 @@ impl Watch {
         match (&self.0, node) {
             (None, _) | (_, None) => true,
             (Some((list, now)), Some(node)) => {
-                of(list, node).is_none_or(|circuit| circuit.breaker.would_allow(*now))
+                of(list, node).is_none_or(|circuit| circuit.breaker.would_allow(circuit.time(now)))
             }
         }
     }
@@ -97,9 +110,9 @@ pub struct Ticket {
 impl Ticket {
     /// The call was not made, or says nothing, or nobody is left to say anything. After an outcome was recorded
     /// this does nothing.
-    pub fn give_back(&self, now: Nanos) {
+    pub fn give_back(&self, now: impl FnOnce() -> Nanos) {
         if !self.used.swap(true, Relaxed) {
-            self.circuit.breaker.give_back(self.permit, now);
+            self.circuit.breaker.give_back(self.permit, now());
         }
     }
 }
@@ -123,10 +136,10 @@ impl Circuits {
         self.any.load(Relaxed)
     }
 
-    /// The circuits as they are now. `now` is asked only where there are some.
+    /// The circuits as they are now. `now` is asked only where one is open.
     #[inline]
-    pub fn watch(&self, now: impl FnOnce() -> Nanos) -> Watch {
-        Watch(self.any().then(|| (self.list.load(), now())))
+    pub fn watch<N: Fn() -> Nanos>(&self, now: N) -> Watch<N> {
+        Watch(self.any().then(|| (self.list.load(), now)))
     }
 
     /// Asks to call `node`.
@@ -138,7 +151,7 @@ impl Circuits {
         let Some(circuit) = self.find(node) else {
             return Entry::Free;
         };
-        let now = now();
+        let now = circuit.time(now);
         let permit = match circuit.breaker.check(now) {
             Check::Allow(permit) => permit,
             Check::Probe(permit) => {
@@ -175,7 +188,7 @@ impl Circuits {
         if ticket.used.swap(true, Relaxed) {
             return Transition::None;
         }
-        ticket.circuit.record(ticket.permit, outcome, now())
+        ticket.circuit.record(ticket.permit, outcome, now)
     }
 
     /// It began when there was no circuit, which is as in the first period of one.
@@ -192,7 +205,7 @@ impl Circuits {
             found => found,
         };
         circuit.map_or(Transition::None, |circuit| {
-            circuit.record(Permit::FIRST, outcome, now())
+            circuit.record(Permit::FIRST, outcome, now)
         })
     }
 
@@ -221,15 +234,14 @@ impl Circuits {
     /// Every circuit.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Circuit>> {
-        let list = self.list.load();
-        list.as_ref().map_or_else(Vec::new, |list| list.to_vec())
+        self.list.load().to_vec()
     }
 
     /// Memory held, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let each = size_of::<Circuit>() + size_of::<Arc<Circuit>>() + 2 * size_of::<usize>();
-        self.list.load().as_ref().map_or(0, |list| list.len()) * each
+        self.list.load().len() * each
     }
 
     fn find(&self, node: &Arc<Node>) -> Option<Arc<Circuit>> {
@@ -264,12 +276,10 @@ impl Circuits {
 
     fn publish(&self, list: Vec<Arc<Circuit>>) {
         self.any.store(!list.is_empty(), Relaxed);
-        self.list.store((!list.is_empty()).then(|| Arc::new(list)));
+        self.list.store(Arc::new(list));
     }
 }
 
 fn of<'l>(list: &'l List, node: &Arc<Node>) -> Option<&'l Arc<Circuit>> {
-    list.as_ref()?
-        .iter()
-        .find(|circuit| Arc::ptr_eq(&circuit.node, node))
+    list.iter().find(|circuit| Arc::ptr_eq(&circuit.node, node))
 }

@@ -1,17 +1,15 @@
 use std::mem::size_of;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use ahash::RandomState;
-use arc_swap::ArcSwapOption;
 use hashbrown::HashTable;
-use parking_lot::RwLock;
 
 use super::circuits::{Circuits, Ticket};
 use super::node::Node;
 use crate::breaker::{Outcome, Settings, Transition};
 use crate::clock::Nanos;
 use crate::retry::Budget;
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sync::{ArcSwap, RandomState, RwLock};
 
 /// How many cool-downs a circuit is remembered for which nothing of note happens.
 const KEEP_COOLDOWNS: u64 = 10;
@@ -30,7 +28,7 @@ pub struct History {
 /// How circuits are made: nothing where they are switched off.
 #[derive(Debug, Default)]
 struct Policy {
-    settings: ArcSwapOption<Settings>,
+    settings: ArcSwap<Option<Settings>>,
     /// Whether a circuit is needed before the first failure.
     eager: AtomicBool,
 }
@@ -63,7 +61,7 @@ impl History {
         outcome: Outcome,
         now: impl FnOnce() -> Nanos,
     ) -> Transition {
-        let policy = || self.policy.settings.load().as_deref().copied();
+        let policy = || **self.policy.settings.load();
         let eager = self.policy.eager.load(Relaxed);
         self.circuits
             .leave(node, ticket, outcome, eager, policy, now)
@@ -109,12 +107,12 @@ impl Histories {
     /// Sets how circuits work from now on, or switches them off. Every circuit is dropped, unless this is what
     /// they work by already; returns those that were not closed.
     pub fn configure(&self, settings: Option<Settings>, now: Nanos) -> Vec<Forgotten> {
-        if self.policy.settings.load().as_deref().copied() == settings {
+        if **self.policy.settings.load() == settings {
             return Vec::new();
         }
         let eager = settings.is_some_and(|settings| settings.failure_rate.is_some());
         self.policy.eager.store(eager, Relaxed);
-        self.policy.settings.store(settings.map(Arc::new));
+        self.policy.settings.store(Arc::new(settings));
         self.forget(now, None)
     }
 
@@ -123,7 +121,13 @@ impl Histories {
     ///
     /// Walks all functions, some 10 ns each: for a periodic task.
     pub fn sweep(&self, now: Nanos) -> Vec<Forgotten> {
-        let cooldown = self.policy.settings.load().as_deref().map(|s| s.cooldown);
+        let cooldown = self
+            .policy
+            .settings
+            .load()
+            .as_ref()
+            .as_ref()
+            .map(|s| s.cooldown);
         let keep = cooldown.map(|Nanos(cooldown)| Nanos(cooldown.saturating_mul(KEEP_COOLDOWNS)));
         let forgotten = self.forget(now, keep);
         let mut table = self.table.write();

@@ -8,6 +8,7 @@
     clippy::indexing_slicing
 )]
 
+mod circuits;
 mod limiter;
 mod limits;
 mod nodes;
