@@ -27,7 +27,7 @@ defmodule PhoenixGenApi.MixProject do
   defp elixirc_paths(:test), do: ["lib", "test/support"]
   defp elixirc_paths(_env), do: ["lib"]
 
-  # Every Phoenix application has these three; the library compiles and is tested
+  # Every Phoenix application has what is optional; the library compiles and is tested
   # without them too. bin/setup sets the variable where no Hex repository answers.
   defp deps do
     if System.get_env("GEN_API_NO_HEX") == "1" do
@@ -36,6 +36,7 @@ defmodule PhoenixGenApi.MixProject do
       [
         {:phoenix, "~> 1.7", optional: true},
         {:telemetry, "~> 1.0", optional: true},
+        {:telemetry_metrics, "~> 1.0", optional: true},
         {:jason, "~> 1.4", optional: true},
         {:ex_doc, "~> 0.34", only: :dev, runtime: false}
       ]

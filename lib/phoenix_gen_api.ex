@@ -19,6 +19,11 @@ defmodule PhoenixGenApi do
   """
 
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.ConfigFailed
+  alias PhoenixGenApi.ConfigPuller
+  alias PhoenixGenApi.ConfigReceiver
+  alias PhoenixGenApi.Diagnostics
+  alias PhoenixGenApi.Diagnostics.{Console, FlowConsole}
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.Telemetry
@@ -62,18 +67,43 @@ defmodule PhoenixGenApi do
           {:ok, :matched} | {:ok, :mismatch, String.t()} | {:error, :not_found | :not_running}
   defdelegate verify_config(service, version), to: PhoenixGenApi.ConfigReceiver, as: :verify
 
+  ## Configs that were rejected
+
+  @doc "See `PhoenixGenApi.ConfigFailed.list/1`."
+  @spec failed_configs(keyword()) :: [ConfigFailed.entry()]
+  defdelegate failed_configs(options \\ []), to: ConfigFailed, as: :list
+
+  @doc "See `PhoenixGenApi.ConfigFailed.cleanup/0`."
+  @spec cleanup_failed_configs() :: non_neg_integer()
+  defdelegate cleanup_failed_configs, to: ConfigFailed, as: :cleanup
+
   ## Configuration
 
   @doc """
   Reads the application config again: `:ok`, or `{:error, sentences}` with nothing changed.
 
-  Stored functions keep the defaults they were compiled with, and pools keep their sizes.
+  What differs from the last time it was read takes effect; what was changed at run time and not
+  in the config stays:
+
+    * `:enabled`, `:global_limits` and `:api_limits` of the rate limiter replace those in force,
+      each only if its own value in the config is another than before
+    * new and changed `service_configs` are registered and pulled at once. One that is no longer
+      there stays registered, with a line in the log: no function disappears because a config was
+      read. `PhoenixGenApi.ConfigPuller.delete/1` takes it off.
+    * everything else that is read from memory is new from the next use on
+
+  Stored functions keep the defaults they were compiled with, and pools, shards and tables keep
+  their sizes.
   """
   @spec reload_config() :: :ok | {:error, [String.t(), ...]}
   def reload_config do
+    before = Config.get(:gen_api).service_configs
+    limits = Config.get(:rate_limiter)
+
     with :ok <- Config.reload(),
-         :ok <- NodeSelector.reload() do
-      RateLimiter.reload()
+         :ok <- NodeSelector.reload(),
+         :ok <- RateLimiter.reload(limits) do
+      ConfigPuller.reload(before)
     end
   end
 
@@ -132,7 +162,95 @@ defmodule PhoenixGenApi do
   @spec remove_global_limit(RateLimiter.key()) :: :ok | RateLimiter.refusal()
   defdelegate remove_global_limit(key), to: RateLimiter
 
+  ## Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.health_check/1`."
+  @spec health_check(keyword()) :: map()
+  defdelegate health_check(opts \\ []), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.statistics/1`."
+  @spec statistics(keyword()) :: map()
+  defdelegate statistics(opts \\ []), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.debug_report/1`."
+  @spec debug_report(keyword()) :: map()
+  defdelegate debug_report(opts \\ []), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.call_flow/3`."
+  @spec call_flow(String.t() | atom(), String.t(), String.t() | nil) :: map()
+  defdelegate call_flow(service, request_type, version \\ nil), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.inspect_request/1`."
+  @spec inspect_request(map()) :: map()
+  defdelegate inspect_request(request), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.cluster_view/0`."
+  @spec cluster_view() :: map()
+  defdelegate cluster_view, to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.list_call_flows/1`."
+  @spec list_call_flows(keyword()) :: [map()]
+  defdelegate list_call_flows(opts \\ []), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.trace_processes/2`."
+  @spec trace_processes(term(), keyword()) :: {:ok, map()} | {:error, term()}
+  defdelegate trace_processes(targets, opts \\ []), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.trace_functions/2`."
+  @spec trace_functions(term(), keyword()) :: {:ok, map()} | {:error, term()}
+  defdelegate trace_functions(mfas, opts \\ []), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.stop_trace/2`."
+  @spec stop_trace(term(), term()) :: {:ok, map()} | {:error, term()}
+  defdelegate stop_trace(targets \\ :all, flags \\ :all), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.stop_trace_functions/1`."
+  @spec stop_trace_functions(term()) :: {:ok, map()} | {:error, term()}
+  defdelegate stop_trace_functions(mfas \\ :all), to: Diagnostics
+
+  @doc "See `PhoenixGenApi.Diagnostics.trace_status/0`."
+  @spec trace_status() :: map()
+  defdelegate trace_status, to: Diagnostics
+
   ## For IEx: print, and return `:ok`
+
+  @doc "Prints how many functions each service has, and what the table holds."
+  @spec cache_status() :: :ok
+  defdelegate cache_status, to: Console
+
+  @doc "Prints what the worker pools are doing."
+  @spec pool_status() :: :ok
+  defdelegate pool_status, to: Console
+
+  @doc "Prints `health_check/1`."
+  @spec health_print(keyword()) :: :ok
+  defdelegate health_print(opts \\ []), to: Console, as: :health
+
+  @doc "Prints `statistics/1`."
+  @spec stats_print() :: :ok
+  defdelegate stats_print, to: Console, as: :statistics
+
+  @doc "Prints `debug_report/1`."
+  @spec debug_print(keyword()) :: :ok
+  defdelegate debug_print(opts \\ []), to: Console, as: :debug
+
+  @doc "Prints `call_flow/3`: every stage of a request for a function."
+  @spec call_flow_print(String.t() | atom(), String.t(), String.t() | nil) :: :ok
+  defdelegate call_flow_print(service, request_type, version \\ nil),
+    to: FlowConsole,
+    as: :call_flow
+
+  @doc "Prints `inspect_request/1`: which stage would refuse a request, and why."
+  @spec inspect_print(map()) :: :ok
+  defdelegate inspect_print(request), to: FlowConsole, as: :inspect_request
+
+  @doc "Prints `list_call_flows/1`, a line for each function."
+  @spec flows_print(keyword()) :: :ok
+  defdelegate flows_print(opts \\ []), to: FlowConsole, as: :flows
+
+  @doc "Prints `cluster_view/0`."
+  @spec cluster_print() :: :ok
+  defdelegate cluster_print, to: FlowConsole, as: :cluster
 
   @doc "Prints what the limits by `:user_id` say of a user."
   @spec rl_status(String.t()) :: :ok
@@ -153,4 +271,24 @@ defmodule PhoenixGenApi do
   @doc "Prints all limits and what the limiter holds."
   @spec rl_config() :: :ok
   defdelegate rl_config, to: RateLimiter.Console, as: :config
+
+  @doc """
+  Prints the rejected configs with their reasons, newest first.
+
+  Options are those of `PhoenixGenApi.ConfigFailed.list/1`.
+  """
+  @spec failed_configs_print(keyword()) :: :ok
+  defdelegate failed_configs_print(options \\ []), to: ConfigFailed.Console, as: :list
+
+  @doc "Prints how many configs were rejected, by source and by service."
+  @spec failed_configs_summary() :: :ok
+  defdelegate failed_configs_summary, to: ConfigFailed.Console, as: :summary
+
+  @doc "Forgets all rejected configs."
+  @spec clear_failed_configs() :: :ok
+  defdelegate clear_failed_configs, to: ConfigFailed, as: :clear
+
+  @doc "Prints the pushed services with their versions, and how many functions each has where."
+  @spec pushed_services_status() :: :ok
+  defdelegate pushed_services_status, to: ConfigReceiver.Console, as: :status
 end

@@ -2,11 +2,13 @@ defmodule PhoenixGenApi.DocsTest do
   # Blocks store functions in the one config table.
   use ExUnit.Case, async: false
 
+  import ExUnit.CaptureIO
   import ExUnit.CaptureLog
   import PhoenixGenApi.DocBlocks
 
   alias PhoenixGenApi.{ArgumentHandler, ConfigDb, Native}
   alias PhoenixGenApi.Structs.{FunConfig, Request}
+  alias PhoenixGenApi.Telemetry
 
   @root Path.expand("..", __DIR__)
   @guides Path.wildcard("guides/*.md", [])
@@ -30,10 +32,16 @@ defmodule PhoenixGenApi.DocsTest do
       env = Code.env_for_eval(file: file)
 
       # A document is one session: later blocks see what earlier ones have set.
-      capture_log(fn ->
-        for(%{not_run: nil} = block <- blocks, statement <- statements(block), do: statement)
-        |> Enum.reduce({[], env}, fn statement, session -> run(statement, session, file) end)
-      end)
+      printed =
+        capture_io(fn ->
+          capture_log(fn ->
+            for(%{not_run: nil} = block <- blocks, statement <- statements(block), do: statement)
+            |> Enum.reduce({[], env}, fn statement, session -> run(statement, session, file) end)
+          end)
+        end)
+
+      assert read(file) =~ String.trim(printed),
+             "#{file} does not show what is printed:\n#{printed}"
     end
 
     test "every block that is left out of the tests of #{file} says why" do
@@ -103,6 +111,21 @@ defmodule PhoenixGenApi.DocsTest do
       config = %{config(eval(types)) | arg_orders: eval(orders)}
       given = FunConfig.validate_with_details(config)
       assert given == {:error, [sentence]}, "guides/arguments.md:#{line} gives #{inspect(given)}"
+    end
+  end
+
+  test "the tables of events and metrics in the telemetry guide are those of the code" do
+    guide = read("guides/telemetry.md")
+
+    for {table, docs} <- [events: Telemetry.docs(), metrics: Telemetry.Metrics.docs()] do
+      # The comment above a table says where to get it from.
+      [_, _command, written] =
+        Regex.run(
+          ~r/<!-- #{table}: the output of `(.*)` -->\n\n(.*)\n<!-- end of #{table}/s,
+          guide
+        )
+
+      assert written == docs
     end
   end
 

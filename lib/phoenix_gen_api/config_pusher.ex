@@ -26,6 +26,8 @@ defmodule PhoenixGenApi.ConfigPusher do
   or whose application does not run yet, is tried again after `retry_interval` (1,000 ms), then
   after twice that and so on up to 30 seconds. `:force` and `:timeout` are those of `push/3`.
 
+  On a node with a `PhoenixGenApi.ServiceGuard` pushing also registers the functions there.
+
   ## Token
 
   A push config without a `push_token` is sent with the pusher's own
@@ -37,6 +39,7 @@ defmodule PhoenixGenApi.ConfigPusher do
   alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.ServiceGuard
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
 
   require Logger
@@ -85,6 +88,7 @@ defmodule PhoenixGenApi.ConfigPusher do
   @spec push(node(), PushConfig.t(), keyword()) :: result()
   def push(gateway, %PushConfig{} = push_config, opts \\ []) when is_atom(gateway) do
     opts = Keyword.validate!(opts, force: false, timeout: @timeout_ms)
+    ServiceGuard.register(push_config)
     args = [with_token(push_config), [force: opts[:force], node: node()]]
     call(gateway, ConfigReceiver, :push, args, opts[:timeout])
   end

@@ -21,6 +21,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
   With `module` and `function` set the service is also registered with
   `PhoenixGenApi.ConfigPuller`, until a push without them.
 
+  What is turned away by the first three is recorded there with its name, too.
+
   Only `config_version` decides about skipping: several nodes of a service have to push the same
   config, which lists all of them or finds them with `nodes: {module, function, args}`.
 
@@ -33,6 +35,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller
   alias PhoenixGenApi.ConfigPuller.{Listing, Store}
+  alias PhoenixGenApi.ConfigReceiver.TurnedAway
   alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Security
@@ -64,10 +67,9 @@ defmodule PhoenixGenApi.ConfigReceiver do
   """
   @spec push(PushConfig.t() | map(), keyword()) :: result()
   def push(push_config, opts \\ []) do
-    with {:ok, _table} <- Gateway.handle(:config_db),
-         :ok <- Security.gate(:push_config),
-         :ok <- check_token(push_config),
-         {:ok, push} <- read(push_config) do
+    log_here()
+
+    with {:ok, push} <- admit(push_config, opts[:node]) do
       ServiceTurn.run(push.service, fn -> take(push, opts) end)
     end
   end
@@ -155,6 +157,32 @@ defmodule PhoenixGenApi.ConfigReceiver do
   def forget(service) do
     :ets.delete(@table, service)
     :ok
+  end
+
+  # What a process logs that another node has spawned goes to that node. It is this one whose
+  # operators have to know what was pushed.
+  defp log_here do
+    if node(Process.group_leader()) != node(),
+      do: Logger.metadata(gl: Process.whereis(:init))
+  end
+
+  defp admit(push_config, node) do
+    with {:ok, _table} <- Gateway.handle(:config_db) do
+      case check_in(push_config) do
+        {:ok, push} ->
+          {:ok, push}
+
+        {:error, reason} ->
+          TurnedAway.record(push_config, reason, node)
+          {:error, reason}
+      end
+    end
+  end
+
+  defp check_in(push_config) do
+    with :ok <- Security.gate(:push_config),
+         :ok <- check_token(push_config),
+         do: read(push_config)
   end
 
   defp check_token(push_config) do

@@ -44,6 +44,14 @@ defmodule PhoenixGenApi.Excerpt do
     do:
       if(String.valid?(text), do: cut(text, max_bytes), else: __MODULE__.inspect(text, max_bytes))
 
+  @doc "A text from outside for a terminal: inspected if it has control characters, else whole."
+  @spec line(binary()) :: String.t()
+  def line(text) do
+    if String.valid?(text) and not Regex.match?(~r/\p{C}/u, text),
+      do: text,
+      else: __MODULE__.inspect(text)
+  end
+
   defp message(exception), do: exception |> Exception.message() |> text()
 
   # The cut may fall inside a character, whose first bytes must not stay behind.

@@ -71,13 +71,17 @@ defmodule PhoenixGenApi.Executor do
   Options: `receiver:` the process that gets later messages (the caller).
   """
   @spec execute!(Request.t(), receiver: pid()) :: result()
-  def execute!(%Request{} = request, opts \\ []),
-    do: observed(request, opts, fn -> lookup(request) end)
+  def execute!(%Request{} = request, opts \\ []) do
+    receiver = Keyword.get(opts, :receiver, self())
+    observed(request, fn -> run(request, receiver) end)
+  end
 
   @doc "Runs a request with this config instead of a stored one."
   @spec execute_with_config!(Request.t(), FunConfig.t()) :: result()
-  def execute_with_config!(%Request{} = request, %FunConfig{} = config),
-    do: observed(request, [], fn -> with_config(request, config) end)
+  def execute_with_config!(%Request{} = request, %FunConfig{} = config) do
+    find_plan = fn -> with_config(request, config) end
+    observed(request, fn -> stages(request, self(), find_plan) end)
+  end
 
   @doc """
   Decodes a map and runs the request; raises `PhoenixGenApi.Errors.DecodeError` on a bad map.
@@ -117,14 +121,18 @@ defmodule PhoenixGenApi.Executor do
   """
   @spec execute_with_timeout!(Request.t(), pos_integer()) :: result()
   def execute_with_timeout!(%Request{} = request, ms \\ 5_000) do
-    args = [request, [receiver: self()]]
-
-    case Isolated.call(node(), __MODULE__, :execute!, args, ms, nil) do
-      {:return, result} -> result
-      :timeout -> Failure.response(request.request_id, {:timeout, ms})
-      {:raised, kind, reason, _stack} -> Failure.response(request.request_id, {kind, reason})
-    end
+    # What begins here ends here, also for telemetry: the process that runs it may be killed.
+    observed(request, fn ->
+      case Isolated.call(node(), __MODULE__, :run, [request, self()], ms, nil) do
+        {:return, done} -> done
+        :timeout -> {:error, {:timeout, ms}}
+        {:raised, kind, reason, stack} -> crashed(request, kind, reason, stack)
+      end
+    end)
   end
+
+  @doc false
+  def run(request, receiver), do: stages(request, receiver, fn -> lookup(request) end)
 
   @doc "Attaches a handler to the start, stop and exception of requests."
   @spec attach_telemetry(term(), Telemetry.handler(), term()) :: Telemetry.attached()
@@ -171,17 +179,10 @@ defmodule PhoenixGenApi.Executor do
 
   # A plan made where no gateway runs can only check arguments.
   defp compiled(config) do
-    with {:ok, _selector} <- Gateway.handle(:node_selector),
-         {:ok, plan, _config} <- Plan.compile(config) do
-      {:ok, plan}
-    else
-      {:error, :not_running} -> {:error, :not_running}
-      {:error, sentences} -> {:error, {:invalid_config, sentences}}
-    end
+    with {:ok, _selector} <- Gateway.handle(:node_selector), do: Plan.on_the_fly(config)
   end
 
-  defp observed(request, opts, find_plan) do
-    receiver = Keyword.get(opts, :receiver, self())
+  defp observed(request, run) do
     started = System.monotonic_time()
 
     metadata = %{
@@ -192,7 +193,7 @@ defmodule PhoenixGenApi.Executor do
     }
 
     Telemetry.execute(@event ++ [:start], Telemetry.start_measurements(started), metadata)
-    {result, crash} = guarded(request, fn -> stages(request, receiver, find_plan) end)
+    {result, crash} = guarded(request, run)
     stopped(Telemetry.stop_measurements(started), metadata, result, crash)
     result
   end
@@ -213,9 +214,12 @@ defmodule PhoenixGenApi.Executor do
     end
   catch
     kind, reason ->
-      Failure.log_bug(kind, reason, __STACKTRACE__)
-      crash = Failure.crash(kind, reason, __STACKTRACE__)
-      {Failure.response(request.request_id, {kind, reason}), crash}
+      crashed(request, kind, reason, __STACKTRACE__)
+  end
+
+  defp crashed(request, kind, reason, stack) do
+    Failure.log_bug(kind, reason, stack)
+    {Failure.response(request.request_id, {kind, reason}), Failure.crash(kind, reason, stack)}
   end
 
   defp success?({:ok, :none}), do: true

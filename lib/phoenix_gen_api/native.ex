@@ -240,5 +240,50 @@ defmodule PhoenixGenApi.Native do
   @spec circuits_size(handle()) :: {non_neg_integer(), non_neg_integer()}
   def circuits_size(_selector), do: not_loaded()
 
+  # PhoenixGenApi.WorkerPool
+
+  @type circuit_change :: nil | :closed | {:opened, pos_integer()}
+
+  @spec worker_pool_new(
+          pos_integer(),
+          non_neg_integer(),
+          pos_integer(),
+          {pos_integer(), pos_integer()} | nil,
+          non_neg_integer()
+        ) :: handle()
+  def worker_pool_new(_size, _max_queue, _threshold, _failure_rate, _cooldown_ms),
+    do: not_loaded()
+
+  @spec worker_pool_adopt(handle()) :: :ok
+  def worker_pool_adopt(_pool), do: not_loaded()
+
+  @spec worker_pool_attend(handle()) ::
+          {[pid()],
+           [
+             {:killed, integer(), :timeout | :owner_died | :stopped | nil, circuit_change()}
+             | {pid(), term()}
+           ], non_neg_integer() | nil}
+  def worker_pool_attend(_pool), do: not_loaded()
+
+  @spec worker_pool_stop(handle()) :: [pid()]
+  def worker_pool_stop(_pool), do: not_loaded()
+
+  @spec worker_pool_admit(handle(), boolean(), non_neg_integer() | nil, {pid(), term()} | nil) ::
+          handle() | :queue_full | :circuit_open | :closed
+  def worker_pool_admit(_pool, _counted?, _timeout_ms, _on_death), do: not_loaded()
+
+  @spec worker_pool_enter(handle(), boolean(), pid() | nil, integer()) ::
+          :run | :late | :orphan | :wait | :gone
+  def worker_pool_enter(_slot, _first?, _owner, _started), do: not_loaded()
+
+  @spec worker_pool_leave(handle(), :returned | :failed | :answered, {pid(), term()} | nil) ::
+          circuit_change()
+  def worker_pool_leave(_slot, _end, _answer), do: not_loaded()
+
+  @spec worker_pool_status(handle()) ::
+          {non_neg_integer(), non_neg_integer(), non_neg_integer(), boolean(), non_neg_integer(),
+           non_neg_integer()}
+  def worker_pool_status(_pool), do: not_loaded()
+
   defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
 end

@@ -152,12 +152,23 @@ defmodule PhoenixGenApi.NodeSelector do
 
   @doc "The same for every node that function configs name."
   @spec node_statuses() :: %{node() => :up | :down | :draining}
-  def node_statuses do
-    for {name, status, _in_flight} <- Native.node_selector_statuses(selector!()),
+  def node_statuses, do: Map.new(loads(), fn {node, status, _in_flight} -> {node, status} end)
+
+  @doc false
+  # The same with the calls in flight from this gateway.
+  @spec loads() :: [{node(), :up | :down | :draining, non_neg_integer()}]
+  def loads do
+    for {name, status, in_flight} <- Native.node_selector_statuses(selector!()),
         # A config that was not stored may have named nodes by strings that are no atoms.
         node <- existing(name),
-        into: %{},
-        do: {node, status}
+        do: {node, status, in_flight}
+  end
+
+  @doc false
+  @spec size() :: %{sticky_entries: non_neg_integer(), memory_bytes: non_neg_integer()}
+  def size do
+    {entries, bytes} = Native.node_selector_size(selector!())
+    %{sticky_entries: entries, memory_bytes: bytes}
   end
 
   @doc """

@@ -6,8 +6,11 @@ defmodule PhoenixGenApi.Plan do
   import Bitwise
   require Record
 
+  alias PhoenixGenApi.ConfigFailed
+  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
+  alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.FunConfig
   alias PhoenixGenApi.Structs.FunConfig.Validation
 
@@ -64,6 +67,31 @@ defmodule PhoenixGenApi.Plan do
     with {:ok, config, schema} <- Validation.run(config) do
       {:ok, new(config, schema), config}
     end
+  end
+
+  @doc """
+  The plan of a config that was not stored: one handed over by a caller or made by a hook.
+
+  It is checked as one to be stored is, and what is wrong with it is recorded. The failure is
+  one of `PhoenixGenApi.Executor.Failure`.
+  """
+  @spec on_the_fly(FunConfig.t()) :: {:ok, t()} | {:error, {:invalid_config, [String.t()]}}
+  def on_the_fly(config) do
+    with {:ok, plan, config} <- compile(config),
+         :ok <- Security.validate_config(config) do
+      {:ok, plan}
+    else
+      {:error, {:mfa_not_allowed, mfa}} ->
+        refused(config, ["mfa not allowed: #{Excerpt.inspect(mfa)}"])
+
+      {:error, sentences} ->
+        refused(config, sentences)
+    end
+  end
+
+  defp refused(config, sentences) do
+    ConfigFailed.record(config, sentences, :direct)
+    {:error, {:invalid_config, sentences}}
   end
 
   @doc "The normalised config that the plan was made of."

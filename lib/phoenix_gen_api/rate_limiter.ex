@@ -253,13 +253,20 @@ defmodule PhoenixGenApi.RateLimiter do
   defdelegate detach_telemetry(id), to: Telemetry, as: :detach_all
 
   @doc false
-  # Takes `fail_open` from the config as it is now; the limits stay as they were changed.
-  @spec reload() :: :ok
-  def reload do
-    with {:ok, limiter} <- Gateway.handle(:rate_limiter),
-         do: Native.rate_limiter_fail_open(limiter, Config.get(:rate_limiter, :fail_open))
+  # Takes over what the config says now and did not say in `before`. No gate: whoever writes the
+  # config decides about the gate, too.
+  @spec reload(map()) :: :ok
+  def reload(before) do
+    config = Config.get(:rate_limiter)
 
-    :ok
+    changed =
+      for {key, field} <- [enabled: :enabled, global_limits: :global, api_limits: :api],
+          config[key] != before[key],
+          into: %{},
+          do: {field, config[key]}
+
+    # Also puts `fail_open` in force, which is read from memory.
+    with {:error, :not_running} <- change(&Map.merge(&1, changed)), do: :ok
   end
 
   @doc false

@@ -51,7 +51,10 @@ defmodule PhoenixGenApi.ConfigTest do
       stream_pool_size: 500,
       max_queue_size: 10_000,
       circuit_breaker_threshold: 5,
-      circuit_breaker_cooldown: 60_000
+      circuit_breaker_cooldown: 60_000,
+      # beyond the contract, and off
+      circuit_breaker_failure_rate: nil,
+      circuit_breaker_window: 100
     ],
     circuit_breaker: [
       enabled: true,
@@ -78,7 +81,8 @@ defmodule PhoenixGenApi.ConfigTest do
       max_groups: 100_000,
       max_members: 100_000,
       max_pending: 1_000
-    ]
+    ],
+    service_guard: [enabled: false, listings: [], allow: []]
   ]
 
   describe "get" do
@@ -175,6 +179,49 @@ defmodule PhoenixGenApi.ConfigTest do
     end
   end
 
+  describe "service_guard" do
+    defp guard(value) do
+      {:ok, values} = Config.validate(service_guard: value)
+      values.service_guard
+    end
+
+    test "may be true or false as a whole" do
+      assert guard(true) == %{enabled: true, listings: [], allow: []}
+      assert guard(false) == %{enabled: false, listings: [], allow: []}
+      assert guard([]) == %{enabled: false, listings: [], allow: []}
+    end
+
+    test "is on when anything of it is set, unless that says otherwise" do
+      assert guard(allow: [String]) == %{enabled: true, listings: [], allow: [String]}
+      assert %{enabled: true} = guard(%{listings: [{Enum, :map}, {Enum, :map, [1]}]})
+      assert %{enabled: false} = guard(enabled: false, allow: [String])
+    end
+
+    test "is nothing else" do
+      assert sentence(service_guard: :on) ==
+               "config :phoenix_gen_api, :service_guard: expected a keyword list or a map, got :on"
+
+      for wrong <- [
+            [{Enum, "map"}],
+            [{Enum, :map, [1 | 2]}],
+            [{Enum, :map, 2}],
+            [nil],
+            {Enum, :map}
+          ],
+          do: assert(sentence(service_guard: [listings: wrong]) =~ "listings: expected a list of")
+    end
+  end
+
+  test "boot_audit is :auto, true or false" do
+    assert Config.get(:boot_audit) == :auto
+
+    for value <- [:auto, true, false],
+        do: assert({:ok, %{boot_audit: ^value}} = Config.validate(boot_audit: value))
+
+    assert sentence(boot_audit: :prod) ==
+             "config :phoenix_gen_api, :boot_audit: expected :auto or true or false, got :prod"
+  end
+
   describe "sentences" do
     test "name the key, what was expected and what was got" do
       assert sentence(gen_api: [pull_timeout: "5s"]) ==
@@ -215,6 +262,8 @@ defmodule PhoenixGenApi.ConfigTest do
       {:worker_pool, :max_queue_size, -1, "a non-negative integer"},
       {:worker_pool, :circuit_breaker_threshold, 0, @positive},
       {:worker_pool, :circuit_breaker_cooldown, 0, @ms},
+      {:worker_pool, :circuit_breaker_failure_rate, 0, "nil or a number above 0 and at most 1"},
+      {:worker_pool, :circuit_breaker_window, 0, @positive},
       {:circuit_breaker, :enabled, nil, "true or false"},
       {:circuit_breaker, :threshold, 0, @positive},
       {:circuit_breaker, :cooldown_ms, 0, @ms},
@@ -238,7 +287,12 @@ defmodule PhoenixGenApi.ConfigTest do
       {:relay, :rejoin_grace_ms, -1, "a non-negative integer (milliseconds)"},
       {:relay, :max_groups, 0, @positive},
       {:relay, :max_members, 0, @positive},
-      {:relay, :max_pending, -1, "a non-negative integer"}
+      {:relay, :max_pending, -1, "a non-negative integer"},
+      {:service_guard, :enabled, nil, "true or false"},
+      {:service_guard, :listings, [Enum],
+       "a list of {module, function} and {module, function, args} tuples"},
+      {:service_guard, :allow, [{Enum, :map, []}],
+       "a list of modules and {module, function} tuples"}
     ]
 
     for {section, key, value, expected} <- @wrong do
@@ -278,7 +332,7 @@ defmodule PhoenixGenApi.ConfigTest do
 
     test "an unknown section is an error, a module's own is not" do
       assert sentence(rate_limit: []) =~
-               ~r/^config :phoenix_gen_api: expected :client_mode, .* or :relay, got the unknown key :rate_limit$/
+               ~r/^config :phoenix_gen_api: expected :client_mode, .* or :service_guard, got the unknown key :rate_limit$/
 
       assert {:ok, _} = Config.validate([{__MODULE__.Endpoint, [secret: 1]}])
     end
@@ -358,7 +412,7 @@ defmodule PhoenixGenApi.ConfigTest do
 
   test "the documentation has a row for every option" do
     rows = Config.docs() |> String.split("\n", trim: true) |> Enum.drop(2)
-    assert length(rows) == 4 + length(Enum.flat_map(@defaults, fn {_, options} -> options end))
+    assert length(rows) == 5 + length(Enum.flat_map(@defaults, fn {_, options} -> options end))
 
     assert "| `:gen_api` | `pull_timeout` | a positive integer (milliseconds) | `5_000` | how long each service node may take to answer a pull |" in rows
 

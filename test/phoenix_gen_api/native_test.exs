@@ -63,7 +63,7 @@ defmodule PhoenixGenApi.NativeTest do
 
   test "NIFs are named after the module that owns them" do
     modules =
-      ~w(argument_handler_ plan_ config_db_ node_selector_ rate_limiter_ executor_ circuits_)
+      ~w(argument_handler_ plan_ config_db_ node_selector_ rate_limiter_ executor_ circuits_ worker_pool_)
 
     for {name, _arity} <- stubs(), do: assert(String.starts_with?("#{name}", modules), "#{name}")
   end
@@ -122,8 +122,22 @@ defmodule PhoenixGenApi.NativeTest do
         schema(),
         Native.node_selector_route(selector, {"s", "k", "1"}, ["a", "b"], :random),
         Native.executor_begin(nil, 0),
-        limiter()
+        limiter(),
+        pool(),
+        slot(pool())
       ]
+    end
+
+    defp pool(size \\ 2) do
+      pool = Native.worker_pool_new(size, 2, 5, nil, 1_000)
+      :ok = Native.worker_pool_adopt(pool)
+      pool
+    end
+
+    defp slot(pool) do
+      slot = Native.worker_pool_admit(pool, true, 60_000, {self(), :died})
+      true = is_reference(slot)
+      slot
     end
 
     defp call(name, arguments) do
@@ -167,7 +181,7 @@ defmodule PhoenixGenApi.NativeTest do
 
     test "handles of one kind are not taken for those of another" do
       handles = handles()
-      [table, selector, plan, _record, _schema, route, call, limiter] = handles
+      [table, selector, plan, _record, _schema, route, call, limiter, pool, slot] = handles
 
       for {name, right, arguments} <- [
             {:config_db_count, table, []},
@@ -177,6 +191,8 @@ defmodule PhoenixGenApi.NativeTest do
             {:plan_config, plan, []},
             {:executor_end, call, []},
             {:rate_limiter_stats, limiter, []},
+            {:worker_pool_status, pool, []},
+            {:worker_pool_leave, slot, [:returned, nil]},
             {:rate_limiter_check_value, limiter, ["ann", :global, :user_id, 0]}
           ] do
         assert call(name, [right | arguments]) == :returned
@@ -380,7 +396,7 @@ defmodule PhoenixGenApi.NativeTest do
     end
 
     @tag skip: if(not File.exists?("/proc/self/statm"), do: "reads /proc")
-    test "50,000 plans, tables, selectors, routes and calls leave no memory behind" do
+    test "50,000 plans, tables, selectors, routes, calls, pools and slots leave no memory behind" do
       make = fn count ->
         aside(fn ->
           config = %FunConfig{
@@ -396,6 +412,8 @@ defmodule PhoenixGenApi.NativeTest do
             ]
           }
 
+          pool = pool(2 * count)
+
           for _ <- 1..count do
             table = Native.config_db_new()
             selector = Native.node_selector_new(60_000, 100)
@@ -403,6 +421,11 @@ defmodule PhoenixGenApi.NativeTest do
             :ok = Native.config_db_store(table, [handle(plan)], :direct)
             Native.node_selector_route(selector, {"s", "k", "1"}, ["a", "b"], :hash)
             Native.executor_begin(handle(plan), 0)
+            Native.worker_pool_new(2, 2, 5, {5, 10}, 1_000)
+            _given_back = slot(pool)
+            used = slot(pool)
+            :run = Native.worker_pool_enter(used, true, self(), 0)
+            Native.worker_pool_leave(used, :returned, nil)
           end
 
           for _ <- 1..div(count, 20), do: {:ok, _, _} = Plan.compile(config)

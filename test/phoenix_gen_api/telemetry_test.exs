@@ -188,6 +188,12 @@ defmodule PhoenixGenApi.TelemetryTest do
       assert Telemetry.stop_measurements(5, 5 + took) ==
                %{duration: took, duration_us: 1_500, monotonic_time: 5 + took}
     end
+
+    test "the system time of a start is that of the clock" do
+      before = System.system_time()
+      %{system_time: time} = Telemetry.start_measurements()
+      assert time in before..System.system_time()
+    end
   end
 
   describe "span" do
@@ -280,6 +286,21 @@ defmodule PhoenixGenApi.TelemetryTest do
       assert log =~ ~s([info] [phoenix_gen_api] executor.request.exception request_id="r1")
       refute log =~ "no row"
       refute log =~ "last_error"
+    end
+
+    test "keeps the argument that a limit counts by out above debug, but not a user" do
+      event = [:phoenix_gen_api, :rate_limiter, :exceeded]
+      argument = %{key: "978-0441", rate_limit_key: "isbn"}
+      user = %{key: "ann", rate_limit_key: :user_id}
+
+      logged = fn level, metadata ->
+        capture_log(fn -> Telemetry.default_logger(event, %{}, metadata, %{level: level}) end)
+      end
+
+      refute logged.(:info, argument) =~ "978-0441"
+      assert logged.(:info, argument) =~ ~s(rate_limit_key="isbn")
+      assert logged.(:debug, argument) =~ "978-0441"
+      assert logged.(:info, user) =~ ~s(key="ann")
     end
 
     test "takes an id, or both as options", %{id: id} do

@@ -52,7 +52,10 @@ defmodule PhoenixGenApi.Config.Schema do
       {:circuit_breaker_threshold, {:positive, nil}, 5,
        "consecutive failures that open a pool's circuit"},
       {:circuit_breaker_cooldown, {:positive, @ms}, 60_000,
-       "time an open pool circuit waits before its probe"}
+       "time an open pool circuit waits before its probe"},
+      {:circuit_breaker_failure_rate, {:or, {:one_of, [nil]}, :fraction}, nil,
+       "part of the last tasks whose failure also opens a pool's circuit; `nil` is off"},
+      {:circuit_breaker_window, {:positive, nil}, 100, "how many tasks those are, at most 65,536"}
     ],
     circuit_breaker: [
       {:enabled, :boolean, true, "whether failing nodes are skipped, per function"},
@@ -103,6 +106,13 @@ defmodule PhoenixGenApi.Config.Schema do
       {:max_groups, {:positive, nil}, 100_000, "groups at most"},
       {:max_members, {:positive, nil}, 100_000, "members of a group, remembered ones included"},
       {:max_pending, {:non_negative, nil}, 1_000, "pending members of a group"}
+    ],
+    service_guard: [
+      {:enabled, :boolean, false,
+       "whether this node runs for gateways only what it has registered; `true` for the whole section is short for this, and any other key of the section means it"},
+      {:listings, :mfas, [],
+       "the functions that gateways pull from; what they list is registered"},
+      {:allow, :mfa_names, [], "what else gateways may call"}
     ]
   ]
 
@@ -120,6 +130,8 @@ defmodule PhoenixGenApi.Config.Schema do
   @top_level [
     {:client_mode, :boolean, false, true,
      "`true` on a service node: no supervision tree, no state"},
+    {:boot_audit, {:or, {:one_of, [:auto]}, :boolean}, :auto, true,
+     "log insecure settings at start; `:auto` is in a release only"},
     {:admin_actions, {:or, @unset, {:list_of, @admin_actions}}, nil, false,
      "the administrative actions that are allowed; read when used"},
     {:push_token, {:or, @unset, :secret}, nil, false,

@@ -73,9 +73,9 @@ defmodule PhoenixGenApi.Executor.Call do
   end
 
   defp replan(call, config) do
-    case Plan.compile(config) do
-      {:ok, plan, _config} -> {:ok, %{call | plan: plan}}
-      {:error, sentences} -> finish(call, {:invalid_config, sentences})
+    case Plan.on_the_fly(config) do
+      {:ok, plan} -> {:ok, %{call | plan: plan}}
+      {:error, failure} -> finish(call, failure)
     end
   end
 
@@ -136,12 +136,13 @@ defmodule PhoenixGenApi.Executor.Call do
     end
   end
 
+  # The pool sends the answer.
   defp deliver(%{plan: plan(response_type: type)} = call) do
-    {response, _crash} = run(call)
+    {response, crash} = run(call)
     # Whatever the function or the hook has made, it is the answer and no acknowledgement.
     response = %{after_hook(call, %{response | async: false}) | async: false}
-    if type == :async, do: send(call.receiver, {:async_call, response}), else: unheard(response)
-    :ok
+    if type == :none, do: unheard(response)
+    {:answer, if(type == :async, do: {call.receiver, {:async_call, response}}), crash}
   end
 
   # Nobody else is told. What the error says may quote the request, so that is for debugging.

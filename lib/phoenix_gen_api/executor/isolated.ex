@@ -8,6 +8,8 @@ defmodule PhoenixGenApi.Executor.Isolated do
 
   alias PhoenixGenApi.Circuits
   alias PhoenixGenApi.Native
+  alias PhoenixGenApi.ServiceGuard
+  alias PhoenixGenApi.ServiceGuard.Nodes
 
   # The longest that the VM can wait in a receive, some 49 days.
   @longest_wait 0xFFFF_FFFF
@@ -86,20 +88,49 @@ defmodule PhoenixGenApi.Executor.Isolated do
     end
   end
 
+  defp run(handle, node, call, timeout) do
+    case Nodes.known(node) do
+      false -> run_remote(handle, node, :erpc, call, timeout)
+      true -> run_remote(handle, node, ServiceGuard, call, timeout)
+      :unknown -> ask_first(handle, node, call, timeout)
+    end
+  end
+
+  # Once per connection.
+  defp ask_first(handle, node, call, timeout) do
+    deadline = deadline(timeout)
+
+    case Nodes.ask(node, &ask(node, &1, timeout)) do
+      {:ok, guarded?} ->
+        entry = if guarded?, do: ServiceGuard, else: :erpc
+        run_remote(handle, node, entry, call, remaining(deadline))
+
+      not_sent ->
+        not_sent
+    end
+  end
+
+  defp ask(node, question, timeout) do
+    handle = begin(nil)
+    outcome = run_remote(handle, node, :erpc, question, timeout)
+    finish(handle, nil, node, outcome)
+    outcome
+  end
+
   # The entry point is the one that `:erpc` itself uses between nodes, on every OTP since 23,
-  # so the other node needs no library of ours. Unlike `:erpc.call` this learns the pid, and
-  # can therefore end what nobody waits for any more.
-  defp run(handle, node, {module, function, args}, timeout) do
+  # so the other node needs no library of ours, or the guard in front of it. Unlike `:erpc.call`
+  # this learns the pid, and can therefore end what nobody waits for any more.
+  defp run_remote(handle, node, entry, {module, function, args}, timeout) do
     result = make_ref()
     connected? = connected?(node)
 
     request =
       undelayed(fn ->
         arguments = [result, module, function, args]
-        :erlang.spawn_request(node, :erpc, :execute_call, arguments, [:monitor])
+        :erlang.spawn_request(node, entry, :execute_call, arguments, [:monitor])
       end)
 
-    deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
+    deadline = deadline(timeout)
 
     receive do
       {:spawn_reply, ^request, :ok, pid} ->
@@ -216,6 +247,9 @@ defmodule PhoenixGenApi.Executor.Isolated do
   end
 
   defp now, do: System.monotonic_time(:millisecond)
+
+  defp deadline(:infinity), do: :infinity
+  defp deadline(timeout), do: now() + timeout
 
   defp remaining(:infinity), do: :infinity
   defp remaining(deadline), do: max(deadline - now(), 0)

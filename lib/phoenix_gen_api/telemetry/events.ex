@@ -46,7 +46,7 @@ defmodule PhoenixGenApi.Telemetry.Events do
        "no retry is left; also has `reason`: `:attempts`, `:budget` (refused) or `:no_node`"},
       {:rate_limiter, [:rate_limiter, :check], @stop,
        [:request_id, :user_id, :instance, :service, :request_type, :result],
-       "limits were checked; `instance` is the shard, `result` `:ok`, `:rate_limited` or `:error`"},
+       "limits were checked; `instance` is `nil`, as a request may touch several shards; `result` `:ok`, `:rate_limited` or `:error`"},
       {:rate_limiter, [:rate_limiter, :exceeded], [:retry_after_ms],
        [
          :key,
@@ -119,6 +119,8 @@ defmodule PhoenixGenApi.Telemetry.Events do
       "\n"
   end
 
-  defp keys([]), do: "–"
-  defp keys(keys), do: Enum.map_join(keys, ", ", &"`#{&1}`")
+  @doc "Names of keys as the documentation writes them."
+  @spec keys([atom()]) :: String.t()
+  def keys([]), do: "–"
+  def keys(keys), do: Enum.map_join(keys, ", ", &"`#{&1}`")
 end

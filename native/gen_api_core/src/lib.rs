@@ -19,6 +19,7 @@ pub mod clock;
 pub mod limiter;
 pub mod limits;
 pub mod nodes;
+pub mod pool;
 pub mod retry;
 pub mod schema;
 mod sync;

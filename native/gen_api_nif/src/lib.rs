@@ -17,5 +17,6 @@ mod route;
 mod schema;
 mod terms;
 mod value;
+mod worker_pool;
 
 rustler::init!("Elixir.PhoenixGenApi.Native");

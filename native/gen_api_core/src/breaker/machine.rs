@@ -1,4 +1,4 @@
-use std::sync::atomic::{
+use crate::sync::atomic::{
     AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
 };
 
@@ -89,7 +89,7 @@ impl Breaker {
         let packed = self.word.load(Acquire);
         let word = Word::unpack(packed);
         if word.generation == permit.0 && matches!(word.phase, Phase::HalfOpen { .. }) {
-            let until = Time::after(now, Nanos::ZERO);
+            let until = Time::reached(now);
             // Who else has changed it has let another probe through.
             let _ = self.swap(packed, word.next(Phase::Open { until }));
         }
@@ -183,7 +183,7 @@ impl Breaker {
     #[inline]
     fn swap(&self, current: u64, next: Word) -> Result<(), u64> {
         self.word
-            .compare_exchange_weak(current, next.pack(), AcqRel, Acquire)
+            .compare_exchange(current, next.pack(), AcqRel, Acquire)
             .map(drop)
     }
 }

@@ -4,7 +4,7 @@
 //! is off only while a change is being made, and never drifts: not even when the window is emptied while
 //! outcomes are added.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use super::FailureRate;
 

@@ -34,6 +34,11 @@ impl Time {
         Self(end.div_ceil(1 << UNIT_BITS).min(MAX_VALUE))
     }
 
+    /// A time that has come.
+    pub(super) fn reached(now: Nanos) -> Self {
+        Self(now.0 >> UNIT_BITS)
+    }
+
     /// How long until then, or zero.
     pub(super) fn left(self, now: Nanos) -> Nanos {
         // A time that did not fit never comes.

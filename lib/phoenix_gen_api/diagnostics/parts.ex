@@ -1,0 +1,161 @@
+defmodule PhoenixGenApi.Diagnostics.Parts do
+  @moduledoc false
+  # The parts of a gateway: how each is asked what it is doing, and when that is worrying. A new
+  # part is one row here.
+
+  alias PhoenixGenApi.{Config, ConfigDb, ConfigPuller, ConfigReceiver, Gateway, Native}
+  alias PhoenixGenApi.{RateLimiter, WorkerPool}
+  alias PhoenixGenApi.Diagnostics.Reading
+  alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
+
+  @type status :: :ok | :warning | :error
+  @type check :: %{required(:status) => status(), optional(atom()) => term()}
+
+  # A queue or a table that is nearly full is news before it is full.
+  @nearly 0.9
+
+  @doc "Every check of a gateway, by its name."
+  @spec checks() :: %{atom() => check()}
+  def checks do
+    %{
+      native: check(&native/0),
+      config_db: check(&config_db/0),
+      config_puller: check(&config_puller/0),
+      config_receiver: check(&config_receiver/0),
+      worker_pool_supervisor: check(fn -> process(WorkerPoolSupervisor) end),
+      async_pool: check(fn -> pool(:async_pool) end),
+      stream_pool: check(fn -> pool(:stream_pool) end),
+      rate_limiter: check(&rate_limiter/0),
+      supervision_tree: check(&supervision_tree/0)
+    }
+  end
+
+  @doc "What every part says of itself; `%{error: sentence}` of one that does not answer."
+  @spec statuses() :: %{atom() => term()}
+  def statuses do
+    %{
+      config_db: status(&ConfigDb.status/0),
+      config_puller: status(&ConfigPuller.status/0),
+      config_receiver: status(&ConfigReceiver.status/0),
+      rate_limiter: status(&RateLimiter.status/0),
+      worker_pool:
+        Map.new(pools(), fn pool -> {pool, status(fn -> WorkerPool.status(pool) end)} end)
+    }
+  end
+
+  @doc "The pools of the application."
+  @spec pools() :: [atom()]
+  defdelegate pools, to: WorkerPoolSupervisor
+
+  @doc "The worst of several statuses."
+  @spec worst([status()]) :: status()
+  def worst(statuses) do
+    cond do
+      :error in statuses -> :error
+      :warning in statuses -> :warning
+      true -> :ok
+    end
+  end
+
+  defp check(fun) do
+    case Reading.of(fun) do
+      {:ok, check} -> check
+      {:error, reason} -> error(reason)
+    end
+  end
+
+  defp status(fun) do
+    case Reading.of(fun) do
+      {:ok, status} -> status
+      {:error, reason} -> %{error: reason}
+    end
+  end
+
+  defp native do
+    with :ok <- Native.status(),
+         {:ok, _table} <- Gateway.handle(:config_db) do
+      %{status: :ok, file: Native.file()}
+    else
+      {:error, sentence} when is_binary(sentence) -> error(sentence)
+      {:error, :not_running} -> error("no gateway runs on this node")
+    end
+  end
+
+  defp config_db do
+    %{count: count, services: services, memory_bytes: bytes} = ConfigDb.status()
+    %{status: :ok, count: count, services: length(services), memory_bytes: bytes}
+  end
+
+  defp config_puller do
+    %{services: services, failure_count: failures} = ConfigPuller.status()
+    figures = %{services: length(services), failure_count: failures}
+
+    ConfigPuller
+    |> process()
+    |> Map.merge(figures)
+    |> warn(failures > 0, "pulls have failed")
+  end
+
+  defp config_receiver,
+    do: Map.put(process(ConfigReceiver), :services, ConfigReceiver.status().count)
+
+  defp pool(name) do
+    status = WorkerPool.status(name)
+
+    figures =
+      Map.take(status, [:idle_workers, :busy_workers, :queued_tasks, :circuit_open])
+
+    %{status: :ok}
+    |> Map.merge(figures)
+    |> warn(status.circuit_open, "the circuit is open")
+    |> warn(status.queued_tasks > 0 and status.idle_workers == 0, "all workers are busy")
+    |> warn(
+      status.queued_tasks >= @nearly * Config.get(:worker_pool, :max_queue_size),
+      "the queue is nearly full"
+    )
+  end
+
+  defp rate_limiter do
+    status = RateLimiter.status()
+    figures = Map.take(status, [:enabled, :keys, :entries, :overflowed, :memory_bytes])
+
+    RateLimiter.Server
+    |> process()
+    |> Map.merge(figures)
+    |> warn(status.entries >= @nearly * Config.get(:rate_limiter, :max_entries), "nearly full")
+  end
+
+  defp supervision_tree do
+    missing =
+      for {id, child, _type, _modules} <- Supervisor.which_children(PhoenixGenApi.Supervisor),
+          not is_pid(child),
+          do: id
+
+    children = Supervisor.count_children(PhoenixGenApi.Supervisor)
+
+    if missing == [],
+      do: %{status: :ok, children: children.active},
+      else: error("not running: #{inspect(missing)}")
+  end
+
+  # Messages that wait say that the process is stuck; nothing here should ever have many.
+  @waiting 1_000
+
+  defp process(name) do
+    with pid when is_pid(pid) <- Process.whereis(name),
+         [memory: memory, message_queue_len: waiting] <-
+           Process.info(pid, [:memory, :message_queue_len]) do
+      %{status: :ok, memory_bytes: memory, message_queue_len: waiting}
+      |> warn(waiting > @waiting, "does not keep up with its messages")
+    else
+      nil -> error("is not running")
+    end
+  end
+
+  defp warn(check, true, reason) when check.status != :error,
+    do: Map.merge(check, %{status: :warning, reason: reason})
+
+  defp warn(check, _false, _reason), do: check
+
+  defp error(reason), do: %{status: :error, reason: reason}
+end

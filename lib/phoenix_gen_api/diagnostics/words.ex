@@ -1,0 +1,54 @@
+defmodule PhoenixGenApi.Diagnostics.Words do
+  @moduledoc false
+  # Functions, times and sizes as people write them. Nothing here shows the arguments inside an
+  # mfa: they may be anything.
+
+  alias PhoenixGenApi.Excerpt
+
+  @doc "A function by its name: `Books.Api.find`."
+  @spec function(tuple()) :: String.t()
+  def function({module, function, _arguments}), do: function({module, function})
+
+  def function({module, function}) when is_atom(module) and is_atom(function),
+    do: Excerpt.cut("#{inspect(module)}.#{Macro.inspect_atom(:remote_call, function)}", 100)
+
+  @doc "Milliseconds: `250 ms`, `5 s`, `1.5 s`, `2 min`, `:infinity`."
+  @spec duration(timeout()) :: String.t()
+  def duration(:infinity), do: "any time"
+  def duration(ms) when ms < 1_000, do: "#{ms} ms"
+  def duration(ms) when ms < 120_000, do: "#{tenths(ms, 1_000)} s"
+  def duration(ms) when ms < 7_200_000, do: "#{tenths(ms, 60_000)} min"
+  def duration(ms) when ms < 172_800_000, do: "#{tenths(ms, 3_600_000)} h"
+  def duration(ms), do: "#{tenths(ms, 86_400_000)} days"
+
+  @doc "Bytes: `512 B`, `1.5 KiB`, `3 MiB`, `2 GiB`."
+  @spec bytes(non_neg_integer()) :: String.t()
+  def bytes(bytes) when bytes < 1_024, do: "#{bytes} B"
+  def bytes(bytes) when bytes < 1_048_576, do: "#{tenths(bytes, 1_024)} KiB"
+  def bytes(bytes) when bytes < 1_073_741_824, do: "#{tenths(bytes, 1_048_576)} MiB"
+  def bytes(bytes), do: "#{tenths(bytes, 1_073_741_824)} GiB"
+
+  @doc "A number with its noun: `1 node`, `2 nodes`."
+  @spec count(non_neg_integer(), String.t()) :: String.t()
+  def count(1, noun), do: "1 #{noun}"
+  def count(n, noun), do: "#{n} #{noun}s"
+
+  @doc "A name that somebody else chose, on one line."
+  @spec name(term()) :: String.t()
+  def name(name) when is_binary(name) do
+    if plain?(name), do: Excerpt.cut(name, 100), else: Excerpt.inspect(name, 100)
+  end
+
+  def name(name), do: Excerpt.inspect(name, 100)
+
+  @doc "Whether a text can go to a terminal: no line ends, no escape sequences."
+  @spec plain?(binary()) :: boolean()
+  def plain?(text), do: String.valid?(text) and not String.match?(text, ~r/[\p{C}\p{Zl}\p{Zp}]/u)
+
+  defp tenths(n, unit) do
+    case round(n * 10 / unit) do
+      tenths when rem(tenths, 10) == 0 -> div(tenths, 10)
+      tenths -> "#{div(tenths, 10)}.#{rem(tenths, 10)}"
+    end
+  end
+end

@@ -1,0 +1,100 @@
+defmodule PhoenixGenApi.NodeSelector.Preview do
+  @moduledoc false
+  # What node selection would do, without doing it: no round robin turns, nothing is remembered,
+  # no code of the user's runs.
+
+  alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.Structs.{FunConfig, Request}
+
+  @typedoc "A node of a config as selection sees it."
+  @type listed :: %{
+          node: node(),
+          status: :up | :down | :draining | :circuit_open,
+          connected?: boolean(),
+          in_flight: non_neg_integer()
+        }
+
+  @typedoc """
+  `{:order, nodes}` when the request decides the order, `{:usable, nodes}` when chance, load or
+  memory does, `{:unknown, mfa}` when a function of the user's does.
+  """
+  @type preview ::
+          {:order | :usable, [node()]} | {:unknown, tuple()} | {:error, NodeSelector.reason()}
+
+  @doc "The nodes that a config lists; none when a function lists them."
+  @spec listed(FunConfig.t()) :: [listed()]
+  def listed(%FunConfig{nodes: nodes} = config) when nodes == :local or is_list(nodes) do
+    nodes = if nodes == :local, do: [node()], else: Enum.uniq(nodes)
+    loads = Map.new(NodeSelector.loads(), fn {node, status, load} -> {node, {status, load}} end)
+    usable = usable(config)
+
+    for node <- nodes do
+      {status, in_flight} = Map.get(loads, node, {:up, 0})
+      # What is up and passed over all the same has its circuit open.
+      open? = status == :up and node not in usable
+      entry(node, if(open?, do: :circuit_open, else: status), in_flight)
+    end
+  end
+
+  def listed(_config), do: []
+
+  defp usable(config) do
+    case NodeSelector.get_nodes(%{config | choose_node_mode: :random}, %Request{}) do
+      {:ok, nodes} -> nodes
+      {:error, _none} -> []
+    end
+  end
+
+  defp entry(node, status, in_flight) do
+    %{node: node, status: status, connected?: connected?(node), in_flight: in_flight}
+  end
+
+  @doc "Whether there is a connection to that node now."
+  @spec connected?(node()) :: boolean()
+  def connected?(node), do: node == node() or node in Node.list(:connected)
+
+  @doc "The candidates of a request."
+  @spec candidates(FunConfig.t(), Request.t()) :: preview()
+  def candidates(%FunConfig{nodes: :local} = config, request) do
+    with {:ok, nodes} <- NodeSelector.get_nodes(config, request), do: {:order, nodes}
+  end
+
+  def candidates(%FunConfig{nodes: {_, _, _} = mfa}, _request), do: {:unknown, mfa}
+  def candidates(%FunConfig{choose_node_mode: {_, _, _} = mfa}, _request), do: {:unknown, mfa}
+
+  def candidates(%FunConfig{choose_node_mode: mode} = config, request) do
+    # These two are functions of the key and the nodes.
+    pure? = mode == :hash or match?({:hash, _key}, mode)
+
+    case NodeSelector.get_nodes(%{config | choose_node_mode: harmless(mode)}, request) do
+      {:ok, nodes} when pure? -> {:order, nodes}
+      {:ok, nodes} -> weighed(mode, in_listed_order(config.nodes, nodes))
+      {:error, reason} -> {:error, reason}
+    end
+  end
+
+  # A mode that meets the same obstacles and changes nothing.
+  defp harmless({:sticky, key}), do: {:hash, key}
+  defp harmless({:hash, key}), do: {:hash, key}
+  defp harmless(:hash), do: :hash
+  defp harmless(_mode), do: :random
+
+  defp in_listed_order(listed, nodes), do: Enum.filter(Enum.uniq(listed), &(&1 in nodes))
+
+  defp weighed({:weighted, weights}, nodes) do
+    case Enum.filter(nodes, &(weight(weights, &1) > 0)) do
+      [] -> {:error, :no_nodes_available}
+      nodes -> {:usable, nodes}
+    end
+  end
+
+  defp weighed(_mode, nodes), do: {:usable, nodes}
+
+  defp weight(weights, node) do
+    name = to_string(node)
+
+    Enum.find_value(weights, 1, fn {listed, weight} ->
+      if to_string(listed) == name, do: weight
+    end)
+  end
+end

@@ -1,0 +1,110 @@
+defmodule PhoenixGenApi.Telemetry.Metrics do
+  @moduledoc false
+  # The metrics that can be made of the events, as data, and as definitions of the library
+  # `Telemetry.Metrics` where the application has it.
+
+  alias PhoenixGenApi.ConfigDb
+  alias PhoenixGenApi.Telemetry.Events
+
+  @available match?({:module, _module}, Code.ensure_compiled(Elixir.Telemetry.Metrics))
+
+  @function [:service, :request_type]
+  @hook [:module, :function]
+
+  # {kind, event, measurement, tags, description}; a counter counts events and has none.
+  @metrics [
+    {:distribution, [:executor, :request, :stop], :duration, @function ++ [:success],
+     "time to the response, or to the acknowledgement of async work"},
+    {:counter, [:executor, :request, :exception], nil, @function,
+     "requests whose function raised, exited or threw"},
+    {:counter, [:executor, :retry], nil, [:mode, :type], "calls tried again"},
+    {:counter, [:executor, :retry, :exhausted], nil, [:mode], "calls given up after retries"},
+    {:counter, [:rate_limiter, :check], nil, @function ++ [:result], "checks of rate limits"},
+    {:counter, [:rate_limiter, :exceeded], nil, [:rate_limit_key], "requests over a limit"},
+    {:sum, [:rate_limiter, :cleanup], :cleaned_entries, [], "windows reclaimed"},
+    {:distribution, [:hook, :before, :stop], :duration, @hook, "time of before hooks"},
+    {:counter, [:hook, :before, :exception], nil, @hook ++ [:kind], "before hooks that failed"},
+    {:distribution, [:hook, :after, :stop], :duration, @hook, "time of after hooks"},
+    {:counter, [:hook, :after, :exception], nil, @hook ++ [:kind], "after hooks that failed"},
+    {:distribution, [:worker_pool, :task, :stop], :duration, [:pool_name], "time of tasks"},
+    {:counter, [:worker_pool, :task, :exception], nil, [:pool_name], "tasks that failed"},
+    {:counter, [:worker_pool, :task, :rejected], nil, [:pool_name, :reason], "tasks refused"},
+    {:counter, [:worker_pool, :circuit_breaker, :open], nil, [:pool_name, :node | @function],
+     "circuits that opened, of a pool or of a node and function"},
+    {:counter, [:worker_pool, :circuit_breaker, :close], nil, [:pool_name, :node | @function],
+     "circuits that closed"},
+    {:distribution, [:config, :pull, :stop], :duration, [:service, :result], "time of pulls"},
+    {:last_value, [:config, :pull, :stop], :count, [:service], "functions of the last pull"},
+    {:counter, [:config, :push], nil, [:service], "pushes accepted"}
+  ]
+
+  @doc "The definitions, or that there is nothing to define them with."
+  @spec all() :: [struct()] | {:error, :telemetry_metrics_not_available}
+  if @available do
+    # Milliseconds: from a function that does next to nothing to one that nobody waits for.
+    @buckets [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000]
+
+    def all, do: Enum.map(@metrics, &define/1)
+
+    defp define({kind, event, measurement, tags, description}) do
+      event = [:phoenix_gen_api | event]
+      name = event ++ [measurement || :count]
+
+      options = [
+        event_name: event,
+        measurement: measurement || (&__MODULE__.one/1),
+        tags: tags,
+        tag_values: &__MODULE__.tag_values/1,
+        description: description
+      ]
+
+      apply(Elixir.Telemetry.Metrics, kind, [name, options ++ unit(measurement)])
+    end
+
+    defp unit(:duration),
+      do: [unit: {:native, :millisecond}, reporter_options: [buckets: @buckets]]
+
+    defp unit(_measurement), do: []
+  else
+    def all, do: {:error, :telemetry_metrics_not_available}
+  end
+
+  @doc "What each event counts."
+  @spec one(map()) :: 1
+  def one(_measurements), do: 1
+
+  @doc """
+  The metadata with tags that have few values. A request names functions that a client has
+  made up, and every new name would be a time series for ever.
+  """
+  @spec tag_values(map()) :: map()
+  def tag_values(%{service: service, request_type: type} = metadata) do
+    metadata = Map.put_new(metadata, :node, nil)
+
+    case ConfigDb.fetch(service, type, nil) do
+      {:error, reason} when reason != :disabled ->
+        %{metadata | service: "unknown", request_type: "unknown"}
+
+      _registered ->
+        metadata
+    end
+  end
+
+  # The circuit of a pool is of no node and no function.
+  def tag_values(%{pool_name: _name} = metadata),
+    do: Map.merge(%{node: nil, service: nil, request_type: nil}, metadata)
+
+  def tag_values(metadata), do: metadata
+
+  @doc "All metrics as a markdown table."
+  @spec docs() :: String.t()
+  def docs do
+    rows =
+      for {kind, event, measurement, tags, description} <- @metrics do
+        name = Enum.join([:phoenix_gen_api | event] ++ [measurement || :count], ".")
+        "| `#{name}` | #{kind} | #{Events.keys(tags)} | #{description} |"
+      end
+
+    Enum.join(["| Metric | Kind | Tags | Of |", "|---|---|---|---|" | rows], "\n") <> "\n"
+  end
+end
