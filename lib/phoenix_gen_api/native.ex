@@ -118,7 +118,8 @@ defmodule PhoenixGenApi.Native do
   @spec node_selector_limit(handle(), non_neg_integer(), non_neg_integer()) :: :ok
   def node_selector_limit(_selector, _ttl_ms, _max_entries), do: not_loaded()
 
-  @spec node_selector_route(handle(), binary(), [String.t()], term()) :: handle()
+  @spec node_selector_route(handle(), {binary(), binary(), binary()}, [String.t()], term()) ::
+          handle()
   def node_selector_route(_selector, _function, _names, _mode), do: not_loaded()
 
   @spec node_selector_pick(handle(), map()) ::
@@ -207,7 +208,7 @@ defmodule PhoenixGenApi.Native do
 
   # PhoenixGenApi.Executor
 
-  @spec executor_begin(handle() | nil, non_neg_integer()) :: handle()
+  @spec executor_begin(handle() | nil, non_neg_integer()) :: handle() | :circuit_open
   def executor_begin(_routed, _index), do: not_loaded()
 
   @spec executor_watch(handle(), pid()) :: :ok
@@ -215,6 +216,35 @@ defmodule PhoenixGenApi.Native do
 
   @spec executor_end(handle()) :: :ok
   def executor_end(_call), do: not_loaded()
+
+  @spec executor_settle(handle(), handle(), non_neg_integer(), :success | :failure) ::
+          :ok | PhoenixGenApi.Circuits.change()
+  def executor_settle(_call, _routed, _index, _ended), do: not_loaded()
+
+  @spec executor_count(handle()) :: :ok
+  def executor_count(_plan), do: not_loaded()
+
+  @spec executor_retry(handle(), float(), non_neg_integer()) :: boolean()
+  def executor_retry(_plan, _ratio, _free), do: not_loaded()
+
+  # PhoenixGenApi.Circuits
+
+  @type circuit :: {String.t(), String.t(), String.t(), String.t()}
+
+  @spec circuits_configure(
+          handle(),
+          {pos_integer(), pos_integer(), {pos_integer(), pos_integer()} | nil} | nil
+        ) :: [circuit()]
+  def circuits_configure(_selector, _policy), do: not_loaded()
+
+  @spec circuits_sweep(handle()) :: [circuit()]
+  def circuits_sweep(_selector), do: not_loaded()
+
+  @spec circuits_list(handle()) :: [{circuit(), :closed | :open | :half_open, non_neg_integer()}]
+  def circuits_list(_selector), do: not_loaded()
+
+  @spec circuits_size(handle()) :: {non_neg_integer(), non_neg_integer()}
+  def circuits_size(_selector), do: not_loaded()
 
   # PhoenixGenApi.WorkerPool
 

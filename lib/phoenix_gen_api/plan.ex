@@ -128,8 +128,8 @@ defmodule PhoenixGenApi.Plan do
       response_type: config.response_type,
       permission: config.check_permission,
       flags: flags(config),
-      nodes: if(fixed_route?(config), do: config.nodes),
-      mode: mode(config.choose_node_mode),
+      nodes: nodes(config),
+      mode: if(config.nodes == :local, do: :random, else: mode(config.choose_node_mode)),
       config: config,
       term_bytes: :erts_debug.flat_size(config) * :erlang.system_info(:wordsize)
     }
@@ -152,6 +152,9 @@ defmodule PhoenixGenApi.Plan do
   # A config that was not stored may name its key by an atom.
   def mode({mode, key}) when is_atom(key), do: {mode, Atom.to_string(key)}
   def mode(mode), do: mode
+
+  defp nodes(%{nodes: :local}), do: [node()]
+  defp nodes(config), do: if(fixed_route?(config), do: config.nodes)
 
   defp fixed_route?(config),
     do: is_list(config.nodes) and not match?({_, _, _}, config.choose_node_mode)

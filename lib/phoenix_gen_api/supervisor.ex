@@ -4,6 +4,7 @@ defmodule PhoenixGenApi.Supervisor do
   # children are independent of each other: each is restarted alone.
   use Supervisor
 
+  alias PhoenixGenApi.Circuits
   alias PhoenixGenApi.Cluster
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigFailed
@@ -46,6 +47,7 @@ defmodule PhoenixGenApi.Supervisor do
     })
 
     RateLimiter.Limits.load()
+    Circuits.reload()
 
     children = [
       ServiceGuard.Nodes,

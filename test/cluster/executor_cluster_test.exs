@@ -62,7 +62,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
 
   # Until the other node's answer has come, a caller that dies leaves its function behind.
   defp knows_its_function(caller) do
-    waits = {:current_function, {PhoenixGenApi.Executor.Isolated, :await, 5}}
+    waits = {:current_function, {PhoenixGenApi.Executor.Isolated, :await, 4}}
     Await.until(fn -> Process.info(caller, :current_function) == waits end)
   end
 

@@ -2,10 +2,11 @@ defmodule PhoenixGenApi.StreamClusterTest do
   # Streams between real nodes.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, Cluster, Executor, Gateway, Native, StreamCall, WorkerPool}
+  alias PhoenixGenApi.{Await, Executor, Gateway, Native, NodeSelector, StreamCall, WorkerPool}
   alias PhoenixGenApi.StreamCall.Registry
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response, StreamHelper}
-  alias PhoenixGenApi.Test.Streams
+  alias PhoenixGenApi.Test.{Options, Streams}
+  alias PhoenixGenApi.Test.Cluster
 
   @moduletag :capture_log
 
@@ -259,6 +260,28 @@ defmodule PhoenixGenApi.StreamClusterTest do
     assert frames() == {[1], ended()}
     System.cmd("kill", ["-CONT", os_pid])
     assert_ends(watch(function))
+    Cluster.stop_peer(peer)
+  end
+
+  test "a node that begins no streams is passed over; one where they live out their time is not",
+       %{a: a} do
+    Options.set(:circuit_breaker, threshold: 2)
+    for _ <- 1..3, do: start(helped(a, :feed, [self()], timeout: 100))
+    for _ <- 1..3, do: assert({_results, %{error: "Request timed out after 100ms"}} = frames())
+    assert NodeSelector.circuits() == []
+
+    {_, node} = peer = Cluster.start_peer()
+    os_pid = :erpc.call(node, System, :pid, [])
+    System.cmd("kill", ["-STOP", os_pid])
+    for _ <- 1..2, do: start(helped(node, :feed, [self()], timeout: 100))
+    for _ <- 1..2, do: assert({[], %{error: "Request timed out after 100ms"}} = frames())
+    assert [%{node: name, state: :open}] = NodeSelector.circuits()
+    assert name == Atom.to_string(node)
+    start(helped(node, :feed, [self()]))
+    assert frames() == {[], error("No service node available", true)}
+    start(config([node, a], :squares, [2]))
+    assert frames() == {[1, 4], ended()}
+    System.cmd("kill", ["-CONT", os_pid])
     Cluster.stop_peer(peer)
   end
 

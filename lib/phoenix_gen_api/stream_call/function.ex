@@ -3,12 +3,24 @@ defmodule PhoenixGenApi.StreamCall.Function do
   # Starts and ends a stream's function, here or on another node, and words what becomes of it.
   # Called by the stream's process, which passes on the messages it gets meanwhile.
 
+  alias PhoenixGenApi.Circuits
   alias PhoenixGenApi.Executor.Isolated
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.StreamCall.{Producer, Verdict}
 
-  @enforce_keys [:work, :node, :monitor, :handle]
-  defstruct [:work, :node, :monitor, :handle, :pid, :result, connected?: true, library?: true]
+  @enforce_keys [:work, :node, :monitor, :handle, :target]
+  defstruct [
+    :work,
+    :node,
+    :monitor,
+    :handle,
+    :target,
+    :pid,
+    :result,
+    connected?: true,
+    library?: true,
+    verdict: :none
+  ]
 
   @type t :: %__MODULE__{
           work: Producer.t(),
@@ -17,12 +29,16 @@ defmodule PhoenixGenApi.StreamCall.Function do
           monitor: reference(),
           # counts the stream as load of its node
           handle: reference(),
+          # the node that was chosen, and what to count it on; the work may end up here
+          target: {node(), {reference(), non_neg_integer()} | nil},
           pid: pid() | nil,
           # marks what `:erpc` says of a process that it runs
           result: reference() | nil,
           # whether there was a connection when it was started
           connected?: boolean(),
-          library?: boolean()
+          library?: boolean(),
+          # what the node's circuit is told at the end: whether the function began there
+          verdict: :none | :success | :failure
         }
 
   @type event ::
@@ -38,11 +54,21 @@ defmodule PhoenixGenApi.StreamCall.Function do
           | :none
 
   @doc "Starts it. `counted` is what `NodeSelector.pick/2` gave to count it on."
-  @spec start(Producer.t(), node(), {reference(), non_neg_integer()} | nil) :: t()
+  @spec start(Producer.t(), node(), {reference(), non_neg_integer()} | nil) :: t() | :circuit_open
   def start(work, node, counted) do
     {routed, index} = counted || {nil, 0}
-    handle = Native.executor_begin(routed, index)
-    launch(%__MODULE__{work: work, node: node, monitor: work.ref, handle: handle})
+
+    with handle when handle != :circuit_open <- Native.executor_begin(routed, index) do
+      fields = [
+        work: work,
+        node: node,
+        monitor: work.ref,
+        handle: handle,
+        target: {node, counted}
+      ]
+
+      launch(struct!(__MODULE__, fields))
+    end
   end
 
   defp launch(%{node: node, work: work} = function) when node == node() do
@@ -70,15 +96,43 @@ defmodule PhoenixGenApi.StreamCall.Function do
   @doc "What a message of this function means, and the function afterwards."
   @spec event(t(), term()) :: {event(), t()}
   def event(%{monitor: monitor, work: %{ref: ref}} = function, message) do
-    case message do
-      {:spawn_reply, ^monitor, :ok, pid} -> started(%{function | pid: pid})
-      {:spawn_reply, ^monitor, :error, reason} -> {refused(function, reason), function}
-      {:DOWN, ^monitor, :process, _pid, reason} -> ended(function, reason)
-      {^ref, :begun} -> begun(function)
-      {^ref, outcome} -> {{:outcome, outcome}, function}
-      {:nodedown, node} -> {lost(function, node), function}
+    {event, function} =
+      case message do
+        {:spawn_reply, ^monitor, :ok, pid} -> started(%{function | pid: pid})
+        {:spawn_reply, ^monitor, :error, reason} -> {refused(function, reason), function}
+        {:DOWN, ^monitor, :process, _pid, reason} -> ended(function, reason)
+        {^ref, :begun} -> begun(function)
+        {^ref, outcome} -> {{:outcome, outcome}, function}
+        {:nodedown, node} -> {lost(function, node), function}
+      end
+
+    {event, judged(function, event)}
+  end
+
+  # A function that began speaks for its node, unless it raises and that is to be counted. That
+  # its life was over says nothing against a node on which it had begun.
+  defp judged(function, event) do
+    case event do
+      {lost, reason} when lost in [:node_down, :not_started] ->
+        %{function | verdict: Circuits.verdict({:node_down, reason})}
+
+      {:outcome, {:raised, _kind, _reason, _stack} = raised} ->
+        %{function | verdict: Circuits.verdict(raised)}
+
+      nothing when nothing in [:none, :not_connected] ->
+        function
+
+      _begun_or_ended ->
+        %{function | verdict: :success}
     end
   end
+
+  @doc "Its time is over. Without a sign of life that counts as a timeout."
+  @spec timed_out(t()) :: t()
+  def timed_out(%{verdict: :none} = function),
+    do: %{function | verdict: Circuits.verdict(:timeout)}
+
+  def timed_out(function), do: function
 
   # That there is a guard is told by itself.
   defp started(%{library?: true} = function), do: {:none, function}
@@ -178,6 +232,16 @@ defmodule PhoenixGenApi.StreamCall.Function do
         0 -> nil
       end
     end
+  end
+
+  defp close(%{verdict: verdict, target: {node, {routed, index}}} = function)
+       when verdict != :none do
+    case Native.executor_settle(function.handle, routed, index, verdict) do
+      :ok -> :ok
+      change -> Circuits.announce(change, node)
+    end
+
+    :ok
   end
 
   defp close(function) do

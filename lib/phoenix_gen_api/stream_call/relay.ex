@@ -8,7 +8,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
   alias PhoenixGenApi.Config
-  alias PhoenixGenApi.Executor.{Call, Failure, Isolated}
+  alias PhoenixGenApi.Executor.{Attempt, Call, Failure, Isolated}
   alias PhoenixGenApi.Hooks
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Plan
@@ -113,14 +113,21 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   end
 
   defp choose(stream) do
-    with {:ok, call} <- Call.choose(stream.call),
-         :ok <- Call.permitted(call) do
-      {node, counted} = call.target
-      function = Function.start(work(stream, call), node, counted)
-      relay(%{stream | call: call, function: function}, Backlog.room(stream.receiver))
+    with {:ok, call} <- Attempt.choose(stream.call),
+         :ok <- Attempt.permitted(call) do
+      start(stream, call)
     else
       {:error, failure} -> failed(stream, failure)
-      {%Response{} = refusal, _crash} -> finish(stream, refusal)
+      {:failed, failure} -> failed(stream, failure)
+    end
+  end
+
+  defp start(stream, %{target: {node, counted}} = call) do
+    case Function.start(work(stream, call), node, counted) do
+      :circuit_open when has(call.plan, :local) -> failed(stream, {:no_node, Attempt.refused()})
+      # It has opened since the node was chosen.
+      :circuit_open -> choose(%{stream | call: %{call | target: nil}})
+      function -> relay(%{stream | call: call, function: function}, Backlog.room(stream.receiver))
     end
   end
 
@@ -141,7 +148,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
       callers: [self() | stream.callers],
       max_unacked: Config.get(:stream, :max_unacked),
       helper?: has(plan, :request_info),
-      mfa: {module, function, Call.arguments(call, helper)}
+      mfa: {module, function, Attempt.arguments(call, helper)}
     }
   end
 
@@ -302,7 +309,8 @@ defmodule PhoenixGenApi.StreamCall.Relay do
          false <- Isolated.connected?(node),
          do: NodeSelector.mark(node, :down)
 
-    failed(stream, {:timeout, timeout})
+    function = stream.function && Function.timed_out(stream.function)
+    failed(%{stream | function: function}, {:timeout, timeout})
   end
 
   # There is nobody to be told.
