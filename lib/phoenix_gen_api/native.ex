@@ -36,9 +36,12 @@ defmodule PhoenixGenApi.Native do
 
   # PhoenixGenApi.ArgumentHandler
 
-  @spec argument_handler_compile([{String.t(), tuple()}], boolean(), pos_integer(), pos_integer()) ::
-          {:ok, handle()} | {:error, {atom(), [String.t()], String.t() | nil}}
-  def argument_handler_compile(_fields, _as_map?, _max_depth, _max_nodes), do: not_loaded()
+  @spec argument_handler_compile(
+          [{[{String.t(), tuple()}], as_map? :: boolean()}],
+          pos_integer(),
+          pos_integer()
+        ) :: [{:ok, handle()} | {:error, {atom(), [String.t()], String.t() | nil}}]
+  def argument_handler_compile(_schemas, _max_depth, _max_nodes), do: not_loaded()
 
   @spec argument_handler_convert(handle(), map()) ::
           [term()] | {:error, problem()} | :out_of_budget
@@ -49,8 +52,8 @@ defmodule PhoenixGenApi.Native do
 
   # PhoenixGenApi.Plan
 
-  @spec plan_new(handle() | nil, handle() | nil, map()) :: PhoenixGenApi.Plan.t()
-  def plan_new(_selector, _limiter, _spec), do: not_loaded()
+  @spec plan_new(handle() | nil, handle() | nil, [map()]) :: [PhoenixGenApi.Plan.t()]
+  def plan_new(_selector, _limiter, _specs), do: not_loaded()
 
   @spec plan_config(handle()) :: PhoenixGenApi.Structs.FunConfig.t()
   def plan_config(_plan), do: not_loaded()
@@ -103,6 +106,9 @@ defmodule PhoenixGenApi.Native do
           :direct | :pull | :push | nil
   def config_db_origin(_table, _service, _request_type, _version), do: not_loaded()
 
+  @spec config_db_compare(String.t(), String.t()) :: :lt | :eq | :gt
+  def config_db_compare(_a, _b), do: not_loaded()
+
   # PhoenixGenApi.NodeSelector
 
   @type unchosen :: :key_not_found | :invalid_key | {:convert, number()}
@@ -113,7 +119,8 @@ defmodule PhoenixGenApi.Native do
   @spec node_selector_limit(handle(), non_neg_integer(), non_neg_integer()) :: :ok
   def node_selector_limit(_selector, _ttl_ms, _max_entries), do: not_loaded()
 
-  @spec node_selector_route(handle(), binary(), [String.t()], term()) :: handle()
+  @spec node_selector_route(handle(), {binary(), binary(), binary()}, [String.t()], term()) ::
+          handle()
   def node_selector_route(_selector, _function, _names, _mode), do: not_loaded()
 
   @spec node_selector_pick(handle(), map()) ::
@@ -202,7 +209,7 @@ defmodule PhoenixGenApi.Native do
 
   # PhoenixGenApi.Executor
 
-  @spec executor_begin(handle() | nil, non_neg_integer()) :: handle()
+  @spec executor_begin(handle() | nil, non_neg_integer()) :: handle() | :circuit_open
   def executor_begin(_routed, _index), do: not_loaded()
 
   @spec executor_watch(handle(), pid()) :: :ok
@@ -210,6 +217,80 @@ defmodule PhoenixGenApi.Native do
 
   @spec executor_end(handle()) :: :ok
   def executor_end(_call), do: not_loaded()
+
+  @spec executor_settle(handle(), handle(), non_neg_integer(), :success | :failure) ::
+          :ok | PhoenixGenApi.Circuits.change()
+  def executor_settle(_call, _routed, _index, _ended), do: not_loaded()
+
+  @spec executor_count(handle()) :: :ok
+  def executor_count(_plan), do: not_loaded()
+
+  @spec executor_retry(handle(), float(), non_neg_integer()) :: boolean()
+  def executor_retry(_plan, _ratio, _free), do: not_loaded()
+
+  # PhoenixGenApi.Circuits
+
+  @type circuit :: {String.t(), String.t(), String.t(), String.t()}
+
+  @spec circuits_configure(
+          handle(),
+          {pos_integer(), pos_integer(), {pos_integer(), pos_integer()} | nil} | nil
+        ) :: [circuit()]
+  def circuits_configure(_selector, _policy), do: not_loaded()
+
+  @spec circuits_sweep(handle()) :: [circuit()]
+  def circuits_sweep(_selector), do: not_loaded()
+
+  @spec circuits_list(handle()) :: [{circuit(), :closed | :open | :half_open, non_neg_integer()}]
+  def circuits_list(_selector), do: not_loaded()
+
+  @spec circuits_size(handle()) :: {non_neg_integer(), non_neg_integer()}
+  def circuits_size(_selector), do: not_loaded()
+
+  # PhoenixGenApi.WorkerPool
+
+  @type circuit_change :: nil | :closed | {:opened, pos_integer()}
+
+  @spec worker_pool_new(
+          pos_integer(),
+          non_neg_integer(),
+          pos_integer(),
+          {pos_integer(), pos_integer()} | nil,
+          non_neg_integer()
+        ) :: handle()
+  def worker_pool_new(_size, _max_queue, _threshold, _failure_rate, _cooldown_ms),
+    do: not_loaded()
+
+  @spec worker_pool_adopt(handle()) :: :ok
+  def worker_pool_adopt(_pool), do: not_loaded()
+
+  @spec worker_pool_attend(handle()) ::
+          {[pid()],
+           [
+             {:killed, integer(), :timeout | :owner_died | :stopped | nil, circuit_change()}
+             | {pid(), term()}
+           ], non_neg_integer() | nil}
+  def worker_pool_attend(_pool), do: not_loaded()
+
+  @spec worker_pool_stop(handle()) :: [pid()]
+  def worker_pool_stop(_pool), do: not_loaded()
+
+  @spec worker_pool_admit(handle(), boolean(), non_neg_integer() | nil, {pid(), term()} | nil) ::
+          handle() | :queue_full | :circuit_open | :closed
+  def worker_pool_admit(_pool, _counted?, _timeout_ms, _on_death), do: not_loaded()
+
+  @spec worker_pool_enter(handle(), boolean(), pid() | nil, integer()) ::
+          :run | :late | :orphan | :wait | :gone
+  def worker_pool_enter(_slot, _first?, _owner, _started), do: not_loaded()
+
+  @spec worker_pool_leave(handle(), :returned | :failed | :answered, {pid(), term()} | nil) ::
+          circuit_change()
+  def worker_pool_leave(_slot, _end, _answer), do: not_loaded()
+
+  @spec worker_pool_status(handle()) ::
+          {non_neg_integer(), non_neg_integer(), non_neg_integer(), boolean(), non_neg_integer(),
+           non_neg_integer()}
+  def worker_pool_status(_pool), do: not_loaded()
 
   defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
 end

@@ -4,7 +4,6 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
 
   alias PhoenixGenApi.{
     Await,
-    Cluster,
     ConfigDb,
     Executor,
     Gateway,
@@ -14,7 +13,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
   }
 
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
-  alias PhoenixGenApi.Test.Functions
+  alias PhoenixGenApi.Test.{Cluster, Functions}
 
   @moduletag :capture_log
 
@@ -63,7 +62,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
 
   # Until the other node's answer has come, a caller that dies leaves its function behind.
   defp knows_its_function(caller) do
-    waits = {:current_function, {PhoenixGenApi.Executor.Isolated, :await, 5}}
+    waits = {:current_function, {PhoenixGenApi.Executor.Isolated, :await, 4}}
     Await.until(fn -> Process.info(caller, :current_function) == waits end)
   end
 
@@ -170,7 +169,10 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
     sent = request(request_type: config.request_type)
     assert %Response{async: true} = Executor.execute!(sent, receiver: receiver)
     function = running()
-    for {_, %{pid: task}} <- :sys.get_state(:async_pool).running, do: knows_its_function(task)
+    runs = {:initial_call, {PhoenixGenApi.WorkerPool.Task, :run, 6}}
+    tasks = for pid <- Process.list(), Process.info(pid, :initial_call) == runs, do: pid
+    assert tasks != []
+    Enum.each(tasks, &knows_its_function/1)
     Process.exit(receiver, :kill)
     assert_ends(function)
   end

@@ -13,7 +13,7 @@ defmodule PhoenixGenApi.NativeTest do
   defp stubs, do: Native.__info__(:functions) -- @others
 
   defp schema do
-    {:ok, schema} = Native.argument_handler_compile([], false, 32, 100_000)
+    [{:ok, schema}] = Native.argument_handler_compile([{[], false}], 32, 100_000)
     schema
   end
 
@@ -37,7 +37,8 @@ defmodule PhoenixGenApi.NativeTest do
       term_bytes: 100
     }
 
-    Native.plan_new(selector, nil, Map.merge(spec, fields))
+    [plan] = Native.plan_new(selector, nil, [Map.merge(spec, fields)])
+    plan
   end
 
   defp handle(plan), do: elem(plan, 1)
@@ -62,7 +63,9 @@ defmodule PhoenixGenApi.NativeTest do
   end
 
   test "NIFs are named after the module that owns them" do
-    modules = ~w(argument_handler_ plan_ config_db_ node_selector_ rate_limiter_ executor_)
+    modules =
+      ~w(argument_handler_ plan_ config_db_ node_selector_ rate_limiter_ executor_ circuits_ worker_pool_)
+
     for {name, _arity} <- stubs(), do: assert(String.starts_with?("#{name}", modules), "#{name}")
   end
 
@@ -118,10 +121,24 @@ defmodule PhoenixGenApi.NativeTest do
         handle(plan),
         plan,
         schema(),
-        Native.node_selector_route(selector, "k", ["a", "b"], :random),
+        Native.node_selector_route(selector, {"s", "k", "1"}, ["a", "b"], :random),
         Native.executor_begin(nil, 0),
-        limiter()
+        limiter(),
+        pool(),
+        slot(pool())
       ]
+    end
+
+    defp pool(size \\ 2) do
+      pool = Native.worker_pool_new(size, 2, 5, nil, 1_000)
+      :ok = Native.worker_pool_adopt(pool)
+      pool
+    end
+
+    defp slot(pool) do
+      slot = Native.worker_pool_admit(pool, true, 60_000, {self(), :died})
+      true = is_reference(slot)
+      slot
     end
 
     defp call(name, arguments) do
@@ -165,7 +182,7 @@ defmodule PhoenixGenApi.NativeTest do
 
     test "handles of one kind are not taken for those of another" do
       handles = handles()
-      [table, selector, plan, _record, _schema, route, call, limiter] = handles
+      [table, selector, plan, _record, _schema, route, call, limiter, pool, slot] = handles
 
       for {name, right, arguments} <- [
             {:config_db_count, table, []},
@@ -175,6 +192,8 @@ defmodule PhoenixGenApi.NativeTest do
             {:plan_config, plan, []},
             {:executor_end, call, []},
             {:rate_limiter_stats, limiter, []},
+            {:worker_pool_status, pool, []},
+            {:worker_pool_leave, slot, [:returned, nil]},
             {:rate_limiter_check_value, limiter, ["ann", :global, :user_id, 0]}
           ] do
         assert call(name, [right | arguments]) == :returned
@@ -230,7 +249,7 @@ defmodule PhoenixGenApi.NativeTest do
       assert Native.node_selector_status(one, "n1@native") == :down
       assert Native.node_selector_status(two, "n1@native") == :up
 
-      sticky = Native.node_selector_route(one, "f", ["a", "b"], {:sticky, "k"})
+      sticky = Native.node_selector_route(one, {"s", "f", "1"}, ["a", "b"], {:sticky, "k"})
       assert [_, _] = Native.node_selector_order(sticky, request)
       assert {1, _} = Native.node_selector_size(one)
       assert {0, _} = Native.node_selector_size(two)
@@ -378,7 +397,7 @@ defmodule PhoenixGenApi.NativeTest do
     end
 
     @tag skip: if(not File.exists?("/proc/self/statm"), do: "reads /proc")
-    test "50,000 plans, tables, selectors, routes and calls leave no memory behind" do
+    test "50,000 plans, tables, selectors, routes, calls, pools and slots leave no memory behind" do
       make = fn count ->
         aside(fn ->
           config = %FunConfig{
@@ -394,13 +413,20 @@ defmodule PhoenixGenApi.NativeTest do
             ]
           }
 
+          pool = pool(2 * count)
+
           for _ <- 1..count do
             table = Native.config_db_new()
             selector = Native.node_selector_new(60_000, 100)
             plan = plan(selector, %{config: config, arguments: [String.duplicate("y", 500)]})
             :ok = Native.config_db_store(table, [handle(plan)], :direct)
-            Native.node_selector_route(selector, "k", ["a", "b"], :hash)
+            Native.node_selector_route(selector, {"s", "k", "1"}, ["a", "b"], :hash)
             Native.executor_begin(handle(plan), 0)
+            Native.worker_pool_new(2, 2, 5, {5, 10}, 1_000)
+            _given_back = slot(pool)
+            used = slot(pool)
+            :run = Native.worker_pool_enter(used, true, self(), 0)
+            Native.worker_pool_leave(used, :returned, nil)
           end
 
           for _ <- 1..div(count, 20), do: {:ok, _, _} = Plan.compile(config)

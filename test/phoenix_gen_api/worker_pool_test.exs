@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.WorkerPoolTest do
   # Handlers see the pools of the whole node.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, Telemetry, WorkerPool}
+  alias PhoenixGenApi.{Telemetry, WorkerPool}
 
   @moduletag :capture_log
 
@@ -158,29 +158,8 @@ defmodule PhoenixGenApi.WorkerPoolTest do
     assert WorkerPool.execute_async(pool, fn -> :ok end) == {:error, :pool_not_found}
   end
 
-  test "a pool that dies while it is asked is not found either", %{pool: pool} do
-    pid = start(pool)
-    :sys.suspend(pid)
-    parent = self()
-
-    asking =
-      Task.async(fn ->
-        send(parent, :asking)
-        WorkerPool.execute_async(pool, fn -> :ok end)
-      end)
-
-    assert_receive :asking
-
-    assert Await.until(fn ->
-             Process.info(pid, :message_queue_len) == {:message_queue_len, 1}
-           end)
-
-    Process.exit(pid, :kill)
-    assert Task.await(asking) == {:error, :pool_not_found}
-  end
-
   test "64 submitters at once never make more than pool_size tasks run", %{pool: pool} do
-    start(pool, pool_size: 4, max_queue_size: 100_000)
+    start(pool, pool_size: 3, max_queue_size: 100_000)
     running = :counters.new(1, [:atomics])
     ran = :counters.new(1, [:atomics])
     parent = self()
@@ -188,7 +167,7 @@ defmodule PhoenixGenApi.WorkerPoolTest do
     work = fn ->
       :counters.add(running, 1, 1)
       now = :counters.get(running, 1)
-      if now > 4, do: send(parent, {:too_many, now})
+      if now > 3, do: send(parent, {:too_many, now})
       :erlang.yield()
       :counters.add(ran, 1, 1)
       :counters.sub(running, 1, 1)
@@ -204,7 +183,7 @@ defmodule PhoenixGenApi.WorkerPoolTest do
     assert :counters.get(ran, 1) == 3_200
     refute_received {:too_many, _}
 
-    assert %{total_tasks_executed: 3_200, total_tasks_failed: 0, busy_workers: 0, idle_workers: 4} =
+    assert %{total_tasks_executed: 3_200, total_tasks_failed: 0, busy_workers: 0, idle_workers: 3} =
              status(pool)
   end
 
@@ -366,6 +345,29 @@ defmodule PhoenixGenApi.WorkerPoolTest do
       assert status(pool).circuit_open
     end
 
+    test "opens when too great a part of the last tasks has failed, if that is asked for", %{
+      pool: pool
+    } do
+      stop_supervised!(pool)
+
+      start(pool,
+        circuit_breaker_threshold: 100,
+        circuit_breaker_failure_rate: 0.5,
+        circuit_breaker_window: 4
+      )
+
+      fail(pool)
+      succeed(pool)
+      fail(pool)
+      refute status(pool).circuit_open
+      succeed(pool)
+      # Two of four have failed; it is judged at a failure, with which they are still two.
+      refute status(pool).circuit_open
+      fail(pool)
+      assert status(pool).circuit_open
+      assert_received {[:circuit_breaker, :open], _, %{consecutive_failures: 1}}
+    end
+
     test "is not touched by what the executor submits, and refuses it while open", %{pool: pool} do
       for _ <- 1..5 do
         assert :ok = WorkerPool.submit(pool, fn -> exit(:oops) end, [])
@@ -453,6 +455,67 @@ defmodule PhoenixGenApi.WorkerPoolTest do
   test "the application has its two pools, of the sizes in the contract" do
     assert %{idle_workers: 1_000} = WorkerPool.status(:async_pool)
     assert %{idle_workers: 500} = WorkerPool.status(:stream_pool)
+  end
+
+  test "an async function that raised is the exception of its task, and nobody's circuit", %{
+    pool: pool
+  } do
+    start(pool, circuit_breaker_threshold: 1)
+    parent = self()
+    crash = %{kind: :error, reason: "oops", stacktrace: []}
+    answered = fn -> {:answer, {parent, :answer}, crash} end
+    assert :ok = WorkerPool.submit(pool, answered, on_death: {self(), :task_died})
+    assert_receive {[:task, :exception], %{duration_us: _}, %{kind: :error, reason: "oops"}}
+    assert %{total_tasks_failed: 1, circuit_open: false} = status(pool)
+    assert_received :answer
+    refute_received :task_died
+    # What the task of a user returns is nobody's business.
+    assert :ok = WorkerPool.execute_async(pool, answered)
+    assert ended() == :stop
+    refute_received :answer
+  end
+
+  test "a task knows who called it", %{pool: pool} do
+    start(pool)
+    parent = self()
+    callers = fn -> send(parent, {:callers, Process.get(:"$callers")}) end
+    assert :ok = WorkerPool.execute_async(pool, callers)
+    assert_receive {:callers, [^parent | _]}
+  end
+
+  test "a pool may be named by its process, or through a registry", %{pool: pool} do
+    pid = start(pool)
+    parent = self()
+    assert :ok = WorkerPool.execute_async(pid, fn -> send(parent, :ran) end)
+    assert_receive :ran
+    # The event has the name all the same.
+    assert ended() == :stop
+    assert %{idle_workers: 2} = status(pid)
+    assert {:error, :pool_not_found} = WorkerPool.execute_async(dead_pid(), fn -> :ok end)
+
+    name = {:global, {pool, :elsewhere}}
+    start_supervised!({WorkerPool, name: name})
+    assert :ok = WorkerPool.execute_async(name, fn -> send(parent, :ran) end)
+    assert_receive :ran
+  end
+
+  defp dead_pid do
+    {pid, monitor} = spawn_monitor(fn -> :ok end)
+    assert_receive {:DOWN, ^monitor, :process, ^pid, _}
+    pid
+  end
+
+  test "a wrong option is refused with a sentence", %{pool: pool} do
+    for {key, value, expected} <- [
+          {:pool_size, 0, "pool_size: expected a positive integer, got 0"},
+          {:max_queue_size, -1, "max_queue_size: expected a non-negative integer, got -1"},
+          {:circuit_breaker_failure_rate, 1.5,
+           "circuit_breaker_failure_rate: expected nil or a number above 0 and at most 1, got 1.5"}
+        ] do
+      assert_raise ArgumentError, expected, fn ->
+        WorkerPool.start_link([{:name, pool}, {key, value}])
+      end
+    end
   end
 
   test "a pool needs a name and takes no option it does not know", %{pool: pool} do

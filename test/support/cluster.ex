@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Cluster do
+defmodule PhoenixGenApi.Test.Cluster do
   @moduledoc false
   # Real nodes for tests: this one becomes distributed, others are started and end with the
   # process that started them.

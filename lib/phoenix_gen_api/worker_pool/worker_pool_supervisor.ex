@@ -16,6 +16,14 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
   # The pools and the options of their sizes.
   @pools [async_pool: :async_pool_size, stream_pool: :stream_pool_size]
 
+  @shared [
+    :max_queue_size,
+    :circuit_breaker_threshold,
+    :circuit_breaker_cooldown,
+    :circuit_breaker_failure_rate,
+    :circuit_breaker_window
+  ]
+
   @end_ms 5_000
 
   @doc false
@@ -27,11 +35,7 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
 
   @impl true
   def init(_opts) do
-    shared = [
-      max_queue_size: Config.get(:worker_pool, :max_queue_size),
-      circuit_breaker_threshold: Config.get(:worker_pool, :circuit_breaker_threshold),
-      circuit_breaker_cooldown: Config.get(:worker_pool, :circuit_breaker_cooldown)
-    ]
+    shared = for key <- @shared, do: {key, Config.get(:worker_pool, key)}
 
     for name <- pools(), do: await_end(name)
 

@@ -14,10 +14,13 @@
     )
 )]
 
+pub mod breaker;
 pub mod clock;
 pub mod limiter;
 pub mod limits;
 pub mod nodes;
+pub mod pool;
+pub mod retry;
 pub mod schema;
 mod sync;
 pub mod table;

@@ -6,6 +6,7 @@
 mod argument_handler;
 mod atoms;
 mod build;
+mod circuits;
 mod config_db;
 mod executor;
 mod node_selector;
@@ -16,5 +17,6 @@ mod route;
 mod schema;
 mod terms;
 mod value;
+mod worker_pool;
 
 rustler::init!("Elixir.PhoenixGenApi.Native");

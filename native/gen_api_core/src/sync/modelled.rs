@@ -67,7 +67,7 @@ pub(crate) mod atomic {
         )* };
     }
 
-    gated!(AtomicBool: bool, AtomicU8: u8, AtomicU32: u32, AtomicU64: u64, AtomicUsize: usize);
+    gated!(AtomicBool: bool, AtomicU8: u8, AtomicU32: u32, AtomicU64: u64, AtomicI64: i64, AtomicUsize: usize);
 }
 
 /// As `parking_lot`'s: without poisoning. To loom a release is no event, so it never tries `try_lock` right before

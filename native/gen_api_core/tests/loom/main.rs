@@ -8,9 +8,12 @@
     clippy::indexing_slicing
 )]
 
+mod breaker;
+mod circuits;
 mod limiter;
 mod limits;
 mod nodes;
+mod pool;
 mod sticky;
 mod table;
 

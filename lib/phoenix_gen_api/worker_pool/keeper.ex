@@ -1,0 +1,124 @@
+defmodule PhoenixGenApi.WorkerPool.Keeper do
+  @moduledoc false
+  # The process of a pool. Tasks go on without it: it gives the pool its name and its life, and
+  # does what the native side cannot, which is to kill and to emit the events of the killed.
+  #
+  # The pool itself is published beside it and outlives its crash. Whatever was left to do then
+  # is found by the next keeper.
+  use GenServer
+
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.WorkerPool
+  alias PhoenixGenApi.WorkerPool.Events
+
+  @type pool :: {reference(), map()}
+
+  # For the last tasks of a pool that is stopped to be gone.
+  @kill_ms 1_000
+
+  @doc "The pool of that name or process, with its options; nil when there is none."
+  @spec find(GenServer.server()) :: pool() | nil
+  def find(name) do
+    case :persistent_term.get({WorkerPool, name}, nil) do
+      nil when is_pid(name) -> ask(name)
+      found -> found
+    end
+  end
+
+  defp ask(pid) do
+    GenServer.call(pid, :pool)
+  catch
+    :exit, _reason -> nil
+  end
+
+  @impl true
+  def init(%{name: name} = opts) do
+    # So that it is asked to stop, and can.
+    Process.flag(:trap_exit, true)
+    {handle, _opts} = pool = published(name, opts)
+    Native.worker_pool_adopt(handle)
+    {:ok, attend(%{name: name, pool: pool, timer: nil})}
+  end
+
+  # One that crashed left its pool behind. With other options it would be another pool.
+  defp published(name, opts) do
+    case :persistent_term.get({WorkerPool, name}, nil) do
+      {_handle, ^opts} = pool ->
+        pool
+
+      _ ->
+        pool = {new(opts), opts}
+        :persistent_term.put({WorkerPool, name}, pool)
+        pool
+    end
+  end
+
+  defp new(opts) do
+    Native.worker_pool_new(
+      opts.pool_size,
+      opts.max_queue_size,
+      opts.circuit_breaker_threshold,
+      failure_rate(opts.circuit_breaker_failure_rate, opts.circuit_breaker_window),
+      opts.circuit_breaker_cooldown
+    )
+  end
+
+  defp failure_rate(nil, _window), do: nil
+
+  defp failure_rate(rate, window) do
+    window = min(window, 65_536)
+    {ceil(rate * window), window}
+  end
+
+  @impl true
+  def handle_call(:pool, _from, state), do: {:reply, state.pool, state}
+
+  @impl true
+  def handle_info({WorkerPool, :attend}, state), do: {:noreply, attend(state)}
+  def handle_info({:EXIT, _pid, _reason}, state), do: {:noreply, state}
+  def handle_info(_other, state), do: {:noreply, state}
+
+  @impl true
+  def terminate(reason, %{pool: {handle, _opts}} = state)
+      when reason in [:normal, :shutdown] or elem(reason, 0) == :shutdown do
+    monitors =
+      for pid <- Native.worker_pool_stop(handle) do
+        monitor = Process.monitor(pid)
+        Process.exit(pid, :kill)
+        monitor
+      end
+
+    for monitor <- monitors do
+      receive do
+        {:DOWN, ^monitor, :process, _pid, _reason} -> :ok
+      after
+        @kill_ms -> :ok
+      end
+    end
+
+    attend(state)
+    :persistent_term.erase({WorkerPool, state.name})
+  end
+
+  # Crashed, or its supervisor was killed: another keeper will come.
+  def terminate(_reason, _state), do: :ok
+
+  # Those to be killed are named until they are dead, so none is forgotten in a crash.
+  defp attend(%{pool: {handle, _opts}} = state) do
+    {kill, news, next_ms} = Native.worker_pool_attend(handle)
+    for pid <- kill, do: Process.exit(pid, :kill)
+    for item <- news, do: tell(item, state.name)
+    if state.timer, do: Process.cancel_timer(state.timer)
+    %{state | timer: next_ms && Process.send_after(self(), {WorkerPool, :attend}, wait(next_ms))}
+  end
+
+  # The longest timer of the VM is some 49 days; it asks again then.
+  defp wait(ms), do: min(ms, 0xFFFF_FFFF)
+
+  defp tell({:killed, started, cause, changed}, name) do
+    Events.circuit(name, changed)
+    Events.failed(name, started, Events.crash(:exit, cause || :killed))
+  end
+
+  defp tell({pid, message}, _name), do: send(pid, message)
+end

@@ -1,0 +1,105 @@
+defmodule PhoenixGenApi.WorkerPool.Task do
+  @moduledoc false
+  # The process of one task: waits for its turn, runs, gives the slot back.
+
+  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.WorkerPool
+  alias PhoenixGenApi.WorkerPool.Events
+
+  @doc "Begins the process of an accepted task. It is not linked: the slot watches it."
+  @spec start(reference(), GenServer.name(), (-> term()), boolean(), pid() | nil) :: pid()
+  def start(slot, pool, fun, counts?, owner) do
+    callers = [self() | Process.get(:"$callers", [])]
+    spawn(__MODULE__, :run, [slot, pool, fun, counts?, owner, callers])
+  end
+
+  @doc false
+  @spec run(reference(), GenServer.name(), (-> term()), boolean(), pid() | nil, [pid()]) :: :ok
+  def run(slot, pool, fun, counts?, owner, callers) do
+    Process.put(:"$callers", callers)
+    started = System.monotonic_time()
+
+    case Native.worker_pool_enter(slot, true, here(owner), started) do
+      :run -> perform(slot, pool, fun, counts?, started)
+      other -> turn(other, slot, pool, fun, counts?, started)
+    end
+  end
+
+  defp turn(:run, slot, pool, fun, counts?, started),
+    do: perform(slot, pool, fun, counts?, started)
+
+  defp turn(:wait, slot, pool, fun, counts?, _started) do
+    receive do
+      {WorkerPool, :wake} ->
+        started = System.monotonic_time()
+        entry = Native.worker_pool_enter(slot, false, nil, started)
+        turn(entry, slot, pool, fun, counts?, started)
+    end
+  end
+
+  defp turn(:late, slot, pool, _fun, _counts?, started),
+    do: refused(slot, pool, :timeout, started)
+
+  defp turn(:orphan, slot, pool, _fun, _counts?, started),
+    do: refused(slot, pool, :owner_died, started)
+
+  defp turn(:gone, _slot, _pool, _fun, _counts?, _started), do: :ok
+
+  defp refused(slot, pool, reason, started) do
+    Events.started(pool, started)
+    ended(slot, pool, :failed, Events.crash(:exit, reason), nil, started)
+  end
+
+  defp perform(slot, pool, fun, counts?, started) do
+    Events.started(pool, started)
+
+    try do
+      fun.()
+    catch
+      kind, reason ->
+        crash = %{kind: kind, reason: Excerpt.reason(kind, reason), stacktrace: __STACKTRACE__}
+        ended(slot, pool, :failed, crash, nil, started)
+    else
+      {:answer, answer, crash} when not counts? ->
+        ended(slot, pool, if(crash, do: :answered, else: :returned), crash, answer, started)
+
+      _result ->
+        ended(slot, pool, :returned, nil, nil, started)
+    end
+  end
+
+  # Whoever is told of the end finds it counted.
+  defp ended(slot, pool, how, crash, answer, started) do
+    changed = Native.worker_pool_leave(slot, how, sent_here(answer))
+    Events.circuit(pool, changed)
+    if crash, do: Events.failed(pool, started, crash), else: Events.stopped(pool, started)
+  end
+
+  # The native side sends to processes of this node only.
+  defp sent_here({pid, message}) when node(pid) != node() do
+    send(pid, message)
+    nil
+  end
+
+  defp sent_here(answer), do: answer
+
+  # The native side watches processes of this node only.
+  defp here(owner) when is_pid(owner) and node(owner) != node() do
+    task = self()
+    spawn(fn -> watch(task, owner) end)
+    nil
+  end
+
+  defp here(owner), do: owner
+
+  defp watch(task, owner) do
+    task_monitor = Process.monitor(task)
+    owner_monitor = Process.monitor(owner)
+
+    receive do
+      {:DOWN, ^task_monitor, :process, _pid, _reason} -> :ok
+      {:DOWN, ^owner_monitor, :process, _pid, _reason} -> Process.exit(task, :kill)
+    end
+  end
+end

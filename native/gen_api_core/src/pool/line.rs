@@ -1,0 +1,152 @@
+//! How many run and how many wait, in one word, and who waits.
+//!
+//! While nobody waits, slots are taken and given back without a lock. How many wait is changed under the lock
+//! of the queue only.
+
+use crate::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::sync::Mutex;
+
+use super::ticket::Ticket;
+
+const ONE_RUNNING: u64 = 1 << 32;
+
+#[derive(Copy, Clone)]
+pub(super) struct Counts {
+    pub(super) running: u32,
+    pub(super) waiting: u32,
+}
+
+pub(super) enum Place {
+    Slot,
+    Queue,
+}
+
+#[derive(Debug)]
+pub(super) struct Line<P> {
+    size: u32,
+    max_waiting: u32,
+    word: AtomicU64,
+    // By number, so that one who leaves is found, and the numbers are those of the tickets.
+    queue: Mutex<BTreeMap<u64, Arc<Ticket<P>>>>,
+    next: AtomicU64,
+}
+
+impl<P: Copy> Line<P> {
+    pub(super) fn new(size: u32, max_waiting: u32) -> Self {
+        Self {
+            size,
+            max_waiting,
+            word: AtomicU64::new(0),
+            queue: Mutex::new(BTreeMap::new()),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        counts(self.word.load(Acquire))
+    }
+
+    pub(super) fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// A slot or a place in the queue; None when there is neither. `ticket` makes the ticket, of that number.
+    pub(super) fn step_in(
+        &self,
+        may_wait: bool,
+        ticket: impl FnOnce(u64, Place) -> Arc<Ticket<P>>,
+    ) -> Option<Arc<Ticket<P>>> {
+        if self.take_slot() {
+            return Some(ticket(self.number(), Place::Slot));
+        }
+        if !may_wait || self.counts().waiting >= self.max_waiting {
+            return None;
+        }
+        let mut queue = self.queue.lock();
+        match self.take_place()? {
+            Place::Slot => {
+                drop(queue);
+                Some(ticket(self.number(), Place::Slot))
+            }
+            Place::Queue => {
+                let ticket = ticket(self.number(), Place::Queue);
+                queue.insert(ticket.number, Arc::clone(&ticket));
+                Some(ticket)
+            }
+        }
+    }
+
+    /// Takes one who waits out of the queue. Nothing happens when its turn has come.
+    pub(super) fn step_out(&self, number: u64) {
+        let mut queue = self.queue.lock();
+        if queue.remove(&number).is_some() {
+            self.word.fetch_sub(1, AcqRel);
+        }
+    }
+
+    /// Gives a slot back. Whoever is returned has it now.
+    pub(super) fn hand_over(&self) -> Option<Arc<Ticket<P>>> {
+        if self.free_slot() {
+            return None;
+        }
+        let mut queue = self.queue.lock();
+        if self.free_slot() {
+            return None;
+        }
+        let (_, first) = queue.pop_first()?;
+        self.word.fetch_sub(1, AcqRel);
+        Some(first)
+    }
+
+    /// Everybody who waits, first come first.
+    pub(super) fn waiting(&self) -> Vec<Arc<Ticket<P>>> {
+        self.queue.lock().values().cloned().collect()
+    }
+
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, AcqRel)
+    }
+
+    fn take_slot(&self) -> bool {
+        let taken = |word| self.is_free(word).then(|| word + ONE_RUNNING);
+        self.word.fetch_update(AcqRel, Acquire, taken).is_ok()
+    }
+
+    /// Looks and steps at one moment: a slot given back in between, without a lock as long as nobody waits,
+    /// would be seen by nobody.
+    fn take_place(&self) -> Option<Place> {
+        let taken = |word| {
+            if self.is_free(word) {
+                Some(word + ONE_RUNNING)
+            } else {
+                (counts(word).waiting < self.max_waiting).then(|| word + 1)
+            }
+        };
+        let before = self.word.fetch_update(AcqRel, Acquire, taken).ok()?;
+        Some(if self.is_free(before) {
+            Place::Slot
+        } else {
+            Place::Queue
+        })
+    }
+
+    fn is_free(&self, word: u64) -> bool {
+        let Counts { running, waiting } = counts(word);
+        waiting == 0 && running < self.size
+    }
+
+    fn free_slot(&self) -> bool {
+        let freed = |word| (counts(word).waiting == 0).then(|| word - ONE_RUNNING);
+        self.word.fetch_update(AcqRel, Acquire, freed).is_ok()
+    }
+}
+
+fn counts(word: u64) -> Counts {
+    Counts {
+        running: (word >> 32) as u32,
+        waiting: word as u32,
+    }
+}

@@ -1,0 +1,89 @@
+//! The tasks that run: to be found when their time has passed, their owner has died or the pool stops.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::sync::{AHashMap, Mutex};
+
+use super::ticket::Ticket;
+use crate::clock::Nanos;
+
+// Tasks begin and end on all cores; one lock would be passed between them.
+const SHARDS: usize = 16;
+
+type Shard<P> = Mutex<AHashMap<u64, Arc<Ticket<P>>>>;
+type Deadlines<P> = BTreeMap<(Nanos, u64), Arc<Ticket<P>>>;
+
+#[derive(Debug)]
+pub(super) struct Roster<P> {
+    shards: [Shard<P>; SHARDS],
+    deadlines: Mutex<Deadlines<P>>,
+    doomed: Mutex<BTreeMap<u64, P>>,
+}
+
+impl<P: Copy> Roster<P> {
+    pub(super) fn new() -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::new(AHashMap::default())),
+            deadlines: Mutex::new(BTreeMap::new()),
+            doomed: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// True when no other deadline is as near.
+    pub(super) fn add(&self, ticket: &Arc<Ticket<P>>) -> bool {
+        if let Some(shard) = self.shard(ticket.number) {
+            shard.lock().insert(ticket.number, Arc::clone(ticket));
+        }
+        let Some(due) = ticket.due else { return false };
+        let key = (due, ticket.number);
+        let mut deadlines = self.deadlines.lock();
+        deadlines.insert(key, Arc::clone(ticket));
+        deadlines
+            .first_key_value()
+            .is_some_and(|(first, _)| *first == key)
+    }
+
+    pub(super) fn remove(&self, ticket: &Ticket<P>, doomed: bool) {
+        if let Some(shard) = self.shard(ticket.number) {
+            shard.lock().remove(&ticket.number);
+        }
+        if let Some(due) = ticket.due {
+            self.deadlines.lock().remove(&(due, ticket.number));
+        }
+        if doomed {
+            self.doomed.lock().remove(&ticket.number);
+        }
+    }
+
+    pub(super) fn doom(&self, ticket: &Ticket<P>, process: P) {
+        self.doomed.lock().insert(ticket.number, process);
+    }
+
+    /// Whom to kill. They are named again and again until they have ended, so none is forgotten when
+    /// whoever asked dies before it has killed them.
+    pub(super) fn doomed(&self) -> Vec<P> {
+        self.doomed.lock().values().copied().collect()
+    }
+
+    /// The tasks whose time has passed, and when the time of the next one will have.
+    pub(super) fn overdue(&self, now: Nanos) -> (Vec<Arc<Ticket<P>>>, Option<Nanos>) {
+        let deadlines = self.deadlines.lock();
+        let late = deadlines
+            .iter()
+            .take_while(|((due, _), _)| *due <= now)
+            .map(|(_, ticket)| Arc::clone(ticket))
+            .collect();
+        let next = deadlines.range((now.saturating_add(Nanos(1)), 0)..).next();
+        (late, next.map(|((due, _), _)| *due))
+    }
+
+    pub(super) fn everyone(&self) -> Vec<Arc<Ticket<P>>> {
+        let shard = |shard: &Shard<P>| shard.lock().values().cloned().collect::<Vec<_>>();
+        self.shards.iter().flat_map(shard).collect()
+    }
+
+    fn shard(&self, number: u64) -> Option<&Shard<P>> {
+        self.shards.get(number as usize % SHARDS)
+    }
+}

@@ -1,0 +1,264 @@
+use crate::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::SeqCst,
+};
+use std::sync::Arc;
+
+use crate::sync::Mutex;
+
+use super::line::{Line, Place};
+use super::roster::Roster;
+use super::ticket::{Cause, Progress, Stage, Ticket};
+use super::{Admission, End, Entry, Finish, Kind, Was};
+use crate::breaker::{self, Breaker, Check, Outcome, Settings, Transition};
+use crate::clock::Nanos;
+
+/// A pool. `P` names a process.
+#[derive(Debug)]
+pub struct Pool<P> {
+    line: Line<P>,
+    roster: Roster<P>,
+    breaker: Breaker,
+    stopped: AtomicBool,
+    ended: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// What a pool is doing and has done.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Slots.
+    pub size: u32,
+    /// Slots that are taken.
+    pub running: u32,
+    /// Tasks in the queue.
+    pub waiting: u32,
+    /// Whether the circuit is open or half open.
+    pub circuit_open: bool,
+    /// Tasks that have begun and ended, one way or the other.
+    pub ended: u64,
+    /// Those of them that have failed.
+    pub failed: u64,
+}
+
+impl<P: Copy> Pool<P> {
+    /// A pool of `size` slots with a queue of `max_waiting` at most. Probes are always recorded or given
+    /// back, so they do not expire, whatever `settings` say.
+    #[must_use]
+    pub fn new(size: u32, max_waiting: u32, settings: Settings) -> Self {
+        Self {
+            line: Line::new(size, max_waiting),
+            roster: Roster::new(),
+            breaker: Breaker::new(Settings {
+                probe_life: Nanos::MAX,
+                ..settings
+            }),
+            stopped: AtomicBool::new(false),
+            ended: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
+    }
+
+    /// Accepts a task or refuses it. After `due` it will not be begun.
+    pub fn admit(&self, kind: Kind, due: Option<Nanos>, now: Nanos) -> Admission<P> {
+        let (permit, may_wait) = match kind {
+            Kind::Uncounted => match self.breaker.state(now) {
+                breaker::State::Open { retry_in } if retry_in > Nanos::ZERO => {
+                    return Admission::CircuitOpen;
+                }
+                _ => (None, true),
+            },
+            Kind::Counted => match self.breaker.check(now) {
+                Check::Allow(permit) => (Some(permit), true),
+                // A probe in a queue would keep the circuit half open for as long as that takes.
+                Check::Probe(permit) => (Some(permit), false),
+                Check::Deny { .. } => return Admission::CircuitOpen,
+            },
+        };
+        let accepted = self.line.step_in(may_wait, |number, place| {
+            let stage = match place {
+                Place::Slot => Stage::Granted,
+                Place::Queue => Stage::Waiting,
+            };
+            Arc::new(Ticket {
+                number,
+                due,
+                permit,
+                progress: Mutex::new(Progress {
+                    stage,
+                    process: None,
+                    cause: None,
+                }),
+            })
+        });
+        match (accepted, permit) {
+            (Some(ticket), _) => Admission::Accepted(ticket),
+            (None, Some(permit)) if !may_wait => {
+                self.breaker.give_back(permit, now);
+                Admission::CircuitOpen
+            }
+            (None, _) => Admission::Full,
+        }
+    }
+
+    /// A process comes to run the task, for the first time or because it has been woken. The flag says that
+    /// its deadline is the nearest of all.
+    pub fn enter(&self, ticket: &Arc<Ticket<P>>, process: P, now: Nanos) -> (Entry, bool) {
+        let mut progress = ticket.progress.lock();
+        match progress.stage {
+            Stage::Ended | Stage::Running => (Entry::Gone, false),
+            _ if self.stopped.load(Acquire) => (Entry::Gone, false),
+            Stage::Waiting => {
+                progress.process = Some(process);
+                (Entry::Wait, false)
+            }
+            Stage::Granted => {
+                progress.process = Some(process);
+                let nearest = self.roster.add(ticket);
+                // Who stops the pool looks at the roster after the flag: one of the two is seen.
+                if self.stopped.load(Acquire) {
+                    self.roster.remove(ticket, false);
+                    return (Entry::Gone, false);
+                }
+                progress.stage = Stage::Running;
+                let late = ticket.due.is_some_and(|due| due <= now);
+                (if late { Entry::Late } else { Entry::Run }, nearest)
+            }
+        }
+    }
+
+    /// The task has ended, or will not begin. Only the first time counts.
+    pub fn finish(&self, ticket: &Ticket<P>, end: End, now: Nanos) -> Finish<P> {
+        let (stage, cause) = {
+            let mut progress = ticket.progress.lock();
+            let stage = std::mem::replace(&mut progress.stage, Stage::Ended);
+            (stage, progress.cause)
+        };
+        self.conclude(ticket, stage, cause, end, now)
+    }
+
+    /// The task is to end before its time. None: it runs and is named by [`Pool::doomed`] from now on.
+    /// Otherwise it has been finished.
+    pub fn doom(&self, ticket: &Ticket<P>, cause: Cause, now: Nanos) -> Option<Finish<P>> {
+        let stage = {
+            let mut progress = ticket.progress.lock();
+            if self.name(ticket, &mut progress, cause) {
+                return None;
+            }
+            std::mem::replace(&mut progress.stage, Stage::Ended)
+        };
+        Some(self.conclude(ticket, stage, None, End::Failed, now))
+    }
+
+    fn conclude(
+        &self,
+        ticket: &Ticket<P>,
+        stage: Stage,
+        cause: Option<Cause>,
+        end: End,
+        now: Nanos,
+    ) -> Finish<P> {
+        let mut finish = Finish {
+            was: Was::NotBegun,
+            wake: None,
+            transition: Transition::None,
+            cause,
+        };
+        match stage {
+            Stage::Ended => finish.was = Was::Ended,
+            Stage::Waiting => self.line.step_out(ticket.number),
+            Stage::Granted => {
+                if let Some(permit) = ticket.permit {
+                    self.breaker.give_back(permit, now);
+                }
+                finish.wake = self.pass_on();
+            }
+            Stage::Running => {
+                finish.was = Was::Running;
+                self.roster.remove(ticket, cause.is_some());
+                finish.transition = self.count(ticket, end, now);
+                finish.wake = self.pass_on();
+            }
+        }
+        finish
+    }
+
+    /// Whom to kill now, and when to ask again.
+    #[must_use]
+    pub fn doomed(&self, now: Nanos) -> (Vec<P>, Option<Nanos>) {
+        let (late, next) = self.roster.overdue(now);
+        for ticket in late {
+            self.condemn(&ticket, Cause::Timeout);
+        }
+        (self.roster.doomed(), next)
+    }
+
+    /// Lets no task begin from now on. Returns whom to kill and whom to wake, to find out.
+    #[must_use]
+    pub fn stop(&self) -> (Vec<P>, Vec<P>) {
+        self.stopped.store(true, SeqCst);
+        for ticket in self.roster.everyone() {
+            self.condemn(&ticket, Cause::Stopped);
+        }
+        let waiting = self.line.waiting();
+        let wake = waiting.iter().filter_map(|ticket| ticket.process());
+        (self.roster.doomed(), wake.collect())
+    }
+
+    /// Takes [`Pool::stop`] back.
+    pub fn start(&self) {
+        self.stopped.store(false, SeqCst);
+    }
+
+    /// The numbers, at this moment.
+    #[must_use]
+    pub fn status(&self, now: Nanos) -> Status {
+        let counts = self.line.counts();
+        Status {
+            size: self.line.size(),
+            running: counts.running,
+            waiting: counts.waiting,
+            circuit_open: !matches!(self.breaker.state(now), breaker::State::Closed { .. }),
+            ended: self.ended.load(Acquire),
+            failed: self.failed.load(Acquire),
+        }
+    }
+
+    fn condemn(&self, ticket: &Ticket<P>, cause: Cause) {
+        self.name(ticket, &mut ticket.progress.lock(), cause);
+    }
+
+    /// Names a task that runs as one to be killed. Under its lock, or it could have ended.
+    fn name(&self, ticket: &Ticket<P>, progress: &mut Progress<P>, cause: Cause) -> bool {
+        let (Stage::Running, Some(process)) = (progress.stage, progress.process) else {
+            return false;
+        };
+        progress.cause.get_or_insert(cause);
+        self.roster.doom(ticket, process);
+        true
+    }
+
+    fn count(&self, ticket: &Ticket<P>, end: End, now: Nanos) -> Transition {
+        let outcome = match end {
+            End::Returned => Outcome::Success,
+            End::Failed => Outcome::Failure,
+        };
+        self.failed.fetch_add(u64::from(end == End::Failed), AcqRel);
+        self.ended.fetch_add(1, AcqRel);
+        match ticket.permit {
+            Some(permit) => self.breaker.record(permit, outcome, now),
+            None => Transition::None,
+        }
+    }
+
+    /// The slot goes to the first who still waits. None: it is free, or whoever has it will come by itself.
+    fn pass_on(&self) -> Option<P> {
+        while let Some(next) = self.line.hand_over() {
+            let mut progress = next.progress.lock();
+            if progress.stage == Stage::Waiting {
+                progress.stage = Stage::Granted;
+                return progress.process;
+            }
+        }
+        None
+    }
+}

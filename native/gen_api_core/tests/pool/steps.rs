@@ -1,0 +1,234 @@
+//! Any order of steps: the cap, first come first served, and every slot comes back.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use gen_api_core::breaker::Settings;
+use gen_api_core::clock::Nanos;
+use gen_api_core::pool::{Admission, Cause, End, Entry, Kind, Pool, Ticket, Was};
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+const NOW: Nanos = Nanos::ZERO;
+
+fn pool(size: u32, max_waiting: u32) -> Pool<usize> {
+    // A circuit that never opens.
+    let settings = Settings {
+        threshold: u32::MAX,
+        ..Settings::default()
+    };
+    Pool::new(size, max_waiting, settings)
+}
+
+fn ticket(pool: &Pool<usize>, due: Option<Nanos>) -> Arc<Ticket<usize>> {
+    match pool.admit(Kind::Counted, due, NOW) {
+        Admission::Accepted(ticket) => ticket,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Submit,
+    // A process comes with its ticket, or is killed, or its task ends: whichever of them.
+    Enter(Index),
+    Finish(Index, bool),
+    Doom(Index),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => Just(Step::Submit),
+        4 => any::<Index>().prop_map(Step::Enter),
+        3 => (any::<Index>(), any::<bool>()).prop_map(|(i, ok)| Step::Finish(i, ok)),
+        1 => any::<Index>().prop_map(Step::Doom),
+    ]
+}
+
+struct Task {
+    ticket: Arc<Ticket<usize>>,
+    began: bool,
+    ended: bool,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn a_pool_does_what_a_list_would(
+        size in 1..4u32, max_waiting in 0..5u32, steps in prop::collection::vec(step(), 1..150),
+    ) {
+        let pool = pool(size, max_waiting);
+        let mut tasks: Vec<Task> = Vec::new();
+        // The model: who has a slot and who waits, by number.
+        let (mut slots, mut queue) = (Vec::new(), VecDeque::new());
+        let (mut ended, mut failed) = (0, 0);
+
+        for step in steps {
+            match step {
+                Step::Submit => match pool.admit(Kind::Counted, None, NOW) {
+                    Admission::Accepted(ticket) => {
+                        let number = tasks.len();
+                        tasks.push(Task { ticket, began: false, ended: false });
+                        if slots.len() < size as usize {
+                            slots.push(number);
+                        } else {
+                            prop_assert!(queue.len() < max_waiting as usize);
+                            queue.push_back(number);
+                        }
+                    }
+                    Admission::Full => {
+                        prop_assert_eq!(slots.len(), size as usize);
+                        prop_assert_eq!(queue.len(), max_waiting as usize);
+                    }
+                    Admission::CircuitOpen => prop_assert!(false, "it never opens"),
+                },
+                Step::Enter(index) if !tasks.is_empty() => {
+                    let number = index.index(tasks.len());
+                    let expected = match &tasks[number] {
+                        task if task.ended || task.began => Entry::Gone,
+                        _ if slots.contains(&number) => Entry::Run,
+                        _ => Entry::Wait,
+                    };
+                    let (entry, _) = pool.enter(&tasks[number].ticket, number, NOW);
+                    prop_assert_eq!(entry, expected);
+                    tasks[number].began |= entry == Entry::Run;
+                }
+                Step::Finish(index, ok) if !tasks.is_empty() => {
+                    let number = index.index(tasks.len());
+                    let end = if ok { End::Returned } else { End::Failed };
+                    let finish = pool.finish(&tasks[number].ticket, end, NOW);
+                    let was = match &tasks[number] {
+                        task if task.ended => Was::Ended,
+                        task if task.began => Was::Running,
+                        _ => Was::NotBegun,
+                    };
+                    prop_assert_eq!(finish.was, was);
+                    ended += u64::from(was == Was::Running);
+                    failed += u64::from(was == Was::Running && !ok);
+                    tasks[number].ended = true;
+                    queue.retain(|waiting| *waiting != number);
+                    let mut next = None;
+                    if slots.contains(&number) {
+                        slots.retain(|running| *running != number);
+                        next = queue.pop_front();
+                        slots.extend(next);
+                    }
+                    // One that has not come yet will find its slot by itself.
+                    let come = next.filter(|next| tasks[*next].ticket.process().is_some());
+                    prop_assert_eq!(finish.wake, come);
+                }
+                Step::Doom(index) if !tasks.is_empty() => {
+                    let number = index.index(tasks.len());
+                    let runs = tasks[number].began && !tasks[number].ended;
+                    let finish = pool.doom(&tasks[number].ticket, Cause::OwnerDied, NOW);
+                    prop_assert_eq!(finish.is_none(), runs);
+                    prop_assert_eq!(pool.doomed(NOW).0.contains(&number), runs);
+                    if !runs {
+                        tasks[number].ended = true;
+                        queue.retain(|waiting| *waiting != number);
+                        if slots.contains(&number) {
+                            slots.retain(|running| *running != number);
+                            slots.extend(queue.pop_front());
+                        }
+                    }
+                }
+                _ => {}
+            }
+            let status = pool.status(NOW);
+            prop_assert_eq!(status.running as usize, slots.len());
+            prop_assert_eq!(status.waiting as usize, queue.len());
+            prop_assert_eq!((status.ended, status.failed), (ended, failed));
+        }
+
+        for (number, task) in tasks.iter().enumerate() {
+            pool.enter(&task.ticket, number, NOW);
+            pool.finish(&task.ticket, End::Returned, NOW);
+        }
+        let status = pool.status(NOW);
+        prop_assert_eq!((status.running, status.waiting), (0, 0));
+        prop_assert_eq!(pool.doomed(NOW), (vec![], None));
+    }
+}
+
+#[test]
+fn a_task_past_its_time_is_named_until_it_ends() {
+    let pool = pool(2, 0);
+    let (early, late) = (
+        ticket(&pool, Some(Nanos(10))),
+        ticket(&pool, Some(Nanos(20))),
+    );
+    assert_eq!(pool.enter(&late, 2, NOW), (Entry::Run, true));
+    assert_eq!(pool.enter(&early, 1, NOW), (Entry::Run, true));
+    assert_eq!(pool.doomed(Nanos(9)), (vec![], Some(Nanos(10))));
+    assert_eq!(pool.doomed(Nanos(10)), (vec![1], Some(Nanos(20))));
+    assert_eq!(pool.doomed(Nanos(11)), (vec![1], Some(Nanos(20))));
+    let finish = pool.finish(&early, End::Failed, Nanos(12));
+    assert_eq!(finish.cause, Some(Cause::Timeout));
+    assert_eq!(pool.doomed(Nanos(12)), (vec![], Some(Nanos(20))));
+}
+
+#[test]
+fn a_task_whose_time_passes_in_the_queue_is_late() {
+    let pool = pool(1, 1);
+    let (first, second) = (ticket(&pool, None), ticket(&pool, Some(Nanos(10))));
+    pool.enter(&first, 1, NOW);
+    assert_eq!(pool.enter(&second, 2, NOW).0, Entry::Wait);
+    assert_eq!(pool.finish(&first, End::Returned, NOW).wake, Some(2));
+    assert_eq!(pool.enter(&second, 2, Nanos(10)).0, Entry::Late);
+    assert_eq!(
+        pool.finish(&second, End::Failed, Nanos(10)).was,
+        Was::Running
+    );
+    assert_eq!(pool.status(NOW).failed, 1);
+}
+
+#[test]
+fn a_stopped_pool_names_who_runs_and_lets_nobody_begin() {
+    let pool = pool(1, 2);
+    let [first, second, third] = [(); 3].map(|()| ticket(&pool, None));
+    pool.enter(&first, 1, NOW);
+    pool.enter(&second, 2, NOW);
+    assert_eq!(pool.stop(), (vec![1], vec![2]));
+    assert_eq!(pool.enter(&second, 2, NOW).0, Entry::Gone);
+    assert_eq!(pool.enter(&third, 3, NOW).0, Entry::Gone);
+    for ticket in [&third, &second] {
+        assert_eq!(pool.finish(ticket, End::Failed, NOW).was, Was::NotBegun);
+    }
+    assert_eq!(
+        pool.finish(&first, End::Failed, NOW).cause,
+        Some(Cause::Stopped)
+    );
+    assert_eq!(pool.status(NOW).running, 0);
+}
+
+#[test]
+fn a_probe_does_not_wait_and_one_that_never_begins_is_given_back() {
+    let settings = Settings {
+        threshold: 1,
+        cooldown: Nanos::ZERO,
+        ..Settings::default()
+    };
+    let pool = Pool::<usize>::new(1, 1, settings);
+    let first = ticket(&pool, None);
+    pool.enter(&first, 1, NOW);
+    pool.finish(&first, End::Failed, NOW);
+    assert!(pool.status(NOW).circuit_open);
+
+    // The slot is taken by one that does not count: no room for a probe.
+    let Admission::Accepted(other) = pool.admit(Kind::Uncounted, None, NOW) else {
+        panic!("the cool-down is over");
+    };
+    let refused = pool.admit(Kind::Counted, None, NOW);
+    assert!(matches!(refused, Admission::CircuitOpen), "{refused:?}");
+    pool.finish(&other, End::Returned, NOW);
+
+    let probe = ticket(&pool, None);
+    let refused = pool.admit(Kind::Counted, None, NOW);
+    assert!(matches!(refused, Admission::CircuitOpen), "{refused:?}");
+    pool.finish(&probe, End::Failed, NOW);
+    let probe = ticket(&pool, None);
+    pool.enter(&probe, 2, NOW);
+    pool.finish(&probe, End::Returned, NOW);
+    assert!(!pool.status(NOW).circuit_open);
+}
