@@ -56,13 +56,6 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
   defp timed_out, do: Response.error_response("r1", "Request timed out after 200ms", true)
   defp refused, do: Response.error_response("r1", "No service node available", true)
 
-  # A node that can be suspended and woken up.
-  defp start do
-    {_, node} = peer = Cluster.start_peer()
-    pid = :erpc.call(node, :os, :getpid, []) |> to_string()
-    {peer, node, fn signal -> {_, 0} = System.cmd("kill", ["-#{signal}", pid]) end}
-  end
-
   # What was sent to the node and has run there.
   defp asked(found \\ []) do
     receive do
@@ -88,12 +81,12 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
   end
 
   test "a node that hangs is sent no more than the threshold, and one call per cool-down" do
-    {peer, node, signal} = start()
+    {_, node} = peer = Cluster.start_peer()
     config = config([node], :told, [:well, self()], mfa: {Functions, :told, [:r, :well, self()]})
     assert run(config) == ok(:well)
     assert asked() == [node]
 
-    signal.("STOP")
+    wake = Cluster.suspend(peer)
     for _ <- 1..3, do: assert(run(config) == timed_out())
     assert_received {:open, ^node}
     {spent, response} = :timer.tc(fn -> for _ <- 1..1_000, do: run(config) end)
@@ -106,7 +99,7 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
     assert_received {:open, ^node}
     assert asked() == []
 
-    signal.("CONT")
+    wake.()
     # The three, and the probe.
     sent = for _ <- 1..4, do: assert_receive({:asked, ^node}, 5_000)
     assert length(sent) == 4
@@ -120,7 +113,7 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
   end
 
   test "others take over in every mode, also where the nodes are worked out", %{well: well} do
-    {peer, node, signal} = start()
+    {_, node} = peer = Cluster.start_peer()
     nodes = [node, well]
     both = fn -> nodes end
 
@@ -148,7 +141,7 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
     end
 
     numbers = for config <- configs, do: prefers.(config)
-    signal.("STOP")
+    wake = Cluster.suspend(peer)
 
     at_once(configs, numbers, fn config, sent ->
       Await.until(fn -> run(config, sent) && state(config) == :open end)
@@ -159,7 +152,7 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
 
     for _ <- configs, do: assert_received({:open, ^node})
     refute_received {:open, _}
-    signal.("CONT")
+    wake.()
 
     at_once(configs, numbers, fn config, sent ->
       # A sticky value stays with the node that took over; others bring the first one back.
@@ -211,15 +204,15 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
   end
 
   test "a probe whose caller is killed is given back" do
-    {peer, node, signal} = start()
+    {_, node} = peer = Cluster.start_peer()
     config = config([node], :node_name, [])
-    signal.("STOP")
+    wake = Cluster.suspend(peer)
     for _ <- 1..3, do: assert(run(config) == timed_out())
     cooled_down(config)
     probe = spawn(fn -> run(config) end)
     Await.until(fn -> state(config) == :half_open end, 150)
     Process.exit(probe, :kill)
-    signal.("CONT")
+    wake.()
     # Long before the circuit could be forgotten.
     Await.until(fn -> run(config) == ok(node) end, 500)
     assert_received {:close, ^node}
@@ -227,7 +220,7 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
   end
 
   test "a permission callback is not asked on a node whose circuit is open", %{well: well} do
-    {peer, node, signal} = start()
+    {_, node} = peer = Cluster.start_peer()
     callback = {Functions, :told, [true, self()]}
     nodes = [node, well]
 
@@ -235,7 +228,7 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
       config(nodes, :node_name, [], permission_callback: callback, choose_node_mode: :round_robin)
 
     slow = %{config | permission_callback: nil}
-    signal.("STOP")
+    wake = Cluster.suspend(peer)
     :ok = ConfigDb.add(slow)
 
     Await.until(fn -> run(slow) && state(slow) == :open end)
@@ -243,7 +236,7 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
     :ok = ConfigDb.add(config)
     for _ <- 1..10, do: assert(run(config) == ok(well))
     assert asked() == List.duplicate(well, 10)
-    signal.("CONT")
+    wake.()
     Cluster.stop_peer(peer)
   end
 
@@ -251,29 +244,29 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
     well: well
   } do
     Options.set(:circuit_breaker, threshold: 3, cooldown_ms: 10_000)
-    {peer, node, signal} = start()
+    {_, node} = peer = Cluster.start_peer()
     options = [choose_node_mode: {Functions, :choose, [fn nodes, _request -> nodes end]}]
     config = config([node, well], :node_name, [], options)
     asking = %{config | permission_callback: {Functions, :told_late, [self()]}}
     call = Task.async(fn -> Executor.execute_with_config!(request(config), asking) end)
     assert_receive {:running, callback, ^node}, 5_000
-    signal.("STOP")
+    wake = Cluster.suspend(peer)
     for _ <- 1..3, do: run(config)
     assert_received {:open, ^node}
-    signal.("CONT")
+    wake.()
     send(callback, {:return, true})
     assert Task.await(call) == ok(well)
     Cluster.stop_peer(peer)
   end
 
   test "retries go to nodes whose circuit is closed", %{well: well} do
-    {peer, node, signal} = start()
+    {_, node} = peer = Cluster.start_peer()
     fields = [retry: {:all_nodes, 1}, retry_on: [:timeout], choose_node_mode: :round_robin]
     config = config([node, well], :node_name, [], fields)
-    signal.("STOP")
+    wake = Cluster.suspend(peer)
     for _ <- 1..12, do: assert(run(config) == ok(well))
     assert_received {:open, ^node}
-    signal.("CONT")
+    wake.()
     Cluster.stop_peer(peer)
   end
 end

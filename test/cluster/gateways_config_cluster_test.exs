@@ -266,8 +266,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
 
   test "a gateway that hangs delays one push and no more, and catches up when it wakes" do
     [a, b, c] = gateways = start(3)
-    pid = call(c, System, :pid, [])
-    {_, 0} = System.cmd("kill", ["-STOP", pid])
+    wake = Cluster.suspend(c)
 
     try do
       {first, {:ok, :accepted}} = :timer.tc(fn -> push(a, push_config("shop", "1", ["f"])) end)
@@ -277,7 +276,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
       assert types(b, "shop") == ["g"]
       assert call(a, Pushed, :all_behind, []) == [elem(c, 1)]
     after
-      {_, 0} = System.cmd("kill", ["-CONT", pid])
+      wake.()
     end
 
     {%{"shop" => "2"}, _, _} = await_agreement(gateways)

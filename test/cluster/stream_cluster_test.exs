@@ -250,15 +250,14 @@ defmodule PhoenixGenApi.StreamClusterTest do
 
   test "a node that hangs holds nothing up", %{a: _a} do
     {_, node} = peer = Cluster.start_peer()
-    os_pid = :erpc.call(node, System, :pid, [])
     {pid, function, out} = feed(node)
-    System.cmd("kill", ["-STOP", os_pid])
+    wake = Cluster.suspend(peer)
     watched = watch(pid)
     StreamHelper.send_result(out, 1)
     StreamCall.stop(pid)
     assert_ends(watched)
     assert frames() == {[1], ended()}
-    System.cmd("kill", ["-CONT", os_pid])
+    wake.()
     assert_ends(watch(function))
     Cluster.stop_peer(peer)
   end
@@ -271,8 +270,7 @@ defmodule PhoenixGenApi.StreamClusterTest do
     assert NodeSelector.circuits() == []
 
     {_, node} = peer = Cluster.start_peer()
-    os_pid = :erpc.call(node, System, :pid, [])
-    System.cmd("kill", ["-STOP", os_pid])
+    wake = Cluster.suspend(peer)
     for _ <- 1..2, do: start(helped(node, :feed, [self()], timeout: 100))
     for _ <- 1..2, do: assert({[], %{error: "Request timed out after 100ms"}} = frames())
     assert [%{node: name, state: :open}] = NodeSelector.circuits()
@@ -281,7 +279,7 @@ defmodule PhoenixGenApi.StreamClusterTest do
     assert frames() == {[], error("No service node available", true)}
     start(config([node, a], :squares, [2]))
     assert frames() == {[1, 4], ended()}
-    System.cmd("kill", ["-CONT", os_pid])
+    wake.()
     Cluster.stop_peer(peer)
   end
 
