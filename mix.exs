@@ -57,7 +57,7 @@ defmodule PhoenixGenApi.MixProject do
       source_ref: "v#{@version}",
       extras: extras(),
       groups_for_extras: [
-        Introduction: ~r"README|guides/getting_started|livebooks/|guides/cheatsheet",
+        Introduction: ~r"^README|guides/getting_started|livebooks/|guides/cheatsheet",
         "For your clients": ~r"guides/(channels|arguments|streams|relay|rate_limiting)",
         "Running it":
           ~r"guides/(configuration|deployment|reliability|telemetry|diagnostics|versions_and_rollout)",
@@ -101,7 +101,11 @@ defmodule PhoenixGenApi.MixProject do
       Nodes: [~r/\.NodeSelector/, ~r/\.ServiceGuard/, ~r/\.CircuitBreaker/],
       Limits: [~r/\.RateLimiter/, ~r/\.WorkerPool/],
       Relay: [~r/\.Relay/],
-      "Configuration and security": [PhoenixGenApi.Config, ~r/\.Security/],
+      "Configuration and security": [
+        PhoenixGenApi.Config,
+        PhoenixGenApi.BootAudit,
+        PhoenixGenApi.Security
+      ],
       "Seeing what happens": [~r/\.Telemetry/, ~r/\.Diagnostics/],
       JSON: [~r/ImplHelper$/],
       Errors: [~r/\.Errors\./]

@@ -22,6 +22,19 @@ defmodule PhoenixGenApi.PublicApiTest do
     assert without == []
   end
 
+  test "every public module has a place in the documentation" do
+    groups = Mix.Project.config()[:docs][:groups_for_modules]
+
+    for {module, _docs} <- public_modules() do
+      name = inspect(module)
+
+      assert Enum.any?(groups, fn {_title, patterns} ->
+               Enum.any?(patterns, &(module == &1 or (is_struct(&1, Regex) and name =~ &1)))
+             end),
+             "#{name} is in no group of mix.exs"
+    end
+  end
+
   test "every public function, macro and callback has a @doc" do
     missing =
       for {module, docs} <- public_modules(),
