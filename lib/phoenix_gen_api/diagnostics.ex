@@ -62,7 +62,7 @@ defmodule PhoenixGenApi.Diagnostics do
 
   @type status :: :ok | :warning | :error
 
-  @typedoc "Why tracing did not start or end."
+  @typedoc "Why nothing is traced."
   @type trace_refusal ::
           :admin_action_denied
           | :invalid_tracer
