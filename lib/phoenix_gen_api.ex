@@ -21,6 +21,7 @@ defmodule PhoenixGenApi do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
+  alias PhoenixGenApi.Relay
   alias PhoenixGenApi.Telemetry
 
   ## Channels
@@ -72,8 +73,9 @@ defmodule PhoenixGenApi do
   @spec reload_config() :: :ok | {:error, [String.t(), ...]}
   def reload_config do
     with :ok <- Config.reload(),
-         :ok <- NodeSelector.reload() do
-      RateLimiter.reload()
+         :ok <- NodeSelector.reload(),
+         :ok <- RateLimiter.reload() do
+      Relay.reload()
     end
   end
 

@@ -210,5 +210,74 @@ defmodule PhoenixGenApi.Native do
   @spec executor_end(handle()) :: :ok
   def executor_end(_call), do: not_loaded()
 
+  # PhoenixGenApi.Relay
+
+  @type relay_bounds ::
+          {pos_integer(), pos_integer(), non_neg_integer(), pos_integer(), non_neg_integer()}
+  @type relay_joining :: {pid(), pid(), binary()}
+  @type relay_fan ::
+          {non_neg_integer(), handle(), [{non_neg_integer(), binary()}], non_neg_integer()}
+
+  @spec relay_new(relay_bounds()) :: handle()
+  def relay_new(_bounds), do: not_loaded()
+
+  @spec relay_configure(handle(), relay_bounds(), pos_integer() | nil, pos_integer() | nil) :: :ok
+  def relay_configure(_relay, _bounds, _group_pace, _member_pace), do: not_loaded()
+
+  @spec relay_create(
+          handle(),
+          String.t(),
+          atom(),
+          String.t(),
+          relay_joining(),
+          {non_neg_integer(), non_neg_integer()}
+        ) :: :ok | atom()
+  def relay_create(_relay, _group, _type, _user, _joining, _created), do: not_loaded()
+
+  @spec relay_delete(handle(), String.t()) :: non_neg_integer() | atom()
+  def relay_delete(_relay, _group), do: not_loaded()
+
+  @spec relay_join(handle(), String.t(), String.t(), relay_joining(), non_neg_integer()) ::
+          {:ok, :active | :pending | :muted} | atom()
+  def relay_join(_relay, _group, _user, _joining, _now_ms), do: not_loaded()
+
+  @spec relay_leave(handle(), String.t(), String.t(), non_neg_integer()) :: :ok | atom()
+  def relay_leave(_relay, _group, _user, _now_ms), do: not_loaded()
+
+  @spec relay_leave_device(handle(), String.t(), String.t(), pid(), non_neg_integer()) ::
+          boolean() | atom()
+  def relay_leave_device(_relay, _group, _user, _pid, _now_ms), do: not_loaded()
+
+  @spec relay_change(handle(), String.t(), atom(), String.t(), String.t(), non_neg_integer()) ::
+          :ok | atom()
+  def relay_change(_relay, _group, _verb, _actor, _target, _now_ms), do: not_loaded()
+
+  @spec relay_publish(handle(), String.t(), String.t() | nil, integer()) ::
+          relay_fan() | atom() | {:too_fast, pos_integer()}
+  def relay_publish(_relay, _group, _user, _now), do: not_loaded()
+
+  @spec relay_fan_out(handle(), String.t()) :: relay_fan() | atom()
+  def relay_fan_out(_relay, _group), do: not_loaded()
+
+  @spec relay_send(handle(), [{non_neg_integer(), term()}]) :: boolean()
+  def relay_send(_fan, _messages), do: not_loaded()
+
+  @spec relay_page(handle(), String.t(), non_neg_integer(), pos_integer()) ::
+          {atom(), [{String.t(), atom(), boolean(), non_neg_integer(), non_neg_integer()}],
+           non_neg_integer() | nil}
+          | atom()
+  def relay_page(_relay, _group, _start, _count), do: not_loaded()
+
+  @spec relay_groups_of(handle(), String.t()) :: [{String.t(), atom()}]
+  def relay_groups_of(_relay, _user), do: not_loaded()
+
+  @spec relay_size(handle()) ::
+          {non_neg_integer(), non_neg_integer(), non_neg_integer(), non_neg_integer(),
+           non_neg_integer()}
+  def relay_size(_relay), do: not_loaded()
+
+  @spec relay_sweep(handle(), integer(), pos_integer()) :: boolean()
+  def relay_sweep(_relay, _now, _budget), do: not_loaded()
+
   defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
 end

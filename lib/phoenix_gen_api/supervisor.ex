@@ -14,6 +14,7 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
+  alias PhoenixGenApi.Relay
   alias PhoenixGenApi.WorkerPool
 
   @spec start_link(client_mode: boolean()) :: Supervisor.on_start()
@@ -39,16 +40,19 @@ defmodule PhoenixGenApi.Supervisor do
           RateLimiter.shards(Config.get(:rate_limiter, :instance_count)),
           Config.get(:rate_limiter, :max_keys),
           Config.get(:rate_limiter, :max_entries)
-        )
+        ),
+      relay: Relay.new()
     })
 
     RateLimiter.Limits.load()
+    Relay.reload()
 
     children = [
       ConfigFailed,
       NodeSelector.Health,
       Executor.Reaper,
       RateLimiter.Server,
+      Relay.Departures,
       WorkerPool.WorkerPoolSupervisor,
       ConfigReceiver,
       ConfigPuller,

@@ -74,7 +74,11 @@ defmodule PhoenixGenApi.ConfigTest do
       rejoin_grace_ms: 0,
       max_groups: 100_000,
       max_members: 100_000,
-      max_pending: 1_000
+      max_pending: 1_000,
+      max_groups_per_user: 1_000,
+      max_message_bytes: 1_000_000,
+      group_messages_per_second: nil,
+      member_messages_per_second: nil
     ]
   ]
 

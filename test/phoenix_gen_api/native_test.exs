@@ -62,7 +62,9 @@ defmodule PhoenixGenApi.NativeTest do
   end
 
   test "NIFs are named after the module that owns them" do
-    modules = ~w(argument_handler_ plan_ config_db_ node_selector_ rate_limiter_ executor_)
+    modules =
+      ~w(argument_handler_ plan_ config_db_ node_selector_ rate_limiter_ executor_ relay_)
+
     for {name, _arity} <- stubs(), do: assert(String.starts_with?("#{name}", modules), "#{name}")
   end
 

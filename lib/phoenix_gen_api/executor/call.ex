@@ -15,6 +15,7 @@ defmodule PhoenixGenApi.Executor.Call do
   alias PhoenixGenApi.Permission
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RateLimiter
+  alias PhoenixGenApi.Relay
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.{Request, Response}
   alias PhoenixGenApi.WorkerPool
@@ -154,6 +155,17 @@ defmodule PhoenixGenApi.Executor.Call do
 
   @doc "Node selection and the call, in this process."
   @spec run(t()) :: {Response.t(), crash()}
+  # The relay is part of the gateway: it needs the request, and no process of its own.
+  def run(%{plan: plan(module: Relay, function: :handle_relay, arguments: []) = plan} = call)
+      when has(plan, :local) do
+    with :ok <- permitted(%{call | target: {node(), nil}}) do
+      config = Plan.config(plan)
+      args = named(config.arg_orders, call.arguments, call.request.args)
+      response = Relay.handle_relay(%{call.request | args: args}, config)
+      {%{response | request_id: call.request_id}, nil}
+    end
+  end
+
   def run(%{target: nil} = call) do
     case choose(call) do
       {:ok, call} -> run(call)
@@ -221,6 +233,11 @@ defmodule PhoenixGenApi.Executor.Call do
       true -> arguments ++ extra
     end
   end
+
+  # The arguments as they were converted, by their names again.
+  defp named([_ | _] = names, arguments, _args), do: names |> Enum.zip(arguments) |> Map.new()
+  defp named(:map, [arguments], _args), do: arguments
+  defp named(_none, _arguments, args), do: args
 
   defp crash({:raised, kind, reason, stack}), do: Failure.crash(kind, reason, stack)
   defp crash(_outcome), do: nil

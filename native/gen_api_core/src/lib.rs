@@ -18,6 +18,7 @@ pub mod clock;
 pub mod limiter;
 pub mod limits;
 pub mod nodes;
+pub mod relay;
 pub mod schema;
 pub mod table;
 pub mod value;

@@ -12,6 +12,7 @@ mod node_selector;
 mod outcome;
 mod plan;
 mod rate_limiter;
+mod relay;
 mod route;
 mod schema;
 mod terms;
