@@ -68,7 +68,7 @@ defmodule Bench.Gateway do
 
   @doc "Puts a table of configs in place and returns the one that was there."
   def use_table(table) do
-    all = [:config_db, :node_selector, :rate_limiter, :relay]
+    all = [:config_db, :node_selector, :rate_limiter, :relay, :relay_links]
     instances = Map.new(all, &{&1, Gateway.handle!(&1)})
     Gateway.publish(%{instances | config_db: table})
     instances.config_db

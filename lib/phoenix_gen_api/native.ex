@@ -279,5 +279,77 @@ defmodule PhoenixGenApi.Native do
   @spec relay_sweep(handle(), integer(), pos_integer()) :: boolean()
   def relay_sweep(_relay, _now, _budget), do: not_loaded()
 
+  # PhoenixGenApi.Relay, groups that several gateways hold
+
+  @type relay_origin :: {atom(), non_neg_integer(), non_neg_integer(), non_neg_integer()}
+  @type relay_record :: {String.t(), byte(), non_neg_integer(), non_neg_integer()}
+
+  @spec relay_share(handle(), boolean()) :: :ok
+  def relay_share(_relay, _shared?), do: not_loaded()
+
+  @spec relay_order_create(
+          handle(),
+          String.t(),
+          atom(),
+          String.t(),
+          {non_neg_integer(), non_neg_integer()}
+        ) :: {relay_origin(), relay_record()} | atom()
+  def relay_order_create(_relay, _group, _type, _user, _created), do: not_loaded()
+
+  @spec relay_order_delete(handle(), String.t()) :: non_neg_integer() | atom()
+  def relay_order_delete(_relay, _group), do: not_loaded()
+
+  @spec relay_order_join(handle(), String.t(), String.t(), non_neg_integer()) ::
+          {atom(), relay_origin(), relay_record()} | atom()
+  def relay_order_join(_relay, _group, _user, _now_ms), do: not_loaded()
+
+  @spec relay_order_leave(handle(), String.t(), String.t(), non_neg_integer()) ::
+          {relay_origin(), relay_record()} | atom()
+  def relay_order_leave(_relay, _group, _user, _now_ms), do: not_loaded()
+
+  @spec relay_order_change(
+          handle(),
+          String.t(),
+          atom(),
+          String.t(),
+          String.t(),
+          non_neg_integer()
+        ) :: {relay_origin(), relay_record()} | atom()
+  def relay_order_change(_relay, _group, _verb, _actor, _target, _now_ms), do: not_loaded()
+
+  @spec relay_order_depart(handle(), String.t(), String.t(), boolean(), non_neg_integer()) ::
+          {relay_origin(), relay_record()} | atom()
+  def relay_order_depart(_relay, _group, _user, _died?, _now_ms), do: not_loaded()
+
+  @spec relay_attach(handle(), String.t(), String.t(), relay_joining()) :: :ok | atom()
+  def relay_attach(_relay, _group, _user, _joining), do: not_loaded()
+
+  @spec relay_release(handle(), String.t(), String.t(), pid()) :: :ok | atom()
+  def relay_release(_relay, _group, _user, _pid), do: not_loaded()
+
+  @spec relay_is_here(handle(), String.t(), String.t(), pid() | nil) :: boolean()
+  def relay_is_here(_relay, _group, _user, _pid), do: not_loaded()
+
+  @spec relay_put(handle(), String.t(), relay_origin(), relay_record(), boolean()) :: boolean()
+  def relay_put(_relay, _group, _origin, _record, _evict?), do: not_loaded()
+
+  @spec relay_set_remote(handle(), String.t(), String.t(), non_neg_integer(), boolean()) :: :ok
+  def relay_set_remote(_relay, _group, _user, _slot, _there?), do: not_loaded()
+
+  @spec relay_absent(handle(), String.t(), non_neg_integer() | nil) :: [String.t()]
+  def relay_absent(_relay, _group, _gone), do: not_loaded()
+
+  @spec relay_ids(handle()) :: [String.t()]
+  def relay_ids(_relay), do: not_loaded()
+
+  @spec relay_records(handle(), String.t(), non_neg_integer(), pos_integer()) ::
+          {relay_origin(), [{relay_record(), boolean()}], non_neg_integer() | nil} | atom()
+  def relay_records(_relay, _group, _start, _count), do: not_loaded()
+
+  @spec relay_merge(handle(), String.t(), relay_origin(), non_neg_integer(), boolean(), [
+          {relay_record(), boolean()}
+        ]) :: [String.t()]
+  def relay_merge(_relay, _group, _origin, _slot, _apart?, _records), do: not_loaded()
+
   defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
 end

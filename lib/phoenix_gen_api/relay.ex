@@ -60,10 +60,11 @@ defmodule PhoenixGenApi.Relay do
   A process that joins a group as two users gets its messages twice.
   """
 
+  alias PhoenixGenApi.Cluster
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.{Fastlane, Members, Observed, Publish}
+  alias PhoenixGenApi.Relay.{Fastlane, Members, Observed, Peers, Publish, Shard}
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
 
   @type group_id :: String.t()
@@ -82,16 +83,24 @@ defmodule PhoenixGenApi.Relay do
 
   defguardp is_id(id) when is_binary(id) and id != "" and byte_size(id) <= @max_id_bytes
 
+  defguardp is_elsewhere(pid) when is_pid(pid) and node(pid) != node()
+
   @doc "Creates a group. Its creator is active and an admin, with `pid` as his device."
   @spec create_group(group_id(), group_type(), user_id(), pid()) :: :ok | refused()
+  def create_group(id, type, user, pid) when is_elsewhere(pid),
+    do: elsewhere(pid, :create_group, [id, type, user, pid])
+
   def create_group(id, type, user, pid) do
     with :ok <- valid([id, user], pid),
          :ok <- group_type(type),
          {:ok, relay} <- handle() do
       joining = Fastlane.joining(pid)
-      created = {now(), System.unique_integer([:positive, :monotonic])}
+      created = {now(), :erlang.phash2({node(), System.unique_integer()})}
+      change = {:create, id, type, user, created}
 
-      with :ok <- done(Native.relay_create(relay, id, type, user, joining, created)) do
+      with :ok <-
+             Native.relay_create(relay, id, type, user, joining, created)
+             |> done(fn -> Shard.change(change, joining) end) do
         Observed.joined(id, user, :active)
       end
     end
@@ -103,7 +112,7 @@ defmodule PhoenixGenApi.Relay do
     with :ok <- valid([id]), {:ok, relay} <- handle() do
       case Native.relay_delete(relay, id) do
         members when is_integer(members) -> :ok
-        reason -> {:error, reason}
+        reason -> done(reason, fn -> Shard.change({:delete, id}) end)
       end
     end
   end
@@ -151,16 +160,18 @@ defmodule PhoenixGenApi.Relay do
   `relay: :fastlane`, for its own process, messages will go past the channel.
   """
   @spec join_group(group_id(), user_id(), pid()) :: {:ok, status()} | refused()
-  def join_group(id, user, pid) do
-    with :ok <- valid([id, user], pid), {:ok, relay} <- handle() do
-      case Native.relay_join(relay, id, user, Fastlane.joining(pid), now()) do
-        {:ok, status} = joined ->
-          Observed.joined(id, user, status)
-          joined
+  def join_group(id, user, pid) when is_elsewhere(pid),
+    do: elsewhere(pid, :join_group, [id, user, pid])
 
-        reason ->
-          {:error, reason}
-      end
+  def join_group(id, user, pid) do
+    with :ok <- valid([id, user], pid),
+         {:ok, relay} <- handle(),
+         joining = Fastlane.joining(pid),
+         {:ok, status} <-
+           Native.relay_join(relay, id, user, joining, now())
+           |> done(fn -> Shard.change({:join, id, user}, joining) end) do
+      Observed.joined(id, user, status)
+      {:ok, status}
     end
   end
 
@@ -169,20 +180,25 @@ defmodule PhoenixGenApi.Relay do
   def leave_group(id, user) do
     with :ok <- valid([id, user]),
          {:ok, relay} <- handle(),
-         :ok <- done(Native.relay_leave(relay, id, user, now())) do
+         :ok <-
+           Native.relay_leave(relay, id, user, now())
+           |> done(fn -> Shard.change({:leave, id, user}) end) do
       Observed.left(id, user, :left)
     end
   end
 
   @doc "Leaves with one device; with the last one the user is gone."
   @spec leave_group(group_id(), user_id(), pid()) :: :ok | refused()
+  def leave_group(id, user, pid) when is_elsewhere(pid),
+    do: elsewhere(pid, :leave_group, [id, user, pid])
+
   def leave_group(id, user, pid) do
-    with :ok <- valid([id, user], pid), {:ok, relay} <- handle() do
-      case Native.relay_leave_device(relay, id, user, pid, now()) do
-        true -> Observed.left(id, user, :left)
-        false -> :ok
-        reason -> {:error, reason}
-      end
+    with :ok <- valid([id, user], pid),
+         {:ok, relay} <- handle(),
+         {:ok, last?} <-
+           Native.relay_leave_device(relay, id, user, pid, now())
+           |> done(fn -> Shard.change({:leave_device, id, user, pid}) end) do
+      if last?, do: Observed.left(id, user, :left), else: :ok
     end
   end
 
@@ -268,7 +284,7 @@ defmodule PhoenixGenApi.Relay do
       groups: groups,
       members: members,
       local_pids: devices,
-      gateways: 1,
+      gateways: 1 + length(Peers.current()),
       users: users,
       memory_bytes: bytes
     }
@@ -299,17 +315,32 @@ defmodule PhoenixGenApi.Relay do
   defp change(id, verb, actor, target) do
     with :ok <- valid([id, actor, target]),
          {:ok, relay} <- handle(),
-         :ok <- done(Native.relay_change(relay, id, verb, actor, target, now())) do
+         :ok <-
+           Native.relay_change(relay, id, verb, actor, target, now())
+           |> done(fn -> Shard.change({:change, id, verb, actor, target}) end) do
       Observed.changed(id, verb, target)
     end
   end
 
   defp handle, do: Gateway.handle(:relay)
 
-  defp done(:ok), do: :ok
-  defp done(reason), do: {:error, reason}
+  # What the index says, unless other gateways have to agree.
+  defp done(:ok, _shared), do: :ok
+  defp done({:ok, _result} = done, _shared), do: done
+  defp done(last?, _shared) when is_boolean(last?), do: {:ok, last?}
+  defp done(:shared, shared), do: shared.()
+  defp done(reason, _shared), do: {:error, reason}
 
-  defp valid(ids, pid) when is_pid(pid) and node(pid) == node(), do: valid(ids)
+  # A process is a device of the gateway that it runs on.
+  defp elsewhere(pid, function, args) do
+    if node(pid) in Cluster.gateways(),
+      do: :erpc.call(node(pid), __MODULE__, function, args),
+      else: {:error, :invalid_argument}
+  catch
+    _kind, _reason -> {:error, :not_running}
+  end
+
+  defp valid(ids, pid) when is_pid(pid), do: valid(ids)
   defp valid(_ids, _pid), do: {:error, :invalid_argument}
 
   defp valid([id | rest]) when is_id(id) do

@@ -29,6 +29,7 @@ defmodule PhoenixGenApi.Supervisor do
     ConfigPuller.new()
     ConfigReceiver.new()
     RateLimiter.Limits.new()
+    Relay.Peers.new()
     ttl = Config.get(:node_selector, :sticky_ttl_ms)
     entries = Config.get(:node_selector, :sticky_max_entries)
 
@@ -41,7 +42,8 @@ defmodule PhoenixGenApi.Supervisor do
           Config.get(:rate_limiter, :max_keys),
           Config.get(:rate_limiter, :max_entries)
         ),
-      relay: Relay.new()
+      relay: Relay.new(),
+      relay_links: Relay.Link.counters()
     })
 
     RateLimiter.Limits.load()
@@ -52,7 +54,7 @@ defmodule PhoenixGenApi.Supervisor do
       NodeSelector.Health,
       Executor.Reaper,
       RateLimiter.Server,
-      Relay.Departures,
+      Relay.Supervisor,
       WorkerPool.WorkerPoolSupervisor,
       ConfigReceiver,
       ConfigPuller,

@@ -235,7 +235,11 @@ defmodule PhoenixGenApi.ConfigTest do
       {:relay, :rejoin_grace_ms, -1, "a non-negative integer (milliseconds)"},
       {:relay, :max_groups, 0, @positive},
       {:relay, :max_members, 0, @positive},
-      {:relay, :max_pending, -1, "a non-negative integer"}
+      {:relay, :max_pending, -1, "a non-negative integer"},
+      {:relay, :max_groups_per_user, 0, @positive},
+      {:relay, :max_message_bytes, 0, "a positive integer (bytes)"},
+      {:relay, :group_messages_per_second, 0, "nil or a positive integer"},
+      {:relay, :member_messages_per_second, "5", "nil or a positive integer"}
     ]
 
     for {section, key, value, expected} <- @wrong do

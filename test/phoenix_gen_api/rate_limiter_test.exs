@@ -72,7 +72,10 @@ defmodule PhoenixGenApi.RateLimiterTest do
 
   defp replace(limiter) do
     real =
-      Map.new([:config_db, :node_selector, :rate_limiter, :relay], &{&1, Gateway.handle!(&1)})
+      Map.new(
+        [:config_db, :node_selector, :rate_limiter, :relay, :relay_links],
+        &{&1, Gateway.handle!(&1)}
+      )
 
     Gateway.publish(%{real | rate_limiter: limiter})
     on_exit(fn -> Gateway.publish(real) end)
@@ -82,7 +85,10 @@ defmodule PhoenixGenApi.RateLimiterTest do
   # No gateway, for as long as `fun` runs.
   defp stopped(fun) do
     real =
-      Map.new([:config_db, :node_selector, :rate_limiter, :relay], &{&1, Gateway.handle!(&1)})
+      Map.new(
+        [:config_db, :node_selector, :rate_limiter, :relay, :relay_links],
+        &{&1, Gateway.handle!(&1)}
+      )
 
     Gateway.retract()
 

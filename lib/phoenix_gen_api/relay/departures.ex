@@ -7,7 +7,7 @@ defmodule PhoenixGenApi.Relay.Departures do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.Observed
+  alias PhoenixGenApi.Relay.{Observed, Shard}
 
   @slice 2_000
 
@@ -22,8 +22,12 @@ defmodule PhoenixGenApi.Relay.Departures do
 
   @impl true
   # From the native side, by this process's name.
-  def handle_info({:left, departures}, state) do
-    for {group, user, true} <- departures, do: Observed.left(group, user, :down)
+  def handle_info({:left, departures, shared?}, state) do
+    for {group, user, true} <- departures do
+      if shared?, do: Shard.gone(group, user)
+      Observed.left(group, user, :down)
+    end
+
     {:noreply, state}
   end
 

@@ -24,6 +24,10 @@ defmodule PhoenixGenApi.Relay.Observed do
   def changed(group, :ban, target), do: left(group, target, :banned)
   def changed(_group, _verb, _target), do: :ok
 
+  @spec dropped(String.t(), :slow_gateway | :slow_consumer, non_neg_integer()) :: :ok
+  def dropped(group, reason, count),
+    do: Telemetry.execute(@event ++ [:drop], %{count: count}, %{group_id: group, reason: reason})
+
   @spec published(integer(), String.t(), String.t(), non_neg_integer()) :: :ok
   def published(started, group, user, recipients) do
     measurements = Map.put(Telemetry.stop_measurements(started), :recipients, recipients)

@@ -9,7 +9,7 @@ defmodule PhoenixGenApi.Relay.Publish do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.{Fastlane, Observed}
+  alias PhoenixGenApi.Relay.{Fastlane, Link, Observed}
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @texts %{
@@ -55,6 +55,16 @@ defmodule PhoenixGenApi.Relay.Publish do
     end
   end
 
+  @doc "A message from another gateway."
+  @spec fan_out_here(String.t(), Response.t()) :: :ok
+  def fan_out_here(group, response) do
+    case Native.relay_fan_out(Gateway.handle!(:relay), group) do
+      {_audience, fan, lanes, _remote} -> send_all(fan, Fastlane.messages(lanes, response))
+      # Deleted on its way.
+      _reason -> :ok
+    end
+  end
+
   defp arguments(%{"group_id" => group, "message" => message})
        when is_binary(group) and group != "" do
     if String.valid?(group), do: {:ok, group, message}, else: {:error, :invalid_argument}
@@ -72,8 +82,10 @@ defmodule PhoenixGenApi.Relay.Publish do
     started = System.monotonic_time()
 
     case check.(System.convert_time_unit(started, :native, :nanosecond)) do
-      {audience, fan, lanes, _remote} ->
-        send_all(fan, Fastlane.messages(lanes, response(request_id, group, user, message)))
+      {audience, fan, lanes, remote} ->
+        response = response(request_id, group, user, message)
+        send_all(fan, Fastlane.messages(lanes, response))
+        Link.deliver(remote, group, user, response)
         Observed.published(started, group, user, audience)
         {:ok, audience}
 

@@ -41,7 +41,7 @@ impl RelayResource {
         }
         if let Some(watcher) = env.whereis_pid(atoms::relay_departures()) {
             let left: Vec<(&str, &str, bool)> = left.iter().map(departure).collect();
-            let _ = env.send(&watcher, (atoms::left(), left));
+            let _ = env.send(&watcher, (atoms::left(), left, self.0.is_shared()));
         }
     }
 }
@@ -67,7 +67,7 @@ impl Resource for FanResource {}
 impl std::panic::RefUnwindSafe for FanResource {}
 
 #[derive(Clone, Copy, NifUnitEnum)]
-enum Kind {
+pub enum Kind {
     Public,
     Private,
     StrictPrivate,
@@ -83,7 +83,7 @@ impl From<Kind> for GroupType {
     }
 }
 
-fn kind_atom(kind: GroupType) -> Atom {
+pub fn kind_atom(kind: GroupType) -> Atom {
     match kind {
         GroupType::Public => atoms::public(),
         GroupType::Private => atoms::private(),
@@ -91,7 +91,7 @@ fn kind_atom(kind: GroupType) -> Atom {
     }
 }
 
-fn status_atom(status: Status) -> Atom {
+pub fn status_atom(status: Status) -> Atom {
     match status {
         Status::Active => atoms::active(),
         Status::Pending => atoms::pending(),
@@ -100,7 +100,7 @@ fn status_atom(status: Status) -> Atom {
 }
 
 #[derive(Clone, Copy, NifUnitEnum)]
-enum Verb {
+pub enum Verb {
     Accept,
     Mute,
     Unmute,
@@ -126,7 +126,7 @@ impl From<Verb> for Change {
     }
 }
 
-fn refused(env: Env<'_>, refusal: Refusal) -> Term<'_> {
+pub fn refused(env: Env<'_>, refusal: Refusal) -> Term<'_> {
     let reason = match refusal {
         Refusal::TooFast(after_ms) => return (atoms::too_fast(), after_ms).encode(env),
         Refusal::NotFound => atoms::not_found(),
@@ -165,9 +165,9 @@ fn done(env: Env<'_>, outcome: Result<(), Refusal>) -> Term<'_> {
 }
 
 /// Who joins, whom messages are sent to, and in which form.
-type Joining<'a> = (LocalPid, LocalPid, Binary<'a>);
+pub type Joining<'a> = (LocalPid, LocalPid, Binary<'a>);
 
-fn device<'d>(joining: &'d Joining<'_>) -> Device<'d, LocalPid> {
+pub fn device<'d>(joining: &'d Joining<'_>) -> Device<'d, LocalPid> {
     Device {
         id: joining.0,
         to: joining.1,
@@ -176,7 +176,7 @@ fn device<'d>(joining: &'d Joining<'_>) -> Device<'d, LocalPid> {
 }
 
 /// Has the device taken out when it ends; at once if it has ended already.
-fn watch(env: Env<'_>, relay: &ResourceArc<RelayResource>, pid: LocalPid) {
+pub fn watch(env: Env<'_>, relay: &ResourceArc<RelayResource>, pid: LocalPid) {
     if relay.monitor(Some(env), &pid).is_none() {
         relay.ended(env, pid);
     }

@@ -30,6 +30,7 @@
 //! | `users` | users with their groups; ids are kept once |
 //! | `devices` | the reverse index by device |
 //! | `pace` | messages per second |
+//! | `share` | groups that several nodes hold |
 //! | `outcome` | results and refusals |
 
 mod chunks;
@@ -42,6 +43,7 @@ mod outcome;
 mod pace;
 mod roster;
 mod rules;
+mod share;
 mod users;
 
 pub use chunks::Snapshot;
@@ -51,3 +53,4 @@ pub use member::{Standing, Status};
 pub use moderate::Change;
 pub use outcome::{FanOut, Joined, Left, Page, Refusal, Row, Size};
 pub use rules::{Action, GroupType};
+pub use share::{Origin, Record, Records};

@@ -1,0 +1,16 @@
+defmodule PhoenixGenApi.Relay.Supervisor do
+  @moduledoc false
+  # The processes of the relay. None of them holds groups: each can be restarted alone.
+  use Supervisor
+
+  alias PhoenixGenApi.Relay.{Departures, Link, Peers, Shard}
+
+  @doc false
+  def start_link(_opts), do: Supervisor.start_link(__MODULE__, [], name: __MODULE__)
+
+  @impl true
+  def init(_opts) do
+    children = Link.children() ++ [Peers] ++ Shard.children() ++ [Departures]
+    Supervisor.init(children, strategy: :one_for_one, max_restarts: 100, max_seconds: 10)
+  end
+end
