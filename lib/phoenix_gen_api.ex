@@ -155,4 +155,12 @@ defmodule PhoenixGenApi do
   @doc "Prints all limits and what the limiter holds."
   @spec rl_config() :: :ok
   defdelegate rl_config, to: RateLimiter.Console, as: :config
+
+  @doc "Prints what the relay holds on this gateway, see `PhoenixGenApi.Relay.status/0`."
+  @spec relay_status() :: :ok
+  def relay_status do
+    status = Relay.status()
+    names = [:gateways, :groups, :members, :users, :local_pids, :memory_bytes]
+    IO.puts(["relay\n" | Enum.map(names, &"  #{&1}: #{status[&1]}\n")])
+  end
 end

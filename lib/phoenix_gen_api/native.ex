@@ -259,8 +259,12 @@ defmodule PhoenixGenApi.Native do
   @spec relay_fan_out(handle(), String.t()) :: relay_fan() | atom()
   def relay_fan_out(_relay, _group), do: not_loaded()
 
-  @spec relay_send(handle(), [{non_neg_integer(), term()}]) :: boolean()
-  def relay_send(_fan, _messages), do: not_loaded()
+  @spec relay_send(handle(), handle(), [{non_neg_integer(), term()}]) ::
+          {boolean(), non_neg_integer(), [pid()]}
+  def relay_send(_relay, _fan, _messages), do: not_loaded()
+
+  @spec relay_slow(handle(), [pid()]) :: :ok
+  def relay_slow(_relay, _pids), do: not_loaded()
 
   @spec relay_page(handle(), String.t(), non_neg_integer(), pos_integer()) ::
           {atom(), [{String.t(), atom(), boolean(), non_neg_integer(), non_neg_integer()}],

@@ -191,7 +191,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
   # What comes after has a later time stamp.
   defp later do
     now = System.system_time(:millisecond)
-    Await.until(fn -> System.system_time(:millisecond) > now end)
+    Await.until(fn -> System.system_time(:millisecond) > now + 1 end)
   end
 
   defp split(side, others) do
@@ -215,8 +215,15 @@ defmodule PhoenixGenApi.RelayClusterTest do
     together(side ++ others)
   end
 
-  test "both sides of a split go on, and unite as documented", context do
-    %{gateways: [a, b, c] = all, id: id} = context
+  for {name, order} <- [{"youngest", [0, 1, 2]}, {"oldest", [1, 2, 0]}] do
+    test "both sides of a split go on, and unite as documented, with the #{name} gateway alone",
+         context do
+      gateways = for n <- unquote(order), do: Enum.at(context.gateways, n)
+      split_and_heal(gateways, context.id)
+    end
+  end
+
+  defp split_and_heal([a, b, c] = all, id) do
     {kept, gone, both} = {id <> "-kept", id <> "-gone", id <> "-both"}
     root = creates(a, id, :strict_private, "root")
     carl = joins(c, id, "carl", :pending)
@@ -255,6 +262,13 @@ defmodule PhoenixGenApi.RelayClusterTest do
     creates(c, both, :public, "two")
 
     heal([a, b], [c])
+
+    # Nobody leaves for having been out of sight.
+    for _look <- 1..150 do
+      assert {_type, %{"root" => _, "carl" => _, "dora" => _}} = on(b, :view, [id])
+      later()
+    end
+
     view = agree(all, id)
 
     assert statuses(view) == %{

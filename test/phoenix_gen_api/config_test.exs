@@ -78,7 +78,9 @@ defmodule PhoenixGenApi.ConfigTest do
       max_groups_per_user: 1_000,
       max_message_bytes: 1_000_000,
       group_messages_per_second: nil,
-      member_messages_per_second: nil
+      member_messages_per_second: nil,
+      max_mailbox: 10_000,
+      slow_consumer: :skip
     ]
   ]
 
@@ -239,7 +241,9 @@ defmodule PhoenixGenApi.ConfigTest do
       {:relay, :max_groups_per_user, 0, @positive},
       {:relay, :max_message_bytes, 0, "a positive integer (bytes)"},
       {:relay, :group_messages_per_second, 0, "nil or a positive integer"},
-      {:relay, :member_messages_per_second, "5", "nil or a positive integer"}
+      {:relay, :member_messages_per_second, "5", "nil or a positive integer"},
+      {:relay, :max_mailbox, 0, @positive},
+      {:relay, :slow_consumer, :drop, ":skip or :disconnect"}
     ]
 
     for {section, key, value, expected} <- @wrong do

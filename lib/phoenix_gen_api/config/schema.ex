@@ -100,7 +100,11 @@ defmodule PhoenixGenApi.Config.Schema do
       {:group_messages_per_second, {:or, @unlimited, {:positive, nil}}, nil,
        "messages of all members of a group in any second; `nil` is no such limit"},
       {:member_messages_per_second, {:or, @unlimited, {:positive, nil}}, nil,
-       "messages of a member in each group in any second; `nil` is no such limit"}
+       "messages of a member in each group in any second; `nil` is no such limit"},
+      {:max_mailbox, {:positive, nil}, 10_000,
+       "messages waiting for a recipient that count as too slow"},
+      {:slow_consumer, {:one_of, [:skip, :disconnect]}, :skip,
+       "what becomes of a recipient that is too slow: it gets nothing until it has caught up by half, or it is ended"}
     ]
   ]
 

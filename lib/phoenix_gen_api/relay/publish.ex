@@ -9,7 +9,7 @@ defmodule PhoenixGenApi.Relay.Publish do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.{Fastlane, Link, Observed}
+  alias PhoenixGenApi.Relay.{Backlog, Fastlane, Link, Observed}
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @texts %{
@@ -59,7 +59,7 @@ defmodule PhoenixGenApi.Relay.Publish do
   @spec fan_out_here(String.t(), Response.t()) :: :ok
   def fan_out_here(group, response) do
     case Native.relay_fan_out(Gateway.handle!(:relay), group) do
-      {_audience, fan, lanes, _remote} -> send_all(fan, Fastlane.messages(lanes, response))
+      {_audience, fan, lanes, _remote} -> send_all(group, fan, Fastlane.messages(lanes, response))
       # Deleted on its way.
       _reason -> :ok
     end
@@ -84,7 +84,7 @@ defmodule PhoenixGenApi.Relay.Publish do
     case check.(System.convert_time_unit(started, :native, :nanosecond)) do
       {audience, fan, lanes, remote} ->
         response = response(request_id, group, user, message)
-        send_all(fan, Fastlane.messages(lanes, response))
+        send_all(group, fan, Fastlane.messages(lanes, response))
         Link.deliver(remote, group, user, response)
         Observed.published(started, group, user, audience)
         {:ok, audience}
@@ -103,8 +103,18 @@ defmodule PhoenixGenApi.Relay.Publish do
     })
   end
 
+  defp send_all(group, fan, messages),
+    do: send_all(Gateway.handle!(:relay), group, fan, messages, 0)
+
   # In slices: between two of them the scheduler may turn to others.
-  defp send_all(fan, messages) do
-    if Native.relay_send(fan, messages), do: send_all(fan, messages), else: :ok
+  defp send_all(relay, group, fan, messages, dropped) do
+    {more?, slow, sample} = Native.relay_send(relay, fan, messages)
+    if sample != [], do: Backlog.look_at(sample)
+
+    cond do
+      more? -> send_all(relay, group, fan, messages, dropped + slow)
+      dropped + slow > 0 -> Observed.dropped(group, :slow_consumer, dropped + slow)
+      true -> :ok
+    end
   end
 end

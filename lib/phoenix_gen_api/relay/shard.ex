@@ -18,6 +18,8 @@ defmodule PhoenixGenApi.Relay.Shard do
   alias PhoenixGenApi.Native
 
   @count 8
+  # Gateways that come one by one, as after a split, all come within this time.
+  @settle_ms 1_000
 
   defstruct [
     :number,
@@ -33,7 +35,9 @@ defmodule PhoenixGenApi.Relay.Shard do
     # Joins that were decided here and whose device is not there yet: {group, user, node} => count
     reserved: %{},
     deleted: %{},
-    incoming: %{}
+    incoming: %{},
+    # Set while gateways find each other, see settle/1.
+    unsettled: nil
   ]
 
   @spec count() :: pos_integer()
@@ -85,13 +89,9 @@ defmodule PhoenixGenApi.Relay.Shard do
 
   @impl true
   def handle_call({:change, op, joining}, from, state) do
-    cond do
-      state.peers |> Map.values() |> Enum.any?(&(not &1.synced?)) ->
-        {:noreply, %{state | queue: [{op, joining, from} | state.queue]}}
-
-      true ->
-        {:noreply, start(state, op, joining, from)}
-    end
+    if caught_up?(state),
+      do: {:noreply, start(state, op, joining, from)},
+      else: {:noreply, %{state | queue: [{op, joining, from} | state.queue]}}
   end
 
   @impl true
@@ -130,7 +130,7 @@ defmodule PhoenixGenApi.Relay.Shard do
       %{^node => peer} ->
         peers = Map.put(state.peers, node, %{peer | synced?: true})
         state = %{state | peers: peers, lost: Map.delete(state.lost, node)}
-        {:noreply, state |> depart_absent(nil) |> drain()}
+        {:noreply, state |> unsettle() |> drain()}
 
       _gone ->
         {:noreply, state}
@@ -198,6 +198,12 @@ defmodule PhoenixGenApi.Relay.Shard do
         GenServer.reply(request.from, request.result || {:error, :timeout})
         {:noreply, %{state | pending: pending}}
     end
+  end
+
+  def handle_info({:settle, token}, %{unsettled: token} = state) do
+    if caught_up?(state),
+      do: {:noreply, depart_absent(%{state | unsettled: nil}, nil)},
+      else: {:noreply, unsettle(state)}
   end
 
   def handle_info(_other, state), do: {:noreply, state}
@@ -308,7 +314,7 @@ defmodule PhoenixGenApi.Relay.Shard do
     do: %{state | pending: Map.put(state.pending, ref, request)}
 
   defp drain(state) do
-    if state.peers |> Map.values() |> Enum.all?(& &1.synced?) do
+    if caught_up?(state) do
       queue = Enum.reverse(state.queue)
 
       Enum.reduce(queue, %{state | queue: []}, fn {op, joining, from}, state ->
@@ -383,7 +389,7 @@ defmodule PhoenixGenApi.Relay.Shard do
     waited_for? =
       Enum.any?(state.reserved, fn {{g, u, _node}, _n} -> g == group and u == user end)
 
-    if home(state) == node() and not waited_for? do
+    if home(state) == node() and not waited_for? and state.unsettled == nil do
       {_result, effects} = Decision.make(state.relay, {:depart, group, user, why == :down})
       if effects != [], do: tell(state, {:effects, nil, nil, effects})
     end
@@ -400,6 +406,15 @@ defmodule PhoenixGenApi.Relay.Shard do
 
     state
   end
+
+  # While not every gateway has told where devices are, nobody is absent.
+  defp unsettle(state) do
+    token = make_ref()
+    Process.send_after(self(), {:settle, token}, @settle_ms)
+    %{state | unsettled: token}
+  end
+
+  defp caught_up?(state), do: Enum.all?(state.peers, fn {_node, peer} -> peer.synced? end)
 
   defp reserve(state, {group, user}, node),
     do: %{state | reserved: Map.update(state.reserved, {group, user, node}, 1, &(&1 + 1))}
@@ -420,7 +435,7 @@ defmodule PhoenixGenApi.Relay.Shard do
 
   defp greet(state, node, number, reply?) do
     known = state.peers[node] || %{number: number, boot: nil, apart?: false, synced?: false}
-    state = %{state | peers: Map.put(state.peers, node, known)}
+    state = unsettle(%{state | peers: Map.put(state.peers, node, known)})
     lost? = is_map_key(state.lost, node)
     target = {name(state.number), node}
     send(target, {:hello, node(), Peers.boot(), lost?, state.deleted, reply?})

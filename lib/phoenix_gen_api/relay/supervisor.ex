@@ -3,14 +3,14 @@ defmodule PhoenixGenApi.Relay.Supervisor do
   # The processes of the relay. None of them holds groups: each can be restarted alone.
   use Supervisor
 
-  alias PhoenixGenApi.Relay.{Departures, Link, Peers, Shard}
+  alias PhoenixGenApi.Relay.{Backlog, Departures, Link, Peers, Shard}
 
   @doc false
   def start_link(_opts), do: Supervisor.start_link(__MODULE__, [], name: __MODULE__)
 
   @impl true
   def init(_opts) do
-    children = Link.children() ++ [Peers] ++ Shard.children() ++ [Departures]
+    children = Link.children() ++ [Peers] ++ Shard.children() ++ [Departures, Backlog]
     Supervisor.init(children, strategy: :one_for_one, max_restarts: 100, max_seconds: 10)
   end
 end

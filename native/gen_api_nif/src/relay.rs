@@ -4,6 +4,8 @@
 //! all members or groups runs on a dirty one. Messages are sent in slices, and never under a lock.
 
 use crate::atoms;
+use ahash::AHashSet;
+use arc_swap::ArcSwap;
 use gen_api_core::clock::Nanos;
 use gen_api_core::relay::{
     Bounds, Change, Created, Device, FanOut, GroupType, Left, Refusal, Relay, Status,
@@ -11,14 +13,23 @@ use gen_api_core::relay::{
 use rustler::types::atom;
 use rustler::types::tuple::make_tuple;
 use rustler::{
-    Atom, Binary, Encoder, Env, LocalPid, Monitor, NifResult, NifTuple, NifUnitEnum, Resource,
-    ResourceArc, Term,
+    Atom, Binary, Encoder, Env, LocalPid, Monitor, NifTuple, NifUnitEnum, Resource, ResourceArc,
+    Term,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// All groups of this gateway.
-pub struct RelayResource(pub Relay<LocalPid>);
+/// All groups of this gateway, and the recipients that cannot keep up.
+pub struct RelayResource(pub Relay<LocalPid>, Slow);
+
+/// Whom messages are not sent to for the time being.
+#[derive(Default)]
+struct Slow {
+    // A snapshot each: a fan-out looks once and waits for nobody.
+    pids: ArcSwap<AHashSet<LocalPid>>,
+    /// Messages sent so far, roughly.
+    sent: AtomicUsize,
+}
 
 // A panic leaves locks open and counts that are each consistent.
 impl std::panic::RefUnwindSafe for RelayResource {}
@@ -207,7 +218,7 @@ impl From<BoundsTerm> for Bounds {
 /// An index without groups.
 #[rustler::nif]
 fn relay_new(bounds: BoundsTerm) -> ResourceArc<RelayResource> {
-    ResourceArc::new(RelayResource(Relay::new(bounds.into())))
+    ResourceArc::new(RelayResource(Relay::new(bounds.into()), Slow::default()))
 }
 
 /// Changes the bounds, and the messages per second of a group and of a member.
@@ -373,33 +384,59 @@ fn lane_term<'a>(env: Env<'a>, lane: &(u32, std::sync::Arc<[u8]>)) -> Term<'a> {
 const SLICE: Duration = Duration::from_micros(400);
 const BETWEEN_LOOKS: usize = 64;
 
-/// Sends the message of each lane to its devices for some hundred microseconds: `true` when
-/// there are more. Normal scheduler.
+/// One recipient of so many is looked at: enough to find those that fall behind by thousands.
+const SAMPLED: usize = 256;
+
+/// Sends the message of each lane to its devices for some hundred microseconds: `{more?, dropped,
+/// sample}`. `dropped` did not get it, because they are slow; `sample` are some who did. Normal
+/// scheduler.
 #[rustler::nif]
 fn relay_send<'a>(
     env: Env<'a>,
+    relay: &RelayResource,
     fan: &FanResource,
     messages: Vec<(u32, Term<'a>)>,
-) -> NifResult<bool> {
+) -> (bool, usize, Vec<LocalPid>) {
     let recipients = &fan.to.recipients;
-    let mut next = fan.next.load(Ordering::Relaxed);
+    let first = fan.next.load(Ordering::Relaxed);
+    let slow = relay.1.pids.load();
+    let (mut next, mut dropped, mut sample) = (first, 0, Vec::new());
+    // Another place of each stretch every time, or some recipients would never be looked at.
+    let seed = relay.1.sent.fetch_add(SAMPLED + 1, Ordering::Relaxed);
+    let mut looked_at = first + (seed.wrapping_mul(0x9E37_79B9) >> 8) % SAMPLED;
     let started = Instant::now();
     while next < recipients.len() {
         for recipient in recipients.slice(next, BETWEEN_LOOKS) {
+            if next == looked_at {
+                sample.push(recipient.to);
+                looked_at += SAMPLED;
+            }
+            next += 1;
+            if !slow.is_empty() && slow.contains(&recipient.to) {
+                dropped += 1;
+                continue;
+            }
             let of_lane = messages.iter().find(|(lane, _)| *lane == recipient.lane);
             if let Some((_, message)) = of_lane {
                 // One that has ended is being taken out already.
                 let _ = env.send(&recipient.to, *message);
             }
         }
-        next += BETWEEN_LOOKS;
         if started.elapsed() > SLICE {
             rustler::schedule::consume_timeslice(env, 50);
             break;
         }
     }
     fan.next.store(next, Ordering::Relaxed);
-    Ok(next < recipients.len())
+    (next < recipients.len(), dropped, sample)
+}
+
+/// From now on nothing is sent to these. Normal scheduler: they are few.
+#[rustler::nif]
+fn relay_slow(relay: &RelayResource, pids: Vec<LocalPid>) -> Atom {
+    let pids = pids.into_iter().collect::<AHashSet<_>>();
+    relay.1.pids.store(std::sync::Arc::new(pids));
+    atom::ok()
 }
 
 /// Some members: `{type, [{user, status, admin?, joined_ms, devices}], next}` or why not. Dirty

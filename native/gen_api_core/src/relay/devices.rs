@@ -41,7 +41,8 @@ impl<H> Seats<H> {
         match self {
             Self::One(of, one) if is_it(one, *of) => *self = Self::None,
             Self::Many(seats) => {
-                if let Some(at) = seats.iter().position(|(one, of)| is_it(one, *of)) {
+                // From the end: what was joined last is left first, as a rule.
+                if let Some(at) = seats.iter().rposition(|(one, of)| is_it(one, *of)) {
                     seats.swap_remove(at);
                 }
                 if seats.len() == 1 {

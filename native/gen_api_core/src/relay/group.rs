@@ -75,6 +75,8 @@ pub(super) struct State<H> {
     pub(super) audience: usize,
     /// Admins, remembered ones included.
     pub(super) admins: usize,
+    /// Counts the changes of standings, those seen on other nodes included.
+    pub(super) clock: u32,
     /// Devices of members on other nodes: how many members each node has.
     pub(super) elsewhere: SmallVec<[(u32, u32); 2]>,
     /// Those who may come back, and until when.
@@ -97,6 +99,7 @@ impl<H: Copy + Eq> Group<H> {
                 present: 0,
                 audience: 0,
                 admins: 0,
+                clock: 0,
                 elsewhere: SmallVec::new(),
                 grace: VecDeque::new(),
             }),
@@ -131,7 +134,8 @@ impl<H: Copy + Eq> State<H> {
         if before == after {
             return before;
         }
-        member.version = member.version.saturating_add(1);
+        self.clock = self.clock.saturating_add(1);
+        member.version = self.clock;
         let present = Standing::PRESENT;
         step(&mut self.present, before.has(present), after.has(present));
         step(

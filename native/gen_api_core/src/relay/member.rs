@@ -179,7 +179,7 @@ pub(super) struct Member<H> {
     pub(super) devices: Devices<H>,
     joined: [u8; 6],
     pub(super) standing: Standing,
-    /// Counts the changes of the standing, for copies of it on other nodes.
+    /// Which change of the group made the standing what it is, for copies on other nodes.
     pub(super) version: u32,
     /// The other nodes on which he has devices, a bit each.
     pub(super) remote: u32,

@@ -24,7 +24,7 @@ pub struct Record {
     pub user: Box<str>,
     /// How he stands.
     pub standing: Standing,
-    /// Which change of it this is; 0 when he is forgotten.
+    /// Which change of the group this is.
     pub version: u32,
     /// When he joined.
     pub joined_ms: u64,
@@ -77,7 +77,8 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         Record {
             user: user.into(),
             standing: member.map_or_else(Standing::default, |member| member.standing),
-            version: member.map_or(0, |member| member.version),
+            // Somebody who was forgotten just now, by the last change.
+            version: member.map_or(state.clock, |member| member.version),
             joined_ms: member.map_or(0, |member| member.joined_ms()),
         }
     }
@@ -267,7 +268,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         };
         let known = state.roster.get(at).map(|m| (m.version, m.standing.bits()));
         let newer = known.is_none_or(|known| (record.version, record.standing.bits()) > known);
-        if newer || record.version == 0 {
+        if newer {
             Self::copy(&mut state, at, record);
         }
         let had = state.roster.get(at).is_some_and(|m| !m.devices.is_empty());
@@ -280,6 +281,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
 
     fn copy(state: &mut State<H>, at: u32, record: &Record) {
         state.stand(at, record.standing);
+        state.clock = state.clock.max(record.version);
         if let Some(member) = state.roster.get_mut(at) {
             member.version = record.version;
             member.set_joined_ms(record.joined_ms);

@@ -4,6 +4,7 @@
 mod matrix;
 mod model;
 mod operations;
+mod share;
 mod threads;
 
 use gen_api_core::relay::{Device, FanOut};
