@@ -146,6 +146,29 @@ defmodule PhoenixGenApi.RelayClusterTest do
     assert Map.keys(elem(agree(all, id), 1)) == ["root", "zoe"]
   end
 
+  test "the crash of a process of the relay loses nothing, on the gateway that decides too",
+       context do
+    %{gateways: [a, b, c] = all, id: id} = context
+    root = creates(b, id, :strict_private, "root")
+    ann = joins(c, id, "ann", :pending)
+
+    for gateway <- [a, b], name <- ["Peers", "Departures", "Backlog", "Shard", "Link"] do
+      on(gateway, :crash, [name])
+      together(all)
+    end
+
+    assert relay(a, :accept_member, [id, "root", "ann"]) == :ok
+    dora = joins(a, id, "dora", :pending)
+    assert relay(c, :accept_member, [id, "root", "dora"]) == :ok
+    assert [view] = views(all, id)
+    assert statuses(view) == %{"root" => :active, "ann" => :active, "dora" => :active}
+    assert on(c, :say, [id, "ann", "still there"]) == 3
+    for member <- [root, ann, dora], do: gets(member, ["still there"])
+    {_, pid} = dora
+    Cluster.call(a, Process, :exit, [pid, :kill])
+    Await.until(fn -> not is_map_key(elem(agree(all, id), 1), "dora") end)
+  end
+
   test "C9: a gateway that joins has all groups", %{gateways: [a, b, c] = all, id: id} do
     creates(a, id, :public, "root")
     ann = joins(b, id, "ann")

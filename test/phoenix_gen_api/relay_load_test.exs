@@ -104,6 +104,39 @@ defmodule PhoenixGenApi.RelayLoadTest do
     Await.until(fn -> match?({:ok, %{members: m}} when m == %{}, Relay.get_group_info(id)) end)
   end
 
+  test "joins, leaves and messages are events", %{id: id} do
+    test = self()
+
+    handler = fn [:phoenix_gen_api, :relay, name], measurements, metadata, _config ->
+      if metadata.group_id == id, do: send(test, {name, measurements, metadata})
+    end
+
+    :ok = Telemetry.attach_relay("events-#{id}", handler)
+    on_exit(fn -> Telemetry.detach_all("events-#{id}") end)
+    ann = sleeper()
+    :ok = Relay.create_group(id, :private, "root", self())
+    {:ok, :pending} = Relay.join_group(id, "ann", ann)
+    {:ok, :pending} = Relay.join_group(id, "bob", self())
+    {:ok, 1} = Relay.send_to_group(id, "root", "hi")
+    :ok = Relay.kick_member(id, "root", "bob")
+    :ok = Relay.leave_group(id, "root")
+    Process.exit(ann, :kill)
+
+    assert_receive {:join, %{system_time: _}, %{user_id: "root", status: :active}}
+    assert_receive {:join, _, %{user_id: "ann", status: :pending}}
+    assert_receive {:publish, %{duration_us: _, recipients: 1}, %{user_id: "root"}}
+    assert_receive {:leave, _, %{user_id: "bob", reason: :kicked}}
+    assert_receive {:leave, _, %{user_id: "root", reason: :left}}
+    assert_receive {:leave, _, %{user_id: "ann", reason: :down}}
+    events = Telemetry.list_events()
+    assert length(events) == 30 and [:phoenix_gen_api, :relay, :join] not in events
+  end
+
+  test "relay_status prints what status returns" do
+    printed = ExUnit.CaptureIO.capture_io(fn -> assert PhoenixGenApi.relay_status() == :ok end)
+    for key <- [:gateways, :groups, :members, :local_pids], do: assert(printed =~ "#{key}: ")
+  end
+
   test "messages per second are limited as configured", %{id: id} do
     configure(member_messages_per_second: 2)
     :ok = Relay.create_group(id, :public, "root", self())

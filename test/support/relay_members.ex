@@ -2,6 +2,7 @@ defmodule PhoenixGenApi.RelayMembers do
   @moduledoc false
   # Members of groups on any gateway: processes that keep what they get.
 
+  alias PhoenixGenApi.Await
   alias PhoenixGenApi.Relay
   alias PhoenixGenApi.Structs.Request
 
@@ -77,5 +78,19 @@ defmodule PhoenixGenApi.RelayMembers do
   def known(shard) do
     %{peers: peers} = :sys.get_state(Module.concat(Relay.Shard, "N#{shard}"))
     1 + Enum.count(peers, fn {_node, peer} -> peer.synced? end)
+  end
+
+  @doc "Kills the processes of that name; returns when they are there again."
+  def crash(name) do
+    names =
+      if name in ["Shard", "Link"],
+        do: for(n <- 0..7, do: Module.concat([Relay, name, "N#{n}"])),
+        else: [Module.concat(Relay, name)]
+
+    for name <- names do
+      pid = Process.whereis(name)
+      Process.exit(pid, :kill)
+      Await.until(fn -> Process.whereis(name) not in [nil, pid] end)
+    end
   end
 end

@@ -136,15 +136,20 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     }
 
     /// The same, unless other nodes have to agree to changes.
-    fn alone<T>(
+    pub(super) fn alone<T>(
         &self,
         id: &str,
         act: impl FnOnce(&Arc<Group<H>>, &mut State<H>) -> Outcome<T>,
     ) -> Outcome<T> {
-        self.with(id, |group, state| {
+        let outcome = self.with(id, |group, state| {
             self.unshared()?;
             act(group, state)
-        })
+        });
+        match outcome {
+            // What is not here may be on its way.
+            Err(Refusal::NotFound) => self.unshared().and(outcome),
+            _ => outcome,
+        }
     }
 
     // Within the lock of the group: whoever sees it set has not changed what somebody copied
@@ -247,10 +252,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// `NotFound`.
     pub fn delete(&self, id: &str) -> Outcome<usize> {
-        let group = self.find(id).ok_or(Refusal::NotFound)?;
-        let mut state = group.state.lock();
-        self.unshared()?;
-        self.dissolve(&group, &mut state)
+        self.alone(id, |group, state| self.dissolve(group, state))
     }
 
     pub(super) fn dissolve(&self, group: &Arc<Group<H>>, state: &mut State<H>) -> Outcome<usize> {

@@ -6,7 +6,6 @@ use super::member::{Standing, Status};
 use super::outcome::Refusal;
 use super::rules::{Action, GroupType};
 use std::hash::Hash;
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 /// What an actor does to a target.
@@ -55,10 +54,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         target: &str,
         now_ms: u64,
     ) -> Result<(), Refusal> {
-        self.with(id, |group, state| {
-            if self.shared.load(Ordering::SeqCst) {
-                return Err(Refusal::Shared);
-            }
+        self.alone(id, |group, state| {
             self.changed(group, state, change, actor, target, now_ms)
         })
     }

@@ -98,6 +98,9 @@ fn unordered_changes_are_refused_while_groups_are_shared() {
     assert_eq!(a.delete("g"), Err(Refusal::Shared));
     let change = a.change("g", Change::Mute, "root", "ann", 0);
     assert_eq!(change, Err(Refusal::Shared));
+    assert_eq!(a.join("none", "ann", device(1), 0), Err(Refusal::Shared));
+    assert_eq!(a.delete("none"), Err(Refusal::Shared));
+    assert_eq!(a.order_delete("none"), Err(Refusal::NotFound));
     let new = a.create("h", GroupType::Public, "ann", device(1), created(0));
     assert_eq!(new, Err(Refusal::Shared));
     assert_eq!(a.size().groups, 1);
