@@ -104,6 +104,23 @@ defmodule PhoenixGenApi.RelayLoadTest do
     Await.until(fn -> match?({:ok, %{members: m}} when m == %{}, Relay.get_group_info(id)) end)
   end
 
+  test "the crash of all processes of the relay at once loses no group and not the gateway",
+       %{id: id} do
+    :ok = Relay.create_group(id, :public, "root", self())
+    gateway = Process.whereis(PhoenixGenApi.Supervisor)
+
+    for _round <- 1..5 do
+      relay = Process.whereis(Relay.Supervisor)
+      Process.exit(relay, :kill)
+      Await.until(fn -> Process.whereis(Relay.Supervisor) not in [nil, relay] end)
+      Await.until(fn -> Process.whereis(Relay.Backlog) end)
+    end
+
+    assert Process.whereis(PhoenixGenApi.Supervisor) == gateway
+    assert {:ok, %{members: %{"root" => _}}} = Relay.get_group_info(id)
+    assert Relay.send_to_group(id, "root", "hi") == {:ok, 1}
+  end
+
   test "joins, leaves and messages are events", %{id: id} do
     test = self()
 

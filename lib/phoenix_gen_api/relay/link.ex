@@ -14,6 +14,10 @@ defmodule PhoenixGenApi.Relay.Link do
   # Messages waiting for the network in one process, beyond which they are dropped.
   @most_waiting 50_000
 
+  @doc "Their registered names."
+  @spec names() :: [atom()]
+  def names, do: for(n <- 0..(@count - 1), do: name(n))
+
   @doc "The processes."
   @spec children() :: [Supervisor.child_spec()]
   def children do

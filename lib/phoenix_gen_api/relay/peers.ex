@@ -65,7 +65,7 @@ defmodule PhoenixGenApi.Relay.Peers do
     # Some may have left unseen, if this process was restarted.
     Shard.tell_all({:present, present})
     for node <- present, do: send(self(), {Cluster, :joined, node})
-    {:ok, %{nodes: MapSet.new(), alone: MapSet.new()}}
+    {:ok, %{relay: Gateway.handle!(:relay), nodes: MapSet.new(), alone: MapSet.new()}}
   end
 
   @impl true
@@ -76,7 +76,7 @@ defmodule PhoenixGenApi.Relay.Peers do
     state = %{state | alone: MapSet.put(state.alone, shard)}
 
     if MapSet.size(state.nodes) == 0 and MapSet.size(state.alone) == Shard.count(),
-      do: Native.relay_share(Gateway.handle!(:relay), false)
+      do: Native.relay_share(state.relay, false)
 
     {:noreply, state}
   end
@@ -84,7 +84,7 @@ defmodule PhoenixGenApi.Relay.Peers do
   @impl true
   def handle_info({Cluster, :joined, node}, state) do
     # Before anybody copies a group: from now on changes are ordered.
-    Native.relay_share(Gateway.handle!(:relay), true)
+    Native.relay_share(state.relay, true)
     state = %{state | nodes: MapSet.put(state.nodes, node), alone: MapSet.new()}
 
     case find_number(node, state) do

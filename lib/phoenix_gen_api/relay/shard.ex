@@ -43,6 +43,10 @@ defmodule PhoenixGenApi.Relay.Shard do
   @spec count() :: pos_integer()
   def count, do: @count
 
+  @doc "Their registered names."
+  @spec names() :: [atom()]
+  def names, do: for(n <- 0..(@count - 1), do: name(n))
+
   @doc "The processes."
   @spec children() :: [Supervisor.child_spec()]
   def children do
