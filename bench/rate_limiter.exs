@@ -1,6 +1,7 @@
 Code.require_file("support/harness.ex", __DIR__)
 Code.require_file("support/gateway.ex", __DIR__)
 Code.require_file("support/limiter_yardstick.ex", __DIR__)
+Code.require_file("support/hammer.ex", __DIR__)
 
 defmodule Bench.RateLimiter do
   @moduledoc """
@@ -63,8 +64,32 @@ defmodule Bench.RateLimiter do
         {"a check over the bare NIF, no :telemetry", {:ns, over(without)}, {:at_most, 150}},
         {"a check over the bare NIF, :telemetry without a handler", {:ns, over(with)},
          {:at_most, 150}}
-      ] ++ scaling ++ memory
+      ] ++ hammer(live) ++ scaling ++ memory
     )
+  end
+
+  defp hammer(live) do
+    fixed =
+      for label <- Bench.Hammer.labels() do
+        {"#{label}, #{@values} live values, against one check",
+         {:times, ratio(live, label, api())}, nil}
+      end
+
+    fixed ++ hammer_sliding(Bench.Hammer.sliding(1_000_000, 2_000))
+  end
+
+  defp hammer_sliding([]), do: []
+
+  defp hammer_sliding([{label, _check, _sweep} = theirs]) do
+    limits([limit(max_requests: 1_000_000)])
+    ours = {api(), fn value -> :ok = RateLimiter.check_rate_limit(value, :global, :user_id) end}
+    results = compare([ours, theirs], for(n <- 1..100, do: value(n)), rounds: 5, round_ms: 20)
+    times("one check, 100 live values, against Hammer's sliding window", results)
+
+    [
+      {"#{label}, 100 live values, against one check", {:times, ratio(results, label, api())},
+       nil}
+    ]
   end
 
   ## Memory
@@ -184,7 +209,9 @@ defmodule Bench.RateLimiter do
          fn -> LimiterYardstick.sweep(yardstick, now()) end}
       end
 
-    ours ++ theirs ++ [{"the clock alone", fn _value -> now() end}]
+    ours ++
+      theirs ++
+      Bench.Hammer.alternatives(max, window_ms) ++ [{"the clock alone", fn _value -> now() end}]
   end
 
   # Ours and the exact ones decide alike about the same requests at the same times.
@@ -386,6 +413,7 @@ defmodule Bench.RateLimiter do
       Code.put_compiler_option(:ignore_module_conflict, true)
       Code.require_file("test/support/telemetry.ex")
       Code.compile_file("lib/phoenix_gen_api/telemetry.ex")
+      Code.compile_file("lib/phoenix_gen_api/rate_limiter.ex")
       with = over_the_nif("with the stand-in of test/support/telemetry.ex, no handler")
       [without, with]
     end

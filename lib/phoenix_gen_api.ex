@@ -19,6 +19,9 @@ defmodule PhoenixGenApi do
   """
 
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.ConfigFailed
+  alias PhoenixGenApi.ConfigPuller
+  alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.Relay
@@ -63,19 +66,44 @@ defmodule PhoenixGenApi do
           {:ok, :matched} | {:ok, :mismatch, String.t()} | {:error, :not_found | :not_running}
   defdelegate verify_config(service, version), to: PhoenixGenApi.ConfigReceiver, as: :verify
 
+  ## Configs that were rejected
+
+  @doc "See `PhoenixGenApi.ConfigFailed.list/1`."
+  @spec failed_configs(keyword()) :: [ConfigFailed.entry()]
+  defdelegate failed_configs(options \\ []), to: ConfigFailed, as: :list
+
+  @doc "See `PhoenixGenApi.ConfigFailed.cleanup/0`."
+  @spec cleanup_failed_configs() :: non_neg_integer()
+  defdelegate cleanup_failed_configs, to: ConfigFailed, as: :cleanup
+
   ## Configuration
 
   @doc """
   Reads the application config again: `:ok`, or `{:error, sentences}` with nothing changed.
 
-  Stored functions keep the defaults they were compiled with, and pools keep their sizes.
+  What differs from the last time it was read takes effect; what was changed at run time and not
+  in the config stays:
+
+    * `:enabled`, `:global_limits` and `:api_limits` of the rate limiter replace those in force,
+      each only if its own value in the config is another than before
+    * new and changed `service_configs` are registered and pulled at once. One that is no longer
+      there stays registered, with a line in the log: no function disappears because a config was
+      read. `PhoenixGenApi.ConfigPuller.delete/1` takes it off.
+    * everything else that is read from memory is new from the next use on
+
+  Stored functions keep the defaults they were compiled with, and pools, shards and tables keep
+  their sizes.
   """
   @spec reload_config() :: :ok | {:error, [String.t(), ...]}
   def reload_config do
+    before = Config.get(:gen_api).service_configs
+    limits = Config.get(:rate_limiter)
+
     with :ok <- Config.reload(),
          :ok <- NodeSelector.reload(),
-         :ok <- RateLimiter.reload() do
-      Relay.reload()
+         :ok <- RateLimiter.reload(limits),
+         :ok <- Relay.reload() do
+      ConfigPuller.reload(before)
     end
   end
 
@@ -163,4 +191,24 @@ defmodule PhoenixGenApi do
     names = [:gateways, :groups, :members, :users, :local_pids, :memory_bytes]
     IO.puts(["relay\n" | Enum.map(names, &"  #{&1}: #{status[&1]}\n")])
   end
+
+  @doc """
+  Prints the rejected configs with their reasons, newest first.
+
+  Options are those of `PhoenixGenApi.ConfigFailed.list/1`.
+  """
+  @spec failed_configs_print(keyword()) :: :ok
+  defdelegate failed_configs_print(options \\ []), to: ConfigFailed.Console, as: :list
+
+  @doc "Prints how many configs were rejected, by source and by service."
+  @spec failed_configs_summary() :: :ok
+  defdelegate failed_configs_summary, to: ConfigFailed.Console, as: :summary
+
+  @doc "Forgets all rejected configs."
+  @spec clear_failed_configs() :: :ok
+  defdelegate clear_failed_configs, to: ConfigFailed, as: :clear
+
+  @doc "Prints the pushed services with their versions, and how many functions each has where."
+  @spec pushed_services_status() :: :ok
+  defdelegate pushed_services_status, to: ConfigReceiver.Console, as: :status
 end

@@ -2,6 +2,7 @@ defmodule PhoenixGenApi.Application do
   @moduledoc false
   use Application
 
+  alias PhoenixGenApi.BootAudit
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Native
 
@@ -9,6 +10,7 @@ defmodule PhoenixGenApi.Application do
   def start(_type, _args) do
     with :ok <- Native.status(),
          :ok <- Config.load() do
+      BootAudit.run()
       PhoenixGenApi.Supervisor.start_link(client_mode: Config.get(:client_mode))
     else
       {:error, sentences} when is_list(sentences) ->

@@ -15,6 +15,7 @@ defmodule PhoenixGenApi.Cluster do
   @scope Module.concat(__MODULE__, Scope)
   @group :gateways
   @table __MODULE__
+  @end_ms 5_000
 
   @typedoc """
   What a watcher is sent.
@@ -58,14 +59,34 @@ defmodule PhoenixGenApi.Cluster do
 
   @doc "The scope and the process that watches it. `member` stands for this gateway."
   @spec child_spec(pid()) :: Supervisor.child_spec()
-  def child_spec(member) do
+  def child_spec(member),
+    do: %{id: __MODULE__, start: {__MODULE__, :start_link, [member]}, type: :supervisor}
+
+  @doc false
+  @spec start_link(pid()) :: Supervisor.on_start()
+  def start_link(member) do
+    # What a killed supervisor has started ends a moment after it. A start that found the names
+    # taken would be tried again at once, until the supervisor above gives up and ends the gateway.
+    for name <- [__MODULE__, @scope], do: await_end(name)
+
     children = [
       %{id: :pg, start: {:pg, :start_link, [@scope]}},
       %{id: __MODULE__, start: {GenServer, :start_link, [__MODULE__, member, [name: __MODULE__]]}}
     ]
 
-    opts = [strategy: :rest_for_one, max_restarts: 100, max_seconds: 10]
-    %{id: __MODULE__, start: {Supervisor, :start_link, [children, opts]}, type: :supervisor}
+    Supervisor.start_link(children, strategy: :rest_for_one, max_restarts: 100, max_seconds: 10)
+  end
+
+  defp await_end(name) do
+    if pid = Process.whereis(name) do
+      monitor = Process.monitor(pid)
+
+      receive do
+        {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
+      after
+        @end_ms -> Process.demonitor(monitor, [:flush])
+      end
+    end
   end
 
   @impl true

@@ -80,7 +80,7 @@ defmodule PhoenixGenApi.Config do
   @doc false
   @spec validate(keyword()) :: {:ok, map()} | {:error, [String.t(), ...]}
   def validate(env) do
-    {env, misplaced} = env |> Map.new() |> move_detail_error()
+    {env, misplaced} = env |> Map.new() |> write_out_guard() |> move_detail_error()
     {top, top_problems} = cast_options(env, Schema.top_level(), &"#{@prefix}, #{inspect(&1)}")
 
     {sections, section_problems} =
@@ -91,6 +91,17 @@ defmodule PhoenixGenApi.Config do
       problems -> {:error, problems}
     end
   end
+
+  # Whoever sets anything of the guard wants it: leaving `enabled` out must not leave it off.
+  defp write_out_guard(%{service_guard: guard} = env) do
+    cond do
+      is_boolean(guard) -> %{env | service_guard: [enabled: guard]}
+      guard in [[], %{}] -> env
+      true -> %{env | service_guard: put_new(guard, :enabled, true)}
+    end
+  end
+
+  defp write_out_guard(env), do: env
 
   # `detail_error` may also stand beside the sections; the section's own value wins.
   defp move_detail_error(env) do

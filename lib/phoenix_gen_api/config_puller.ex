@@ -22,7 +22,8 @@ defmodule PhoenixGenApi.ConfigPuller do
   Each service is pulled for the first time one second after the start, or at once when it is
   added, then `pull_interval` (30,000 ms) after the last pull has ended, and whenever one of its
   nodes comes up. Services are independent: each is pulled by a process of its own, and one that
-  hangs delays no other. Nothing here is on the path of a request.
+  hangs delays no other, as long as fewer than 100 do: that is how many are pulled at a time.
+  Nothing here is on the path of a request.
 
   ## What
 
@@ -53,10 +54,8 @@ defmodule PhoenixGenApi.ConfigPuller do
 
   use GenServer
 
-  alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigDb
-  alias PhoenixGenApi.ConfigFailed
-  alias PhoenixGenApi.ConfigPuller.{Pull, Store}
+  alias PhoenixGenApi.ConfigPuller.{Configured, Pull, Store}
   alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Gateway
@@ -67,10 +66,10 @@ defmodule PhoenixGenApi.ConfigPuller do
 
   @type service :: String.t() | atom()
 
-  @first_pull_ms 1_000
-
   # Why a pull starts, the weakest reason first.
   @reasons [:time, :nodeup, :pull, :force]
+
+  @max_pulls 100
 
   @doc """
   Registers services and pulls them at once.
@@ -89,15 +88,18 @@ defmodule PhoenixGenApi.ConfigPuller do
 
     running!()
     now = now()
-    for config <- Enum.flat_map(configs, &resolve/1), do: register(config, :operator, now)
+
+    for config <- Enum.flat_map(configs, &Configured.resolve/1),
+        do: register(config, :operator, now)
+
     :ok
   end
 
   @doc """
   Unregisters services, and removes their pulled and pushed functions.
 
-  Takes names or `ServiceConfig` structs. The version of a push is forgotten too, so that the same
-  push brings the functions back. Functions that were added directly stay.
+  Takes names or `ServiceConfig` structs. A push of the service is forgotten too, on every gateway,
+  so that the same push brings the functions back. Functions that were added directly stay.
   """
   @spec delete([ServiceConfig.t() | service()]) :: :ok
   def delete(services) when is_list(services) do
@@ -171,24 +173,15 @@ defmodule PhoenixGenApi.ConfigPuller do
   defdelegate new, to: Store
 
   @doc false
+  @spec reload([term()]) :: :ok
+  defdelegate reload(before), to: Configured
+
+  @doc false
   # For a resolved config. If the process is just being restarted it finds the service due.
   @spec register(ServiceConfig.t(), :operator | :push, Store.time()) :: :ok
   def register(%ServiceConfig{} = config, registered_by, due_at) do
     Store.register(config, registered_by, due_at)
     GenServer.cast(__MODULE__, {:start, [config.service], :pull})
-  end
-
-  defp resolve(config) do
-    case ServiceConfig.resolve(config) do
-      {:ok, config} -> [config]
-      {:error, sentences} -> reject(config, sentences)
-    end
-  end
-
-  defp reject(config, sentences) do
-    ConfigFailed.record(config, sentences, :pull)
-    Logger.error("service config rejected: " <> Enum.join(sentences, "; "))
-    []
   end
 
   defp name(%ServiceConfig{service: service}), do: name(service)
@@ -200,11 +193,15 @@ defmodule PhoenixGenApi.ConfigPuller do
   end
 
   defp remove(service) do
-    ServiceTurn.run!(service, fn ->
-      Store.unregister(service)
-      ConfigReceiver.forget(service)
-      ConfigDb.remove_service(service)
-    end)
+    forgotten =
+      ServiceTurn.run!(service, fn ->
+        Store.unregister(service)
+        forgotten = ConfigReceiver.forget(service)
+        ConfigDb.remove_service(service)
+        forgotten
+      end)
+
+    ConfigReceiver.spread_forgotten(service, forgotten)
   end
 
   defp start_all(reason) do
@@ -236,32 +233,14 @@ defmodule PhoenixGenApi.ConfigPuller do
 
   # The process: starts a pull for whatever is due, and for what it is told to. `pulls` are
   # the processes at work by monitor, `latest` the newest of each service with the reason to
-  # pull once more, if there is one. There is one timer, for the service that is due next.
+  # pull once more, if there is one. When there are too many the others wait in `line`, each
+  # with its reason in `in_line`. There is one timer, for the service that is due next.
 
   @impl true
   def init(_opts) do
     :ok = :net_kernel.monitor_nodes(true, node_type: :all)
-    if Store.load_once?(), do: load()
-    {:ok, schedule(%{pulls: %{}, latest: %{}, timer: nil})}
-  end
-
-  defp load do
-    now = now()
-
-    for config <- Config.get(:gen_api, :service_configs), resolved <- read(config) do
-      if Store.fetch(resolved.service) != :error,
-        do: Logger.warning("service #{resolved.service} is configured twice, the last one counts")
-
-      Store.register(resolved, :operator, now + @first_pull_ms)
-    end
-  end
-
-  defp read(%ServiceConfig{} = config), do: resolve(config)
-
-  defp read(config) do
-    if (is_map(config) and not is_struct(config)) or Keyword.keyword?(config),
-      do: config |> ServiceConfig.from_map() |> resolve(),
-      else: reject(config, ["a service config must be a map, a keyword list or a ServiceConfig"])
+    if Store.load_once?(), do: Configured.load()
+    {:ok, schedule(%{pulls: %{}, latest: %{}, line: :queue.new(), in_line: %{}, timer: nil})}
   end
 
   @impl true
@@ -289,7 +268,7 @@ defmodule PhoenixGenApi.ConfigPuller do
     if exit_reason != :normal,
       do: Pull.killed(pull.service, pull.ticket, pull.entry, pull.started_at, exit_reason)
 
-    {:noreply, ended(pull, monitor, %{state | pulls: pulls}) |> schedule()}
+    {:noreply, ended(pull, monitor, %{state | pulls: pulls}) |> call_in() |> schedule()}
   end
 
   def handle_info(_other, state), do: {:noreply, state}
@@ -305,10 +284,41 @@ defmodule PhoenixGenApi.ConfigPuller do
         # One that was superseded may take its time.
         if Store.current?(service, state.pulls[monitor].ticket),
           do: put_in(state.latest[service], {monitor, stronger(reason, again)}),
-          else: begin(service, reason, state)
+          else: begin_or_wait(service, reason, state)
 
       _none_under_way ->
+        begin_or_wait(service, reason, state)
+    end
+  end
+
+  defp begin_or_wait(service, reason, state) do
+    case state.in_line do
+      %{^service => earlier} ->
+        put_in(state.in_line[service], stronger(reason, earlier))
+
+      _not_in_line when map_size(state.pulls) < @max_pulls ->
         begin(service, reason, state)
+
+      in_line ->
+        %{
+          state
+          | line: :queue.in(service, state.line),
+            in_line: Map.put(in_line, service, reason)
+        }
+    end
+  end
+
+  # A service that was unregistered meanwhile begins nothing, and leaves its place to the next.
+  defp call_in(state) when map_size(state.pulls) >= @max_pulls, do: state
+
+  defp call_in(state) do
+    case :queue.out(state.line) do
+      {{:value, service}, line} ->
+        {reason, in_line} = Map.pop!(state.in_line, service)
+        call_in(begin(service, reason, %{state | line: line, in_line: in_line}))
+
+      {:empty, _line} ->
+        state
     end
   end
 
@@ -380,5 +390,8 @@ defmodule PhoenixGenApi.ConfigPuller do
   end
 
   defp waiting(state),
-    do: Enum.reject(Store.due(), fn {service, _at} -> is_map_key(state.latest, service) end)
+    do:
+      Enum.reject(Store.due(), fn {service, _at} ->
+        is_map_key(state.latest, service) or is_map_key(state.in_line, service)
+      end)
 end

@@ -165,13 +165,7 @@ defmodule PhoenixGenApi.Executor do
 
   # A plan made where no gateway runs can only check arguments.
   defp compiled(config) do
-    with {:ok, _selector} <- Gateway.handle(:node_selector),
-         {:ok, plan, _config} <- Plan.compile(config) do
-      {:ok, plan}
-    else
-      {:error, :not_running} -> {:error, :not_running}
-      {:error, sentences} -> {:error, {:invalid_config, sentences}}
-    end
+    with {:ok, _selector} <- Gateway.handle(:node_selector), do: Plan.on_the_fly(config)
   end
 
   defp observed(request, opts, find_plan) do

@@ -35,9 +35,12 @@ defmodule PhoenixGenApi.Native do
 
   # PhoenixGenApi.ArgumentHandler
 
-  @spec argument_handler_compile([{String.t(), tuple()}], boolean(), pos_integer(), pos_integer()) ::
-          {:ok, handle()} | {:error, {atom(), [String.t()], String.t() | nil}}
-  def argument_handler_compile(_fields, _as_map?, _max_depth, _max_nodes), do: not_loaded()
+  @spec argument_handler_compile(
+          [{[{String.t(), tuple()}], as_map? :: boolean()}],
+          pos_integer(),
+          pos_integer()
+        ) :: [{:ok, handle()} | {:error, {atom(), [String.t()], String.t() | nil}}]
+  def argument_handler_compile(_schemas, _max_depth, _max_nodes), do: not_loaded()
 
   @spec argument_handler_convert(handle(), map()) ::
           [term()] | {:error, problem()} | :out_of_budget
@@ -48,8 +51,8 @@ defmodule PhoenixGenApi.Native do
 
   # PhoenixGenApi.Plan
 
-  @spec plan_new(handle() | nil, handle() | nil, map()) :: PhoenixGenApi.Plan.t()
-  def plan_new(_selector, _limiter, _spec), do: not_loaded()
+  @spec plan_new(handle() | nil, handle() | nil, [map()]) :: [PhoenixGenApi.Plan.t()]
+  def plan_new(_selector, _limiter, _specs), do: not_loaded()
 
   @spec plan_config(handle()) :: PhoenixGenApi.Structs.FunConfig.t()
   def plan_config(_plan), do: not_loaded()
@@ -101,6 +104,9 @@ defmodule PhoenixGenApi.Native do
   @spec config_db_origin(handle(), String.t(), String.t(), String.t()) ::
           :direct | :pull | :push | nil
   def config_db_origin(_table, _service, _request_type, _version), do: not_loaded()
+
+  @spec config_db_compare(String.t(), String.t()) :: :lt | :eq | :gt
+  def config_db_compare(_a, _b), do: not_loaded()
 
   # PhoenixGenApi.NodeSelector
 

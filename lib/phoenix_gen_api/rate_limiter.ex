@@ -66,9 +66,19 @@ defmodule PhoenixGenApi.RateLimiter do
   """
   @spec check_rate_limit(Request.t()) :: decision()
   def check_rate_limit(%Request{service: service, request_type: type} = request) do
-    observed(request.request_id, request.user_id, service, type, fn limiter, now ->
-      Native.rate_limiter_check(limiter, request, text(service), text(type), now)
-    end)
+    started = System.monotonic_time()
+
+    outcome =
+      case Gateway.handle(:rate_limiter) do
+        {:ok, limiter} ->
+          now = nanoseconds(started)
+          Native.rate_limiter_check(limiter, request, text(service), text(type), now)
+
+        {:error, :not_running} ->
+          :not_running
+      end
+
+    decided(outcome, started, request.request_id, request.user_id, {service, type})
   end
 
   @doc """
@@ -78,15 +88,18 @@ defmodule PhoenixGenApi.RateLimiter do
   """
   @spec check_rate_limit(term(), scope(), key()) :: decision()
   def check_rate_limit(value, scope, key) do
-    {service, type} = if match?({_, _}, scope), do: scope, else: {nil, nil}
-    user_id = if key == :user_id, do: value
+    started = System.monotonic_time()
 
-    observed(nil, user_id, service, type, fn limiter, now ->
-      case limit(scope, key) do
-        {:ok, scope} -> Native.rate_limiter_check_value(limiter, value, scope, key, now)
+    outcome =
+      with {:ok, limiter} <- Gateway.handle(:rate_limiter),
+           {:ok, scope} <- limit(scope, key) do
+        Native.rate_limiter_check_value(limiter, value, scope, key, nanoseconds(started))
+      else
+        {:error, :not_running} -> :not_running
         :none -> :ok
       end
-    end)
+
+    decided(outcome, started, nil, if(key == :user_id, do: value), scope)
   end
 
   @doc "What each limit of one scope and key says of a value; charges nothing."
@@ -240,13 +253,20 @@ defmodule PhoenixGenApi.RateLimiter do
   defdelegate detach_telemetry(id), to: Telemetry, as: :detach_all
 
   @doc false
-  # Takes `fail_open` from the config as it is now; the limits stay as they were changed.
-  @spec reload() :: :ok
-  def reload do
-    with {:ok, limiter} <- Gateway.handle(:rate_limiter),
-         do: Native.rate_limiter_fail_open(limiter, Config.get(:rate_limiter, :fail_open))
+  # Takes over what the config says now and did not say in `before`. No gate: whoever writes the
+  # config decides about the gate, too.
+  @spec reload(map()) :: :ok
+  def reload(before) do
+    config = Config.get(:rate_limiter)
 
-    :ok
+    changed =
+      for {key, field} <- [enabled: :enabled, global_limits: :global, api_limits: :api],
+          config[key] != before[key],
+          into: %{},
+          do: {field, config[key]}
+
+    # Also puts `fail_open` in force, which is read from memory.
+    with {:error, :not_running} <- change(&Map.merge(&1, changed)), do: :ok
   end
 
   @doc false
@@ -254,33 +274,40 @@ defmodule PhoenixGenApi.RateLimiter do
   def shards(:auto), do: System.schedulers_online()
   def shards(count), do: count
 
-  defp observed(request_id, user_id, service, type, check) do
-    started = System.monotonic_time()
+  defp decided(:ok, started, request_id, user_id, function) do
+    checked(:ok, started, request_id, user_id, function)
+    :ok
+  end
 
-    {decision, result} =
-      case Gateway.handle(:rate_limiter) do
-        {:ok, limiter} -> limiter |> check.(nanoseconds(started)) |> decide()
-        {:error, :not_running} -> undecided("the rate limiter is not running")
-      end
-
-    measurements = Telemetry.stop_measurements(started)
-
-    metadata = %{
-      request_id: request_id,
-      user_id: user_id,
-      # A check may touch several shards.
-      instance: nil,
-      service: service,
-      request_type: type,
-      result: result
-    }
-
-    Telemetry.execute(@event ++ [:check], measurements, metadata)
+  defp decided(outcome, started, request_id, user_id, function) do
+    {decision, result} = decide(outcome)
+    checked(result, started, request_id, user_id, function)
     exceeded(decision, request_id, user_id)
     decision
   end
 
-  defp decide(:ok), do: {:ok, :ok}
+  # A second look at the clock and two maps are more than the rest of the Elixir side of a check.
+  if Telemetry.available?() do
+    defp checked(result, started, request_id, user_id, function) do
+      {service, type} = if match?({_, _}, function), do: function, else: {nil, nil}
+
+      metadata = %{
+        request_id: request_id,
+        user_id: user_id,
+        # A check may touch several shards.
+        instance: nil,
+        service: service,
+        request_type: type,
+        result: result
+      }
+
+      Telemetry.execute(@event ++ [:check], Telemetry.stop_measurements(started), metadata)
+    end
+  else
+    defp checked(_result, _started, _request_id, _user_id, _function), do: :ok
+  end
+
+  defp decide(:not_running), do: undecided("the rate limiter is not running")
   defp decide(:overflow), do: undecided("the rate limiter has no room for another request")
 
   defp decide({:limited, scope, key, value, max, current, window, retry_after}) do

@@ -32,6 +32,14 @@ defmodule PhoenixGenApi.Security do
   - `apply`, `exit`, `halt` and every `spawn…` of `Kernel`, every `apply_…` of `:timer`,
     and `Process.exit`.
 
+  The lists hold for every function that a config names: the one it runs, those that find nodes
+  and choose among them, its permission callback and its hooks. They are asked wherever a config
+  comes in: `ConfigDb.add/1` and `batch_add/1`, pulls, pushes, `Executor.execute_with_config!/2`
+  and `sync_call/2`, and configs that hooks return. What they refuse is recorded in
+  `PhoenixGenApi.ConfigFailed`. They are asked again before each call of a function on the gateway
+  itself. The service configs that an operator writes or adds are not asked about: who may write
+  those may write the lists.
+
   The denylist stops mistakes and the obvious attacks. It is no sandbox: a function it does
   not name may do anything, so set the allowlist where pushers are not trusted.
 

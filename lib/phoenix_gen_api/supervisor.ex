@@ -15,13 +15,14 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.Relay
+  alias PhoenixGenApi.ServiceGuard
   alias PhoenixGenApi.WorkerPool
 
   @spec start_link(client_mode: boolean()) :: Supervisor.on_start()
   def start_link(opts), do: Supervisor.start_link(__MODULE__, opts, name: __MODULE__)
 
   @impl true
-  def init(client_mode: true), do: Supervisor.init([], strategy: :one_for_one)
+  def init(client_mode: true), do: Supervisor.init(guard(), strategy: :one_for_one)
 
   def init(client_mode: false) do
     Cluster.new()
@@ -50,6 +51,7 @@ defmodule PhoenixGenApi.Supervisor do
     Relay.reload()
 
     children = [
+      ServiceGuard.Nodes,
       ConfigFailed,
       NodeSelector.Health,
       Executor.Reaper,
@@ -57,11 +59,26 @@ defmodule PhoenixGenApi.Supervisor do
       Relay.Supervisor,
       WorkerPool.WorkerPoolSupervisor,
       ConfigReceiver,
+      ConfigReceiver.Replicator,
       ConfigPuller,
       # Last: other gateways turn to this one as soon as they see it.
       {Cluster, self()}
     ]
 
-    Supervisor.init(children, strategy: :one_for_one, max_restarts: 100, max_seconds: 10)
+    Supervisor.init(guard() ++ children,
+      strategy: :one_for_one,
+      max_restarts: 100,
+      max_seconds: 10
+    )
+  end
+
+  # What this node runs for gateways, if it wants to decide about that.
+  defp guard do
+    if Config.get(:service_guard, :enabled) do
+      ServiceGuard.Registry.new()
+      [ServiceGuard.Registry]
+    else
+      []
+    end
   end
 end

@@ -65,6 +65,10 @@ defmodule PhoenixGenApi.Telemetry do
   @spec list_events() :: [[atom(), ...]]
   def list_events, do: Enum.map(Events.all(), & &1.name)
 
+  @doc "Whether `:telemetry` was there when the library was compiled, and events are emitted."
+  @spec available?() :: boolean()
+  def available?, do: @available
+
   @doc "All events with their measurements and metadata as a markdown table."
   @spec docs() :: String.t()
   defdelegate docs, to: Events

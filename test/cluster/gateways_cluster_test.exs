@@ -74,6 +74,22 @@ defmodule PhoenixGenApi.GatewaysClusterTest do
     Nodes.stop_peer(gateway)
   end
 
+  test "the application outlives any number of deaths of the supervisor of both" do
+    above = Process.whereis(PhoenixGenApi.Supervisor)
+
+    for _ <- 1..20 do
+      {Cluster, pid, :supervisor, _} =
+        above |> Supervisor.which_children() |> List.keyfind(Cluster, 0)
+
+      scope = Process.whereis(Cluster.Scope)
+      Process.exit(pid, :kill)
+      Await.until(fn -> Process.whereis(Cluster.Scope) not in [nil, scope] end)
+      Await.until(fn -> Process.whereis(Cluster) != nil end)
+    end
+
+    assert Process.whereis(PhoenixGenApi.Supervisor) == above
+  end
+
   test "who has ended is a watcher no more" do
     task = Task.async(&Cluster.watch/0)
     Task.await(task)

@@ -374,6 +374,17 @@ defmodule PhoenixGenApi.ConfigPullerTest do
     end
   end
 
+  test "services of the configuration are due a second after the start" do
+    configured = %{service: "shop", nodes: [node()], module: Directory, function: :answer}
+    settings(service_configs: [configured, [service: :shop, nodes: 5], configured])
+    started = System.monotonic_time(:millisecond)
+    log = capture_log(&ConfigPuller.Configured.load/0)
+    assert [{"shop", due_at}] = Store.due()
+    assert (due_at - started) in 1_000..1_500
+    assert log =~ "service config rejected: nodes must be"
+    assert log =~ "service shop is configured twice, the last one counts"
+  end
+
   describe "the process" do
     test "pulls again after the interval, with one timer however often it is told to", %{
       agent: agent
@@ -417,6 +428,52 @@ defmodule PhoenixGenApi.ConfigPullerTest do
       Process.exit(hanging, :kill)
       pulled(:superseded, "slow")
       assert ConfigPuller.status().failure_count == 0
+    end
+
+    test "pulls a hundred services at a time, and the next when one has ended", %{agent: agent} do
+      settings(pull_timeout: 60_000, pull_interval: 600_000)
+      hanging = [module: Directory, function: :hang, args: [self()]]
+
+      :ok =
+        ConfigPuller.add(for n <- 1..102, do: service(agent, [service: "slow#{n}"] ++ hanging))
+
+      [first | pids] =
+        for _ <- 1..100 do
+          assert_receive {:hanging, pid}, 10_000
+          pid
+        end
+
+      # Told twice while it waits it is pulled once; the one taken off is not.
+      [waiting, taken_off] = Map.keys(ConfigPuller.get_services()) -- pulling()
+      :ok = ConfigPuller.add([service(agent, service: "quick")])
+
+      :ok =
+        ConfigPuller.add([
+          service(agent, service: "quick"),
+          service(agent, [service: waiting] ++ hanging)
+        ])
+
+      :ok = ConfigPuller.delete([taken_off])
+      assert %{status: :ok} = ConfigPuller.status()
+      refute_received {:hanging, _pid}
+      refute_received {:started, "quick"}
+
+      send(first, :never)
+      assert_receive {:started, ^waiting}, 5_000
+      assert_receive {:hanging, next}, 5_000
+      send(next, :never)
+      assert pulled(:ok, "quick") == 0
+      refute_received {:started, ^taken_off}
+      for pid <- pids, do: send(pid, :never)
+    end
+
+    # The services of which a pull was announced.
+    defp pulling do
+      receive do
+        {:started, service} -> [service | pulling()]
+      after
+        0 -> []
+      end
     end
 
     test "does not bring back what was deleted while it was pulled", %{agent: agent} do

@@ -81,7 +81,8 @@ defmodule PhoenixGenApi.ConfigTest do
       member_messages_per_second: nil,
       max_mailbox: 10_000,
       slow_consumer: :skip
-    ]
+    ],
+    service_guard: [enabled: false, listings: [], allow: []]
   ]
 
   describe "get" do
@@ -178,6 +179,49 @@ defmodule PhoenixGenApi.ConfigTest do
     end
   end
 
+  describe "service_guard" do
+    defp guard(value) do
+      {:ok, values} = Config.validate(service_guard: value)
+      values.service_guard
+    end
+
+    test "may be true or false as a whole" do
+      assert guard(true) == %{enabled: true, listings: [], allow: []}
+      assert guard(false) == %{enabled: false, listings: [], allow: []}
+      assert guard([]) == %{enabled: false, listings: [], allow: []}
+    end
+
+    test "is on when anything of it is set, unless that says otherwise" do
+      assert guard(allow: [String]) == %{enabled: true, listings: [], allow: [String]}
+      assert %{enabled: true} = guard(%{listings: [{Enum, :map}, {Enum, :map, [1]}]})
+      assert %{enabled: false} = guard(enabled: false, allow: [String])
+    end
+
+    test "is nothing else" do
+      assert sentence(service_guard: :on) ==
+               "config :phoenix_gen_api, :service_guard: expected a keyword list or a map, got :on"
+
+      for wrong <- [
+            [{Enum, "map"}],
+            [{Enum, :map, [1 | 2]}],
+            [{Enum, :map, 2}],
+            [nil],
+            {Enum, :map}
+          ],
+          do: assert(sentence(service_guard: [listings: wrong]) =~ "listings: expected a list of")
+    end
+  end
+
+  test "boot_audit is :auto, true or false" do
+    assert Config.get(:boot_audit) == :auto
+
+    for value <- [:auto, true, false],
+        do: assert({:ok, %{boot_audit: ^value}} = Config.validate(boot_audit: value))
+
+    assert sentence(boot_audit: :prod) ==
+             "config :phoenix_gen_api, :boot_audit: expected :auto or true or false, got :prod"
+  end
+
   describe "sentences" do
     test "name the key, what was expected and what was got" do
       assert sentence(gen_api: [pull_timeout: "5s"]) ==
@@ -243,7 +287,12 @@ defmodule PhoenixGenApi.ConfigTest do
       {:relay, :group_messages_per_second, 0, "nil or a positive integer"},
       {:relay, :member_messages_per_second, "5", "nil or a positive integer"},
       {:relay, :max_mailbox, 0, @positive},
-      {:relay, :slow_consumer, :drop, ":skip or :disconnect"}
+      {:relay, :slow_consumer, :drop, ":skip or :disconnect"},
+      {:service_guard, :enabled, nil, "true or false"},
+      {:service_guard, :listings, [Enum],
+       "a list of {module, function} and {module, function, args} tuples"},
+      {:service_guard, :allow, [{Enum, :map, []}],
+       "a list of modules and {module, function} tuples"}
     ]
 
     for {section, key, value, expected} <- @wrong do
@@ -283,7 +332,7 @@ defmodule PhoenixGenApi.ConfigTest do
 
     test "an unknown section is an error, a module's own is not" do
       assert sentence(rate_limit: []) =~
-               ~r/^config :phoenix_gen_api: expected :client_mode, .* or :relay, got the unknown key :rate_limit$/
+               ~r/^config :phoenix_gen_api: expected :client_mode, .* or :service_guard, got the unknown key :rate_limit$/
 
       assert {:ok, _} = Config.validate([{__MODULE__.Endpoint, [secret: 1]}])
     end
@@ -363,7 +412,7 @@ defmodule PhoenixGenApi.ConfigTest do
 
   test "the documentation has a row for every option" do
     rows = Config.docs() |> String.split("\n", trim: true) |> Enum.drop(2)
-    assert length(rows) == 4 + length(Enum.flat_map(@defaults, fn {_, options} -> options end))
+    assert length(rows) == 5 + length(Enum.flat_map(@defaults, fn {_, options} -> options end))
 
     assert "| `:gen_api` | `pull_timeout` | a positive integer (milliseconds) | `5_000` | how long each service node may take to answer a pull |" in rows
 

@@ -64,4 +64,12 @@ defmodule PhoenixGenApi.ExcerptTest do
     assert Excerpt.reason(:error, %RuntimeError{message: <<255>>}) == "<<255>>"
     assert byte_size(Excerpt.text(:binary.copy(<<255>>, 10_000))) <= 500
   end
+
+  test "a line for a terminal is whole unless it has control characters" do
+    long = String.duplicate("é", 1_000)
+    assert Excerpt.line(long) == long
+    assert Excerpt.line("a\e[31m") == ~S("a\e[31m")
+    assert Excerpt.line("a\nb") == ~S("a\nb")
+    assert Excerpt.line(<<255>>) == "<<255>>"
+  end
 end

@@ -48,7 +48,7 @@ defmodule PhoenixGenApi.ExecutorRateLimitTest do
 
   # Another instance, full after one window.
   defp without_room do
-    real = Map.new([:config_db, :node_selector, :rate_limiter], &{&1, Gateway.handle!(&1)})
+    real = :persistent_term.get(Gateway)
     on_exit(fn -> Gateway.publish(real) end)
     Gateway.publish(%{real | rate_limiter: Native.rate_limiter_new(1, 1, 1_000)})
     global(limit(1))
@@ -130,6 +130,9 @@ defmodule PhoenixGenApi.ExecutorRateLimitTest do
       global(limit(0, window_ms: 1_500))
 
       assert run().result == %{"limit" => 0, "remaining" => 0, "retry_after_ms" => 1_500}
+
+      global(%{limit(5, window_ms: 1_500) | key: "nowhere"} |> Map.put(:on_missing, :deny))
+      assert run().result == %{"limit" => 5, "remaining" => 0, "retry_after_ms" => 1_500}
     end
 
     test "never reaches hooks, permission, arguments or the function, and costs nothing more" do

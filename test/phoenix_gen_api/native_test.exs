@@ -13,7 +13,7 @@ defmodule PhoenixGenApi.NativeTest do
   defp stubs, do: Native.__info__(:functions) -- @others
 
   defp schema do
-    {:ok, schema} = Native.argument_handler_compile([], false, 32, 100_000)
+    [{:ok, schema}] = Native.argument_handler_compile([{[], false}], 32, 100_000)
     schema
   end
 
@@ -37,7 +37,8 @@ defmodule PhoenixGenApi.NativeTest do
       term_bytes: 100
     }
 
-    Native.plan_new(selector, nil, Map.merge(spec, fields))
+    [plan] = Native.plan_new(selector, nil, [Map.merge(spec, fields)])
+    plan
   end
 
   defp handle(plan), do: elem(plan, 1)

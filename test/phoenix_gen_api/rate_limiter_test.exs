@@ -72,10 +72,7 @@ defmodule PhoenixGenApi.RateLimiterTest do
 
   defp replace(limiter) do
     real =
-      Map.new(
-        [:config_db, :node_selector, :rate_limiter, :relay, :relay_links],
-        &{&1, Gateway.handle!(&1)}
-      )
+      :persistent_term.get(Gateway)
 
     Gateway.publish(%{real | rate_limiter: limiter})
     on_exit(fn -> Gateway.publish(real) end)
@@ -85,10 +82,7 @@ defmodule PhoenixGenApi.RateLimiterTest do
   # No gateway, for as long as `fun` runs.
   defp stopped(fun) do
     real =
-      Map.new(
-        [:config_db, :node_selector, :rate_limiter, :relay, :relay_links],
-        &{&1, Gateway.handle!(&1)}
-      )
+      :persistent_term.get(Gateway)
 
     Gateway.retract()
 

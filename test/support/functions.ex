@@ -58,4 +58,12 @@ defmodule PhoenixGenApi.Test.Functions do
     send(pid, {:asked, node()})
     answer
   end
+
+  @doc "A handler for `:logger` that tells a process what the node's default handler would write."
+  def log(%{msg: {:string, text}, meta: %{gl: leader}}, %{config: pid}) do
+    if node(leader) == node(),
+      do: send(pid, {:logged, node(), IO.chardata_to_string(text)})
+  end
+
+  def log(_other, _config), do: :ok
 end

@@ -103,13 +103,19 @@ if match?({:error, _}, :code.lib_dir(:telemetry)) do
     defp prefix?(prefix, event), do: Enum.take(event, length(prefix)) == prefix
 
     defp handlers(event) do
-      case :ets.whereis(@table) != :undefined and :ets.lookup(@table, event) do
-        [{_event, handlers}] -> handlers
-        _none -> []
+      # As the real one does, so that an event costs what it costs there.
+      case :persistent_term.get(@table, nil) do
+        nil -> []
+        table -> with [{_event, handlers}] <- :ets.lookup(table, event), do: handlers
       end
     end
 
-    defp table, do: if(:ets.whereis(@table) == :undefined, do: [], else: :ets.tab2list(@table))
+    defp table do
+      case :persistent_term.get(@table, nil) do
+        nil -> []
+        table -> :ets.tab2list(table)
+      end
+    end
 
     # Started by the first to attach, linked to nobody: it lives as long as the tests.
     defp server do
@@ -120,7 +126,11 @@ if match?({:error, _}, :code.lib_dir(:telemetry)) do
     end
 
     @impl true
-    def init(_), do: {:ok, :ets.new(@table, [:named_table, :protected, read_concurrency: true])}
+    def init(_) do
+      table = :ets.new(@table, [:protected, read_concurrency: true])
+      :persistent_term.put(@table, table)
+      {:ok, table}
+    end
 
     @impl true
     def handle_call({:attach, id, events, fun, config}, _from, table) do

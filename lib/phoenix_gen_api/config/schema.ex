@@ -105,6 +105,13 @@ defmodule PhoenixGenApi.Config.Schema do
        "messages waiting for a recipient that count as too slow"},
       {:slow_consumer, {:one_of, [:skip, :disconnect]}, :skip,
        "what becomes of a recipient that is too slow: it gets nothing until it has caught up by half, or it is ended"}
+    ],
+    service_guard: [
+      {:enabled, :boolean, false,
+       "whether this node runs for gateways only what it has registered; `true` for the whole section is short for this, and any other key of the section means it"},
+      {:listings, :mfas, [],
+       "the functions that gateways pull from; what they list is registered"},
+      {:allow, :mfa_names, [], "what else gateways may call"}
     ]
   ]
 
@@ -122,6 +129,8 @@ defmodule PhoenixGenApi.Config.Schema do
   @top_level [
     {:client_mode, :boolean, false, true,
      "`true` on a service node: no supervision tree, no state"},
+    {:boot_audit, {:or, {:one_of, [:auto]}, :boolean}, :auto, true,
+     "log insecure settings at start; `:auto` is in a release only"},
     {:admin_actions, {:or, @unset, {:list_of, @admin_actions}}, nil, false,
      "the administrative actions that are allowed; read when used"},
     {:push_token, {:or, @unset, :secret}, nil, false,

@@ -16,6 +16,7 @@ defmodule PhoenixGenApi.Config.Type do
           | {:limits, Limit.scope()}
           | :list
           | :mfa_names
+          | :mfas
           | :secret
 
   # What a BEAM timer takes at most, and what fits the native side's counters on
@@ -34,6 +35,10 @@ defmodule PhoenixGenApi.Config.Type do
   def describe({:limits, :api}), do: "a list of API limits"
   def describe(:list), do: "a list"
   def describe(:mfa_names), do: "a list of modules and {module, function} tuples"
+
+  def describe(:mfas),
+    do: "a list of {module, function} and {module, function, args} tuples"
+
   def describe(:secret), do: "a non-empty string"
 
   @doc """
@@ -91,11 +96,17 @@ defmodule PhoenixGenApi.Config.Type do
   defp valid?({:list_of, values}, value), do: all?(value, &(&1 in values))
   defp valid?(:list, value), do: all?(value, fn _ -> true end)
   defp valid?(:mfa_names, value), do: all?(value, &mfa_name?/1)
+  defp valid?(:mfas, value), do: all?(value, &mfa?/1)
   defp valid?(:secret, value), do: is_binary(value) and value != ""
   defp valid?({:limits, _}, _value), do: false
 
   defp mfa_name?({module, function}), do: mfa_name?(module) and is_atom(function)
   defp mfa_name?(module), do: is_atom(module) and module not in [nil, true, false]
+
+  defp mfa?({module, function, args}),
+    do: mfa?({module, function}) and all?(args, fn _ -> true end)
+
+  defp mfa?(name), do: is_tuple(name) and mfa_name?(name)
 
   # An improper list is not a list to anyone who reads a config file.
   defp all?([head | tail], fun), do: fun.(head) and all?(tail, fun)

@@ -75,9 +75,9 @@ defmodule PhoenixGenApi.Executor.Call do
   end
 
   defp replan(call, config) do
-    case Plan.compile(config) do
-      {:ok, plan, _config} -> {:ok, %{call | plan: plan}}
-      {:error, sentences} -> finish(call, {:invalid_config, sentences})
+    case Plan.on_the_fly(config) do
+      {:ok, plan} -> {:ok, %{call | plan: plan}}
+      {:error, failure} -> finish(call, failure)
     end
   end
 

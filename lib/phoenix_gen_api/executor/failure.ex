@@ -25,7 +25,8 @@ defmodule PhoenixGenApi.Executor.Failure do
     if Config.get(:rate_limiter, :expose_limits) do
       %{
         "limit" => details.max_requests,
-        "remaining" => max(details.max_requests - details.current_requests, 0),
+        # Also where the limit wants a value that the request does not have.
+        "remaining" => 0,
         "retry_after_ms" => details.retry_after_ms
       }
     end

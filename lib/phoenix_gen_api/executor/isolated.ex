@@ -7,6 +7,8 @@ defmodule PhoenixGenApi.Executor.Isolated do
   # nothing can arrive after the caller has stopped waiting.
 
   alias PhoenixGenApi.Native
+  alias PhoenixGenApi.ServiceGuard
+  alias PhoenixGenApi.ServiceGuard.Nodes
 
   # The longest that the VM can wait in a receive, some 49 days.
   @longest_wait 0xFFFF_FFFF
@@ -72,10 +74,32 @@ defmodule PhoenixGenApi.Executor.Isolated do
     end
   end
 
-  # The entry point is the one that `:erpc` itself uses between nodes, on every OTP since 23,
-  # so the other node needs no library of ours. Unlike `:erpc.call` this learns the pid, and
-  # can therefore end what nobody waits for any more.
   def call(node, module, function, args, timeout, counted) do
+    case Nodes.known(node) do
+      false -> call_remote(node, :erpc, {module, function, args}, timeout, counted)
+      true -> call_remote(node, ServiceGuard, {module, function, args}, timeout, counted)
+      :unknown -> ask_first(node, module, function, args, timeout, counted)
+    end
+  end
+
+  # Once per connection.
+  defp ask_first(node, module, function, args, timeout, counted) do
+    deadline = deadline(timeout)
+
+    case Nodes.ask(node, &call_remote(node, :erpc, &1, timeout, nil)) do
+      {:ok, guarded?} ->
+        entry = if guarded?, do: ServiceGuard, else: :erpc
+        call_remote(node, entry, {module, function, args}, remaining(deadline), counted)
+
+      not_sent ->
+        not_sent
+    end
+  end
+
+  # The entry point is the one that `:erpc` itself uses between nodes, on every OTP since 23,
+  # so the other node needs no library of ours, or the guard in front of it. Unlike `:erpc.call`
+  # this learns the pid, and can therefore end what nobody waits for any more.
+  defp call_remote(node, entry, {module, function, args}, timeout, counted) do
     handle = begin(counted)
     result = make_ref()
     connected? = connected?(node)
@@ -83,10 +107,10 @@ defmodule PhoenixGenApi.Executor.Isolated do
     request =
       undelayed(fn ->
         arguments = [result, module, function, args]
-        :erlang.spawn_request(node, :erpc, :execute_call, arguments, [:monitor])
+        :erlang.spawn_request(node, entry, :execute_call, arguments, [:monitor])
       end)
 
-    deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
+    deadline = deadline(timeout)
 
     receive do
       {:spawn_reply, ^request, :ok, pid} ->
@@ -196,6 +220,9 @@ defmodule PhoenixGenApi.Executor.Isolated do
   end
 
   defp now, do: System.monotonic_time(:millisecond)
+
+  defp deadline(:infinity), do: :infinity
+  defp deadline(timeout), do: now() + timeout
 
   defp remaining(:infinity), do: :infinity
   defp remaining(deadline), do: max(deadline - now(), 0)

@@ -79,7 +79,7 @@ defmodule PhoenixGenApi.Telemetry.Events do
         {:config, [:config, :pull, :stop], @stop ++ [:count], [:service, :version],
          "a pull ended with `count` functions; also has `result`: `:ok`, `:skipped` (same version), `:error` or `:superseded`"},
         {:config, [:config, :push], [:count], [:service, :version],
-         "a push with `count` functions was accepted"},
+         "a push with `count` functions was stored; also has `gateway`, the node that accepted it and told the others"},
         {:config, [:config, :add], [], @function, "a function config was stored"},
         {:config, [:config, :batch_add], [:count], [:service],
          "`count` function configs were stored at once; `service` is that of the first"},

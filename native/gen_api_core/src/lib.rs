@@ -20,5 +20,6 @@ pub mod limits;
 pub mod nodes;
 pub mod relay;
 pub mod schema;
+mod sync;
 pub mod table;
 pub mod value;

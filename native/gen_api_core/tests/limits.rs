@@ -564,3 +564,17 @@ fn a_flood_under_one_limit_lifts_no_other() {
     }
     assert_eq!(admitted, 5);
 }
+
+#[test]
+fn scopes_without_a_plan_do_not_pile_up() {
+    let limits = limits(vec![buying(user(1, 1_000))]);
+    let held = limits.scope("books", "buy");
+    for n in 0..100_000 {
+        limits.scope("gone", &format!("type-{n}"));
+    }
+    assert!(limits.scopes() <= 2_048, "{} scopes", limits.scopes());
+    assert!(held.is_limited());
+    limits.configure(true, vec![]);
+    assert_eq!(limits.scopes(), 1);
+    assert!(!held.is_limited());
+}

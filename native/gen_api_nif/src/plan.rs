@@ -183,17 +183,21 @@ pub fn record<'a>(env: Env<'a>, plan: &ResourceArc<PlanResource>) -> Term<'a> {
     )
 }
 
-/// Makes a plan; without a selector it cannot choose nodes. Dirty CPU scheduler: the cost
-/// follows the number of nodes and the size of the config term.
+/// Makes plans; without a selector they cannot choose nodes. Dirty CPU scheduler: the cost
+/// follows the number of nodes and the size of the config terms. Many in one call, because
+/// getting to that scheduler takes longer than making one.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn plan_new<'a>(
     env: Env<'a>,
     selector: Option<ResourceArc<SelectorResource>>,
     limiter: Option<&LimiterResource>,
-    spec: PlanSpec<'a>,
-) -> NifResult<Term<'a>> {
-    let plan = PlanResource::new(selector, limiter, spec)?;
-    Ok(record(env, &ResourceArc::new(plan)))
+    specs: Vec<PlanSpec<'a>>,
+) -> NifResult<Vec<Term<'a>>> {
+    let plan = |spec| {
+        let plan = PlanResource::new(selector.clone(), limiter, spec)?;
+        Ok(record(env, &ResourceArc::new(plan)))
+    };
+    specs.into_iter().map(plan).collect()
 }
 
 /// The `%FunConfig{}` that the plan was made of. Normal scheduler.

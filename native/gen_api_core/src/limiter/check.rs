@@ -1,7 +1,5 @@
 use std::hint::black_box;
-use std::sync::atomic::Ordering::Relaxed;
 
-use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::hasher::Hashed;
@@ -10,6 +8,8 @@ use super::limiter::Limiter;
 use super::rule::Denial;
 use super::shard::{Place, Shard};
 use crate::clock::Nanos;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::MutexGuard;
 
 /// Charges of one check that need no allocation.
 const CHARGES: usize = 4;
@@ -70,7 +70,9 @@ impl Limiter {
         }
     }
 
-    fn check_one(&self, limit: &Limit, value: &[u8], now: Nanos) -> Decision {
+    /// The same for one charge.
+    #[inline]
+    pub fn check_one(&self, limit: &Limit, value: &[u8], now: Nanos) -> Decision {
         let hashed = self.hasher.hash(limit.id(), value);
         let Some(slot) = self.shards.get(hashed.shard) else {
             return Decision::Overflow;

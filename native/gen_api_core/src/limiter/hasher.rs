@@ -1,6 +1,5 @@
-use ahash::RandomState;
-
 use super::limit::LimitId;
+use crate::sync::RandomState;
 
 /// Hashes with random keys, so that nobody can choose values that collide.
 #[derive(Debug)]

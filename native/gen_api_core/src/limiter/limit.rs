@@ -1,10 +1,8 @@
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
 
-use ahash::AHashMap;
-use parking_lot::Mutex;
-
 use super::rule::{Kind, Rule};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use crate::sync::{AHashMap, Mutex};
 
 /// Names a limit for as long as its limiter lives; never given twice.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]

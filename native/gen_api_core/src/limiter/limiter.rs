@@ -1,7 +1,4 @@
 use std::mem::size_of;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-
-use parking_lot::Mutex;
 
 use super::hasher::Hasher;
 use super::limit::{Limit, LimitId, Registry};
@@ -9,6 +6,8 @@ use super::pool::Pool;
 use super::rule::Rule;
 use super::shard::Shard;
 use crate::clock::Nanos;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use crate::sync::Mutex;
 
 /// Windows tended under one lock, so that no check waits long for a sweep.
 const UNDER_ONE_LOCK: usize = 64;

@@ -2,7 +2,7 @@
 
 use super::spec::{Key, ScopeName, Spec};
 use crate::limiter::Limit;
-use ahash::AHashMap;
+use crate::sync::AHashMap;
 
 /// Something by service and request type.
 pub(super) type ByFunction<T> = AHashMap<Box<str>, AHashMap<Box<str>, T>>;
@@ -33,9 +33,10 @@ impl InForce {
         self.global.iter().chain(api.flatten())
     }
 
-    /// Whether there are limits of that function's own, and they are in force.
+    /// Whether any limit applies to requests of that function.
     pub(super) fn limits(&self, service: &str, request_type: &str) -> bool {
-        self.enabled && of_function(&self.api, service, request_type).is_some()
+        let api = || of_function(&self.api, service, request_type).is_some();
+        self.enabled && (!self.global.is_empty() || api())
     }
 
     pub(super) fn of_request(

@@ -3,22 +3,24 @@
 //! A [`Limits`] holds a limiter and the limits in force. They are one immutable value behind
 //! one pointer, so a change takes effect at once and a check never waits for one. A plan
 //! holds a [`Scope`] of its function, which says whether any limit applies: where none does, a
-//! request pays two loads and nothing else.
+//! request pays one load and nothing else.
 
+mod charge;
 mod in_force;
+mod scope;
 mod spec;
 
 pub use in_force::Applied;
+pub use scope::Scope;
 pub use spec::{Key, OnMissing, ScopeName, Spec};
 
 use crate::clock::Nanos;
-use crate::limiter::{Caps, Decision, Limit, Limiter, Rule, SlidingWindow, Status};
+use crate::limiter::{Caps, Limiter, Rule, SlidingWindow, Status};
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sync::{ArcSwap, Mutex};
 use ahash::AHashSet;
-use arc_swap::ArcSwap;
-use in_force::{ByFunction, InForce};
-use parking_lot::Mutex;
-use smallvec::SmallVec;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use in_force::InForce;
+use scope::Scopes;
 use std::sync::Arc;
 
 const NANOS_PER_MS: u64 = 1_000_000;
@@ -50,34 +52,15 @@ pub enum Verdict {
 /// Bytes to count by.
 pub type Value<'v> = std::borrow::Cow<'v, [u8]>;
 
-/// What a request is charged to; four limits need no allocation.
-type Charged<'l, 'v> = SmallVec<[(&'l Applied, Value<'v>); 4]>;
-
-/// Whether requests of one function are limited by limits of its own.
-#[derive(Debug, Default)]
-pub struct Scope {
-    api: AtomicBool,
-    global: Arc<AtomicBool>,
-}
-
-impl Scope {
-    /// Whether a check could do anything.
-    #[inline]
-    pub fn is_limited(&self) -> bool {
-        self.api.load(Relaxed) || self.global.load(Relaxed)
-    }
-}
-
 /// A limiter and the limits in force.
 #[derive(Debug)]
 pub struct Limits {
     limiter: Limiter,
     in_force: ArcSwap<InForce>,
-    global: Arc<AtomicBool>,
     fail_open: AtomicBool,
     // Also the turn of those who change limits: a scope that is made while limits change is
     // either there to be told or made from the new ones.
-    scopes: Mutex<ByFunction<Arc<Scope>>>,
+    scopes: Mutex<Scopes>,
 }
 
 impl Limits {
@@ -86,7 +69,6 @@ impl Limits {
         Limits {
             limiter: Limiter::new(caps),
             in_force: ArcSwap::default(),
-            global: Arc::default(),
             fail_open: AtomicBool::default(),
             scopes: Mutex::default(),
         }
@@ -101,15 +83,13 @@ impl Limits {
     pub fn scope(&self, service: &str, request_type: &str) -> Arc<Scope> {
         let mut scopes = self.scopes.lock();
         let in_force = self.in_force.load();
-        let api = in_force.limits(service, request_type);
-        let functions = scopes.entry(service.into()).or_default();
-        let scope = functions.entry(request_type.into()).or_insert_with(|| {
-            Arc::new(Scope {
-                api: AtomicBool::new(api),
-                global: Arc::clone(&self.global),
-            })
-        });
-        Arc::clone(scope)
+        let limited = in_force.limits(service, request_type);
+        scopes.of(service, request_type, || Scope(AtomicBool::new(limited)))
+    }
+
+    /// How many scopes are kept.
+    pub fn scopes(&self) -> usize {
+        self.scopes.lock().len()
     }
 
     /// Whether a request passes that there is no room to count. Then it is counted where there
@@ -146,26 +126,17 @@ impl Limits {
         let kept: AHashSet<_> = next.all().map(|applied| applied.limit.id()).collect();
         // Plans are told before limits are in force, and that there are none only after: a
         // check that finds nothing to charge is harmless, a request that is not checked is not.
-        let global = enabled && !next.global.is_empty();
         let next = Arc::new(next);
-        self.global.fetch_or(global, Relaxed);
-        for (service, functions) in scopes.iter() {
-            for (request_type, scope) in functions {
-                let limited = next.limits(service, request_type);
-                scope.api.fetch_or(limited, Relaxed);
-            }
+        for (service, request_type, scope) in scopes.all() {
+            scope
+                .0
+                .fetch_or(next.limits(service, request_type), Relaxed);
         }
         let previous = self.in_force.swap(Arc::clone(&next));
-        self.global.store(global, Relaxed);
-        for (service, functions) in scopes.iter_mut() {
-            functions.retain(|request_type, scope| {
-                let limited = next.limits(service, request_type);
-                scope.api.store(limited, Relaxed);
-                // One that no plan holds any more is forgotten.
-                Arc::strong_count(scope) > 1
-            });
+        for (service, request_type, scope) in scopes.all() {
+            scope.0.store(next.limits(service, request_type), Relaxed);
         }
-        scopes.retain(|_, functions| !functions.is_empty());
+        scopes.drop_unheld();
         for applied in previous.all() {
             if !kept.contains(&applied.limit.id()) {
                 self.limiter.forget(applied.limit.id());
@@ -224,100 +195,4 @@ impl Limits {
             self.limiter.reset(&applied.limit, value);
         }
     }
-
-    fn charge<'l, 'v>(
-        &self,
-        applied: impl Iterator<Item = &'l Applied>,
-        now: Nanos,
-        value_of: &mut impl FnMut(&Key) -> Option<Value<'v>>,
-    ) -> Verdict {
-        let mut charged: Charged = SmallVec::new();
-        let mut refused: Option<&Applied> = None;
-        for applied in applied {
-            let value = value_of(&applied.spec.key).filter(|value| !value.is_empty());
-            match (value, applied.spec.on_missing) {
-                (Some(value), _) => charge_once(&mut charged, applied, value),
-                (None, OnMissing::Skip) => {}
-                // No value is empty, so this window is shared with none that has one.
-                (None, OnMissing::Shared) => {
-                    charge_once(&mut charged, applied, Value::Borrowed(&[]));
-                }
-                (None, OnMissing::Deny) => {
-                    let longer = |other: &&Applied| other.spec.window_ms >= applied.spec.window_ms;
-                    refused = refused.filter(longer).or(Some(applied));
-                }
-            }
-        }
-        if let Some(applied) = refused {
-            return self.refuse(applied, &charged, now);
-        }
-        let charges: SmallVec<[(&Limit, &[u8]); 4]> = charged
-            .iter()
-            .map(|(applied, value)| (&applied.limit, value.as_ref()))
-            .collect();
-        match self.limiter.check(&charges, now) {
-            Decision::Admitted => Verdict::Admitted,
-            Decision::Overflow => {
-                if charges.len() > 1 && self.fail_open.load(Relaxed) {
-                    // The request passes. Were it counted nowhere, a flood of values under one
-                    // of its limits would lift the others.
-                    for charge in &charges {
-                        self.limiter.check(std::slice::from_ref(charge), now);
-                    }
-                }
-                Verdict::Overflow
-            }
-            Decision::Denied {
-                index,
-                retry_after,
-                current,
-            } => match charged.get(index) {
-                Some((applied, value)) => Verdict::Denied(Box::new(Denial {
-                    spec: applied.spec.clone(),
-                    missing: value.is_empty(),
-                    current,
-                    retry_after_ms: whole_ms(retry_after),
-                })),
-                None => Verdict::Admitted,
-            },
-        }
-    }
-
-    /// A request without a value that has to have one; another limit may deny it for longer.
-    fn refuse(&self, applied: &Applied, charged: &[(&Applied, Value<'_>)], now: Nanos) -> Verdict {
-        let mut denial = Denial {
-            spec: applied.spec.clone(),
-            missing: true,
-            current: 0,
-            retry_after_ms: applied.spec.window_ms.max(1),
-        };
-        for (other, value) in charged {
-            let status = self.limiter.peek(&other.limit, value, now);
-            let retry_after_ms = whole_ms(status.retry_after);
-            if status.remaining == 0 && retry_after_ms > denial.retry_after_ms {
-                denial = Denial {
-                    spec: other.spec.clone(),
-                    missing: value.is_empty(),
-                    current: status.current,
-                    retry_after_ms,
-                };
-            }
-        }
-        Verdict::Denied(Box::new(denial))
-    }
-}
-
-/// Limits that differ in their maximum only have one window in common, where a request counts
-/// once: the strictest of them decides for all.
-fn charge_once<'l, 'v>(charged: &mut Charged<'l, 'v>, applied: &'l Applied, value: Value<'v>) {
-    let id = applied.limit.id();
-    match charged.iter_mut().find(|(other, _)| other.limit.id() == id) {
-        Some((other, _)) if applied.spec.max_requests < other.spec.max_requests => *other = applied,
-        Some(_) => {}
-        None => charged.push((applied, value)),
-    }
-}
-
-fn whole_ms(time: Nanos) -> u64 {
-    time.0.div_ceil(NANOS_PER_MS).max(1)
 }

@@ -1,10 +1,10 @@
 use std::mem::size_of;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
-use ahash::RandomState;
 use hashlink::LruCache;
-use parking_lot::Mutex;
+
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{Mutex, RandomState};
 
 /// From here on a cursor is set back. Far enough from the end that the set back comes before the wrap however
 /// many threads are between their add and that.
@@ -20,7 +20,7 @@ pub struct Cursor(AtomicU64);
 impl Cursor {
     /// A cursor that has made `turns` turns.
     #[must_use]
-    pub const fn starting_at(turns: u64) -> Self {
+    pub fn starting_at(turns: u64) -> Self {
         Self(AtomicU64::new(turns))
     }
 

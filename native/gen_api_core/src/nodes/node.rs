@@ -1,8 +1,8 @@
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};
 use std::sync::Arc;
 
 use super::hash::node_hash;
 use crate::clock::Nanos;
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};
 
 const DOWN: u8 = 1;
 const DRAINING: u8 = 2;

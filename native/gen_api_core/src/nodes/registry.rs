@@ -4,11 +4,9 @@ use std::hash::{Hash, Hasher};
 use std::mem::size_of;
 use std::sync::Arc;
 
-use ahash::RandomState;
-use parking_lot::RwLock;
-
 use super::node::{Node, NodeStatus};
 use crate::clock::Nanos;
+use crate::sync::{RandomState, RwLock};
 
 /// How long an unlisted node that is down is remembered as down. Dynamic node lists name it only while a
 /// request runs; forgetting it between two requests would make every request try to connect again.

@@ -1,16 +1,15 @@
 use std::hash::BuildHasher;
 use std::mem::size_of;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
 
-use ahash::RandomState;
 use hashlink::linked_hash_map::RawEntryMut;
 use hashlink::LinkedHashMap;
-use parking_lot::Mutex;
 
 use super::candidates::Candidates;
 use super::node::Node;
 use crate::clock::Nanos;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use crate::sync::{Mutex, RandomState};
 
 /// Above this many entries the table is cut into [`SHARDS`]. A small one stays whole: it is not worth the
 /// memory, and one list needs no clock to know which entry is the oldest.
@@ -271,11 +270,12 @@ impl Sticky {
     /// Drops the entry used least recently and leaves its place in `len` to the caller. False when there is none.
     fn pop_oldest(&self) -> bool {
         loop {
-            let oldest = |shard: &&Shard| shard.oldest.load(Relaxed);
-            let Some(shard) = self.shards.iter().min_by_key(oldest) else {
+            // One load for each: by a second one the entry chosen could have been used.
+            let shards = self.shards.iter();
+            let shards = shards.map(|shard| (shard.oldest.load(Relaxed), shard));
+            let Some((expected, shard)) = shards.min_by_key(|(oldest, _)| *oldest) else {
                 return false;
             };
-            let expected = oldest(&shard);
             if expected == NEVER {
                 return false;
             }

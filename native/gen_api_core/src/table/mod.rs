@@ -12,10 +12,9 @@ pub mod version;
 
 pub use function::{Function, Lookup, Origin, Version, UNVERSIONED};
 
-use ahash::{AHashSet, RandomState};
-use arc_swap::{ArcSwap, Guard};
+use crate::sync::{ArcSwap, Guard, Mutex, RandomState};
+use ahash::AHashSet;
 use bucket::Bucket;
-use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// How many parts the table is cut into: a power of two, so that a root of 16 KB fits the

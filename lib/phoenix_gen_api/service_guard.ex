@@ -1,0 +1,151 @@
+defmodule PhoenixGenApi.ServiceGuard do
+  @moduledoc """
+  Makes a service node run for gateways only what it has registered itself.
+
+      # on the service node
+      config :phoenix_gen_api, :service_guard, true
+
+  A gateway calls whatever its configs say. The guard protects a service node from a config that
+  is wrong or forged: one that another service has pushed, or that somebody stored on a gateway by
+  hand, and that names this node and one of its functions. Such a call ends with
+  `Internal Server Error` for the client (the detail is `Books.Api.wipe/1 is not registered by
+  node books@10.0.0.7`), and with a warning in the log of the service node, one a second at most.
+
+  It does not protect against a compromised node. Erlang distribution is no security boundary: any
+  node that is connected can run anything on this one without asking the library. Who may connect
+  is decided by the cookie and by TLS (see the guide *Deployment*).
+
+  ## What is registered
+
+    * the functions and permission callbacks of every `PhoenixGenApi.Structs.PushConfig` that this
+      node pushes (`PhoenixGenApi.ConfigPusher`), and its `module.function` to pull from
+    * the functions that the listing functions declared here return:
+
+          config :phoenix_gen_api, :service_guard,
+            listings: [{Books.Directory, :functions, [:gw]}, {Books.Directory, :version}]
+
+      They are asked when a gateway pulls, and by the node itself when a gateway calls what is not
+      registered (yet), at most once a second: a node that was just restarted, or that gateways
+      never pull from because another node of the service answers first, knows its functions.
+      Version functions are declared in the same way.
+    * what `register/1` is given, on a node whose configs another node pushes
+
+  and, for whatever else gateways may call there, what is allowed by name:
+
+      config :phoenix_gen_api, :service_guard, allow: [Books.Tools, {Books.Admin, :report}]
+
+  A function is registered with its number of arguments and with those that its config fixes: of
+  `mfa: {Books.Api, :reserve, ["main"]}` with one argument type only calls of `reserve/2` with
+  `"main"` at the end are run. What is registered stays so until `withdraw/1` or a restart, so that
+  gateways that have the previous config of a service can go on.
+
+  Hooks, node functions and functions of `nodes: :local` run on the gateway and are a matter of its
+  `:mfa_allowlist` (`PhoenixGenApi.Security`).
+
+  ## How it works
+
+  A gateway asks each node once per connection whether it is guarded, before the first call. It
+  sends the calls for a guarded node to this module there instead of to `:erpc`; for others nothing
+  changes. A node is guarded from the start of the application on, also in client mode.
+  """
+
+  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.ServiceGuard.{Refused, Registry}
+  alias PhoenixGenApi.Structs.{FunConfig, PushConfig}
+
+  require Logger
+
+  @doc """
+  Registers the functions of a push config, or those of function configs.
+
+  For nodes whose configs another node pushes; `PhoenixGenApi.ConfigPusher` does it by itself.
+  Entries that are no `FunConfig` are left out. Where no guard runs nothing happens.
+  """
+  @spec register(PushConfig.t() | [FunConfig.t()]) :: :ok
+  def register(%PushConfig{} = push) do
+    Registry.add(push.fun_configs, PushConfig.to_service_config(push))
+  end
+
+  def register(configs) when is_list(configs), do: Registry.add(configs, nil)
+
+  @doc "Forgets what is registered of a service. Its listings, if declared, may bring it back."
+  @spec withdraw(String.t() | atom()) :: :ok
+  def withdraw(service), do: Registry.withdraw(to_string(service))
+
+  @doc "The registered functions and callbacks, ascending; empty where no guard runs."
+  @spec registered() :: [mfa()]
+  defdelegate registered, to: Registry
+
+  @doc "Whether this node is guarded. Gateways ask this."
+  @spec guarded?() :: boolean()
+  def guarded?, do: Registry.running?() or configured?()
+
+  # Before the application has started. The node is guarded then, too: nothing is registered.
+  defp configured? do
+    case Application.get_env(:phoenix_gen_api, :service_guard, false) do
+      guard when is_boolean(guard) -> guard
+      guard -> Enum.any?(guard) and guard[:enabled] != false
+    end
+  end
+
+  @doc false
+  # Where a gateway's call of a guarded node begins, in the process that the gateway has spawned
+  # here. It ends as `:erpc.execute_call/4` does: with the result as its exit reason.
+  @spec execute_call(reference(), module(), atom(), [term()]) :: no_return()
+  def execute_call(result, module, function, args) do
+    case permit(module, function, args) do
+      :ok -> :erpc.execute_call(result, module, function, args)
+      :listing -> :erpc.execute_call(result, __MODULE__, :list, [module, function, args])
+      {:error, refused} -> exit({result, :error, refused, []})
+    end
+  end
+
+  @doc false
+  # For what else of the library runs a function for a gateway. The exception is not raised.
+  @spec check(module(), atom(), [term()]) :: :ok | {:error, Exception.t()}
+  def check(module, function, args) do
+    if guarded?() and permit(module, function, args) != :ok,
+      do: {:error, refusal(module, function, args)},
+      else: :ok
+  end
+
+  @doc false
+  @spec list(module(), atom(), [term()]) :: term()
+  def list(module, function, args) do
+    answer = apply(module, function, args)
+    Registry.learn(answer)
+    answer
+  end
+
+  defp permit(module, function, args) do
+    case Registry.permit(module, function, args) do
+      :unknown ->
+        Registry.refresh()
+
+        with :unknown <- Registry.permit(module, function, args) do
+          refused = refusal(module, function, args)
+          warn(refused)
+          {:error, refused}
+        end
+
+      permitted ->
+        permitted
+    end
+  end
+
+  defp refusal(module, function, args),
+    do: %Refused{module: module, function: function, arity: length(args), node: node()}
+
+  defp warn(refused) do
+    with {:log, left_out} <- Registry.log() do
+      more = if left_out > 0, do: " (and #{left_out} more since the last line)", else: ""
+      # The gateway has spawned this process: its lines would go there, and it is named by them.
+      gateway = node(Process.group_leader())
+      text = Excerpt.line(Exception.message(refused)) <> more
+
+      Logger.warning("service guard: refused a call from #{gateway}: " <> text,
+        gl: Process.whereis(:init)
+      )
+    end
+  end
+end

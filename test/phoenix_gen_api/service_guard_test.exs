@@ -1,0 +1,323 @@
+defmodule PhoenixGenApi.ServiceGuardTest do
+  # One guard per node; the settings are those of the application.
+  use ExUnit.Case, async: false
+
+  import ExUnit.CaptureLog
+
+  alias PhoenixGenApi.{Config, ConfigPusher, ServiceGuard}
+  alias PhoenixGenApi.ServiceGuard.{Nodes, Refused, Registry}
+  alias PhoenixGenApi.Structs.{FunConfig, Request, StreamHelper}
+
+  @moduletag :capture_log
+
+  # Functions of a service, and how it lists them.
+  defmodule Shop do
+    @moduledoc false
+    def find(id), do: {:found, id}
+    def find(id, branch), do: {:found, id, branch}
+    def find(id, branch, request), do: {:found, id, branch, request}
+    def permit(_request, role), do: role == "admin"
+    def secret, do: :secret
+    def list(pid), do: listed(pid)
+    def list(pid, _gateway), do: listed(pid)
+    def list_for(gateway) when gateway == node(), do: {:ok, :persistent_term.get(__MODULE__)}
+    def version, do: "1"
+
+    defp listed(pid) do
+      send(pid, :listed)
+      {:ok, :persistent_term.get(__MODULE__)}
+    end
+  end
+
+  setup do
+    on_exit(fn ->
+      Application.delete_env(:phoenix_gen_api, :service_guard)
+      :ok = Config.load()
+      :persistent_term.erase(Shop)
+    end)
+  end
+
+  defp guard(options \\ true) do
+    Application.put_env(:phoenix_gen_api, :service_guard, options)
+    :ok = Config.load()
+    Registry.new()
+    start_supervised!(Registry)
+    :ok
+  end
+
+  defp fun(fields \\ []) do
+    struct!(
+      %FunConfig{
+        service: "shop",
+        request_type: "find",
+        nodes: [node()],
+        mfa: {Shop, :find, []},
+        arg_types: %{"id" => :string}
+      },
+      fields
+    )
+  end
+
+  # What a gateway gets for a call that begins as it begins there.
+  defp call(function, args, module \\ Shop) do
+    result = make_ref()
+    {pid, monitor} = spawn_monitor(ServiceGuard, :execute_call, [result, module, function, args])
+    assert_receive {:DOWN, ^monitor, :process, ^pid, outcome}, 5_000
+
+    case outcome do
+      {^result, :return, value} -> {:ok, value}
+      {^result, :error, %Refused{}, []} -> :refused
+      {^result, :error, reason, _stack} -> {:error, reason}
+    end
+  end
+
+  describe "a guarded node" do
+    setup do: guard()
+
+    test "runs what it has registered, and nothing else" do
+      assert call(:find, ["1"]) == :refused
+      :ok = ServiceGuard.register([fun()])
+      assert call(:find, ["1"]) == {:ok, {:found, "1"}}
+      assert call(:secret, []) == :refused
+      assert call(:find, ["1", "main"]) == :refused
+      assert call(:find, []) == :refused
+      assert call(:cmd, [~c"id"], :os) == :refused
+      assert ServiceGuard.registered() == [{Shop, :find, 1}]
+    end
+
+    test "runs a function only with the arguments that its config fixes" do
+      :ok = ServiceGuard.register([fun(mfa: {Shop, :find, ["main"]})])
+      assert call(:find, ["1", "main"]) == {:ok, {:found, "1", "main"}}
+      assert call(:find, ["1", "vault"]) == :refused
+      assert call(:find, ["main", "1"]) == :refused
+    end
+
+    test "knows the request behind the fixed arguments" do
+      :ok = ServiceGuard.register([fun(mfa: {Shop, :find, ["main"]}, request_info: true)])
+
+      for last <- [%Request{request_id: "r1"}, %StreamHelper{request_id: "r1"}] do
+        assert call(:find, ["1", "main", last]) == {:ok, {:found, "1", "main", last}}
+        assert call(:find, ["1", "vault", last]) == :refused
+      end
+
+      assert call(:find, ["1", "main", "no request"]) == :refused
+    end
+
+    test "counts the arguments as the config gives them" do
+      for {fields, arity} <- [
+            {[arg_types: nil], 0},
+            {[arg_types: [{"a", :any}, {"b", :any}]], 2},
+            {[arg_types: %{"a" => :any, "b" => :any}, arg_orders: :map], 1},
+            {[arg_types: nil, mfa: {Shop, :find, [1, 2]}], 2},
+            {[arg_types: nil, request_info: true], 1}
+          ] do
+        ServiceGuard.withdraw("shop")
+        :ok = ServiceGuard.register([fun(fields)])
+        assert ServiceGuard.registered() == [{Shop, :find, arity}]
+      end
+    end
+
+    test "runs several registrations of one function side by side" do
+      :ok =
+        ServiceGuard.register([fun(mfa: {Shop, :find, ["a"]}), fun(mfa: {Shop, :find, ["b"]})])
+
+      for branch <- ["a", "b"], do: assert({:ok, _} = call(:find, ["1", branch]))
+      assert call(:find, ["1", "c"]) == :refused
+    end
+
+    test "runs the permission callbacks that it has registered" do
+      :ok = ServiceGuard.register([fun(permission_callback: {Shop, :permit, ["admin"]})])
+      assert call(:permit, [%Request{}, "admin"]) == {:ok, true}
+      assert call(:permit, [%Request{}, "guest"]) == :refused
+    end
+
+    test "registers nothing of functions that run on the gateway, nor of junk" do
+      junk = [nil, 5, %{}, %FunConfig{}, fun(mfa: {Shop, :find, :no_list}), fun(arg_types: 5)]
+      assert ServiceGuard.register([fun(nodes: :local) | junk]) == :ok
+      assert ServiceGuard.registered() == []
+    end
+
+    test "registers what is pushed before it is pushed, with the function to pull from" do
+      push =
+        ConfigPusher.from_service_config(:shop, [node()], [fun()],
+          config_version: "1",
+          module: inspect(Shop),
+          function: "list",
+          args: [self()],
+          version_module: Shop,
+          version_function: :version
+        )
+
+      :persistent_term.put(Shop, [])
+      assert {:error, {:badrpc, :noconnection}} = ConfigPusher.push(:nobody@nowhere, push)
+      assert call(:find, ["1"]) == {:ok, {:found, "1"}}
+      assert call(:list, [self()]) == {:ok, {:ok, []}}
+      assert call(:version, []) == {:ok, "1"}
+      assert call(:secret, []) == :refused
+    end
+
+    test "forgets a service that is withdrawn, and no other" do
+      :ok =
+        ServiceGuard.register([
+          fun(),
+          fun(service: "other", mfa: {Shop, :secret, []}, arg_types: nil)
+        ])
+
+      assert ServiceGuard.withdraw(:shop) == :ok
+      assert call(:find, ["1"]) == :refused
+      assert call(:secret, []) == {:ok, :secret}
+    end
+
+    test "keeps what is registered when its process dies" do
+      :ok = ServiceGuard.register([fun()])
+      pid = Process.whereis(Registry)
+      monitor = Process.monitor(pid)
+      Process.exit(pid, :kill)
+      assert_receive {:DOWN, ^monitor, _, _, _}
+      assert call(:find, ["1"]) == {:ok, {:found, "1"}}
+    end
+
+    test "passes on what the function raises" do
+      :ok = ServiceGuard.register([fun(mfa: {:erlang, :error, [:oops]}, arg_types: nil)])
+      assert call(:error, [:oops], :erlang) == {:error, :oops}
+    end
+
+    test "logs refusals, one line a second, without the arguments" do
+      log =
+        capture_log(fn -> for _ <- 1..20, do: assert(call(:secret, ["hunter2"]) == :refused) end)
+
+      lines = length(String.split(log, "service guard: refused")) - 1
+      assert lines in 1..2
+
+      assert log =~
+               "refused a call from #{node()}: #{inspect(Shop)}.secret/1 is not registered by node #{node()}"
+
+      refute log =~ "hunter2"
+    end
+
+    test "says of a check what a call would be told" do
+      :ok = ServiceGuard.register([fun()])
+      assert ServiceGuard.check(Shop, :find, ["1"]) == :ok
+      assert {:error, %Refused{arity: 0} = refused} = ServiceGuard.check(Shop, :secret, [])
+
+      assert Exception.message(refused) ==
+               "#{inspect(Shop)}.secret/0 is not registered by node #{node()}"
+    end
+  end
+
+  describe "a declared listing" do
+    test "is asked by the node itself when something unknown is called, once a second" do
+      :persistent_term.put(Shop, [fun()])
+      guard(listings: [{Shop, :list, [self()]}])
+      assert call(:find, ["1"]) == {:ok, {:found, "1"}}
+      assert_received :listed
+
+      for _ <- 1..5, do: assert(call(:secret, []) == :refused)
+      refute_received :listed
+    end
+
+    test "that takes the gateway's node as well is given this one" do
+      :persistent_term.put(Shop, [fun()])
+      guard(listings: [{Shop, :list_for}])
+      assert call(:find, ["1"]) == {:ok, {:found, "1"}}
+    end
+
+    test "may be pulled from in the ways that a gateway does, and what it says is registered" do
+      :persistent_term.put(Shop, [fun()])
+      guard(listings: [{Shop, :list, [self()]}, {Shop, :version}])
+      assert {:ok, {:ok, [_]}} = call(:list, [self()])
+      assert {:ok, {:ok, [_]}} = call(:list, [self(), :gw@h1])
+      assert call(:version, []) == {:ok, "1"}
+      assert ServiceGuard.registered() == [{Shop, :find, 1}]
+
+      assert call(:list, [spawn(fn -> :ok end)]) == :refused
+      assert call(:list, [self(), "no node"]) == :refused
+      assert call(:ensure_modules_loaded, [[Shop]], :code) == {:ok, :ok}
+      assert call(:ensure_modules_loaded, [[Shop, :os]], :code) == :refused
+    end
+
+    test "that fails or lies registers nothing" do
+      guard(listings: [{Shop, :list, [self()]}, {Nowhere, :list}, {Shop, :absent}])
+
+      for lie <- [:no_list, [1 | 2], [nil], nil] do
+        :persistent_term.put(Shop, lie)
+        assert {:ok, {:ok, ^lie}} = call(:list, [self()])
+      end
+
+      :persistent_term.erase(Shop)
+      assert call(:find, ["1"]) == :refused
+      assert ServiceGuard.registered() == []
+    end
+  end
+
+  test "what is allowed by name needs no registration" do
+    guard(allow: [{Shop, :secret}, String])
+    assert call(:secret, []) == {:ok, :secret}
+    assert call(:upcase, ["a"], String) == {:ok, "A"}
+    assert call(:find, ["1"]) == :refused
+  end
+
+  describe "whether a node is guarded" do
+    test "is what its configuration says, also before the application runs" do
+      refute ServiceGuard.guarded?()
+
+      for {setting, guarded?} <- [
+            {true, true},
+            {false, false},
+            {[], false},
+            {[allow: [Shop]], true},
+            {%{listings: []}, true},
+            {[enabled: false, allow: [Shop]], false}
+          ] do
+        Application.put_env(:phoenix_gen_api, :service_guard, setting)
+        assert {setting, ServiceGuard.guarded?()} == {setting, guarded?}
+      end
+    end
+
+    test "and then it runs nothing for gateways" do
+      Application.put_env(:phoenix_gen_api, :service_guard, true)
+      assert ServiceGuard.register([fun()]) == :ok
+      assert call(:find, ["1"]) == :refused
+      assert {:error, %Refused{}} = ServiceGuard.check(Shop, :find, ["1"])
+    end
+
+    test "makes no difference to a check where there is no guard" do
+      assert ServiceGuard.check(Shop, :secret, []) == :ok
+      assert ServiceGuard.registered() == []
+      assert ServiceGuard.withdraw("shop") == :ok
+    end
+
+    test "is not remembered of a node that is not connected" do
+      assert Nodes.known(:nobody@nowhere) == :unknown
+      assert ask(:nobody@nowhere, {:return, true}) == {:ok, true}
+      assert Nodes.known(:nobody@nowhere) == :unknown
+    end
+
+    test "is forgotten when the process that forgets is gone" do
+      :persistent_term.put({Nodes, :gone@h1}, false)
+      assert Nodes.known(:gone@h1) == false
+      :ok = Supervisor.terminate_child(PhoenixGenApi.Supervisor, Nodes)
+      assert Nodes.known(:gone@h1) == :unknown
+      assert ask(node(), {:return, false}) == {:ok, false}
+      assert Nodes.known(node()) == :unknown
+
+      :persistent_term.put({Nodes, :gone@h1}, false)
+      {:ok, _pid} = Supervisor.restart_child(PhoenixGenApi.Supervisor, Nodes)
+      assert Nodes.known(:gone@h1) == :unknown
+    end
+
+    test "is unknown when the answer is none, and nothing was sent" do
+      assert ask(:a@h1, {:node_down, :noconnection}) == :not_connected
+
+      for outcome <- [:timeout, :unreachable, :not_connected, {:raised, :exit, :x, []}],
+          do: assert(ask(:a@h1, outcome) == outcome)
+    end
+
+    defp ask(node, outcome) do
+      Nodes.ask(node, fn question ->
+        assert question == {ServiceGuard, :guarded?, []}
+        outcome
+      end)
+    end
+  end
+end
