@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
   use ExUnit.Case, async: false
 
   alias PhoenixGenApi.{Await, Native, Telemetry, WorkerPool}
-  alias PhoenixGenApi.WorkerPool.Keeper
+  alias PhoenixGenApi.WorkerPool.{Keeper, Published}
 
   @moduletag :capture_log
 
@@ -84,7 +84,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     assert WorkerPool.execute_async(pool, task()) == {:error, :pool_not_found}
     for _ <- 1..2, do: send(running(), :return)
     assert Await.until(fn -> idle(pool) end)
-    :persistent_term.erase({WorkerPool, pool})
+    Published.delete(pool)
   end
 
   test "deadlines and orphans are seen to by the next keeper", %{pool: pool} do
@@ -139,6 +139,43 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     assert %{total_tasks_executed: 0} = WorkerPool.status(pool)
     assert :ok = WorkerPool.execute_async(pool, task())
     send(running(), :return)
+  end
+
+  test "pools that come and go make the VM scan no process", %{pool: pool} do
+    %{count: terms} = :persistent_term.info()
+    keeper = start(pool, [])
+    # To replace or erase one that is there would do it.
+    assert :persistent_term.info().count == terms
+    kill(keeper)
+    successor(pool, keeper)
+    stop_supervised!(pool)
+    assert Published.find(pool) == nil
+  end
+
+  test "a pool that has no time left to stop is gone all the same", %{pool: pool} do
+    {:ok, keeper} = WorkerPool.start_link(name: pool, pool_size: 1)
+    Process.unlink(keeper)
+    parent = self()
+    handler = fn _event, _, %{pool_name: name}, _ -> if name == pool, do: hang(parent) end
+
+    Telemetry.attach_many(
+      {pool, :hangs},
+      [[:phoenix_gen_api, :worker_pool, :task, :exception]],
+      handler
+    )
+
+    on_exit(fn -> Telemetry.detach_all({pool, :hangs}) end)
+    assert :ok = WorkerPool.execute_async(pool, task())
+    running()
+    spawn(fn -> GenServer.stop(keeper, :shutdown) end)
+    assert_receive {:hangs, ^keeper}
+    kill(keeper)
+    assert Published.find(pool) == nil
+  end
+
+  defp hang(parent) do
+    send(parent, {:hangs, self()})
+    Process.sleep(:infinity)
   end
 
   test "a task that is killed while it waits is answered, and its place given up", %{pool: pool} do
