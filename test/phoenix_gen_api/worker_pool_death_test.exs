@@ -213,6 +213,56 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     assert Await.until(fn -> idle(pool) end)
   end
 
+  test "a task that ends while it is being killed has its one event all the same", %{pool: pool} do
+    keeper = start(pool, circuit_breaker_threshold: 1)
+    # The kill arrives between the two events that the task would emit.
+    circuit = [[:phoenix_gen_api, :worker_pool, :circuit_breaker, :open]]
+
+    Telemetry.attach_many({pool, :kills}, circuit, fn _event, _, %{pool_name: name}, _ ->
+      if name == pool and self() != Process.whereis(pool), do: Process.exit(self(), :kill)
+    end)
+
+    on_exit(fn -> Telemetry.detach_all({pool, :kills}) end)
+    {handle, _} = Keeper.find(pool)
+    assert :ok = WorkerPool.execute_async(pool, task(), timeout: 20)
+    pid = running()
+    :sys.suspend(keeper)
+    assert Await.until(fn -> match?({[^pid], [], nil}, Native.worker_pool_attend(handle)) end)
+    monitor = Process.monitor(pid)
+    send(pid, :return)
+    assert_receive {:DOWN, ^monitor, :process, ^pid, _}
+    :sys.resume(keeper)
+    assert_receive {[:circuit_breaker, :open], %{consecutive_failures: 1}}
+    assert_receive {[:task, :exception], %{kind: :exit, reason: ":timeout"}}
+    refute_received {[:task, :stop], _}
+    assert %{total_tasks_executed: 1, total_tasks_failed: 1} = WorkerPool.status(pool)
+  end
+
+  test "the process of a pool is not asked or told of tasks that end in time", %{pool: pool} do
+    keeper = start(pool, pool_size: 4)
+    parent = self()
+    session = :trace.session_create(:messages, self(), [])
+    1 = :trace.process(session, keeper, true, [:receive])
+
+    for _ <- 1..100 do
+      assert :ok = WorkerPool.execute_async(pool, fn -> send(parent, :ran) end)
+      assert_receive :ran
+    end
+
+    :sys.get_state(keeper)
+    :trace.session_destroy(session)
+    # To set the timer, once for all of them.
+    told =
+      for _ <- 1..2,
+          do:
+            receive(
+              do: ({:trace, ^keeper, :receive, {WorkerPool, :attend}} -> 1),
+              after: (0 -> 0)
+            )
+
+    assert Enum.sum(told) <= 1
+  end
+
   test "a slot whose task was never begun is given back, and the task answered", %{pool: pool} do
     start(pool, pool_size: 1)
     {handle, _} = Keeper.find(pool)
