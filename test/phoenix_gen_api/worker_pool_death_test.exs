@@ -152,6 +152,25 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     assert Published.find(pool) == nil
   end
 
+  test "pools need the application, in whatever mode", %{pool: pool} do
+    on_exit(fn ->
+      Application.stop(:phoenix_gen_api)
+      Application.delete_env(:phoenix_gen_api, :client_mode)
+      :ok = Application.start(:phoenix_gen_api)
+    end)
+
+    :ok = Application.stop(:phoenix_gen_api)
+    assert WorkerPool.start_link(name: pool) == {:error, :not_running}
+    assert WorkerPool.execute_async(pool, task()) == {:error, :pool_not_found}
+
+    Application.put_env(:phoenix_gen_api, :client_mode, true)
+    :ok = Application.start(:phoenix_gen_api)
+    start(pool, [])
+    assert :ok = WorkerPool.execute_async(pool, task())
+    send(running(), :return)
+    stop_supervised!(pool)
+  end
+
   test "a pool that has no time left to stop is gone all the same", %{pool: pool} do
     {:ok, keeper} = WorkerPool.start_link(name: pool, pool_size: 1)
     Process.unlink(keeper)
