@@ -1,25 +1,22 @@
 Code.require_file("support/harness.ex", __DIR__)
 Code.require_file("support/gateway.ex", __DIR__)
+Code.require_file("support/latency.ex", __DIR__)
 
 defmodule Bench.Store do
   @moduledoc """
   Storing 10,000 configs at once, and what requests notice of it.
 
-  The requests come in bursts of 50 with a pause of a millisecond between them: a process that
-  never pauses is interrupted by the operating system for longer than anything measured here.
+  The requests are those of `Bench.Latency`.
   """
 
   import Bench.Harness
 
   alias Bench.Gateway
-  alias PhoenixGenApi.{ArgumentHandler, ConfigDb}
+  alias Bench.Latency
+  alias PhoenixGenApi.ConfigDb
 
   @configs 10_000
   @rounds 9
-  @burst 50
-  # Requests are timed in bins of 100 ns; the last bin takes all from 10 ms on.
-  @bin 100
-  @bins 100_000
 
   def run do
     configs =
@@ -34,11 +31,11 @@ defmodule Bench.Store do
 
     rounds =
       for round <- 1..@rounds do
-        halves = [quiet: fn -> Process.sleep(400) end, busy: fn -> store(configs) end]
+        halves = [quiet: fn -> quiet() end, busy: fn -> store(configs) end]
         halves = if rem(round, 2) == 0, do: halves, else: Enum.reverse(halves)
 
         for {name, work} <- halves, into: %{} do
-          {time, summary} = latencies(work)
+          {{time, _done}, summary} = Latency.during(work)
           {name, {time, Map.put(summary, :long, long_schedules(0))}}
         end
       end
@@ -91,58 +88,15 @@ defmodule Bench.Store do
     {time, per_config, div(rss() - rss, @configs)}
   end
 
+  defp quiet do
+    Process.sleep(400)
+    {0, :nothing}
+  end
+
   defp store(configs) do
     start = :erlang.monotonic_time(:nanosecond)
     {:ok, @configs} = ConfigDb.batch_add(configs)
     {:erlang.monotonic_time(:nanosecond) - start, :stored}
-  end
-
-  # Requests one after the other in a process of its own until `work` is done.
-  defp latencies(work) do
-    stop = :atomics.new(1, [])
-    bins = :counters.new(@bins, [])
-    request = Gateway.request()
-    requester = Task.async(fn -> requests(request, stop, bins, @burst) end)
-
-    time =
-      case work.() do
-        {time, :stored} -> time
-        :ok -> 0
-      end
-
-    :atomics.put(stop, 1, 1)
-    Task.await(requester, :infinity)
-    {time, summary(bins)}
-  end
-
-  defp requests(request, stop, bins, 0) do
-    receive do
-    after
-      1 -> :ok
-    end
-
-    if :atomics.get(stop, 1) == 0, do: requests(request, stop, bins, @burst), else: :ok
-  end
-
-  defp requests(request, stop, bins, left) do
-    start = :erlang.monotonic_time(:nanosecond)
-    {:ok, plan} = ConfigDb.fetch(request.service, request.request_type, nil)
-    {:ok, [_, _, _]} = ArgumentHandler.convert(plan, request)
-    time = :erlang.monotonic_time(:nanosecond) - start
-    :counters.add(bins, min(div(time, @bin) + 1, @bins), 1)
-    requests(request, stop, bins, left - 1)
-  end
-
-  defp summary(bins) do
-    counted = for bin <- 1..@bins, (count = :counters.get(bins, bin)) > 0, do: {bin * @bin, count}
-    total = counted |> Enum.map(&elem(&1, 1)) |> Enum.sum()
-    at = fn fraction -> reach(counted, total * fraction) end
-    {max, _} = List.last(counted)
-    %{p50: at.(0.5), p99: at.(0.99), p999: at.(0.999), max: max, count: total}
-  end
-
-  defp reach([{ns, count} | rest], wanted) do
-    if rest == [] or wanted <= count, do: ns, else: reach(rest, wanted - count)
   end
 
   defp long_schedules(count) do

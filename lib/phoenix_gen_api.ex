@@ -26,6 +26,7 @@ defmodule PhoenixGenApi do
   alias PhoenixGenApi.Diagnostics.{Console, FlowConsole}
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
+  alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Telemetry
 
   ## Channels
@@ -54,6 +55,19 @@ defmodule PhoenixGenApi do
   """
   @spec put_client_ip(socket, map()) :: socket when socket: struct()
   defdelegate put_client_ip(socket, connect_info), to: PhoenixGenApi.Channel.Identity
+
+  ## Streams
+
+  @doc """
+  Stops streams: the one with a pid, or those with a request id whose receiver is the caller.
+
+  In the process of a channel the latter are the streams of its client. `:ok`, for a pid also if
+  the stream is dead; the receiver gets the end frame. For a request id without such a stream
+  `{:error, :not_found}`, where no gateway runs `{:error, :not_running}`.
+  """
+  @spec stop_stream(pid() | String.t()) :: :ok | {:error, :not_found | :not_running}
+  def stop_stream(pid) when is_pid(pid), do: StreamCall.stop(pid)
+  def stop_stream(request_id), do: StreamCall.stop_own(request_id)
 
   ## Pushed functions
 
@@ -120,7 +134,7 @@ defmodule PhoenixGenApi do
     to: Telemetry,
     as: :attach_requests_and_limits
 
-  @doc "Detaches it."
+  @doc "Detaches the handler that `attach_telemetry/3` attached. `:ok`, also when there is none."
   @spec detach_telemetry(Telemetry.handler_id()) :: :ok
   defdelegate detach_telemetry(id), to: Telemetry, as: :detach_all
 

@@ -65,7 +65,8 @@ defmodule PhoenixGenApi.Channel do
   The payload `{"request_id": "r1", "cancel": true}` ends every running async and stream request
   of that id of this channel, at once; the reply is `{:ok, %{request_id: "r1", cancelled: true}}`,
   or `false` when there was none. A request runs from its acknowledgement to its last result. A
-  cancelled stream pushes its end frame, a cancelled async request nothing more.
+  cancelled stream pushes its end frame, a cancelled async request nothing more. Code of the
+  channel ends its client's streams with `PhoenixGenApi.stop_stream/1`.
 
   ## Processes
 
@@ -150,6 +151,15 @@ defmodule PhoenixGenApi.Channel do
 
   def handle_info({:stream_started, _request_id, _pid}, socket, _options), do: {:noreply, socket}
   def handle_info(_message, _socket, _options), do: :unhandled
+
+  @doc false
+  # Ends the streams of the calling channel with that id, as its client could; their number.
+  @spec stop_streams(term()) :: non_neg_integer()
+  def stop_streams(request_id) do
+    for {_event, session} <- Process.get(@sessions, %{}), reduce: 0 do
+      stopped -> stopped + Session.stop_streams(session, request_id)
+    end
+  end
 
   @doc false
   @spec unexpected(module(), socket) :: {:noreply, socket} when socket: term()

@@ -264,6 +264,11 @@ defmodule PhoenixGenApi.ConfigDb do
   def origin(service, request_type, version),
     do: Native.config_db_origin(table!(), to_string(service), request_type, version)
 
+  @doc false
+  # The order of versions that resolution goes by. Equal are only equal texts.
+  @spec compare_versions(String.t(), String.t()) :: :lt | :eq | :gt
+  def compare_versions(a, b), do: Native.config_db_compare(a, b)
+
   defp loose_key(%FunConfig{request_type: type, version: version}) when is_binary(type) do
     case version || @unversioned do
       version when is_binary(version) -> [{type, version}]
@@ -274,28 +279,46 @@ defmodule PhoenixGenApi.ConfigDb do
   defp loose_key(_config), do: []
 
   defp compile_all(configs) do
-    Enum.reduce(Enum.reverse(configs), {[], []}, fn config, {valid, rejected} ->
-      case compile(config) do
-        {:ok, plan, config} -> {[{plan, config} | valid], rejected}
-        {:error, _reason, sentences} -> {valid, [{config, sentences} | rejected]}
-      end
+    configs
+    |> compile_each()
+    |> Enum.zip(configs)
+    |> Enum.reverse()
+    |> Enum.reduce({[], []}, fn
+      {{:ok, plan, config}, _given}, {valid, rejected} ->
+        {[{plan, config} | valid], rejected}
+
+      {{:error, _reason, sentences}, given}, {valid, rejected} ->
+        {valid, [{given, sentences} | rejected]}
     end)
   end
 
-  defp compile(%FunConfig{} = config) do
-    with {:ok, plan, config} <- Plan.compile(config),
-         :ok <- Security.validate_config(config) do
-      {:ok, plan, config}
-    else
+  defp compile(config), do: [config] |> compile_each() |> hd()
+
+  defp compile_each(configs) do
+    structs = Enum.filter(configs, &is_struct(&1, FunConfig))
+
+    {compiled, []} =
+      Enum.map_reduce(configs, Plan.compile_all(structs), fn
+        %FunConfig{}, [compiled | rest] -> {allow(compiled), rest}
+        _other, rest -> {no_struct(), rest}
+      end)
+
+    compiled
+  end
+
+  defp allow({:ok, plan, config}) do
+    case Security.validate_config(config) do
+      :ok ->
+        {:ok, plan, config}
+
       {:error, {:mfa_not_allowed, mfa} = reason} ->
         {:error, reason, ["mfa not allowed: #{Excerpt.inspect(mfa)}"]}
-
-      {:error, sentences} ->
-        {:error, :invalid_config, sentences}
     end
   end
 
-  defp compile(_other),
+  defp allow({:error, sentences}), do: {:error, :invalid_config, sentences}
+
+  defp no_struct,
     do: {:error, :invalid_config, ["a function config must be a %FunConfig{} struct"]}
 
   defp store_batch(_table, []), do: {:error, :all_invalid}

@@ -98,8 +98,8 @@ defmodule PhoenixGenApi.ConfigPuller do
   @doc """
   Unregisters services, and removes their pulled and pushed functions.
 
-  Takes names or `ServiceConfig` structs. The version of a push is forgotten too, so that the same
-  push brings the functions back. Functions that were added directly stay.
+  Takes names or `ServiceConfig` structs. A push of the service is forgotten too, on every gateway,
+  so that the same push brings the functions back. Functions that were added directly stay.
   """
   @spec delete([ServiceConfig.t() | service()]) :: :ok
   def delete(services) when is_list(services) do
@@ -193,11 +193,15 @@ defmodule PhoenixGenApi.ConfigPuller do
   end
 
   defp remove(service) do
-    ServiceTurn.run!(service, fn ->
-      Store.unregister(service)
-      ConfigReceiver.forget(service)
-      ConfigDb.remove_service(service)
-    end)
+    forgotten =
+      ServiceTurn.run!(service, fn ->
+        Store.unregister(service)
+        forgotten = ConfigReceiver.forget(service)
+        ConfigDb.remove_service(service)
+        forgotten
+      end)
+
+    ConfigReceiver.spread_forgotten(service, forgotten)
   end
 
   defp start_all(reason) do

@@ -13,8 +13,12 @@ defmodule PhoenixGenApi.ConfigPusher do
       #=> {:ok, :skipped, :version_matches}
 
   Works in client mode. Pushing is idempotent: the gateway skips a `config_version` that it has
-  already. What it answers otherwise is described in `PhoenixGenApi.ConfigReceiver`;
-  `{:error, {:badrpc, reason}}` means that it could not be asked, or that the answer got lost.
+  already. It is asked for that first, so a push that changes nothing costs one small message,
+  however many functions there are. What it answers otherwise is described in
+  `PhoenixGenApi.ConfigReceiver`; `{:error, {:badrpc, reason}}` means that it could not be asked, or
+  that the answer got lost.
+
+  With several gateways it is enough to push to one of them: it tells the others before it answers.
 
   ## Under a supervisor
 
@@ -22,9 +26,15 @@ defmodule PhoenixGenApi.ConfigPusher do
         {PhoenixGenApi.ConfigPusher, gateways: [:"gw1@127.0.0.1", :"gw2@127.0.0.1"], push_config: push_config}
       ]
 
-  pushes to each gateway at start, and again whenever one comes up. A gateway that cannot be asked,
-  or whose application does not run yet, is tried again after `retry_interval` (1,000 ms), then
-  after twice that and so on up to 30 seconds. `:force` and `:timeout` are those of `push/3`.
+  pushes to each gateway at start, and again whenever its application starts anew or its connection
+  is back. A gateway that cannot be asked, or whose application does not run yet, is tried again
+  after `retry_interval` (1,000 ms), then after twice that and so on up to 30 seconds. `:force` and
+  `:timeout` are those of `push/3`.
+
+  Of several nodes of a service, some may still have an older config when a gateway restarts. What they
+  push again does not replace what was pushed for the first time later: the answer is
+  `{:ok, :skipped, :superseded}`. Only pushing again is meant here, by a process that has had an
+  answer before, and clocks of the nodes that agree to the second.
 
   On a node with a `PhoenixGenApi.ServiceGuard` pushing also registers the functions there.
 
@@ -88,9 +98,34 @@ defmodule PhoenixGenApi.ConfigPusher do
   @spec push(node(), PushConfig.t(), keyword()) :: result()
   def push(gateway, %PushConfig{} = push_config, opts \\ []) when is_atom(gateway) do
     opts = Keyword.validate!(opts, force: false, timeout: @timeout_ms)
+    send_push(gateway, push_config, opts)
+  end
+
+  @doc false
+  # `:pushed_at` as `ConfigReceiver.push/2` has it.
+  @spec push_again(node(), PushConfig.t(), integer(), keyword()) :: result()
+  def push_again(gateway, push_config, pushed_at, opts),
+    do: send_push(gateway, push_config, [pushed_at: pushed_at] ++ opts)
+
+  defp send_push(gateway, push_config, opts) do
     ServiceGuard.register(push_config)
-    args = [with_token(push_config), [force: opts[:force], node: node()]]
-    call(gateway, ConfigReceiver, :push, args, opts[:timeout])
+    push_config = with_token(push_config)
+    receiver_opts = [node: node()] ++ Keyword.take(opts, [:force, :pushed_at])
+    deadline = System.monotonic_time(:millisecond) + opts[:timeout]
+
+    with :send <- offer(gateway, push_config, receiver_opts, opts) do
+      left = max(deadline - System.monotonic_time(:millisecond), 0)
+      call(gateway, ConfigReceiver, :push, [push_config, receiver_opts], left)
+    end
+  end
+
+  defp offer(gateway, push_config, receiver_opts, opts) do
+    if opts[:force] do
+      :send
+    else
+      offer = [%{push_config | fun_configs: nil}, receiver_opts]
+      call(gateway, ConfigReceiver, :offer, offer, opts[:timeout])
+    end
   end
 
   @doc """
@@ -127,6 +162,7 @@ defmodule PhoenixGenApi.ConfigPusher do
     case result do
       {:ok, :accepted} -> Logger.info(push <> " accepted")
       {:ok, :skipped, :version_matches} -> Logger.info(push <> " skipped: it has this version")
+      {:ok, :skipped, :superseded} -> Logger.info(push <> " skipped: it has a later push")
       {:error, reason} -> Logger.error(push <> " failed: " <> Excerpt.inspect(reason))
     end
   end

@@ -2,6 +2,14 @@ defmodule PhoenixGenApi.ConfigReceiver do
   @moduledoc """
   Takes in the function configs that service nodes push.
 
+      ConfigReceiver.push(%PushConfig{
+        service: "shop",
+        nodes: [node()],
+        config_version: "1.0.0",
+        fun_configs: [config]
+      })
+      #=> {:ok, :accepted}
+
   `PhoenixGenApi.ConfigPusher` on the service node calls `push/2` here. A push goes through, in
   this order:
 
@@ -15,8 +23,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
     5. everything in it: `{:error, {:validation_failed, sentences}}` if anything is invalid, not
        allowed or listed twice. All reasons are returned, and recorded in
        `PhoenixGenApi.ConfigFailed`
-    6. it is stored: `{:ok, :accepted}`. In one visible step the functions replace all those of the
-       service that were pushed or pulled before
+    6. it is stored, here and on every connected gateway: `{:ok, :accepted}`. In one visible step
+       the functions replace all those of the service that were pushed or pulled before
 
   With `module` and `function` set the service is also registered with
   `PhoenixGenApi.ConfigPuller`, until a push without them.
@@ -28,24 +36,34 @@ defmodule PhoenixGenApi.ConfigReceiver do
 
   Pushes of one service follow each other, those of different services run side by side, each in
   the process that calls. What was pushed belongs to the supervisor and survives every crash below
-  it. Tokens are compared and dropped.
+  it. Tokens are compared and dropped: they are neither stored nor sent to other gateways.
+
+  ## Several gateways
+
+  Connected gateways share what is pushed and what `delete_pushed_service/1` deletes. When a pusher
+  reads `{:ok, :accepted}`, every connected gateway has stored the push; so the gateway that
+  received it may die, and nothing is lost. One that does not answer within three seconds is not waited for:
+  it catches up in the background. A gateway that starts, or whose connection is back, gets what
+  it has missed.
+
+  A push replaces every push that its gateway knew of, whatever their versions: to go back to an
+  earlier version, push it. Two pushes of one service that were accepted without knowing of each
+  other, at the same moment or on the two sides of a network split, are a conflict: every gateway
+  takes the one with the higher `config_version` (in the order of `PhoenixGenApi.ConfigDb`), of equal
+  versions the newer one. A push and a deletion that did not know of each other: the push stays.
+
+  Each gateway checks a push by its own rules. One that refuses what another has accepted records it in
+  `PhoenixGenApi.ConfigFailed` and goes on with the functions it had; the others are not affected.
+
+  Not shared: the marks of `PhoenixGenApi.ConfigDb.disable/3`, functions that were added directly, and
+  services that `PhoenixGenApi.ConfigPuller` was told of by an operator. Each gateway has its own.
   """
 
-  alias PhoenixGenApi.ConfigDb
-  alias PhoenixGenApi.ConfigFailed
-  alias PhoenixGenApi.ConfigPuller
-  alias PhoenixGenApi.ConfigPuller.{Listing, Store}
-  alias PhoenixGenApi.ConfigReceiver.TurnedAway
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.ConfigReceiver.{Exchange, Intake, Pushed, Register, TurnedAway}
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.ServiceTurn
-  alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
-  alias PhoenixGenApi.Telemetry
-
-  require Logger
-
-  @table __MODULE__
+  alias PhoenixGenApi.Structs.PushConfig
 
   @type service :: String.t() | atom()
 
@@ -56,22 +74,46 @@ defmodule PhoenixGenApi.ConfigReceiver do
           | {:validation_failed, [String.t(), ...]}
           | :not_running
 
-  @type result :: {:ok, :accepted} | {:ok, :skipped, :version_matches} | {:error, reason()}
+  @type skipped :: {:ok, :skipped, :version_matches | :superseded}
+  @type result :: {:ok, :accepted} | skipped() | {:error, reason()}
 
   @doc """
-  Stores a push.
+  Stores a push, here and on the other gateways.
 
-  Options: `:force` (`false`) stores it also when the version is the same; `:node` is the node
-  that it came from, for `PhoenixGenApi.ConfigFailed`. Other options are ignored, so that pushers
-  may be newer than the gateway.
+  Options:
+
+    * `:force` (`false`) - stores it also when the version is the same
+    * `:node` - the node that it came from, for `PhoenixGenApi.ConfigFailed`
+    * `:pushed_at` - when it was pushed for the first time, in microseconds since 1970. If the
+      service was pushed later than that the answer is `{:ok, :skipped, :superseded}`: what a
+      service pushes again because a gateway has restarted replaces nothing newer
+
+  Other options are ignored, so that pushers may be newer than the gateway.
   """
   @spec push(PushConfig.t() | map(), keyword()) :: result()
   def push(push_config, opts \\ []) do
-    log_here()
+    Intake.log_here()
 
-    with {:ok, push} <- admit(push_config, opts[:node]) do
-      ServiceTurn.run(push.service, fn -> take(push, opts) end)
+    with {:ok, push} <- admit(push_config, opts[:node]),
+         {:stored, register} <- ServiceTurn.run(push.service, fn -> take(push, opts) end) do
+      Exchange.spread(push.service, register)
+      {:ok, :accepted}
     end
+  end
+
+  @doc """
+  What `push/2` would do with a push, asked without its functions: `:send`, or an answer that
+  `push/2` gives without looking at them. Takes the same options.
+
+  While another push of the service is being stored this waits for it, so that of many nodes
+  that have the same to push only the first sends it.
+  """
+  @spec offer(PushConfig.t() | map(), keyword()) :: :send | skipped() | {:error, reason()}
+  def offer(push_config, opts \\ []) do
+    Intake.log_here()
+
+    with {:ok, push} <- admit(push_config, opts[:node]),
+         do: ServiceTurn.run(push.service, fn -> compare(push, opts) end)
   end
 
   @doc """
@@ -83,10 +125,10 @@ defmodule PhoenixGenApi.ConfigReceiver do
           {:ok, :matched} | {:ok, :mismatch, String.t()} | {:error, :not_found | :not_running}
   def verify(service, version) do
     with {:ok, _table} <- Gateway.handle(:config_db) do
-      case fetch(to_string(service)) do
+      case Pushed.version(to_string(service)) do
         nil -> {:error, :not_found}
-        %{config_version: ^version} -> {:ok, :matched}
-        %{config_version: stored} -> {:ok, :mismatch, stored}
+        ^version -> {:ok, :matched}
+        stored -> {:ok, :mismatch, stored}
       end
     end
   end
@@ -95,14 +137,14 @@ defmodule PhoenixGenApi.ConfigReceiver do
   @spec get_pushed_config(service()) :: PushConfig.t() | nil
   def get_pushed_config(service) do
     running!()
-    fetch(to_string(service))
+    unpack(to_string(service))
   end
 
   @doc "The versions of all pushed services."
   @spec get_all_pushed_services() :: %{String.t() => String.t()}
   def get_all_pushed_services do
     running!()
-    Map.new(:ets.select(@table, [{{:"$1", :"$2", :_}, [], [{{:"$1", :"$2"}}]}]))
+    Pushed.versions()
   end
 
   @doc "The pushed services with their versions, and how many they are."
@@ -117,22 +159,25 @@ defmodule PhoenixGenApi.ConfigReceiver do
   end
 
   @doc """
-  Forgets a pushed service: its version, its pulling if a push had asked for that, and all its
-  functions that were pushed or pulled.
+  Forgets a pushed service, on every gateway: its version, its pulling if a push had asked for
+  that, and all its functions that were pushed or pulled.
 
-  A service that the gateway itself pulls stays registered, and is pulled again at once.
+  A service that a gateway itself pulls stays registered there, and is pulled again at once. A
+  push that another gateway has accepted in the meantime, without knowing of the deletion, stays.
   """
   @spec delete_pushed_service(service()) :: :ok
   def delete_pushed_service(service) do
     running!()
     service = to_string(service)
 
-    ServiceTurn.run!(service, fn ->
-      unfollow(service)
-      forget(service)
-      ConfigDb.remove_service(service)
-      pull_anew(service)
-    end)
+    forgotten =
+      ServiceTurn.run!(service, fn ->
+        forgotten = forget(service)
+        Intake.remove(service)
+        forgotten
+      end)
+
+    spread_forgotten(service, forgotten)
   end
 
   @doc false
@@ -144,27 +189,28 @@ defmodule PhoenixGenApi.ConfigReceiver do
   @spec new() :: :ok
   def new do
     ServiceTurn.new()
-
-    if :ets.whereis(@table) == :undefined,
-      do: :ets.new(@table, [:named_table, :set, :public, read_concurrency: true])
-
-    :ok
+    Pushed.new()
   end
 
   @doc false
-  # For who has the service's turn.
-  @spec forget(String.t()) :: :ok
+  # For who has the service's turn, and afterwards tells the other gateways what this returns.
+  @spec forget(String.t()) :: Register.t() | nil
   def forget(service) do
-    :ets.delete(@table, service)
-    :ok
+    case Pushed.entry(service) do
+      %{register: %{live: []}} ->
+        nil
+
+      %{register: register} ->
+        forgotten = Register.delete(register)
+        Pushed.put(service, %{register: forgotten, applied: nil, refused: nil})
+        forgotten
+    end
   end
 
-  # What a process logs that another node has spawned goes to that node. It is this one whose
-  # operators have to know what was pushed.
-  defp log_here do
-    if node(Process.group_leader()) != node(),
-      do: Logger.metadata(gl: Process.whereis(:init))
-  end
+  @doc false
+  @spec spread_forgotten(String.t(), Register.t() | nil) :: :ok
+  def spread_forgotten(_service, nil), do: :ok
+  def spread_forgotten(service, forgotten), do: Exchange.spread(service, forgotten)
 
   defp admit(push_config, node) do
     with {:ok, _table} <- Gateway.handle(:config_db) do
@@ -198,170 +244,56 @@ defmodule PhoenixGenApi.ConfigReceiver do
   defp read(%PushConfig{} = push), do: push |> Map.from_struct() |> read()
 
   defp read(map) when is_map(map) and not is_struct(map),
-    do: {:ok, map |> PushConfig.from_map() |> normalise()}
+    do: {:ok, map |> PushConfig.from_map() |> Intake.normalise()}
 
   defp read(_other), do: {:error, :invalid_push_config_data}
 
-  # From here on there is no token, and the structs are those of this version of the library.
-  defp normalise(push) do
-    %{
-      push
-      | push_token: nil,
-        service: name(push.service),
-        fun_configs: complete(push.fun_configs)
-    }
+  defp compare(%{config_version: version} = push, opts) do
+    case {opts[:force], Pushed.entry(push.service).applied, opts[:pushed_at]} do
+      {true, _applied, _pushed_at} ->
+        :send
+
+      {_, %{version: ^version}, _pushed_at} ->
+        {:ok, :skipped, :version_matches}
+
+      {_, %{at: at}, pushed_at} when is_integer(pushed_at) and at > pushed_at ->
+        {:ok, :skipped, :superseded}
+
+      _other_or_nothing_stored ->
+        :send
+    end
   end
-
-  defp name(service) when is_atom(service) and service != nil, do: Atom.to_string(service)
-  defp name(service), do: service
-
-  defp complete(configs) when length(configs) >= 0, do: Enum.map(configs, &Listing.complete/1)
-  defp complete(other), do: other
 
   defp take(push, opts) do
-    stored = fetch(push.service)
+    with :send <- compare(push, opts),
+         {:ok, count} <- Intake.store(push, opts[:node]) do
+      register = keep(push, opts[:pushed_at])
+      Exchange.announce(push.service, push.config_version, count, node())
+      {:stored, register}
+    end
+  end
 
-    if stored != nil and stored.config_version == push.config_version and opts[:force] != true do
-      {:ok, :skipped, :version_matches}
+  defp keep(%{service: service, config_version: version} = push, pushed_at) do
+    {digest, content} = Pushed.pack(push)
+    at = if is_integer(pushed_at), do: pushed_at, else: System.system_time(:microsecond)
+
+    register =
+      Register.push(Pushed.entry(service).register, Pushed.gateway(), at, version, digest)
+
+    entry = %{register: register, applied: hd(register.live), refused: nil}
+    Pushed.put(service, entry, %{digest => content})
+    register
+  end
+
+  defp unpack(service) do
+    with %{applied: %{digest: digest}} <- Pushed.entry(service) do
+      case Pushed.content(service, digest) do
+        {:ok, content} -> Pushed.unpack(content)
+        # Another push came in between.
+        :error -> unpack(service)
+      end
     else
-      with {:ok, push, source} <- check(push, opts[:node]), do: store(push, source, opts[:node])
-    end
-  end
-
-  # What concerns the push as a whole. Only if that is in order are the functions compiled, which
-  # is what tells whether they can be stored; otherwise they are checked for the report alone.
-  defp check(push, node) do
-    {pull_problems, source} = source(push)
-    problems = Enum.uniq(push_problems(push) ++ pull_problems)
-    repeated = repeated(push.fun_configs)
-
-    if problems == [] and repeated == [] do
-      {:ok, push, source}
-    else
-      rejected =
-        repeated ++
-          for(config <- functions(push), sentences = invalid(config), do: {config, sentences})
-
-      refuse(push, problems, rejected, node)
-    end
-  end
-
-  defp push_problems(push) do
-    case PushConfig.validate_with_details(push) do
-      {:ok, _push} -> []
-      {:error, sentences} -> sentences
-    end
-  end
-
-  # Pulling means calling, on this node too if the push lists it.
-  defp source(push) do
-    with %ServiceConfig{} = source <- PushConfig.to_service_config(push),
-         {:ok, source} <- ServiceConfig.resolve(source) do
-      pairs = [{source.module, source.function}, {source.version_module, source.version_function}]
-
-      denied =
-        for {module, function} = pair <- pairs,
-            module != nil and function != nil,
-            Security.validate_mfa(pair) != :ok,
-            do: "mfa not allowed: #{inspect({module, function})}"
-
-      {denied, source}
-    else
-      nil -> {[], nil}
-      {:error, sentences} -> {sentences, nil}
-    end
-  end
-
-  defp repeated(configs) when length(configs) >= 0,
-    do: for(config <- Listing.repeated(configs), do: {config, ["is listed more than once"]})
-
-  defp repeated(_no_list), do: []
-
-  defp functions(%{fun_configs: configs}) when length(configs) >= 0,
-    do: Enum.filter(configs, &is_struct(&1, FunConfig))
-
-  defp functions(_no_list), do: []
-
-  defp invalid(config) do
-    with {:ok, config} <- FunConfig.validate_with_details(config),
-         :ok <- Security.validate_config(config) do
-      nil
-    else
-      {:error, {:mfa_not_allowed, mfa}} -> ["mfa not allowed: #{Excerpt.inspect(mfa)}"]
-      {:error, sentences} -> sentences
-    end
-  end
-
-  defp store(push, source, node) do
-    case ConfigDb.replace_service(push.service, push.fun_configs, :push, strict?: true) do
-      {:ok, %{stored: count}, []} ->
-        :ets.insert(@table, {push.service, push.config_version, push})
-        # What a pull has asked for before is older than this.
-        Store.supersede(push.service)
-        if source, do: follow(source), else: unfollow(push.service)
-        accepted(push, count)
-
-      {:error, rejected} when is_list(rejected) ->
-        refuse(push, [], rejected, node)
-
-      {:error, :not_running} = error ->
-        error
-    end
-  end
-
-  defp accepted(%{service: service, config_version: version}, count) do
-    Telemetry.execute([:phoenix_gen_api, :config, :push], %{count: count}, %{
-      service: service,
-      version: version
-    })
-
-    Logger.info("push of service #{service} #{version} accepted, #{count} functions")
-    {:ok, :accepted}
-  end
-
-  defp refuse(push, problems, rejected, node) do
-    if problems != [],
-      do: ConfigFailed.record(%{push | fun_configs: nil}, problems, :push, node)
-
-    for {config, sentences} <- rejected, do: ConfigFailed.record(config, sentences, :push, node)
-
-    sentences =
-      problems ++
-        for {config, sentences} <- rejected,
-            sentence <- sentences,
-            do: "#{Listing.label(config)}: #{sentence}"
-
-    Logger.error(
-      "push of service #{Excerpt.inspect(push.service)} rejected: " <> Enum.join(sentences, "; ")
-    )
-
-    {:error, {:validation_failed, sentences}}
-  end
-
-  defp follow(source),
-    do: ConfigPuller.register(source, :push, System.monotonic_time(:millisecond))
-
-  defp unfollow(service) do
-    with {:ok, %{registered_by: :push}} <- Store.fetch(service), do: Store.unregister(service)
-    :ok
-  end
-
-  # Its functions are gone: the version known would only say that nothing has changed.
-  defp pull_anew(service) do
-    case Store.fetch(service) do
-      {:ok, %{config: config, registered_by: by}} ->
-        Store.unregister(service)
-        ConfigPuller.register(config, by, System.monotonic_time(:millisecond))
-
-      :error ->
-        :ok
-    end
-  end
-
-  defp fetch(service) do
-    case :ets.lookup(@table, service) do
-      [{_service, _version, push}] -> push
-      [] -> nil
+      %{applied: nil} -> nil
     end
   end
 

@@ -44,6 +44,14 @@ defmodule PhoenixGenApi.Excerpt do
     do:
       if(String.valid?(text), do: cut(text, max_bytes), else: __MODULE__.inspect(text, max_bytes))
 
+  @doc "The first sentences, joined, and how many there are besides."
+  @spec list([String.t()], pos_integer()) :: String.t()
+  def list(sentences, max_sentences) do
+    {shown, more} = Enum.split(sentences, max_sentences)
+    more = if more == [], do: [], else: ["and #{length(more)} more"]
+    Enum.join(shown ++ more, "; ")
+  end
+
   @doc "A text from outside for a terminal: inspected if it has control characters, else whole."
   @spec line(binary()) :: String.t()
   def line(text) do

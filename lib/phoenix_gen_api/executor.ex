@@ -33,10 +33,17 @@ defmodule PhoenixGenApi.Executor do
   are results, a `%Response{}` is sent as it is, `{:error, _}` and `:error` are
   `Internal Server Error`, any other tuple is `Unexpected execution result`.
 
+  A function with `retry` set is called again after a failure that its `retry_on` lists. The waits
+  (`NodeSelector.calculate_backoff/2`) and the further attempts, each with the whole timeout, take
+  place where the first one did: for `:sync` in the process that called `execute!/2`, which then
+  waits for all of them; otherwise in the background. A channel never waits: its requests run in
+  processes of their own.
+
   | `response_type` | `execute!/2` returns | Later, to the receiver |
   |---|---|---|
   | `:sync` | the response | |
   | `:async` | `Response.async_response(id)` | `{:async_call, response}` |
+  | `:stream` | `Response.stream_response(id, :init)` | `{:stream_started, id, pid}`, then `{:stream_response, response}` per frame, see `PhoenixGenApi.StreamCall` |
   | `:none` | `{:ok, :none}` | |
 
   Functions run in processes of their own, monitored and not linked, here or on a node of the
@@ -132,7 +139,7 @@ defmodule PhoenixGenApi.Executor do
   @spec attach_telemetry(term(), Telemetry.handler(), term()) :: Telemetry.attached()
   defdelegate attach_telemetry(id, fun, config \\ %{}), to: Telemetry, as: :attach_requests
 
-  @doc "Detaches it."
+  @doc "Detaches the handler of that id. `:ok`, also when there is none."
   @spec detach_telemetry(term()) :: :ok
   defdelegate detach_telemetry(id), to: Telemetry, as: :detach_all
 

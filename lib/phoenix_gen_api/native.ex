@@ -18,7 +18,8 @@ defmodule PhoenixGenApi.Native do
   @doc "The path of the native library."
   @spec file() :: String.t()
   def file do
-    Application.app_dir(:phoenix_gen_api, ["priv", "native", "gen_api_nif.so"])
+    extension = if match?({:win32, _}, :os.type()), do: ".dll", else: ".so"
+    Application.app_dir(:phoenix_gen_api, ["priv", "native", "gen_api_nif" <> extension])
   end
 
   @doc "`:ok`, or a sentence that names the file and says why it could not be loaded."
@@ -35,9 +36,12 @@ defmodule PhoenixGenApi.Native do
 
   # PhoenixGenApi.ArgumentHandler
 
-  @spec argument_handler_compile([{String.t(), tuple()}], boolean(), pos_integer(), pos_integer()) ::
-          {:ok, handle()} | {:error, {atom(), [String.t()], String.t() | nil}}
-  def argument_handler_compile(_fields, _as_map?, _max_depth, _max_nodes), do: not_loaded()
+  @spec argument_handler_compile(
+          [{[{String.t(), tuple()}], as_map? :: boolean()}],
+          pos_integer(),
+          pos_integer()
+        ) :: [{:ok, handle()} | {:error, {atom(), [String.t()], String.t() | nil}}]
+  def argument_handler_compile(_schemas, _max_depth, _max_nodes), do: not_loaded()
 
   @spec argument_handler_convert(handle(), map()) ::
           [term()] | {:error, problem()} | :out_of_budget
@@ -48,8 +52,8 @@ defmodule PhoenixGenApi.Native do
 
   # PhoenixGenApi.Plan
 
-  @spec plan_new(handle() | nil, handle() | nil, map()) :: PhoenixGenApi.Plan.t()
-  def plan_new(_selector, _limiter, _spec), do: not_loaded()
+  @spec plan_new(handle() | nil, handle() | nil, [map()]) :: [PhoenixGenApi.Plan.t()]
+  def plan_new(_selector, _limiter, _specs), do: not_loaded()
 
   @spec plan_config(handle()) :: PhoenixGenApi.Structs.FunConfig.t()
   def plan_config(_plan), do: not_loaded()
@@ -102,6 +106,9 @@ defmodule PhoenixGenApi.Native do
           :direct | :pull | :push | nil
   def config_db_origin(_table, _service, _request_type, _version), do: not_loaded()
 
+  @spec config_db_compare(String.t(), String.t()) :: :lt | :eq | :gt
+  def config_db_compare(_a, _b), do: not_loaded()
+
   # PhoenixGenApi.NodeSelector
 
   @type unchosen :: :key_not_found | :invalid_key | {:convert, number()}
@@ -112,7 +119,8 @@ defmodule PhoenixGenApi.Native do
   @spec node_selector_limit(handle(), non_neg_integer(), non_neg_integer()) :: :ok
   def node_selector_limit(_selector, _ttl_ms, _max_entries), do: not_loaded()
 
-  @spec node_selector_route(handle(), binary(), [String.t()], term()) :: handle()
+  @spec node_selector_route(handle(), {binary(), binary(), binary()}, [String.t()], term()) ::
+          handle()
   def node_selector_route(_selector, _function, _names, _mode), do: not_loaded()
 
   @spec node_selector_pick(handle(), map()) ::
@@ -201,7 +209,7 @@ defmodule PhoenixGenApi.Native do
 
   # PhoenixGenApi.Executor
 
-  @spec executor_begin(handle() | nil, non_neg_integer()) :: handle()
+  @spec executor_begin(handle() | nil, non_neg_integer()) :: handle() | :circuit_open
   def executor_begin(_routed, _index), do: not_loaded()
 
   @spec executor_watch(handle(), pid()) :: :ok
@@ -209,6 +217,35 @@ defmodule PhoenixGenApi.Native do
 
   @spec executor_end(handle()) :: :ok
   def executor_end(_call), do: not_loaded()
+
+  @spec executor_settle(handle(), handle(), non_neg_integer(), :success | :failure) ::
+          :ok | PhoenixGenApi.Circuits.change()
+  def executor_settle(_call, _routed, _index, _ended), do: not_loaded()
+
+  @spec executor_count(handle()) :: :ok
+  def executor_count(_plan), do: not_loaded()
+
+  @spec executor_retry(handle(), float(), non_neg_integer()) :: boolean()
+  def executor_retry(_plan, _ratio, _free), do: not_loaded()
+
+  # PhoenixGenApi.Circuits
+
+  @type circuit :: {String.t(), String.t(), String.t(), String.t()}
+
+  @spec circuits_configure(
+          handle(),
+          {pos_integer(), pos_integer(), {pos_integer(), pos_integer()} | nil} | nil
+        ) :: [circuit()]
+  def circuits_configure(_selector, _policy), do: not_loaded()
+
+  @spec circuits_sweep(handle()) :: [circuit()]
+  def circuits_sweep(_selector), do: not_loaded()
+
+  @spec circuits_list(handle()) :: [{circuit(), :closed | :open | :half_open, non_neg_integer()}]
+  def circuits_list(_selector), do: not_loaded()
+
+  @spec circuits_size(handle()) :: {non_neg_integer(), non_neg_integer()}
+  def circuits_size(_selector), do: not_loaded()
 
   # PhoenixGenApi.WorkerPool
 

@@ -2,6 +2,11 @@ defmodule PhoenixGenApi.NodeSelector do
   @moduledoc """
   Chooses the node that runs a call.
 
+      %FunConfig{nodes: [:"shop@10.0.0.7", :"shop@10.0.0.8"], choose_node_mode: {:hash, "user_id"}, ...}
+
+      NodeSelector.get_nodes(config, request)
+      #=> {:ok, [:"shop@10.0.0.8", :"shop@10.0.0.7"]}
+
   | `choose_node_mode` | Order of the candidates |
   |---|---|
   | `:random` | uniform |
@@ -13,7 +18,8 @@ defmodule PhoenixGenApi.NodeSelector do
   | `{:weighted, weights}` | at random in proportion to `weights` (node => 0..1_000_000) |
   | `{module, function, args}` | your function, called with `[nodes, request \\| args]` |
 
-  Nodes that are down or draining are passed over in every mode. A node is down after a
+  Nodes that are down or draining are passed over in every mode, and so are those whose circuit
+  is open for the function (`config :phoenix_gen_api, :circuit_breaker`, see `circuits/0`). A node is down after a
   `:nodedown`, a failed connection or one that took all the time of a request, and up again
   after a `:nodeup` or a successful probe; a node never contacted counts as up.
 
@@ -28,6 +34,7 @@ defmodule PhoenixGenApi.NodeSelector do
 
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
+  alias PhoenixGenApi.Circuits
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Executor.Isolated
@@ -65,7 +72,7 @@ defmodule PhoenixGenApi.NodeSelector do
 
   @doc "All usable nodes, best first. Takes one turn of a round robin."
   @spec get_nodes(FunConfig.t(), Request.t()) :: {:ok, [node()]} | {:error, reason()}
-  def get_nodes(%FunConfig{nodes: :local}, %Request{}), do: {:ok, [node()]}
+  def get_nodes(%FunConfig{nodes: :local} = config, %Request{}), do: local(config)
 
   def get_nodes(%FunConfig{} = config, %Request{} = request) do
     with {:ok, selector} <- Gateway.handle(:node_selector),
@@ -169,11 +176,44 @@ defmodule PhoenixGenApi.NodeSelector do
     %{sticky_entries: entries, memory_bytes: bytes}
   end
 
+  @doc """
+  The circuits between functions and nodes that have had a failure lately.
+
+  A circuit opens after `threshold` (5) calls in a row that timed out or lost their node, or when
+  `failure_rate` of the last `rate_window` calls did; the node is then passed over for that
+  function, until after `cooldown_ms` (30,000) one call is let through as a probe. Its success
+  closes the circuit. A circuit for which nothing has happened in ten cool-downs is forgotten.
+
+  `state` is `:closed` (with `failures` in a row), `:open` (with `retry_in_ms` until the probe) or
+  `:half_open` (the probe is under way).
+  """
+  @spec circuits() :: [
+          %{
+            required(:service | :request_type | :version | :node) => String.t(),
+            required(:state) => :closed | :open | :half_open,
+            optional(:failures | :retry_in_ms) => non_neg_integer()
+          }
+        ]
+  def circuits do
+    for {{service, type, version, node}, state, number} <- Native.circuits_list(selector!()) do
+      circuit =
+        %{service: service, request_type: type, version: version, node: node, state: state}
+
+      case state do
+        :closed -> Map.put(circuit, :failures, number)
+        :open -> Map.put(circuit, :retry_in_ms, number)
+        :half_open -> circuit
+      end
+    end
+  end
+
   @doc false
   # The request path: the chosen node and what counts a call on it.
   @spec pick(Plan.t(), Request.t()) ::
           {:ok, node(), {reference(), non_neg_integer()} | nil} | {:error, reason()}
-  def pick(plan, _request) when has(plan, :local), do: {:ok, node(), nil}
+  # Whether its circuit is open is found out when the call begins.
+  def pick(plan(handle: handle) = plan, _request) when has(plan, :local),
+    do: {:ok, node(), {handle, 0}}
 
   def pick(plan(handle: handle) = plan, request) when has(plan, :fixed_route) do
     case Native.node_selector_pick(handle, request) do
@@ -190,7 +230,32 @@ defmodule PhoenixGenApi.NodeSelector do
          {:ok, names} <- resolve_nodes_list(config),
          {:ok, [node | _]} <- ordered(selector, config, names, request) do
       # One candidate of its own, to count the call on.
-      {:ok, node, {Native.node_selector_route(selector, "", [to_string(node)], :random), 0}}
+      {:ok, node, {route(selector, config, [node]), 0}}
+    end
+  end
+
+  @doc false
+  # The same for all usable nodes, best first.
+  @spec candidates(Plan.t(), Request.t()) ::
+          {:ok, [{node(), {reference(), non_neg_integer()}}, ...]} | {:error, reason()}
+  def candidates(plan(handle: handle) = plan, request) when has(plan, :fixed_route) do
+    names = distinct(plan)
+
+    case order(handle, request) do
+      [_ | _] = places -> {:ok, for(place <- places, do: {elem(names, place), {handle, place}})}
+      [] -> unavailable(handle, names)
+      problem -> pick_otherwise(plan, problem)
+    end
+  end
+
+  def candidates(plan, request) do
+    config = Plan.config(plan)
+
+    with {:ok, selector} <- Gateway.handle(:node_selector),
+         {:ok, names} <- resolve_nodes_list(config),
+         {:ok, nodes} <- ordered(selector, config, names, request) do
+      route = route(selector, config, nodes)
+      {:ok, for({node, place} <- Enum.with_index(nodes), do: {node, {route, place}})}
     end
   end
 
@@ -204,16 +269,28 @@ defmodule PhoenixGenApi.NodeSelector do
   end
 
   defp pick_otherwise(plan(handle: handle) = plan, :none),
-    do: unavailable(handle, List.to_tuple(Enum.uniq(Plan.config(plan).nodes)))
+    do: unavailable(handle, distinct(plan))
 
   defp pick_otherwise(plan, problem),
     do: {:error, key_error(problem, Plan.config(plan).choose_node_mode)}
 
+  # As the native side numbers them.
+  defp distinct(plan), do: List.to_tuple(Enum.uniq(Plan.config(plan).nodes))
+
+  defp local(config) do
+    with {:ok, selector} <- Gateway.handle(:node_selector),
+         [{0, :circuit_open}] <- obstacles(route(selector, config, [node()])) do
+      {:error, {:all_nodes_unavailable, [{node(), :circuit_open}]}}
+    else
+      _usable_or_not_running -> {:ok, [node()]}
+    end
+  end
+
   defp ordered(selector, %{choose_node_mode: {m, f, a}} = config, names, request)
        when is_atom(m) and is_atom(f) do
     case Isolated.apply(m, f, [names, request | a], config.hook_timeout) do
-      {:ok, node} when is_atom(node) or is_binary(node) -> usable(selector, [node], names)
-      {:ok, nodes} when is_list(nodes) -> usable(selector, nodes, names)
+      {:ok, node} when is_atom(node) or is_binary(node) -> usable(selector, config, [node], names)
+      {:ok, nodes} when is_list(nodes) -> usable(selector, config, nodes, names)
       {:ok, other} -> {:error, {:dynamic_node_resolution_failed, {:not_a_node, other}}}
       {:error, reason} -> {:error, {:dynamic_node_resolution_failed, reason}}
     end
@@ -221,10 +298,7 @@ defmodule PhoenixGenApi.NodeSelector do
 
   defp ordered(selector, config, names, request) do
     names = Enum.uniq_by(names, &to_string/1)
-    key = Enum.map_join([config.service, config.request_type, config.version], "\0", &to_string/1)
-    mode = Plan.mode(config.choose_node_mode)
-    route = Native.node_selector_route(selector, key, Enum.map(names, &to_string/1), mode)
-
+    route = route(selector, config, names, Plan.mode(config.choose_node_mode))
     names = List.to_tuple(names)
 
     case order(route, request) do
@@ -250,8 +324,13 @@ defmodule PhoenixGenApi.NodeSelector do
     if :erlang.external_size(number) > 1_000, do: :invalid_key, else: {:ok, to_string(number)}
   end
 
-  defp usable(selector, nodes, names) do
-    status = &Native.node_selector_status(selector, to_string(&1))
+  defp route(selector, config, names, mode \\ :random) do
+    %{service: service, request_type: request_type, version: version} = config
+    function = {to_string(service), to_string(request_type), to_string(version)}
+    Native.node_selector_route(selector, function, Enum.map(names, &to_string/1), mode)
+  end
+
+  defp usable(selector, config, nodes, names) do
     listed = MapSet.new(names)
 
     cond do
@@ -262,8 +341,12 @@ defmodule PhoenixGenApi.NodeSelector do
         {:error, :no_nodes_available}
 
       true ->
-        case Enum.filter(nodes, &(status.(&1) == :up)) do
-          [] -> {:error, {:all_nodes_unavailable, Enum.map(nodes, &{&1, status.(&1)})}}
+        nodes = Enum.uniq_by(nodes, &to_string/1)
+        obstacles = Map.new(obstacles(route(selector, config, nodes)))
+        placed = Enum.with_index(nodes)
+
+        case for({node, place} <- placed, not is_map_key(obstacles, place), do: node) do
+          [] -> {:error, {:all_nodes_unavailable, for({n, p} <- placed, do: {n, obstacles[p]})}}
           usable -> {:ok, usable}
         end
     end
@@ -278,6 +361,14 @@ defmodule PhoenixGenApi.NodeSelector do
         {:error,
          {:all_nodes_unavailable,
           Enum.map(obstacles, fn {place, obstacle} -> {elem(names, place), obstacle} end)}}
+    end
+  end
+
+  # What is wrong with the nodes that are not usable, by their places.
+  defp obstacles(route) do
+    case Native.node_selector_unavailable(route) do
+      :no_nodes -> []
+      obstacles -> obstacles
     end
   end
 
@@ -324,7 +415,7 @@ defmodule PhoenixGenApi.NodeSelector do
   end
 
   @doc false
-  # Takes the limits of the sticky table from the config as it is now.
+  # Takes the limits of the sticky table and the circuits' from the config as it is now.
   @spec reload() :: :ok
   def reload do
     with {:ok, selector} <- Gateway.handle(:node_selector) do
@@ -332,7 +423,7 @@ defmodule PhoenixGenApi.NodeSelector do
       Native.node_selector_limit(selector, ttl, Config.get(:node_selector, :sticky_max_entries))
     end
 
-    :ok
+    Circuits.reload()
   end
 
   @doc false

@@ -54,6 +54,9 @@ defmodule PhoenixGenApi.Plan do
     limited: 128
   ]
 
+  # Plans made in one native call.
+  @batch 64
+
   @doc "Whether the plan has that property; a guard over a literal name."
   defmacro has(plan, flag) when is_atom(flag) do
     bit = Keyword.fetch!(@flags, flag)
@@ -63,11 +66,22 @@ defmodule PhoenixGenApi.Plan do
 
   @doc "Compiles a config as a user wrote it; the errors are those of `FunConfig.validate_with_details/1`."
   @spec compile(FunConfig.t()) :: {:ok, t(), FunConfig.t()} | {:error, [String.t()]}
-  def compile(%FunConfig{} = config) do
-    with {:ok, config, schema} <- Validation.run(config) do
-      {:ok, new(config, schema), config}
-    end
+  def compile(%FunConfig{} = config), do: [config] |> compile_all() |> hd()
+
+  @doc "The same for each of several configs, which takes a quarter of the time for thousands."
+  @spec compile_all([FunConfig.t()]) :: [{:ok, t(), FunConfig.t()} | {:error, [String.t()]}]
+  def compile_all(configs),
+    do: configs |> Validation.run_all() |> Enum.chunk_every(@batch) |> Enum.flat_map(&plans/1)
+
+  defp plans(validated) do
+    specs = for {:ok, config, schema} <- validated, do: spec(config, schema)
+    plans = Native.plan_new(instance(:node_selector), instance(:rate_limiter), specs)
+    {compiled, []} = Enum.map_reduce(validated, plans, &pair/2)
+    compiled
   end
+
+  defp pair({:ok, config, _schema}, [plan | rest]), do: {{:ok, plan, config}, rest}
+  defp pair({:error, sentences}, rest), do: {{:error, sentences}, rest}
 
   @doc """
   The plan of a config that was not stored: one handed over by a caller or made by a hook.
@@ -98,10 +112,10 @@ defmodule PhoenixGenApi.Plan do
   @spec config(t()) :: FunConfig.t()
   def config(plan(handle: handle)), do: Native.plan_config(handle)
 
-  defp new(config, schema) do
+  defp spec(config, schema) do
     {module, function, arguments} = config.mfa
 
-    Native.plan_new(instance(:node_selector), instance(:rate_limiter), %{
+    %{
       service: config.service,
       request_type: config.request_type,
       version: config.version,
@@ -114,11 +128,11 @@ defmodule PhoenixGenApi.Plan do
       response_type: config.response_type,
       permission: config.check_permission,
       flags: flags(config),
-      nodes: if(fixed_route?(config), do: config.nodes),
-      mode: mode(config.choose_node_mode),
+      nodes: nodes(config),
+      mode: if(config.nodes == :local, do: :random, else: mode(config.choose_node_mode)),
       config: config,
       term_bytes: :erts_debug.flat_size(config) * :erlang.system_info(:wordsize)
-    })
+    }
   end
 
   # Where no gateway runs a plan can check arguments, which is all that is asked of it.
@@ -138,6 +152,9 @@ defmodule PhoenixGenApi.Plan do
   # A config that was not stored may name its key by an atom.
   def mode({mode, key}) when is_atom(key), do: {mode, Atom.to_string(key)}
   def mode(mode), do: mode
+
+  defp nodes(%{nodes: :local}), do: [node()]
+  defp nodes(config), do: if(fixed_route?(config), do: config.nodes)
 
   defp fixed_route?(config),
     do: is_list(config.nodes) and not match?({_, _, _}, config.choose_node_mode)

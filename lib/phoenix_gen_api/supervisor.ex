@@ -4,6 +4,8 @@ defmodule PhoenixGenApi.Supervisor do
   # children are independent of each other: each is restarted alone.
   use Supervisor
 
+  alias PhoenixGenApi.Circuits
+  alias PhoenixGenApi.Cluster
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller
@@ -14,6 +16,7 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.ServiceGuard
+  alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.WorkerPool
 
   @spec start_link(client_mode: boolean()) :: Supervisor.on_start()
@@ -28,10 +31,12 @@ defmodule PhoenixGenApi.Supervisor do
 
   def init(client_mode: false) do
     WorkerPool.Published.new()
+    Cluster.new()
     ConfigFailed.new()
     ConfigPuller.new()
     ConfigReceiver.new()
     RateLimiter.Limits.new()
+    StreamCall.Registry.new()
     ttl = Config.get(:node_selector, :sticky_ttl_ms)
     entries = Config.get(:node_selector, :sticky_max_entries)
 
@@ -47,6 +52,7 @@ defmodule PhoenixGenApi.Supervisor do
     })
 
     RateLimiter.Limits.load()
+    Circuits.reload()
 
     children = [
       ServiceGuard.Nodes,
@@ -54,9 +60,13 @@ defmodule PhoenixGenApi.Supervisor do
       NodeSelector.Health,
       Executor.Reaper,
       RateLimiter.Server,
+      StreamCall.Registry,
       WorkerPool.WorkerPoolSupervisor,
       ConfigReceiver,
-      ConfigPuller
+      ConfigReceiver.Replicator,
+      ConfigPuller,
+      # Last: other gateways turn to this one as soon as they see it.
+      {Cluster, self()}
     ]
 
     Supervisor.init(guard() ++ children,

@@ -2,10 +2,10 @@ defmodule PhoenixGenApi.ConfigClusterTest do
   # Pull and push between real nodes.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, Cluster, ConfigDb, ConfigFailed, ConfigPuller, ConfigPusher}
+  alias PhoenixGenApi.{Await, ConfigDb, ConfigFailed, ConfigPuller, ConfigPusher}
   alias PhoenixGenApi.{ConfigReceiver, NodeSelector, Telemetry}
   alias PhoenixGenApi.Structs.{FunConfig, ServiceConfig}
-  alias PhoenixGenApi.Test.Directory
+  alias PhoenixGenApi.Test.{Cluster, Directory}
 
   @moduletag :capture_log
 
@@ -38,6 +38,11 @@ defmodule PhoenixGenApi.ConfigClusterTest do
   end
 
   defp on({_peer, node}, module, function, args), do: :erpc.call(node, module, function, args)
+
+  # This node is a gateway too, and has what others were pushed.
+  setup do
+    on_exit(fn -> ConfigPuller.delete(["books", "loans"]) end)
+  end
 
   describe "the acceptance script" do
     test "registration, R1 to R10" do
@@ -155,10 +160,7 @@ defmodule PhoenixGenApi.ConfigClusterTest do
       Cluster.start_distribution()
       :ok = Telemetry.attach_many(__MODULE__, [@pull_stop], &__MODULE__.forward/4, self())
 
-      on_exit(fn ->
-        Telemetry.detach_all(__MODULE__)
-        ConfigPuller.delete(["books", "loans"])
-      end)
+      on_exit(fn -> Telemetry.detach_all(__MODULE__) end)
     end
 
     test "a node that is down at first is pulled as soon as it comes up" do

@@ -4,8 +4,9 @@ defmodule PhoenixGenApi.DiagnosticsClusterTest do
 
   import ExUnit.CaptureIO
 
-  alias PhoenixGenApi.{Await, Cluster, ConfigDb, Diagnostics}
+  alias PhoenixGenApi.{Await, ConfigDb, Diagnostics}
   alias PhoenixGenApi.Structs.FunConfig
+  alias PhoenixGenApi.Test.Cluster
 
   @moduletag :capture_log
   @moduletag timeout: 120_000

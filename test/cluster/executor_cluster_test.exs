@@ -4,7 +4,6 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
 
   alias PhoenixGenApi.{
     Await,
-    Cluster,
     ConfigDb,
     Executor,
     Gateway,
@@ -14,7 +13,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
   }
 
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
-  alias PhoenixGenApi.Test.Functions
+  alias PhoenixGenApi.Test.{Cluster, Functions}
 
   @moduletag :capture_log
 
@@ -63,7 +62,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
 
   # Until the other node's answer has come, a caller that dies leaves its function behind.
   defp knows_its_function(caller) do
-    waits = {:current_function, {PhoenixGenApi.Executor.Isolated, :await, 5}}
+    waits = {:current_function, {PhoenixGenApi.Executor.Isolated, :await, 4}}
     Await.until(fn -> Process.info(caller, :current_function) == waits end)
   end
 
@@ -315,8 +314,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
     {_, node} = peer = Cluster.start_peer()
     # It has said whether it is guarded: what is sent next is the call itself.
     assert run(config(node, :node_name, [])) == ok(node)
-    pid = :erpc.call(node, :os, :getpid, []) |> to_string()
-    {_, 0} = System.cmd("kill", ["-STOP", pid])
+    wake = Cluster.suspend(peer)
 
     config =
       config([node, a], :node_name, [], choose_node_mode: in_order([node, a]), timeout: :infinity)
@@ -326,7 +324,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
     Await.until(fn -> waits_in?(call.pid, PhoenixGenApi.Executor.Isolated) end)
     true = Node.disconnect(node)
     assert Task.await(call) == error("Service temporarily unavailable", true)
-    {_, 0} = System.cmd("kill", ["-CONT", pid])
+    wake.()
     Cluster.stop_peer(peer)
   end
 
@@ -365,8 +363,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
 
   test "timeouts hold when the connection to a node that hangs is full" do
     {_, node} = peer = Cluster.start_peer()
-    pid = :erpc.call(node, :os, :getpid, []) |> to_string()
-    {_, 0} = System.cmd("kill", ["-STOP", pid])
+    wake = Cluster.suspend(peer)
     large = config(node, :node_and, [String.duplicate("x", 600_000)], timeout: 200)
 
     # Far more than the buffers of the connection hold.
@@ -375,19 +372,18 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
     for response <- Task.await_many(calls, 20_000),
         do: assert(response == error("Request timed out after 200ms", true))
 
-    {_, 0} = System.cmd("kill", ["-CONT", pid])
+    wake.()
     Cluster.stop_peer(peer)
   end
 
   test "a node that hangs costs the timeout and leaves nothing behind" do
     {_, node} = peer = Cluster.start_peer()
-    pid = :erpc.call(node, :os, :getpid, []) |> to_string()
-    {_, 0} = System.cmd("kill", ["-STOP", pid])
+    wake = Cluster.suspend(peer)
     config = config(node, :node_name, [], timeout: 200)
     timed_out = error("Request timed out after 200ms", true)
     for _ <- 1..3, do: assert(nothing_left(fn -> run(config) end) == timed_out)
     assert in_flight() == %{}
-    {_, 0} = System.cmd("kill", ["-CONT", pid])
+    wake.()
     assert run(%{config | timeout: 5_000}) == ok(node)
     assert {:messages, []} = Process.info(self(), :messages)
     Cluster.stop_peer(peer)

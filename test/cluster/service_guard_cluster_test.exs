@@ -2,11 +2,11 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
   # Guarded service nodes, with this node as the gateway.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, Cluster, Config, ConfigDb, ConfigPuller, ConfigPusher, Executor}
+  alias PhoenixGenApi.{Await, Config, ConfigDb, ConfigPuller, ConfigPusher, Executor}
   alias PhoenixGenApi.ServiceGuard
   alias PhoenixGenApi.ServiceGuard.Nodes
   alias PhoenixGenApi.Structs.{FunConfig, Request, ServiceConfig}
-  alias PhoenixGenApi.Test.Functions
+  alias PhoenixGenApi.Test.{Cluster, Functions}
 
   @moduletag :capture_log
 

@@ -3,9 +3,9 @@ defmodule PhoenixGenApi.TlsClusterTest do
   # other; this node, which does not, talks to them over their standard input.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{BootAudit, Cluster, ConfigDb, ConfigPusher, ConfigReceiver, Executor}
+  alias PhoenixGenApi.{BootAudit, ConfigDb, ConfigPusher, ConfigReceiver, Executor}
   alias PhoenixGenApi.Structs.{FunConfig, Request}
-  alias PhoenixGenApi.Test.Functions
+  alias PhoenixGenApi.Test.{Cluster, Functions}
 
   @moduletag :capture_log
   @moduletag :tmp_dir

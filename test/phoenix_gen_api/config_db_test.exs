@@ -472,6 +472,15 @@ defmodule PhoenixGenApi.ConfigDbTest do
     end
   end
 
+  test "versions are compared as resolution orders them" do
+    ascending = ["a2", "a10", "v1", "1.0.0-rc.2", "1.0.0-rc.10", "1.0.0", "1.0.0+b1", "1.10.0"]
+
+    for {a, i} <- Enum.with_index(ascending), {b, j} <- Enum.with_index(ascending) do
+      assert ConfigDb.compare_versions(a, b) ==
+               if(i < j, do: :lt, else: if(i > j, do: :gt, else: :eq))
+    end
+  end
+
   defp descendants(supervisor) do
     for {_, pid, type, _} <- Supervisor.which_children(supervisor),
         is_pid(pid),

@@ -244,6 +244,53 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
     end
   end
 
+  test "what is pushed again replaces nothing that was pushed later" do
+    {one, two} = {fun("one"), fun("two")}
+    push = &ConfigReceiver.push(push_config([&1], config_version: &2), pushed_at: &3)
+    offer = &ConfigReceiver.offer(push_config(nil, config_version: &1), pushed_at: &2)
+    assert offer.("2.0.0", 100) == :send
+    assert push.(one, "2.0.0", 100) == {:ok, :accepted}
+    assert offer.("1.0.0", 200) == :send
+    assert push.(two, "1.0.0", 200) == {:ok, :accepted}
+    assert offer.("2.0.0", 100) == {:ok, :skipped, :superseded}
+    assert push.(one, "2.0.0", 100) == {:ok, :skipped, :superseded}
+    assert offer.("1.0.0", 100) == {:ok, :skipped, :version_matches}
+    assert Map.keys(stored()) == ["two"]
+
+    # Pushed, not pushed again.
+    assert ConfigReceiver.push(push_config([one], config_version: "2.0.0")) == {:ok, :accepted}
+  end
+
+  test "an offer is answered as the push would be" do
+    offer = push_config(nil)
+    assert ConfigReceiver.offer(offer) == :send
+    ConfigReceiver.push(push_config([fun("a")]))
+    assert ConfigReceiver.offer(offer) == {:ok, :skipped, :version_matches}
+    assert ConfigReceiver.offer(offer, force: true) == :send
+    assert ConfigReceiver.offer(%{offer | config_version: "2"}) == :send
+    assert ConfigReceiver.offer(5) == {:error, :invalid_push_config_data}
+    Application.put_env(:phoenix_gen_api, :push_token, "s3cret")
+    assert ConfigReceiver.offer(offer) == {:error, :invalid_push_token}
+    Application.put_env(:phoenix_gen_api, :admin_actions, [])
+    assert ConfigReceiver.offer(offer) == {:error, :admin_action_denied}
+  end
+
+  test "a refused push says everything to the pusher and little to the log" do
+    functions = for n <- 1..1_000, do: fun("f#{n}", timeout: 1)
+
+    log =
+      capture_log(fn ->
+        assert {:error, {:validation_failed, sentences}} =
+                 ConfigReceiver.push(push_config(functions))
+
+        assert length(sentences) == 1_000
+      end)
+
+    assert log =~ "f1 0.0.0: timeout must be"
+    assert log =~ "and 995 more"
+    assert byte_size(log) < 2_000
+  end
+
   test "a service that the gateway pulls itself is pulled anew when its push is deleted" do
     service = %ServiceConfig{
       service: "shop",
@@ -380,7 +427,10 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
 
       assert_receive :holding
       push = push_config([fun("a")])
-      assert ConfigPusher.push(node(), push, timeout: 20) == {:error, {:badrpc, :timeout}}
+
+      assert ConfigPusher.push(node(), push, timeout: 20, force: true) ==
+               {:error, {:badrpc, :timeout}}
+
       send(holder, :go)
       assert_receive {:pushed, %{count: 1}, _}, 5_000
     end

@@ -60,8 +60,11 @@ defmodule PhoenixGenApi.ConfigTest do
       enabled: true,
       threshold: 5,
       cooldown_ms: 30_000,
-      count: [:timeout, :node_down]
+      count: [:timeout, :node_down],
+      failure_rate: nil,
+      rate_window: 100
     ],
+    retry: [budget: 0.2, min_per_window: 10],
     argument_handler: [
       string_max_length: 3_000,
       string_max_bytes: nil,
@@ -71,6 +74,7 @@ defmodule PhoenixGenApi.ConfigTest do
     ],
     request: [max_payload_bytes: 1_000_000, max_field_bytes: 1_024],
     node_selector: [probe_interval: 5_000, sticky_ttl_ms: 3_600_000, sticky_max_entries: 100_000],
+    stream: [max_unacked: 64],
     relay: [
       cluster: true,
       sync_timeout: 5_000,
@@ -265,6 +269,10 @@ defmodule PhoenixGenApi.ConfigTest do
       {:circuit_breaker, :threshold, 0, @positive},
       {:circuit_breaker, :cooldown_ms, 0, @ms},
       {:circuit_breaker, :count, [:raise], "a list of :timeout, :node_down and :exception"},
+      {:circuit_breaker, :failure_rate, 1.5, "nil or a number from 0 to 1"},
+      {:circuit_breaker, :rate_window, 0, "a positive integer (calls)"},
+      {:retry, :budget, -0.1, ":infinity or a number from 0 to 1"},
+      {:retry, :min_per_window, -1, "a non-negative integer"},
       {:argument_handler, :string_max_length, 0, "a positive integer (characters)"},
       {:argument_handler, :string_max_bytes, 0, "nil or a positive integer (bytes)"},
       {:argument_handler, :list_max_items, 0, @positive},
@@ -275,6 +283,7 @@ defmodule PhoenixGenApi.ConfigTest do
       {:node_selector, :probe_interval, 0, @ms},
       {:node_selector, :sticky_ttl_ms, 0, @ms},
       {:node_selector, :sticky_max_entries, 0, @positive},
+      {:stream, :max_unacked, 0, @positive},
       {:relay, :cluster, nil, "true or false"},
       {:relay, :sync_timeout, :infinity, @ms},
       {:relay, :rejoin_grace_ms, -1, "a non-negative integer (milliseconds)"},

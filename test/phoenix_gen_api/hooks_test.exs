@@ -179,4 +179,53 @@ defmodule PhoenixGenApi.HooksTest do
     assert_killed()
     refute_received _
   end
+
+  test "the events of both hooks have the measurements and metadata of their kind, however a hook ends",
+       ctx do
+    parent = self()
+    id = "hooks_test_keys"
+    Telemetry.attach_hooks(id, fn event, m, meta, _ -> send(parent, {tl(tl(event)), m, meta}) end)
+    on_exit(fn -> Telemetry.detach_all(id) end)
+    config = %{ctx.config | hook_timeout: 30}
+    keys = fn map -> map |> Map.keys() |> Enum.sort() end
+
+    ends = [
+      {fn -> {:ok, ctx.request, config} end, :stop, nil},
+      {fn -> :anything end, :stop, nil},
+      {fn -> raise "oops" end, :exception, :error},
+      {fn -> exit(:oops) end, :exception, :error},
+      {fn -> throw(:oops) end, :exception, :error},
+      {fn -> Process.exit(self(), :kill) end, :exception, :error},
+      {fn -> Process.sleep(:infinity) end, :exception, :timeout}
+    ]
+
+    for {fun, last, kind} <- ends, type <- [:before, :after] do
+      {hook, function} =
+        case type do
+          :before -> {before(fn _, _ -> fun.() end), :before}
+          :after -> {finished(fn _, _, _ -> fun.() end), :finished}
+        end
+
+      case type do
+        :before -> Hooks.run_before(hook, ctx.request, config)
+        :after -> Hooks.run_after(hook, ctx.request, config, :result)
+      end
+
+      named = %{module: Functions, function: function, type: type}
+      assert_received {[^type, :start], started, ^named}
+      assert keys.(started) == [:monotonic_time, :system_time]
+      assert_received {[^type, ^last], measured, metadata}
+      assert keys.(measured) == [:duration, :duration_us, :monotonic_time]
+      assert Map.take(metadata, Map.keys(named)) == named
+
+      if kind do
+        assert %{kind: ^kind, reason: reason, stacktrace: stack} = metadata
+        assert is_binary(reason) and is_list(stack) and map_size(metadata) == 6
+      else
+        assert metadata == named
+      end
+
+      refute_received _
+    end
+  end
 end

@@ -13,7 +13,7 @@ defmodule PhoenixGenApi.NativeTest do
   defp stubs, do: Native.__info__(:functions) -- @others
 
   defp schema do
-    {:ok, schema} = Native.argument_handler_compile([], false, 32, 100_000)
+    [{:ok, schema}] = Native.argument_handler_compile([{[], false}], 32, 100_000)
     schema
   end
 
@@ -37,7 +37,8 @@ defmodule PhoenixGenApi.NativeTest do
       term_bytes: 100
     }
 
-    Native.plan_new(selector, nil, Map.merge(spec, fields))
+    [plan] = Native.plan_new(selector, nil, [Map.merge(spec, fields)])
+    plan
   end
 
   defp handle(plan), do: elem(plan, 1)
@@ -63,7 +64,7 @@ defmodule PhoenixGenApi.NativeTest do
 
   test "NIFs are named after the module that owns them" do
     modules =
-      ~w(argument_handler_ plan_ config_db_ node_selector_ rate_limiter_ executor_ worker_pool_)
+      ~w(argument_handler_ plan_ config_db_ node_selector_ rate_limiter_ executor_ circuits_ worker_pool_)
 
     for {name, _arity} <- stubs(), do: assert(String.starts_with?("#{name}", modules), "#{name}")
   end
@@ -120,7 +121,7 @@ defmodule PhoenixGenApi.NativeTest do
         handle(plan),
         plan,
         schema(),
-        Native.node_selector_route(selector, "k", ["a", "b"], :random),
+        Native.node_selector_route(selector, {"s", "k", "1"}, ["a", "b"], :random),
         Native.executor_begin(nil, 0),
         limiter(),
         pool(),
@@ -248,7 +249,7 @@ defmodule PhoenixGenApi.NativeTest do
       assert Native.node_selector_status(one, "n1@native") == :down
       assert Native.node_selector_status(two, "n1@native") == :up
 
-      sticky = Native.node_selector_route(one, "f", ["a", "b"], {:sticky, "k"})
+      sticky = Native.node_selector_route(one, {"s", "f", "1"}, ["a", "b"], {:sticky, "k"})
       assert [_, _] = Native.node_selector_order(sticky, request)
       assert {1, _} = Native.node_selector_size(one)
       assert {0, _} = Native.node_selector_size(two)
@@ -419,7 +420,7 @@ defmodule PhoenixGenApi.NativeTest do
             selector = Native.node_selector_new(60_000, 100)
             plan = plan(selector, %{config: config, arguments: [String.duplicate("y", 500)]})
             :ok = Native.config_db_store(table, [handle(plan)], :direct)
-            Native.node_selector_route(selector, "k", ["a", "b"], :hash)
+            Native.node_selector_route(selector, {"s", "k", "1"}, ["a", "b"], :hash)
             Native.executor_begin(handle(plan), 0)
             Native.worker_pool_new(2, 2, 5, {5, 10}, 1_000)
             _given_back = slot(pool)

@@ -238,7 +238,7 @@ defmodule PhoenixGenApi.SchedulerTest do
       assert_yields("statuses", fn -> NodeSelector.node_statuses() end)
       assert_yields("sweep", fn -> NodeSelector.cleanup_sticky_table() end)
       selector = Gateway.handle!(:node_selector)
-      route = Native.node_selector_route(selector, "k", names, :random)
+      route = Native.node_selector_route(selector, {"s", "k", "1"}, names, :random)
       for name <- names, do: Native.node_selector_mark(selector, name, :down)
 
       assert_yields("none up", fn ->

@@ -29,6 +29,23 @@ defmodule PhoenixGenApi.Test.ChannelFunctions do
   def looks_async(_test), do: Response.async_response(nil)
   def callers(test), do: send(test, {:callers, Process.get(:"$callers")}) && "told"
 
+  @doc "A stream of 10,000 items, which are counted as they are sent."
+  def count(test, %StreamHelper{} = out) do
+    count = :counters.new(1, [])
+    send(test, {:counting, count, self()})
+
+    receive do
+      :go -> :ok
+    end
+
+    for n <- 1..10_000 do
+      StreamHelper.send_result(out, n)
+      :counters.add(count, 1, 1)
+    end
+
+    StreamHelper.send_complete(out)
+  end
+
   @doc "A stream that the test feeds."
   def feed(test, %StreamHelper{} = out) do
     send(test, {:feeding, out.request_id, self(), out})

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Cluster do
+defmodule PhoenixGenApi.Test.Cluster do
   @moduledoc false
   # Real nodes for tests: this one becomes distributed, others are started and end with the
   # process that started them.
@@ -76,6 +76,33 @@ defmodule PhoenixGenApi.Cluster do
     :ok = :peer.stop(peer)
     Await.until(fn -> node not in Node.list(:connected) end)
     :ok
+  end
+
+  @doc """
+  Suspends a node: its connections stay and it says nothing. Returns what wakes it up, which
+  the end of the test does at the latest, as a suspended node cannot be stopped.
+  """
+  @spec suspend({pid(), node()}) :: (-> :ok)
+  def suspend(peer) do
+    pid = call(peer, System, :pid, [])
+    signal(pid, "STOP")
+    # It is told at once and done by each thread in its own time.
+    Await.until(fn -> pid |> states() |> Enum.all?(&(&1 == "T")) end)
+    ExUnit.Callbacks.on_exit(fn -> System.cmd("kill", ["-CONT", pid], stderr_to_stdout: true) end)
+    fn -> signal(pid, "CONT") end
+  end
+
+  defp signal(pid, signal) do
+    {_, 0} = System.cmd("kill", ["-#{signal}", pid])
+    :ok
+  end
+
+  # Of each thread; where there is no /proc that has to be taken on trust.
+  defp states(pid) do
+    for stat <- Path.wildcard("/proc/#{pid}/task/*/stat"), {:ok, line} <- [File.read(stat)] do
+      [_name, state] = Regex.run(~r/.*\) (\w)/, line)
+      state
+    end
   end
 
   @doc """

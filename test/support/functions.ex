@@ -33,6 +33,7 @@ defmodule PhoenixGenApi.Test.Functions do
   def choose(nodes, request, fun), do: fun.(nodes, request)
 
   def node_name, do: node()
+  def take_long, do: Process.sleep(2_000)
   def node_and(value), do: [node(), value]
   def crash(:raise), do: raise("database password is hunter2")
   def crash(:error), do: :erlang.error({:odd, "hunter2"})

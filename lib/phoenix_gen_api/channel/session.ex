@@ -54,6 +54,14 @@ defmodule PhoenixGenApi.Channel.Session do
   @spec cancel(pid(), Wire.ref(), String.t()) :: :ok
   def cancel(session, ref, id), do: GenServer.cast(session, {:cancel, ref, id})
 
+  @doc "Ends the running streams of that id; their number. From the channel."
+  @spec stop_streams(pid(), String.t()) :: non_neg_integer()
+  def stop_streams(session, id) do
+    GenServer.call(session, {:stop_streams, id}, :infinity)
+  catch
+    :exit, _dead -> 0
+  end
+
   @doc "From a request's process: what it sends next is the answer."
   @spec answering(pid()) :: :ok
   def answering(session), do: GenServer.cast(session, {:answering, self()})
@@ -104,10 +112,9 @@ defmodule PhoenixGenApi.Channel.Session do
   end
 
   def handle_cast({:cancel, ref, id}, state) do
-    cancelled = for {pid, {^id, _kind}} <- state.running, do: pid
-    Enum.each(cancelled, &send(&1, :cancel))
-    Delivery.cancelled(ref, id, cancelled != [])
-    {:noreply, %{state | running: Map.drop(state.running, cancelled)}}
+    {cancelled, state} = end_running(for({pid, {^id, _kind}} <- state.running, do: pid), state)
+    Delivery.cancelled(ref, id, cancelled > 0)
+    {:noreply, state}
   end
 
   def handle_cast({:answering, pid}, state), do: {:noreply, mark_answering(state, pid)}
@@ -126,6 +133,11 @@ defmodule PhoenixGenApi.Channel.Session do
     else
       {:reply, {:refused, unavailable(id)}, state}
     end
+  end
+
+  def handle_call({:stop_streams, id}, _from, state) do
+    {stopped, state} = end_running(for({pid, {^id, :stream}} <- state.running, do: pid), state)
+    {:reply, stopped, state}
   end
 
   def handle_call(:finishing, {pid, _tag}, state) do
@@ -152,6 +164,11 @@ defmodule PhoenixGenApi.Channel.Session do
   end
 
   def handle_info(_other, state), do: {:noreply, state}
+
+  defp end_running(pids, state) do
+    Enum.each(pids, &send(&1, :cancel))
+    {length(pids), %{state | running: Map.drop(state.running, pids)}}
+  end
 
   # A request's process only dies of a bug or by somebody else's hand.
   defp answer_for(pid, state) do

@@ -11,10 +11,11 @@ defmodule PhoenixGenApi.Channel.Work do
   alias PhoenixGenApi.Channel.Session
   alias PhoenixGenApi.Executor
   alias PhoenixGenApi.Executor.Failure
+  alias PhoenixGenApi.StreamCall.Backlog
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @enforce_keys [:session, :channel, :delivery, :id, :request, :ref, :later?]
-  defstruct [:session, :channel, :delivery, :id, :request, :ref, :later?, forwarded: 0]
+  defstruct [:session, :channel, :delivery, :id, :request, :ref, :later?, room: 0]
 
   @type t :: %__MODULE__{
           session: pid(),
@@ -25,14 +26,9 @@ defmodule PhoenixGenApi.Channel.Work do
           ref: PhoenixGenApi.Channel.Wire.ref(),
           # whether the request may turn out as async or stream
           later?: boolean(),
-          forwarded: non_neg_integer()
+          # frames until the next look at the channel
+          room: non_neg_integer()
         }
-
-  # A stream is paused by its own receiver's backlog, which here is the channel's: it is looked
-  # at every so many frames, because looking into another process costs a few of them.
-  @look_every 64
-  @max_backlog 1_000
-  @look_again_ms 10
 
   @doc "Starts the process."
   @spec start_link(t(), [pid()]) :: pid()
@@ -104,7 +100,7 @@ defmodule PhoenixGenApi.Channel.Work do
   defp frame(work, kind, %Response{success: true, has_more: true} = response) do
     send(work.channel, {:stream_response, response})
 
-    case pause(work) do
+    case pause(work, 0) do
       {:ok, work} -> receive_later(work, kind)
       :cancel -> cancelled(work, kind)
     end
@@ -130,20 +126,23 @@ defmodule PhoenixGenApi.Channel.Work do
   defp encodable(work, response),
     do: Delivery.encodable(response, work.delivery.json_library)
 
-  defp pause(%{forwarded: forwarded} = work) when rem(forwarded + 1, @look_every) != 0,
-    do: {:ok, %{work | forwarded: forwarded + 1}}
+  # This process is the receiver that a stream looks at. It in turn looks at the channel, so
+  # that its own messages come to wait when the channel's do, and the stream sees that.
+  defp pause(%{room: room} = work, 0) when room > 1, do: {:ok, %{work | room: room - 1}}
 
-  defp pause(work) do
-    case Process.info(work.channel, :message_queue_len) do
-      {:message_queue_len, waiting} when waiting > @max_backlog ->
+  defp pause(work, waited) do
+    case Backlog.room(work.channel) do
+      0 ->
+        wait = Backlog.next_wait_ms(waited)
+
         receive do
           :cancel -> :cancel
         after
-          @look_again_ms -> pause(work)
+          wait -> pause(work, wait)
         end
 
-      _few_or_dead ->
-        {:ok, %{work | forwarded: work.forwarded + 1}}
+      room ->
+        {:ok, %{work | room: room}}
     end
   end
 end

@@ -63,7 +63,17 @@ defmodule PhoenixGenApi.Config.Schema do
        "consecutive failures of a node that open its circuit for a function"},
       {:cooldown_ms, {:positive, @ms}, 30_000, "time an open circuit waits before its probe"},
       {:count, {:list_of, [:timeout, :node_down, :exception]}, [:timeout, :node_down],
-       "what counts as a failure"}
+       "what counts as a failure"},
+      {:failure_rate, {:or, {:one_of, [nil]}, :share}, nil,
+       "share of the last `rate_window` calls that opens a circuit too when they fail; `nil` is no such limit"},
+      {:rate_window, {:positive, "calls"}, 100,
+       "calls that `failure_rate` looks at, 65,536 at most; before there are as many it does not open"}
+    ],
+    retry: [
+      {:budget, {:or, {:one_of, [:infinity]}, :share}, 0.2,
+       "retries per request of a function, over 10 seconds; `:infinity` is no such limit"},
+      {:min_per_window, {:non_negative, nil}, 10,
+       "retries of a function that are allowed in 10 seconds however few its requests are"}
     ],
     argument_handler: [
       {:string_max_length, {:positive, "characters"}, 3_000,
@@ -86,6 +96,10 @@ defmodule PhoenixGenApi.Config.Schema do
       {:sticky_ttl_ms, {:positive, @ms}, 3_600_000, "life of a sticky entry after its last use"},
       {:sticky_max_entries, {:positive, nil}, 100_000,
        "sticky entries at most; the least recently used are dropped"}
+    ],
+    stream: [
+      {:max_unacked, {:positive, nil}, 64,
+       "items that each producer of a stream may be ahead of its receiver"}
     ],
     relay: [
       {:cluster, :boolean, true, "whether connected gateways form one relay"},

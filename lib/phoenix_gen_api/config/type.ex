@@ -10,6 +10,7 @@ defmodule PhoenixGenApi.Config.Type do
           :boolean
           | {:positive, String.t() | nil}
           | {:non_negative, String.t() | nil}
+          | :share
           | {:one_of, [atom()]}
           | {:list_of, [atom()]}
           | {:or, t(), t()}
@@ -29,6 +30,7 @@ defmodule PhoenixGenApi.Config.Type do
   def describe(:boolean), do: "true or false"
   def describe({:positive, unit}), do: "a positive integer" <> unit(unit)
   def describe({:non_negative, unit}), do: "a non-negative integer" <> unit(unit)
+  def describe(:share), do: "a number from 0 to 1"
   def describe({:one_of, values}), do: words(values, "or")
   def describe({:list_of, values}), do: "a list of " <> words(values, "and")
   def describe({:or, a, b}), do: describe(a) <> " or " <> describe(b)
@@ -94,6 +96,7 @@ defmodule PhoenixGenApi.Config.Type do
   defp valid?(:boolean, value), do: is_boolean(value)
   defp valid?({:positive, _}, value), do: is_integer(value) and value > 0
   defp valid?({:non_negative, _}, value), do: is_integer(value) and value >= 0
+  defp valid?(:share, value), do: is_number(value) and value >= 0 and value <= 1
   defp valid?({:one_of, values}, value), do: value in values
   defp valid?({:list_of, values}, value), do: all?(value, &(&1 in values))
   defp valid?(:list, value), do: all?(value, fn _ -> true end)

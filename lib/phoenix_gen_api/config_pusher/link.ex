@@ -2,6 +2,9 @@ defmodule PhoenixGenApi.ConfigPusher.Link do
   @moduledoc false
   # Keeps one gateway supplied with one push config. It has no other work, so it may block
   # while it pushes; gateways do not wait for each other.
+  #
+  # It monitors the gateway's application: that ends with the node, with the connection, and
+  # when it is restarted alone. While the monitor stands there is nothing to do.
   use GenServer
 
   alias PhoenixGenApi.ConfigPusher
@@ -10,6 +13,8 @@ defmodule PhoenixGenApi.ConfigPusher.Link do
 
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(opts), do: GenServer.start_link(__MODULE__, opts)
+
+  # `pushed_at` is nil before the first answer, `monitor` while the gateway is to be pushed to.
 
   @impl true
   def init(opts) do
@@ -21,6 +26,8 @@ defmodule PhoenixGenApi.ConfigPusher.Link do
       opts: Keyword.take(opts, [:force, :timeout]),
       interval: opts[:retry_interval],
       wait: opts[:retry_interval],
+      pushed_at: nil,
+      monitor: nil,
       retry: nil
     }
 
@@ -31,25 +38,47 @@ defmodule PhoenixGenApi.ConfigPusher.Link do
   def handle_continue(:push, state), do: {:noreply, push(state)}
 
   @impl true
-  def handle_info({:nodeup, gateway, _info}, %{gateway: gateway} = state),
+  def handle_info({:nodeup, gateway, _info}, %{gateway: gateway, monitor: nil} = state),
     do: {:noreply, push(%{state | wait: state.interval})}
+
+  # A lost connection comes back with :nodeup, or by trying; an application that was stopped
+  # may be up again already.
+  def handle_info({:DOWN, monitor, :process, _name, reason}, %{monitor: monitor} = state) do
+    state = %{state | monitor: nil, wait: state.interval}
+    {:noreply, if(reason == :noconnection, do: later(state), else: push(state))}
+  end
 
   def handle_info({:retry, retry}, %{retry: retry} = state), do: {:noreply, push(state)}
   def handle_info(_other, state), do: {:noreply, state}
 
+  # The monitor comes first: an application that is restarted right after the push is noticed.
   defp push(state) do
-    result = ConfigPusher.push(state.gateway, state.push_config, state.opts)
+    monitor = Process.monitor({PhoenixGenApi.Supervisor, state.gateway})
+    result = push(state.pushed_at, state)
     ConfigPusher.log(result, state.gateway, state.push_config)
-    after_push(result, state)
+
+    if again?(result) do
+      Process.demonitor(monitor, [:flush])
+      later(state)
+    else
+      pushed_at = state.pushed_at || System.system_time(:microsecond)
+      %{state | monitor: monitor, retry: nil, wait: state.interval, pushed_at: pushed_at}
+    end
   end
 
+  defp push(nil, state), do: ConfigPusher.push(state.gateway, state.push_config, state.opts)
+
+  defp push(pushed_at, state),
+    do: ConfigPusher.push_again(state.gateway, state.push_config, pushed_at, state.opts)
+
   # A node is up before its application is.
-  defp after_push({:error, reason}, state)
-       when reason == :not_running or elem(reason, 0) == :badrpc do
+  defp again?({:error, {:badrpc, _reason}}), do: true
+  defp again?({:error, :not_running}), do: true
+  defp again?(_answer), do: false
+
+  defp later(state) do
     retry = make_ref()
     Process.send_after(self(), {:retry, retry}, state.wait)
     %{state | retry: retry, wait: min(state.wait * 2, @max_wait_ms)}
   end
-
-  defp after_push(_answer, state), do: %{state | retry: nil, wait: state.interval}
 end

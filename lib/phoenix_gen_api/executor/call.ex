@@ -9,13 +9,13 @@ defmodule PhoenixGenApi.Executor.Call do
 
   alias PhoenixGenApi.ArgumentHandler
   alias PhoenixGenApi.Excerpt
-  alias PhoenixGenApi.Executor.{Failure, Isolated}
+  alias PhoenixGenApi.Executor.{Attempt, Failure, Retry}
   alias PhoenixGenApi.Hooks
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Permission
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RateLimiter
-  alias PhoenixGenApi.Security
+  alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Structs.{Request, Response}
   alias PhoenixGenApi.WorkerPool
 
@@ -83,7 +83,7 @@ defmodule PhoenixGenApi.Executor.Call do
   @doc "Permission. A callback runs where the function will, so the node is chosen first."
   @spec authorise(t()) :: {:ok, t()} | {:error, term()}
   def authorise(%{plan: plan} = call) when has(plan, :permission_callback) do
-    with {:ok, %{target: {node, _}} = chosen} <- choose(call) do
+    with {:ok, %{target: {node, _}} = chosen} <- Attempt.choose(call) do
       case Permission.authorise(plan, call.request, node) do
         :ok ->
           {:ok, chosen}
@@ -122,6 +122,13 @@ defmodule PhoenixGenApi.Executor.Call do
     accepted(call, Response.async_response(call.request_id), owner: call.receiver)
   end
 
+  def start(%{plan: plan(response_type: :stream)} = call) do
+    case StreamCall.submit(call) do
+      :ok -> {Response.stream_response(call.request_id, :init), nil}
+      {:error, failure} -> finish(call, failure)
+    end
+  end
+
   def start(%{plan: plan(response_type: :none)} = call), do: accepted(call, {:ok, :none}, [])
   def start(call), do: finish(call, :unsupported_response_type)
 
@@ -140,7 +147,8 @@ defmodule PhoenixGenApi.Executor.Call do
   # The pool sends the answer.
   defp deliver(%{plan: plan(response_type: type)} = call) do
     {response, crash} = run(call)
-    response = after_hook(call, %{response | async: false})
+    # Whatever the function or the hook has made, it is the answer and no acknowledgement.
+    response = %{after_hook(call, %{response | async: false}) | async: false}
     if type == :none, do: unheard(response)
     {:answer, if(type == :async, do: {call.receiver, {:async_call, response}}), crash}
   end
@@ -153,75 +161,15 @@ defmodule PhoenixGenApi.Executor.Call do
     Logger.debug(fn -> "request #{Excerpt.inspect(id)}: #{Excerpt.inspect(error)}" end)
   end
 
-  @doc "Node selection and the call, in this process."
+  @doc "Node selection and the call, retries included, in this process."
   @spec run(t()) :: {Response.t(), crash()}
-  def run(%{target: nil} = call) do
-    case choose(call) do
-      {:ok, call} -> run(call)
-      {:error, failure} -> {Failure.response(call.request_id, failure), nil}
-    end
+  def run(%{plan: plan(timeout: timeout)} = call) do
+    outcome = outcome(call)
+    {Failure.response_of(call.request_id, outcome, timeout), crash(outcome)}
   end
 
-  def run(%{target: {node, counted}, plan: plan(timeout: timeout)} = call) do
-    plan(module: module, function: function) = call.plan
-
-    with :ok <- permitted(call),
-         {:ok, left} <- left(call) do
-      started = now()
-
-      case Isolated.call(node, module, function, arguments(call), left, counted) do
-        # Nothing was sent: this candidate does not count, the next one takes its place, for
-        # the time that is left.
-        :not_connected ->
-          NodeSelector.mark(node, :down)
-          run(%{call | target: nil, waited: call.waited + now() - started})
-
-        # A host that swallows every packet. Connecting fails only after seven seconds, when
-        # requests have given up: they must not go on choosing it.
-        :unreachable ->
-          NodeSelector.mark(node, :down)
-          {Failure.response(call.request_id, {:timeout, timeout}), nil}
-
-        outcome ->
-          {Failure.response_of(call.request_id, outcome, timeout), crash(outcome)}
-      end
-    end
-  end
-
-  defp choose(%{target: nil} = call) do
-    case NodeSelector.pick(call.plan, call.request) do
-      {:ok, node, counted} -> {:ok, %{call | target: {node, counted}}}
-      {:error, reason} -> {:error, {:no_node, reason}}
-    end
-  end
-
-  defp left(%{plan: plan(timeout: :infinity)}), do: {:ok, :infinity}
-
-  defp left(%{plan: plan(timeout: timeout), waited: waited}) when waited < timeout,
-    do: {:ok, timeout - waited}
-
-  defp left(%{plan: plan(timeout: timeout)} = call),
-    do: {Failure.response(call.request_id, {:timeout, timeout}), nil}
-
-  # What the gateway runs itself is checked against the lists as they are now.
-  defp permitted(%{target: {node, _}} = call) when node == node() do
-    plan(module: module, function: function, arguments: arguments) = call.plan
-
-    case Security.validate_mfa({module, function, arguments}) do
-      :ok -> :ok
-      {:error, reason} -> {Failure.response(call.request_id, {:not_allowed, reason}), nil}
-    end
-  end
-
-  defp permitted(_call), do: :ok
-
-  defp arguments(%{plan: plan(arguments: extra) = plan, arguments: arguments} = call) do
-    cond do
-      has(plan, :request_info) -> arguments ++ extra ++ [call.request]
-      extra == [] -> arguments
-      true -> arguments ++ extra
-    end
-  end
+  defp outcome(%{plan: plan} = call) when has(plan, :retry), do: Retry.run(call)
+  defp outcome(call), do: call |> Attempt.run() |> elem(0)
 
   defp crash({:raised, kind, reason, stack}), do: Failure.crash(kind, reason, stack)
   defp crash(_outcome), do: nil

@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.Executor.Failure do
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Excerpt
-  alias PhoenixGenApi.Executor.Isolated
+  alias PhoenixGenApi.Executor.Attempt
   alias PhoenixGenApi.Structs.Response
 
   require Logger
@@ -35,7 +35,7 @@ defmodule PhoenixGenApi.Executor.Failure do
   defp numbers(_failure), do: nil
 
   @doc "The response for what became of a call."
-  @spec response_of(term(), Isolated.outcome(), timeout()) :: Response.t()
+  @spec response_of(term(), Attempt.outcome(), timeout()) :: Response.t()
   def response_of(id, outcome, timeout) do
     case outcome do
       # A response is never nested in another.
@@ -49,6 +49,7 @@ defmodule PhoenixGenApi.Executor.Failure do
       {:raised, kind, reason, _stack} -> response(id, {kind, reason})
       :timeout -> response(id, {:timeout, timeout})
       {:node_down, reason} -> response(id, {:node_down, reason})
+      {:failed, failure} -> response(id, failure)
     end
   end
 
@@ -103,6 +104,12 @@ defmodule PhoenixGenApi.Executor.Failure do
   defp words({:pool, reason}), do: {"Service temporarily unavailable", shown(reason), true}
   defp words({:unexpected, tuple}), do: {"Unexpected execution result", shown(tuple), false}
   defp words(:async_failed), do: {"Async execution failed", nil, false}
+  defp words(:stream_failed), do: {"Stream execution failed", nil, false}
+  defp words({:stream_failed, reason}), do: {"Stream execution failed", shown(reason), false}
+
+  defp words({:stream_not_started, reason}),
+    do: {"Failed to start stream", shown(reason), true}
+
   defp words(:unsupported_response_type), do: {"unsupported response type", nil, false}
 
   defp words({:invalid_config, sentences}),

@@ -6,6 +6,7 @@ defmodule PhoenixGenApi.Executor.Isolated do
   # The result travels as the exit reason of that process, so a call costs one message, and
   # nothing can arrive after the caller has stopped waiting.
 
+  alias PhoenixGenApi.Circuits
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.ServiceGuard
   alias PhoenixGenApi.ServiceGuard.Nodes
@@ -22,6 +23,8 @@ defmodule PhoenixGenApi.Executor.Isolated do
           | :not_connected
           # nothing was sent either, but connecting took all the time there was
           | :unreachable
+          # nothing was sent: for this function the node's circuit is open
+          | :circuit_open
           | {:node_down, term()}
 
   @doc "Applies a function here, for hooks, callbacks and node functions."
@@ -35,7 +38,10 @@ defmodule PhoenixGenApi.Executor.Isolated do
     end
   end
 
-  @doc "Applies a function on a node. `counted` is what `NodeSelector.pick/2` gave to count it on."
+  @doc """
+  Applies a function on a node. `counted` is what `NodeSelector.pick/2` gave to count it on;
+  without it no circuit is asked or told.
+  """
   @spec call(
           node(),
           module(),
@@ -51,8 +57,19 @@ defmodule PhoenixGenApi.Executor.Isolated do
       when is_integer(timeout) and timeout > @longest_wait,
       do: call(node, module, function, args, @longest_wait, counted)
 
-  def call(node, module, function, args, timeout, counted) when node == node() do
-    handle = begin(counted)
+  def call(node, module, function, args, timeout, counted) do
+    case begin(counted) do
+      :circuit_open ->
+        :circuit_open
+
+      handle ->
+        outcome = run(handle, node, {module, function, args}, timeout)
+        finish(handle, counted, node, outcome)
+        outcome
+    end
+  end
+
+  defp run(handle, node, {module, function, args}, timeout) when node == node() do
     caller = self()
     callers = [caller | Process.get(:"$callers", [])]
 
@@ -61,46 +78,49 @@ defmodule PhoenixGenApi.Executor.Isolated do
     Native.executor_watch(handle, pid)
 
     receive do
-      {:DOWN, ^monitor, :process, ^pid, {:phoenix_gen_api, ^caller, outcome}} ->
-        finish(handle, outcome)
-
-      {:DOWN, ^monitor, :process, ^pid, reason} ->
-        finish(handle, {:raised, :exit, reason, []})
+      {:DOWN, ^monitor, :process, ^pid, {:phoenix_gen_api, ^caller, outcome}} -> outcome
+      {:DOWN, ^monitor, :process, ^pid, reason} -> {:raised, :exit, reason, []}
     after
       timeout ->
         Process.demonitor(monitor, [:flush])
         Process.exit(pid, :kill)
-        finish(handle, :timeout)
+        :timeout
     end
   end
 
-  def call(node, module, function, args, timeout, counted) do
+  defp run(handle, node, call, timeout) do
     case Nodes.known(node) do
-      false -> call_remote(node, :erpc, {module, function, args}, timeout, counted)
-      true -> call_remote(node, ServiceGuard, {module, function, args}, timeout, counted)
-      :unknown -> ask_first(node, module, function, args, timeout, counted)
+      false -> run_remote(handle, node, :erpc, call, timeout)
+      true -> run_remote(handle, node, ServiceGuard, call, timeout)
+      :unknown -> ask_first(handle, node, call, timeout)
     end
   end
 
   # Once per connection.
-  defp ask_first(node, module, function, args, timeout, counted) do
+  defp ask_first(handle, node, call, timeout) do
     deadline = deadline(timeout)
 
-    case Nodes.ask(node, &call_remote(node, :erpc, &1, timeout, nil)) do
+    case Nodes.ask(node, &ask(node, &1, timeout)) do
       {:ok, guarded?} ->
         entry = if guarded?, do: ServiceGuard, else: :erpc
-        call_remote(node, entry, {module, function, args}, remaining(deadline), counted)
+        run_remote(handle, node, entry, call, remaining(deadline))
 
       not_sent ->
         not_sent
     end
   end
 
+  defp ask(node, question, timeout) do
+    handle = begin(nil)
+    outcome = run_remote(handle, node, :erpc, question, timeout)
+    finish(handle, nil, node, outcome)
+    outcome
+  end
+
   # The entry point is the one that `:erpc` itself uses between nodes, on every OTP since 23,
   # so the other node needs no library of ours, or the guard in front of it. Unlike `:erpc.call`
   # this learns the pid, and can therefore end what nobody waits for any more.
-  defp call_remote(node, entry, {module, function, args}, timeout, counted) do
-    handle = begin(counted)
+  defp run_remote(handle, node, entry, {module, function, args}, timeout) do
     result = make_ref()
     connected? = connected?(node)
 
@@ -115,36 +135,39 @@ defmodule PhoenixGenApi.Executor.Isolated do
     receive do
       {:spawn_reply, ^request, :ok, pid} ->
         Native.executor_watch(handle, pid)
-        await(handle, request, result, pid, remaining(deadline))
+        await(request, result, pid, remaining(deadline))
 
       # The VM says the same of a connection that could not be made and of one that was lost
       # before the other node answered. In the latter case the function may have been called.
       {:spawn_reply, ^request, :error, :noconnection} ->
-        finish(handle, if(connected?, do: {:node_down, :noconnection}, else: :not_connected))
+        if connected?, do: {:node_down, :noconnection}, else: :not_connected
 
       {:spawn_reply, ^request, :error, reason} ->
-        finish(handle, {:node_down, reason})
+        {:node_down, reason}
     after
       timeout ->
         abandon(request)
-        finish(handle, if(connected?(node), do: :timeout, else: :unreachable))
+        if connected?(node), do: :timeout, else: :unreachable
     end
   end
 
-  defp connected?(node), do: node in Node.list(:connected)
+  @doc "Whether there is a connection to the node now."
+  @spec connected?(node()) :: boolean()
+  def connected?(node), do: node in Node.list(:connected)
 
-  defp await(handle, request, result, pid, timeout) do
+  defp await(request, result, pid, timeout) do
     receive do
-      {:DOWN, ^request, :process, ^pid, reason} -> finish(handle, outcome(reason, result))
+      {:DOWN, ^request, :process, ^pid, reason} -> outcome(reason, result)
     after
       timeout ->
         kill(request, pid)
-        finish(handle, :timeout)
+        :timeout
     end
   end
 
-  # The request is given up, or its process killed if it has begun after all.
-  defp abandon(request) do
+  @doc "Gives a `spawn_request` up, or kills its process if it has begun after all."
+  @spec abandon(reference()) :: :ok
+  def abandon(request) do
     unless :erlang.spawn_request_abandon(request) do
       receive do
         {:spawn_reply, ^request, :ok, pid} ->
@@ -156,19 +179,25 @@ defmodule PhoenixGenApi.Executor.Isolated do
         0 -> :ok
       end
     end
+
+    :ok
   end
 
-  defp kill(monitor, pid) do
+  @doc "Kills a process that is monitored, and hears no more of it."
+  @spec kill(reference(), pid()) :: true
+  def kill(monitor, pid) do
     undelayed(fn ->
       Process.demonitor(monitor, [:flush])
       Process.exit(pid, :kill)
     end)
   end
 
+  @doc "Runs what sends signals to another node such that a full connection does not hold it up."
   # The connection to a node that hangs is soon full. Signals then suspend their sender until
   # the connection is given up, after a minute, and no timeout runs meanwhile. What is sent
   # like this waits in the connection's own queue instead.
-  defp undelayed(send) do
+  @spec undelayed((-> result)) :: result when result: term()
+  def undelayed(send) do
     before = :erlang.process_flag(:async_dist, true)
     sent = send.()
     :erlang.process_flag(:async_dist, before)
@@ -214,9 +243,16 @@ defmodule PhoenixGenApi.Executor.Isolated do
   defp begin(nil), do: Native.executor_begin(nil, 0)
   defp begin({routed, index}), do: Native.executor_begin(routed, index)
 
-  defp finish(handle, outcome) do
-    Native.executor_end(handle)
-    outcome
+  defp finish(handle, nil, _node, _outcome), do: Native.executor_end(handle)
+
+  defp finish(handle, {routed, index}, node, outcome) do
+    with verdict when verdict != :none <- Circuits.verdict(outcome),
+         change when change != :ok <- Native.executor_settle(handle, routed, index, verdict) do
+      Circuits.announce(change, node)
+    else
+      :none -> Native.executor_end(handle)
+      :ok -> :ok
+    end
   end
 
   defp now, do: System.monotonic_time(:millisecond)

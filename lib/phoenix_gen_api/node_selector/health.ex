@@ -1,9 +1,11 @@
 defmodule PhoenixGenApi.NodeSelector.Health do
   @moduledoc false
   # Tells node selection which nodes are up: from the events of distribution, and by trying
-  # to connect to those that are down. Sweeps the sticky table and forgotten nodes.
+  # to connect to those that are down. Sweeps the sticky table, forgotten nodes and
+  # circuits.
   use GenServer
 
+  alias PhoenixGenApi.Circuits
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.NodeSelector
@@ -54,6 +56,7 @@ defmodule PhoenixGenApi.NodeSelector.Health do
 
   defp probe do
     NodeSelector.sweep(Gateway.handle!(:node_selector))
+    Circuits.sweep()
 
     # All at once: a host that swallows packets takes seven seconds to fail, and must not keep
     # the others waiting. The round ends with the slowest, so that rounds do not pile up.

@@ -20,6 +20,7 @@ pub mod limiter;
 pub mod limits;
 pub mod nodes;
 pub mod pool;
+pub mod retry;
 pub mod schema;
 mod sync;
 pub mod table;

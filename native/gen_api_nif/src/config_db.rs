@@ -5,9 +5,10 @@
 
 use crate::atoms;
 use crate::plan::{self, PlanResource};
-use gen_api_core::table::{Entry, Function, Lookup, Origin, Switched, Table};
+use gen_api_core::table::{version, Entry, Function, Lookup, Origin, Switched, Table};
 use rustler::types::atom;
 use rustler::{Atom, Binary, Encoder, Env, NifUnitEnum, Resource, ResourceArc, Term};
+use std::cmp::Ordering;
 
 type Plan = ResourceArc<PlanResource>;
 
@@ -228,4 +229,22 @@ fn config_db_origin<'a>(
             None => atom::nil().encode(env),
         }
     })
+}
+
+#[derive(Clone, Copy, NifUnitEnum)]
+enum Comparison {
+    Lt,
+    Eq,
+    Gt,
+}
+
+/// How two versions are ordered; equal only when they are the same text. Normal scheduler,
+/// linear in their length.
+#[rustler::nif]
+fn config_db_compare(a: &str, b: &str) -> Comparison {
+    match version::compare(a, b) {
+        Ordering::Less => Comparison::Lt,
+        Ordering::Equal => Comparison::Eq,
+        Ordering::Greater => Comparison::Gt,
+    }
 }

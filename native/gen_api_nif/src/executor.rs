@@ -1,17 +1,26 @@
 //! NIFs of `PhoenixGenApi.Executor`: calls in progress.
 
 use crate::atoms;
+use crate::node_selector::now;
+use crate::plan::PlanResource;
 use crate::route::Routed;
-use gen_api_core::nodes::Flight;
+use gen_api_core::breaker::{Outcome, Transition};
+use gen_api_core::nodes::{Entry, Flight, Ticket};
+use gen_api_core::retry::Allowance;
 use parking_lot::Mutex;
 use rustler::env::SavedTerm;
 use rustler::types::atom;
-use rustler::{Atom, Encoder, Env, LocalPid, NifResult, OwnedEnv, Resource, ResourceArc, Term};
+use rustler::{
+    Atom, Encoder, Env, Error, LocalPid, NifResult, NifUnitEnum, OwnedEnv, Resource, ResourceArc,
+    Term,
+};
 
 /// A call in progress. Its node counts as busier until the call ends; if the caller dies
-/// first, the process that runs the function is handed to the reaper to be killed.
+/// first, the process that runs the function is handed to the reaper to be killed, and a probe
+/// is given back.
 pub struct CallResource {
     flight: Option<Flight>,
+    ticket: Option<Ticket>,
     callee: Mutex<Callee>,
 }
 
@@ -28,6 +37,9 @@ impl Resource for CallResource {
     const IMPLEMENTS_DESTRUCTOR: bool = true;
 
     fn destructor(self, env: Env<'_>) {
+        if let Some(ticket) = &self.ticket {
+            ticket.give_back(now);
+        }
         let pid = match self.callee.into_inner() {
             Callee::None => return,
             Callee::Local(pid) => pid.encode(env),
@@ -40,20 +52,31 @@ impl Resource for CallResource {
     }
 }
 
-/// Begins a call on the candidate at `index`, or on no candidate when `routed` is nil.
+/// Begins a call on the candidate at `index`, or on no candidate when `routed` is nil;
+/// `:circuit_open` when the candidate must not be called now.
 #[rustler::nif]
-fn executor_begin(
-    routed: Option<Routed<'_>>,
+fn executor_begin<'a>(
+    env: Env<'a>,
+    routed: Option<Routed<'a>>,
     index: usize,
-) -> NifResult<ResourceArc<CallResource>> {
-    let flight = match routed {
-        None => None,
-        Some(routed) => routed.route()?.node(index).map(Flight::start),
-    };
-    Ok(ResourceArc::new(CallResource {
-        flight,
+) -> NifResult<Term<'a>> {
+    let mut call = CallResource {
+        flight: None,
+        ticket: None,
         callee: Mutex::new(Callee::None),
-    }))
+    };
+    if let Some(routed) = routed {
+        let route = routed.route()?;
+        if let Some(node) = route.node(index) {
+            call.ticket = match route.history().circuits().enter(node, now) {
+                Entry::Free => None,
+                Entry::Ticket(ticket) => Some(ticket),
+                Entry::Refused => return Ok(atoms::circuit_open().encode(env)),
+            };
+            call.flight = route.flight(node);
+        }
+    }
+    Ok(ResourceArc::new(call).encode(env))
 }
 
 /// Names the process that runs the function.
@@ -70,12 +93,72 @@ fn executor_watch(call: &CallResource, callee: Term<'_>) -> Atom {
     atom::ok()
 }
 
-/// The call has ended, whatever became of it.
+/// The call has ended, and says nothing about its node.
 #[rustler::nif]
 fn executor_end(call: &CallResource) -> Atom {
-    *call.callee.lock() = Callee::None;
-    if let Some(flight) = &call.flight {
-        flight.finish();
+    call.end();
+    if let Some(ticket) = &call.ticket {
+        ticket.give_back(now);
     }
     atom::ok()
+}
+
+#[derive(Clone, Copy, NifUnitEnum)]
+enum Ended {
+    Success,
+    Failure,
+}
+
+/// The call has ended, which speaks for or against the candidate that it began on: `:ok`, or what
+/// this has done to the circuit: `{:opened | :closed, failures_in_a_row, service, request_type, version}`.
+#[rustler::nif]
+fn executor_settle<'a>(
+    env: Env<'a>,
+    call: &CallResource,
+    routed: Routed<'a>,
+    index: usize,
+    ended: Ended,
+) -> NifResult<Term<'a>> {
+    call.end();
+    let route = routed.route()?;
+    let Some(node) = route.node(index) else {
+        return Ok(atom::ok().encode(env));
+    };
+    let outcome = match ended {
+        Ended::Success => Outcome::Success,
+        Ended::Failure => Outcome::Failure,
+    };
+    let history = route.history();
+    let (change, consecutive) = match history.leave(node, call.ticket.as_ref(), outcome, now) {
+        Transition::None => return Ok(atom::ok().encode(env)),
+        Transition::Opened { consecutive } => (atoms::opened(), consecutive),
+        Transition::Closed => (atoms::closed(), 0),
+    };
+    let [service, request_type, version] = history.name();
+    Ok((change, consecutive, service, request_type, version).encode(env))
+}
+
+impl CallResource {
+    fn end(&self) {
+        *self.callee.lock() = Callee::None;
+        if let Some(flight) = &self.flight {
+            flight.finish();
+        }
+    }
+}
+
+/// A request begins that may be tried again.
+#[rustler::nif]
+fn executor_count(plan: &PlanResource) -> NifResult<Atom> {
+    let history = plan.history().ok_or(Error::BadArg)?;
+    history.budget().request(now());
+    Ok(atom::ok())
+}
+
+/// Whether the function may make one more retry, which then counts: at most `ratio` for each request, and
+/// `free` in any case.
+#[rustler::nif]
+fn executor_retry(plan: &PlanResource, ratio: f64, free: u32) -> NifResult<bool> {
+    let history = plan.history().ok_or(Error::BadArg)?;
+    Ok(history.budget().retry(now(), Allowance { ratio, free }))
 }

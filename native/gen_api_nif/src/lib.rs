@@ -6,6 +6,7 @@
 mod argument_handler;
 mod atoms;
 mod build;
+mod circuits;
 mod config_db;
 mod executor;
 mod node_selector;

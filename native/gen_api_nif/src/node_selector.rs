@@ -48,15 +48,20 @@ fn node_selector_limit(selector: &SelectorResource, ttl_ms: u64, max_entries: us
     atom::ok()
 }
 
-/// A route for a list of distinct node names that no plan holds. Dirty CPU scheduler.
+/// A route for a list of distinct node names that no plan holds; the function is its service, request type
+/// and version. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn node_selector_route(
+fn node_selector_route<'a>(
     selector: ResourceArc<SelectorResource>,
-    function: Binary<'_>,
+    function: (Binary<'a>, Binary<'a>, Binary<'a>),
     nodes: Vec<String>,
     mode: Term<'_>,
 ) -> NifResult<ResourceArc<RouteResource>> {
-    let route = Route::new(selector, &function, &nodes, mode)?;
+    // Names made by hand need not be UTF-8.
+    let [service, request_type, version] = [function.0, function.1, function.2]
+        .map(|name| String::from_utf8_lossy(&name).into_owned());
+    let function = [&*service, &*request_type, &*version];
+    let route = Route::new(selector, function, &nodes, mode)?;
     Ok(ResourceArc::new(RouteResource(route)))
 }
 

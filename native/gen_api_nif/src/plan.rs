@@ -7,6 +7,7 @@ use crate::route::Route;
 use crate::schema::SchemaResource;
 use crate::terms::Terms;
 use gen_api_core::limits::Scope;
+use gen_api_core::nodes::History;
 use rustler::types::atom;
 use rustler::types::tuple::make_tuple;
 use rustler::{Atom, Encoder, Env, NifMap, NifResult, Resource, ResourceArc, Term};
@@ -15,6 +16,9 @@ use std::sync::Arc;
 
 /// The flag `:limited` of `PhoenixGenApi.Plan`, the one that is not fixed.
 const LIMITED: u32 = 128;
+
+/// The flag `:local` of `PhoenixGenApi.Plan`.
+const LOCAL: u32 = 32;
 
 /// A compiled function config.
 // In this order: what every lookup reads fills the first cache line.
@@ -31,6 +35,7 @@ pub struct PlanResource {
     scope: Option<Arc<Scope>>,
     schema: ResourceArc<SchemaResource>,
     route: Option<Route>,
+    history: Option<Arc<History>>,
     terms: Terms,
     pub service: Box<str>,
     pub request_type: Box<str>,
@@ -67,7 +72,7 @@ pub struct PlanSpec<'a> {
     response_type: Atom,
     permission: Term<'a>,
     flags: u32,
-    /// A fixed list, or nil.
+    /// A fixed list, the gateway alone for a local function, or nil.
     nodes: Option<Vec<Atom>>,
     mode: Term<'a>,
     config: Term<'a>,
@@ -80,12 +85,17 @@ impl PlanResource {
         limiter: Option<&LimiterResource>,
         spec: PlanSpec<'_>,
     ) -> NifResult<Self> {
+        let function = [&spec.service, &spec.request_type, &spec.version].map(String::as_str);
+        let histories =
+            |selector: &ResourceArc<SelectorResource>| selector.0.histories().history(function);
+        // Held for as long as the plan, so that nothing of it is forgotten between two requests.
+        let history = selector.as_ref().map(histories);
         let route = match (selector, spec.nodes) {
-            (Some(selector), Some(nodes)) => {
-                let function = [&spec.service, &spec.request_type, &spec.version];
-                let key = function.map(String::as_str).join("\0");
-                Some(Route::of_atoms(selector, key.as_bytes(), nodes, spec.mode)?)
-            }
+            (Some(selector), Some(nodes)) => Some(if spec.flags & LOCAL == 0 {
+                Route::of_atoms(selector, function, nodes, spec.mode)?
+            } else {
+                Route::local(selector, function, nodes, spec.mode)?
+            }),
             _ => None,
         };
         let scope = limiter.map(|limiter| limiter.0.scope(&spec.service, &spec.request_type));
@@ -98,6 +108,7 @@ impl PlanResource {
         };
         Ok(PlanResource {
             route,
+            history,
             scope,
             service: spec.service.into_boxed_str(),
             request_type: spec.request_type.into_boxed_str(),
@@ -120,6 +131,11 @@ impl PlanResource {
     /// The fixed list of nodes and how one is chosen, if the config has that.
     pub fn route(&self) -> Option<&Route> {
         self.route.as_ref()
+    }
+
+    /// What is remembered of the function's calls, where a gateway runs.
+    pub fn history(&self) -> Option<&History> {
+        self.history.as_deref()
     }
 
     pub fn schema(&self) -> &SchemaResource {
@@ -183,17 +199,21 @@ pub fn record<'a>(env: Env<'a>, plan: &ResourceArc<PlanResource>) -> Term<'a> {
     )
 }
 
-/// Makes a plan; without a selector it cannot choose nodes. Dirty CPU scheduler: the cost
-/// follows the number of nodes and the size of the config term.
+/// Makes plans; without a selector they cannot choose nodes. Dirty CPU scheduler: the cost
+/// follows the number of nodes and the size of the config terms. Many in one call, because
+/// getting to that scheduler takes longer than making one.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn plan_new<'a>(
     env: Env<'a>,
     selector: Option<ResourceArc<SelectorResource>>,
     limiter: Option<&LimiterResource>,
-    spec: PlanSpec<'a>,
-) -> NifResult<Term<'a>> {
-    let plan = PlanResource::new(selector, limiter, spec)?;
-    Ok(record(env, &ResourceArc::new(plan)))
+    specs: Vec<PlanSpec<'a>>,
+) -> NifResult<Vec<Term<'a>>> {
+    let plan = |spec| {
+        let plan = PlanResource::new(selector.clone(), limiter, spec)?;
+        Ok(record(env, &ResourceArc::new(plan)))
+    };
+    specs.into_iter().map(plan).collect()
 }
 
 /// The `%FunConfig{}` that the plan was made of. Normal scheduler.

@@ -5,7 +5,9 @@ use crate::node_selector::{now, SelectorResource};
 use crate::plan::PlanResource;
 use crate::value::Arg;
 use gen_api_core::clock::Nanos;
-use gen_api_core::nodes::{Candidates, Mode, Node, Obstacle, Unavailable, Weights};
+use gen_api_core::nodes::{
+    Candidates, Flight, History, Mode, Node, Obstacle, Unavailable, Watch, Weights,
+};
 use gen_api_core::value::{Value, View};
 use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, Error, NewBinary, NifResult, Resource, ResourceArc, Term};
@@ -17,9 +19,12 @@ pub struct Route {
     // Held here and not passed to each choice: to decode a handle takes some 15 ns.
     selector: ResourceArc<SelectorResource>,
     candidates: Candidates,
+    history: Arc<History>,
     atoms: Vec<Atom>,
     mode: Mode,
     routing: Routing,
+    /// Whether its calls count as load. The gateway's own are not: all of them would share one counter.
+    counted: bool,
 }
 
 /// A route of its own, for node lists that are worked out per request.
@@ -42,11 +47,13 @@ impl Route {
     /// never asked here.
     pub fn new(
         selector: ResourceArc<SelectorResource>,
-        function: &[u8],
+        function: [&str; 3],
         names: &[String],
         mode: Term<'_>,
     ) -> NifResult<Self> {
         let candidates = Candidates::new(selector.0.registry(), names.iter().map(String::as_str));
+        let history = selector.0.histories().history(function);
+        let key = || function.join("\0").into_bytes();
         let (kind, parameter) = match mode.decode::<(Atom, Term)>() {
             Ok((kind, parameter)) => (kind, Some(parameter)),
             Err(_) => (mode.decode()?, None),
@@ -61,10 +68,10 @@ impl Route {
         } else if kind == atoms::sticky() {
             routing = keyed(parameter.ok_or(Error::BadArg)?)?;
             Mode::Sticky {
-                function: function.into(),
+                function: key().into(),
             }
         } else if kind == atoms::round_robin() {
-            Mode::RoundRobin(selector.0.cursor(function))
+            Mode::RoundRobin(selector.0.cursor(&key()))
         } else if kind == atoms::least_busy() {
             Mode::LeastBusy
         } else if kind == atoms::weighted() {
@@ -76,9 +83,11 @@ impl Route {
         Ok(Route {
             selector,
             candidates,
+            history,
             atoms: Vec::new(),
             mode,
             routing,
+            counted: true,
         })
     }
 
@@ -86,7 +95,7 @@ impl Route {
     /// counts once.
     pub fn of_atoms(
         selector: ResourceArc<SelectorResource>,
-        function: &[u8],
+        function: [&str; 3],
         mut nodes: Vec<Atom>,
         mode: Term<'_>,
     ) -> NifResult<Self> {
@@ -102,8 +111,35 @@ impl Route {
         })
     }
 
-    pub fn node(&self, index: usize) -> Option<Arc<Node>> {
-        self.candidates.get(index).cloned()
+    /// The same for the gateway itself, which is always there.
+    pub fn local(
+        selector: ResourceArc<SelectorResource>,
+        function: [&str; 3],
+        nodes: Vec<Atom>,
+        mode: Term<'_>,
+    ) -> NifResult<Self> {
+        Ok(Route {
+            counted: false,
+            ..Route::of_atoms(selector, function, nodes, mode)?
+        })
+    }
+
+    pub fn node(&self, index: usize) -> Option<&Arc<Node>> {
+        self.candidates.get(index)
+    }
+
+    /// One more call of `node`, where calls count as load.
+    pub fn flight(&self, node: &Arc<Node>) -> Option<Flight> {
+        self.counted.then(|| Flight::start(Arc::clone(node)))
+    }
+
+    /// What is remembered of the function's calls.
+    pub fn history(&self) -> &Arc<History> {
+        &self.history
+    }
+
+    fn watch(&self) -> Watch<fn() -> Nanos> {
+        self.history.circuits().watch(now as fn() -> Nanos)
     }
 
     pub fn bytes(&self) -> usize {
@@ -112,7 +148,9 @@ impl Route {
 
     pub fn pick<'a>(&self, env: Env<'a>, key: Option<&[u8]>) -> Term<'a> {
         let selector = &self.selector.0;
-        let picked = selector.pick(&self.candidates, &self.mode, key, self.now(), |_| true);
+        let watch = self.watch();
+        let usable = |index| watch.allows(self.candidates.get(index));
+        let picked = selector.pick(&self.candidates, &self.mode, key, self.now(), usable);
         match picked.and_then(|index| Some((*self.atoms.get(index)?, index))) {
             Some(choice) => choice.encode(env),
             None => atoms::none().encode(env),
@@ -121,14 +159,18 @@ impl Route {
 
     pub fn order<'a>(&self, env: Env<'a>, key: Option<&[u8]>) -> Term<'a> {
         let selector = &self.selector.0;
-        let order = selector.order(&self.candidates, &self.mode, key, self.now(), |_| true);
+        let watch = self.watch();
+        let usable = |index| watch.allows(self.candidates.get(index));
+        let order = selector.order(&self.candidates, &self.mode, key, self.now(), usable);
         order.as_slice().encode(env)
     }
 
     /// Why there is no usable node.
     pub fn unavailable<'a>(&self, env: Env<'a>) -> Term<'a> {
         let selector = &self.selector.0;
-        match selector.unavailable(&self.candidates, &self.mode, |_| true) {
+        let watch = self.watch();
+        let usable = |index| watch.allows(self.candidates.get(index));
+        match selector.unavailable(&self.candidates, &self.mode, usable) {
             Unavailable::NoNodes => atoms::no_nodes().encode(env),
             Unavailable::AllUnavailable(obstacles) => {
                 let obstacles: Vec<(usize, Atom)> = obstacles

@@ -3,8 +3,6 @@ defmodule PhoenixGenApi.Channel.StreamTest do
 
   alias PhoenixGenApi.Structs.StreamHelper
 
-  unless Code.ensure_loaded?(PhoenixGenApi.StreamCall), do: @moduletag(skip: "needs streams")
-
   defmodule Api do
     use PhoenixGenApi, event: "api"
   end
@@ -26,6 +24,22 @@ defmodule PhoenixGenApi.Channel.StreamTest do
 
     def handle_info({:stream_started, id, pid}, socket) do
       send(socket.assigns.test, {:started, id, pid})
+      {:noreply, socket}
+    end
+  end
+
+  defmodule Stopping do
+    use PhoenixGenApi, event: "api"
+
+    def handle_in("stop", %{"id" => id}, socket),
+      do: {:reply, {:ok, %{result: inspect(PhoenixGenApi.stop_stream(id))}}, socket}
+  end
+
+  defmodule StoppingAtOnce do
+    use PhoenixGenApi, event: "api"
+
+    def handle_info({:stream_started, _id, pid}, socket) do
+      :ok = PhoenixGenApi.stop_stream(pid)
       {:noreply, socket}
     end
   end
@@ -177,6 +191,74 @@ defmodule PhoenixGenApi.Channel.StreamTest do
     assert_receive {:DOWN, ^monitor, :process, _, _}
   end
 
+  test "is stopped by its channel's own code, by its id", %{service: service} do
+    channel = join(Stopping)
+    {function, out} = start(channel, service, "t")
+    {_other, _out} = start(channel, service, "u")
+    assert_receive {:reply, _, :ok, %Response{request_id: "t", result: :init}}
+    monitor = Process.monitor(function)
+    StreamHelper.send_result(out, 1)
+
+    elsewhere = join(Stopping)
+    assert stop(elsewhere, "t") == "{:error, :not_found}"
+    assert stop(channel, "no such") == "{:error, :not_found}"
+    assert stop(channel, "t") == ":ok"
+    assert_receive {:DOWN, ^monitor, :process, _, _}
+    assert last_frame() == Response.stream_end_response("t")
+    assert stop(channel, "t") == "{:error, :not_found}"
+    in_channel(channel)
+    refute_received {:push, _, %Response{request_id: "t"}}
+    assert stop(channel, "u") == ":ok"
+  end
+
+  defp stop(channel, id) do
+    ref = push_in(channel, %{"id" => id}, "stop")
+    assert_receive {:reply, ^ref, :ok, %{result: result}}
+    result
+  end
+
+  test "is stopped by its pid as soon as the channel has that", %{service: service} do
+    channel = join(StoppingAtOnce)
+    push_in(channel, payload(service, "feed", "t"))
+    assert last_frame() == Response.stream_end_response("t")
+    in_channel(channel)
+    refute_received {:push, _, _}
+  end
+
+  test "holds its producer back while the channel is busy, and loses nothing", %{service: service} do
+    register(service, "count", response_type: :stream, request_info: true, timeout: :infinity)
+    channel = join(Api)
+    push_in(channel, payload(service, "count", "t"))
+    assert_receive {:counting, count, producer}
+    assert_receive {:reply, _, :ok, %Response{result: :init}}
+    :sys.suspend(channel)
+    send(producer, :go)
+    # The thousand that the channel has waiting, the thousand of the request's process, and what
+    # is on the way: 64 between the stream and the producer.
+    until(fn -> waiting(channel) > 1_000 and :counters.get(count, 1) > 2_000 end)
+    until(fn -> Process.info(producer, :status) == {:status, :waiting} end)
+    assert :counters.get(count, 1) in 2_000..2_300
+    assert waiting(channel) in 1_000..1_100
+    :sys.resume(channel)
+
+    for n <- 1..10_000 do
+      assert_receive {:push, "api", response}
+      assert response == Response.stream_response("t", n)
+    end
+
+    assert last_frame() == Response.stream_end_response("t")
+  end
+
+  test "may be fed by its own channel, which is not made to wait for itself", %{service: service} do
+    channel = join(Api)
+    {_function, out} = start(channel, service, "t")
+    assert_receive {:reply, _, :ok, %Response{result: :init}}
+    in_channel(channel, fn -> for n <- 1..5_000, do: StreamHelper.send_result(out, n) end)
+    StreamHelper.send_complete(out)
+    for n <- 1..5_000, do: assert_receive({:push, "api", %Response{result: ^n}})
+    assert last_frame() == Response.stream_end_response("t")
+  end
+
   test "is paused while the channel is busy, and can still be cancelled", %{service: service} do
     channel = join(Api)
     {function, out} = start(channel, service, "t")
@@ -184,7 +266,7 @@ defmodule PhoenixGenApi.Channel.StreamTest do
     session = session(channel)
 
     :sys.suspend(channel)
-    for n <- 1..5_000, do: StreamHelper.send_result(out, n)
+    for n <- 1..5_000, do: send(out.stream_pid, {:result, n})
     [{work, _}] = Map.to_list(:sys.get_state(session).running)
     until(fn -> waiting(channel) > 1_000 and waiting(work) > 900 end)
     PhoenixGenApi.Channel.Session.cancel(session, nil, "t")

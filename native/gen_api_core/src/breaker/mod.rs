@@ -90,6 +90,11 @@ impl FailureRate {
 #[must_use = "the outcome has to be recorded, or the permit given back"]
 pub struct Permit(pub(crate) u16);
 
+impl Permit {
+    /// Of the period in which a breaker begins: for a call that began before there was a breaker.
+    pub const FIRST: Self = Self(0);
+}
+
 /// The answer to a call that wants to be made.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Check {

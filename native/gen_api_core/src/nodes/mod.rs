@@ -21,12 +21,16 @@
 //! | `cursor` | round robin |
 //! | `weights` | random draws in proportion to weights |
 //! | `sticky` | which node a value went to last |
+//! | `circuits` | the nodes that one function leaves alone for a while |
+//! | `histories` | what outlives the compiled form of a function: circuits and retries |
 //! | `rng` | a small generator and unbiased bounded draws |
 //! | `selector` | one instance of all state, `pick` and `order` |
 
 mod candidates;
+mod circuits;
 mod cursor;
 pub mod hash;
+mod histories;
 mod node;
 mod registry;
 mod rendezvous;
@@ -37,7 +41,9 @@ mod usable;
 mod weights;
 
 pub use candidates::Candidates;
+pub use circuits::{Circuit, Circuits, Entry, Ticket, Watch, MAX_CIRCUITS};
 pub use cursor::{Cursor, Cursors};
+pub use histories::{Forgotten, Histories, History};
 pub use node::{Flight, Node, NodeStatus};
 pub use registry::Registry;
 pub use rng::Rng;

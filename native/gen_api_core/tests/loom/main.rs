@@ -9,6 +9,7 @@
 )]
 
 mod breaker;
+mod circuits;
 mod limiter;
 mod limits;
 mod nodes;

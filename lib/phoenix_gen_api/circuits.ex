@@ -1,0 +1,103 @@
+defmodule PhoenixGenApi.Circuits do
+  @moduledoc false
+  # The circuit breakers between functions and nodes: their settings, what counts as a failure,
+  # and what telemetry is told. The native side checks them when it chooses a node and when a
+  # call begins, and changes them when one ends.
+
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Executor.Isolated
+  alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.Telemetry
+
+  # What a circuit can remember.
+  @longest_window 65_536
+
+  @typedoc "What `Native.executor_settle/4` says that the end of a call has done."
+  @type change :: {:opened | :closed, non_neg_integer(), String.t(), String.t(), String.t()}
+
+  @doc "Takes the settings from the config as it is now. Changed settings start every circuit anew."
+  @spec reload() :: :ok
+  def reload do
+    with {:ok, selector} <- Gateway.handle(:node_selector) do
+      selector |> Native.circuits_configure(policy()) |> forgotten()
+    end
+
+    :ok
+  end
+
+  defp policy do
+    if get(:enabled), do: {get(:threshold), get(:cooldown_ms), rate(get(:failure_rate))}
+  end
+
+  defp rate(nil), do: nil
+
+  defp rate(rate) do
+    window = min(get(:rate_window), @longest_window)
+    {max(ceil(rate * window), 1), window}
+  end
+
+  @doc "Forgets circuits that see no calls any more."
+  @spec sweep() :: :ok
+  def sweep do
+    :node_selector |> Gateway.handle!() |> Native.circuits_sweep() |> forgotten()
+  end
+
+  # A circuit that is forgotten lets calls through, as a closed one does.
+  defp forgotten(circuits) do
+    for {service, request_type, version, node} <- circuits do
+      names = metadata(service, request_type, version, existing(node))
+      emit(:close, Map.put(names, :reason, :forgotten))
+    end
+
+    :ok
+  end
+
+  # A list made by hand may have named a node by a string that is no atom.
+  defp existing(node) do
+    String.to_existing_atom(node)
+  rescue
+    ArgumentError -> node
+  end
+
+  @doc """
+  What the end of a call says of its node: that it is well, that it failed, or nothing.
+
+  A node that answers is well, be it with an error, unless exceptions are to be counted.
+  """
+  @spec verdict(Isolated.outcome()) :: :success | :failure | :none
+  def verdict({:return, _value}), do: :success
+  def verdict({:raised, _, _, _}), do: if(counts?(:exception), do: :failure, else: :success)
+  def verdict(:timeout), do: if(counts?(:timeout), do: :failure, else: :none)
+  def verdict({:node_down, _reason}), do: if(counts?(:node_down), do: :failure, else: :none)
+  # Nothing was sent; node selection looks after nodes that cannot be connected.
+  def verdict(_not_called), do: :none
+
+  defp counts?(kind), do: kind in get(:count)
+
+  @doc "Tells telemetry of a circuit that has opened or closed."
+  @spec announce(change(), node()) :: :ok
+  def announce({:opened, consecutive, service, request_type, version}, node) do
+    names = metadata(service, request_type, version, node)
+    emit(:open, Map.put(names, :consecutive_failures, consecutive))
+  end
+
+  def announce({:closed, _consecutive, service, request_type, version}, node),
+    do: emit(:close, metadata(service, request_type, version, node))
+
+  defp metadata(service, request_type, version, node) do
+    %{
+      pool_name: nil,
+      node: node,
+      service: service,
+      request_type: request_type,
+      version: version
+    }
+  end
+
+  defp emit(change, metadata) do
+    Telemetry.execute([:phoenix_gen_api, :worker_pool, :circuit_breaker, change], %{}, metadata)
+  end
+
+  defp get(key), do: Config.get(:circuit_breaker, key)
+end

@@ -1,0 +1,185 @@
+defmodule PhoenixGenApi.ConfigReceiver.Intake do
+  @moduledoc false
+  # Puts a push into the table of configs, or refuses all of it with every reason. The same for
+  # one that a service has sent and one that another gateway has accepted: each gateway goes
+  # by its own rules. For who has the service's turn.
+
+  alias PhoenixGenApi.ConfigDb
+  alias PhoenixGenApi.ConfigFailed
+  alias PhoenixGenApi.ConfigPuller
+  alias PhoenixGenApi.ConfigPuller.{Listing, Store}
+  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.Security
+  alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
+
+  require Logger
+
+  # What one push may write to the log.
+  @max_logged 5
+
+  @type refusal :: {:error, {:validation_failed, [String.t(), ...]} | :not_running}
+
+  @doc """
+  Has the calling process log on this node, whose operators have to know what was pushed: by
+  itself one that another node has spawned logs there.
+  """
+  @spec log_here() :: :ok
+  def log_here do
+    if node(Process.group_leader()) != node(),
+      do: Logger.metadata(gl: Process.whereis(:init)),
+      else: :ok
+  end
+
+  @doc "The push in the form it is stored in: no token, and the structs of this version."
+  @spec normalise(PushConfig.t()) :: PushConfig.t()
+  def normalise(push) do
+    %{
+      push
+      | push_token: nil,
+        service: name(push.service),
+        fun_configs: complete(push.fun_configs)
+    }
+  end
+
+  @doc """
+  Stores a normalised push; returns how many functions there are.
+
+  `node` is where it came from, for `PhoenixGenApi.ConfigFailed`.
+  """
+  @spec store(PushConfig.t(), node() | nil) :: {:ok, pos_integer()} | refusal()
+  def store(push, node) do
+    with {:ok, source} <- check(push, node) do
+      case ConfigDb.replace_service(push.service, push.fun_configs, :push, strict?: true) do
+        {:ok, %{stored: count}, []} ->
+          # What a pull has asked for before is older than this.
+          Store.supersede(push.service)
+          if source, do: follow(source), else: unfollow(push.service)
+          {:ok, count}
+
+        {:error, rejected} when is_list(rejected) ->
+          refuse(push, [], rejected, node)
+
+        {:error, :not_running} = error ->
+          error
+      end
+    end
+  end
+
+  @doc "Removes a service's functions that were pushed or pulled, and what a push has set up."
+  @spec remove(String.t()) :: :ok
+  def remove(service) do
+    unfollow(service)
+    ConfigDb.remove_service(service)
+    pull_anew(service)
+  end
+
+  defp name(service) when is_atom(service) and service != nil, do: Atom.to_string(service)
+  defp name(service), do: service
+
+  defp complete(configs) when length(configs) >= 0, do: Enum.map(configs, &Listing.complete/1)
+  defp complete(other), do: other
+
+  # What concerns the push as a whole. Only if that is in order are the functions compiled, which
+  # is what tells whether they can be stored; otherwise they are checked for the report alone.
+  defp check(push, node) do
+    {pull_problems, source} = source(push)
+    problems = Enum.uniq(push_problems(push) ++ pull_problems)
+    repeated = repeated(push.fun_configs)
+
+    if problems == [] and repeated == [] do
+      {:ok, source}
+    else
+      rejected =
+        repeated ++
+          for(config <- functions(push), sentences = invalid(config), do: {config, sentences})
+
+      refuse(push, problems, rejected, node)
+    end
+  end
+
+  defp push_problems(push) do
+    case PushConfig.validate_with_details(push) do
+      {:ok, _push} -> []
+      {:error, sentences} -> sentences
+    end
+  end
+
+  # Pulling means calling, on this node too if the push lists it.
+  defp source(push) do
+    with %ServiceConfig{} = source <- PushConfig.to_service_config(push),
+         {:ok, source} <- ServiceConfig.resolve(source) do
+      pairs = [{source.module, source.function}, {source.version_module, source.version_function}]
+
+      denied =
+        for {module, function} = pair <- pairs,
+            module != nil and function != nil,
+            Security.validate_mfa(pair) != :ok,
+            do: "mfa not allowed: #{inspect({module, function})}"
+
+      {denied, source}
+    else
+      nil -> {[], nil}
+      {:error, sentences} -> {sentences, nil}
+    end
+  end
+
+  defp repeated(configs) when length(configs) >= 0,
+    do: for(config <- Listing.repeated(configs), do: {config, ["is listed more than once"]})
+
+  defp repeated(_no_list), do: []
+
+  defp functions(%{fun_configs: configs}) when length(configs) >= 0,
+    do: Enum.filter(configs, &is_struct(&1, FunConfig))
+
+  defp functions(_no_list), do: []
+
+  defp invalid(config) do
+    with {:ok, config} <- FunConfig.validate_with_details(config),
+         :ok <- Security.validate_config(config) do
+      nil
+    else
+      {:error, {:mfa_not_allowed, mfa}} -> ["mfa not allowed: #{Excerpt.inspect(mfa)}"]
+      {:error, sentences} -> sentences
+    end
+  end
+
+  defp refuse(push, problems, rejected, node) do
+    if problems != [],
+      do: ConfigFailed.record(%{push | fun_configs: nil}, problems, :push, node)
+
+    for {config, sentences} <- rejected, do: ConfigFailed.record(config, sentences, :push, node)
+
+    sentences =
+      problems ++
+        for {config, sentences} <- rejected,
+            sentence <- sentences,
+            do: "#{Listing.label(config)}: #{sentence}"
+
+    Logger.error(
+      "push of service #{Excerpt.inspect(push.service)} rejected: " <>
+        Excerpt.list(sentences, @max_logged)
+    )
+
+    {:error, {:validation_failed, sentences}}
+  end
+
+  defp follow(source),
+    do: ConfigPuller.register(source, :push, System.monotonic_time(:millisecond))
+
+  defp unfollow(service) do
+    with {:ok, %{registered_by: :push}} <- Store.fetch(service), do: Store.unregister(service)
+    :ok
+  end
+
+  # Its functions are gone: the version known would only say that nothing has changed.
+  defp pull_anew(service) do
+    case Store.fetch(service) do
+      {:ok, %{config: config, registered_by: by}} ->
+        Store.unregister(service)
+        ConfigPuller.register(config, by, System.monotonic_time(:millisecond))
+
+      :error ->
+        :ok
+    end
+  end
+end

@@ -1,0 +1,145 @@
+defmodule PhoenixGenApi.ConfigReceiver.Pushed do
+  @moduledoc false
+  # What was pushed, here or to another gateway. The table belongs to the supervisor, so that no
+  # crash below it loses a push. Only who has a service's turn writes its rows.
+  #
+  # Rows: {service, register, applied, refused}
+  #       {{:content, service, digest}, binary}   of the live pushes, and of the applied one
+  #       {{:behind, node}}                       a gateway that has missed something
+  #       {:life, integer}                        this life of the application
+
+  alias PhoenixGenApi.ConfigReceiver.Register
+  alias PhoenixGenApi.Structs.PushConfig
+
+  @table PhoenixGenApi.ConfigReceiver
+  # Services that were deleted everywhere and are remembered, so that a gateway that was cut off
+  # does not bring them back.
+  @max_deleted 10_000
+
+  @typedoc """
+  `applied` is the push whose functions are in the table of configs. It is the winner of the
+  register, unless this gateway has refused that one: then `refused` says so.
+  """
+  @type entry :: %{
+          register: Register.t(),
+          applied: Register.push() | nil,
+          refused: Register.dot() | nil
+        }
+
+  @type contents :: %{(digest :: binary()) => binary()}
+
+  @doc "Creates the table, owned by the calling process, unless it is there."
+  @spec new() :: :ok
+  def new do
+    if :ets.whereis(@table) == :undefined do
+      :ets.new(@table, [:named_table, :set, :public, read_concurrency: true])
+      :ets.insert(@table, {:life, :rand.uniform(1_000_000_000_000_000)})
+    end
+
+    :ok
+  end
+
+  @doc "How this life of this gateway is named in registers."
+  @spec gateway() :: Register.gateway()
+  def gateway, do: {node(), :ets.lookup_element(@table, :life, 2)}
+
+  @doc "What is known of a service, which may be nothing."
+  @spec entry(term()) :: entry()
+  def entry(service) do
+    case :ets.lookup(@table, service) do
+      [{_service, register, applied, refused}] ->
+        %{register: register, applied: applied, refused: refused}
+
+      [] ->
+        %{register: Register.new(), applied: nil, refused: nil}
+    end
+  end
+
+  @doc "Replaces the entry of a service. `contents` are those of its pushes that are new."
+  @spec put(String.t(), entry(), contents()) :: :ok
+  def put(service, entry, contents \\ %{}) do
+    old = digests(entry(service))
+    needed = digests(entry)
+
+    for {digest, content} <- contents,
+        digest in needed,
+        do: :ets.insert(@table, {{:content, service, digest}, content})
+
+    :ets.insert(@table, {service, entry.register, entry.applied, entry.refused})
+    for digest <- old -- needed, do: :ets.delete(@table, {:content, service, digest})
+    if needed == [] and :ets.info(@table, :size) > @max_deleted, do: forget_oldest()
+    :ok
+  end
+
+  @doc "The version of the push whose functions are stored."
+  @spec version(term()) :: String.t() | nil
+  def version(service) do
+    case entry(service).applied do
+      %{version: version} -> version
+      nil -> nil
+    end
+  end
+
+  @doc "The same for all services that have one."
+  @spec versions() :: %{String.t() => String.t()}
+  def versions do
+    Map.new(:ets.select(@table, [{{:"$1", :_, %{version: :"$2"}, :_}, [], [{{:"$1", :"$2"}}]}]))
+  end
+
+  @doc "A push as it is kept and sent, with its digest. Compressed: functions are much alike."
+  @spec pack(PushConfig.t()) :: {digest :: binary(), binary()}
+  def pack(push) do
+    binary = :erlang.term_to_binary(push, [:deterministic, compressed: 1, minor_version: 2])
+    {:crypto.hash(:sha256, binary), binary}
+  end
+
+  @spec unpack(binary()) :: PushConfig.t()
+  def unpack(binary), do: :erlang.binary_to_term(binary)
+
+  @doc "A push as it is kept."
+  @spec content(String.t(), digest :: binary()) :: {:ok, binary()} | :error
+  def content(service, digest) do
+    case :ets.lookup(@table, {:content, service, digest}) do
+      [{_key, binary}] -> {:ok, binary}
+      [] -> :error
+    end
+  end
+
+  @doc "What is known of these services."
+  @spec registers([String.t()]) :: %{String.t() => Register.t()}
+  def registers(services), do: Map.new(services, &{&1, entry(&1).register})
+
+  @doc "A short name for what is known of each service."
+  @spec stamps() :: %{String.t() => binary()}
+  def stamps,
+    do: Map.new(all(), fn {service, register} -> {service, Register.stamp(register)} end)
+
+  @doc "A short name for all of it: gateways that have the same know the same."
+  @spec summary(%{String.t() => binary()}) :: binary()
+  def summary(stamps), do: :erlang.md5(:erlang.term_to_binary(Enum.sort(stamps)))
+
+  @doc "Notes that a gateway has missed something."
+  @spec behind(node()) :: true
+  def behind(node), do: :ets.insert(@table, {{:behind, node}})
+
+  @doc "Notes that it has not."
+  @spec caught_up(node()) :: true
+  def caught_up(node), do: :ets.delete(@table, {:behind, node})
+
+  @doc "The gateways that have missed something."
+  @spec all_behind() :: [node()]
+  def all_behind, do: :ets.select(@table, [{{{:behind, :"$1"}}, [], [:"$1"]}])
+
+  defp digests(%{register: %{live: live}, applied: applied}),
+    do: for(%{digest: digest} <- [applied | live], uniq: true, do: digest)
+
+  defp all, do: :ets.select(@table, [{{:"$1", :"$2", :_, :_}, [], [{{:"$1", :"$2"}}]}])
+
+  defp forget_oldest do
+    deleted =
+      for {service, %{live: []} = register} <- all(), do: {Register.last_seen(register), service}
+
+    for {_number, service} <- deleted |> Enum.sort(:desc) |> Enum.drop(@max_deleted),
+        do: :ets.delete(@table, service)
+  end
+end

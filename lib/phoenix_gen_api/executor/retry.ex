@@ -1,0 +1,154 @@
+defmodule PhoenixGenApi.Executor.Retry do
+  @moduledoc false
+  # The attempts of a function that has `retry` set, in the process that waits for the result.
+
+  import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
+
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.Executor.{Attempt, Call}
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.Telemetry
+
+  @event [:phoenix_gen_api, :executor, :retry]
+
+  @doc "The first attempt, and as many others as it takes or as are allowed: the last outcome."
+  @spec run(Call.t()) :: Attempt.outcome()
+  def run(%{plan: plan(handle: handle)} = call) do
+    Native.executor_count(handle)
+    {outcome, call} = Attempt.run(call)
+
+    case kind(outcome) do
+      nil ->
+        outcome
+
+      # Only now: the config is a copy, and most attempts succeed.
+      kind ->
+        %{retry: {mode, retries}, retry_on: retry_on} = Plan.config(call.plan)
+        call = %{call | waited: 0}
+        retry = %{mode: mode, retries: retries, on: retry_on, made: 0, tried: tried(call, [])}
+        judge(call, outcome, kind, retry)
+    end
+  end
+
+  # What `retry_on` may list. A response that the function made is its last word, and so is what
+  # no function returns.
+  defp kind({:return, {:error, _reason}}), do: :error_result
+  defp kind({:return, :error}), do: :error_result
+  defp kind({:raised, _kind, _reason, _stack}), do: :exception
+  defp kind(:timeout), do: :timeout
+  defp kind({:node_down, _reason}), do: :node_down
+  defp kind(_final), do: nil
+
+  defp judge(call, outcome, kind, retry) do
+    cond do
+      kind not in retry.on -> outcome
+      retry.made == retry.retries -> exhausted(call, outcome, retry, :attempts)
+      not affordable?(call.plan) -> exhausted(call, outcome, retry, :budget)
+      true -> again(call, outcome, retry)
+    end
+  end
+
+  defp affordable?(plan(handle: handle)) do
+    case Config.get(:retry, :budget) do
+      :infinity -> true
+      ratio -> Native.executor_retry(handle, ratio / 1, Config.get(:retry, :min_per_window))
+    end
+  end
+
+  defp again(call, outcome, retry) do
+    attempt = retry.made + 1
+    backoff = NodeSelector.calculate_backoff(attempt)
+    Process.sleep(backoff)
+
+    announce = fn nodes -> retried(call, retry, attempt, backoff, nodes) end
+
+    case attempt(call, retry, announce) do
+      {:none, _call} ->
+        exhausted(call, outcome, retry, :no_node)
+
+      {outcome, call} ->
+        retry = %{retry | made: attempt, tried: tried(call, retry.tried)}
+
+        case kind(outcome) do
+          nil -> outcome
+          kind -> judge(call, outcome, kind, retry)
+        end
+    end
+  end
+
+  # The node chosen first, whatever is known of it by now. Nothing can take its place.
+  defp attempt(%{target: {node, _counted}} = call, %{mode: mode}, announce)
+       when mode == :same_node or has(call.plan, :local) do
+    announce.([node])
+
+    case Attempt.at(call) do
+      :circuit_open -> {:none, call}
+      :not_connected -> {{:node_down, :noconnection}, call}
+      outcome -> {outcome, call}
+    end
+  end
+
+  defp attempt(call, retry, announce) do
+    case NodeSelector.candidates(call.plan, call.request) do
+      {:ok, targets} ->
+        [target | _] = targets = in_turn(targets, retry.tried)
+        announce.(for {node, _counted} <- targets, do: node)
+        chosen = %{call | target: target}
+
+        case Attempt.at(chosen) do
+          # It is passed over from now on.
+          skipped when skipped in [:not_connected, :circuit_open] ->
+            attempt(call, retry, fn _nodes -> :ok end)
+
+          outcome ->
+            {outcome, chosen}
+        end
+
+      {:error, _reason} ->
+        {:none, call}
+    end
+  end
+
+  # Those not tried yet in the order of the mode, then the others, longest ago first.
+  defp in_turn(targets, tried) do
+    Enum.sort_by(targets, fn {node, _counted} ->
+      -(Enum.find_index(tried, &(&1 == node)) || length(tried))
+    end)
+  end
+
+  # The latest first.
+  defp tried(%{target: {node, _counted}}, tried), do: [node | List.delete(tried, node)]
+
+  defp retried(call, retry, attempt, backoff, nodes) do
+    metadata = %{request_id: call.request_id, mode: retry.mode}
+
+    metadata =
+      if has(call.plan, :local),
+        do: Map.put(metadata, :type, :local),
+        else: Map.merge(metadata, %{type: :remote, nodes: nodes})
+
+    Telemetry.execute(@event, %{attempt: attempt, backoff_ms: backoff}, metadata)
+  end
+
+  defp exhausted(call, outcome, retry, reason) do
+    metadata = %{
+      request_id: call.request_id,
+      mode: retry.mode,
+      last_error: text(outcome),
+      reason: reason
+    }
+
+    Telemetry.execute(@event ++ [:exhausted], %{}, metadata)
+    outcome
+  end
+
+  defp text({:return, {:error, reason}}) when is_binary(reason), do: Excerpt.text(reason)
+  defp text({:return, {:error, reason}}), do: Excerpt.inspect(reason)
+  defp text({:return, :error}), do: "error"
+  defp text({:raised, kind, reason, _stack}), do: Excerpt.reason(kind, reason)
+  defp text(:timeout), do: "timeout"
+  defp text({:node_down, reason}), do: "node down: #{Excerpt.inspect(reason)}"
+end

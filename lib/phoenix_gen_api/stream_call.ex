@@ -1,0 +1,144 @@
+defmodule PhoenixGenApi.StreamCall do
+  @moduledoc """
+  Streams: requests that are answered by many frames.
+
+  A function with `response_type: :stream` produces items by sending them with a
+  `PhoenixGenApi.Structs.StreamHelper`, or by returning an enumerable. Each stream is one process
+  on the gateway, its pid the one in `{:stream_started, request_id, pid}`, which turns the items
+  into frames for the receiver and ends the function when the stream ends:
+
+      request_id ─► stream on the gateway ─► function, here or on another node
+
+  The receiver gets, as messages,
+
+  | Message | When |
+  |---|---|
+  | `{:stream_started, request_id, pid}` | the stream begins |
+  | `{:stream_response, response}` with `has_more` true | an item |
+  | `{:stream_response, response}` with `has_more` false | the final frame: exactly one, the last message |
+
+  Streams of requests take a place of `:stream_pool` for their life; one of `start_link/1` takes
+  none. The guide [Streams](streams.md) says how to produce, what happens when a client is slow,
+  and what is guaranteed.
+  """
+
+  alias PhoenixGenApi.Executor.{Call, Failure}
+  alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.StreamCall.{Registry, Relay}
+  alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
+  alias PhoenixGenApi.WorkerPool
+
+  @pool :stream_pool
+
+  @doc """
+  Starts a stream outside the pool, linked to the caller.
+
+  It validates the arguments, chooses a node and calls the function of `fun_config`, whatever
+  its response type; limits, hooks before the call and permission are for requests. The caller
+  is the receiver if `receiver` is nil or missing.
+
+  Errors: `{:invalid_config, sentences}`, `{:invalid_arguments, exception}` and `:not_running`,
+  where no gateway runs. What goes wrong later is told by the final frame.
+  """
+  @spec start_link(%{
+          required(:request) => Request.t(),
+          required(:fun_config) => FunConfig.t(),
+          optional(:receiver) => pid() | nil
+        }) :: {:ok, pid()} | {:error, term()}
+  def start_link(%{request: %Request{} = request, fun_config: %FunConfig{} = config} = args) do
+    receiver = args[:receiver] || self()
+
+    with {:ok, plan} <- compiled(config),
+         {:ok, call} <- request |> Call.new(plan, receiver) |> Call.convert(),
+         stream = Relay.new(call, true),
+         :ok <- Registry.enter(stream.key) do
+      {:ok, spawn_link(fn -> alone(stream) end)}
+    end
+  end
+
+  defp alone(stream) do
+    with {{receiver, final}, _crash} <- Relay.run(stream), do: send(receiver, final)
+  end
+
+  defp compiled(config) do
+    with {:ok, _selector} <- Gateway.handle(:node_selector),
+         {:ok, plan, _config} <- Plan.compile(config) do
+      {:ok, plan}
+    else
+      {:error, :not_running} -> {:error, :not_running}
+      {:error, sentences} -> {:error, {:invalid_config, sentences}}
+    end
+  end
+
+  @doc """
+  Stops the stream with that pid; `:ok` also if it is dead already.
+
+  The receiver gets the end frame, after the items that are with the stream by now unless it is
+  slow. The process of the function ends: at once, or for an enumerable after its cleanup has
+  run. Processes that it has spawned are not told.
+  """
+  @spec stop(pid()) :: :ok
+  defdelegate stop(pid), to: Relay
+
+  @doc """
+  Stops the streams of a request id whose receiver is the caller.
+
+  In the process of a channel these are the streams of its client, on all its events.
+  `{:error, :not_found}` if there is none, `{:error, :not_running}` where no gateway runs.
+  """
+  @spec stop_own(term()) :: :ok | {:error, :not_found | :not_running}
+  def stop_own(request_id) do
+    with {:ok, streams} <- Registry.find(self(), request_id) do
+      # Neither may be skipped because of the other.
+      own = Enum.count(streams, &stop_one/1)
+      of_channel = PhoenixGenApi.Channel.stop_streams(request_id)
+      if own + of_channel > 0, do: :ok, else: {:error, :not_found}
+    end
+  end
+
+  defp stop_one({_key, pid}) when is_pid(pid), do: stop(pid) == :ok
+
+  defp stop_one({{receiver, id, _ref} = key, nil}) do
+    cond do
+      Registry.withdraw(key) ->
+        send(receiver, {:stream_response, Response.stream_end_response(id)})
+        true
+
+      # It has begun, or ended, in this moment.
+      begun = begun(key) ->
+        stop(begun) == :ok
+
+      true ->
+        false
+    end
+  end
+
+  defp begun({receiver, id, _ref} = key) do
+    {:ok, streams} = Registry.find(receiver, id)
+    Enum.find_value(streams, fn {found, pid} -> found == key && pid end)
+  end
+
+  @doc false
+  # The stream of a request that has passed the stages before the call.
+  @spec submit(Call.t()) :: :ok | {:error, term()}
+  def submit(%Call{} = call) do
+    stream = Relay.new(call, false)
+    died = {:stream_response, Failure.response(call.request_id, :stream_failed)}
+
+    task = fn ->
+      {final, crash} = Relay.run(stream)
+      # The pool sends it.
+      {:answer, final, crash}
+    end
+
+    with :ok <- Registry.enter(stream.key),
+         {:error, reason} <- WorkerPool.submit(@pool, task, on_death: {call.receiver, died}) do
+      Registry.leave(stream.key)
+      {:error, refusal(reason)}
+    end
+  end
+
+  defp refusal(:pool_not_found), do: {:stream_not_started, :pool_not_found}
+  defp refusal(reason), do: {:pool, reason}
+end

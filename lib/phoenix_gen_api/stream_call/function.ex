@@ -1,0 +1,251 @@
+defmodule PhoenixGenApi.StreamCall.Function do
+  @moduledoc false
+  # Starts and ends a stream's function, here or on another node, and words what becomes of it.
+  # Called by the stream's process, which passes on the messages it gets meanwhile.
+
+  alias PhoenixGenApi.Circuits
+  alias PhoenixGenApi.Executor.Isolated
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.StreamCall.{Producer, Verdict}
+
+  @enforce_keys [:work, :node, :monitor, :handle, :target]
+  defstruct [
+    :work,
+    :node,
+    :monitor,
+    :handle,
+    :target,
+    :pid,
+    :result,
+    connected?: true,
+    library?: true,
+    verdict: :none
+  ]
+
+  @type t :: %__MODULE__{
+          work: Producer.t(),
+          node: node(),
+          # of the process there: the guard, or where there is no library the function's own
+          monitor: reference(),
+          # counts the stream as load of its node
+          handle: reference(),
+          # the node that was chosen, and what to count it on; the work may end up here
+          target: {node(), {reference(), non_neg_integer()} | nil},
+          pid: pid() | nil,
+          # marks what `:erpc` says of a process that it runs
+          result: reference() | nil,
+          # whether there was a connection when it was started
+          connected?: boolean(),
+          library?: boolean(),
+          # what the node's circuit is told at the end: whether the function began there
+          verdict: :none | :success | :failure
+        }
+
+  @type event ::
+          {:outcome, Producer.outcome()}
+          # nothing was sent: another node may be tried
+          | :not_connected
+          | {:node_down, term()}
+          | {:not_started, term()}
+          # it will not be started again
+          | :begun
+          # it has returned this, where nobody could enumerate it
+          | {:returned, term()}
+          | :none
+
+  @doc "Starts it. `counted` is what `NodeSelector.pick/2` gave to count it on."
+  @spec start(Producer.t(), node(), {reference(), non_neg_integer()} | nil) :: t() | :circuit_open
+  def start(work, node, counted) do
+    {routed, index} = counted || {nil, 0}
+
+    with handle when handle != :circuit_open <- Native.executor_begin(routed, index) do
+      fields = [
+        work: work,
+        node: node,
+        monitor: work.ref,
+        handle: handle,
+        target: {node, counted}
+      ]
+
+      launch(struct!(__MODULE__, fields))
+    end
+  end
+
+  defp launch(%{node: node, work: work} = function) when node == node() do
+    {pid, monitor} = spawn_monitor(Producer, :guard, [work])
+    %{function | pid: pid, monitor: monitor}
+  end
+
+  # By the entry point of `:erpc`, see `Isolated`: an exit of that does not alarm a node that
+  # does not know our library.
+  defp launch(%{node: node, work: work} = function) do
+    mfa = if function.library?, do: {Producer, :guard, [work]}, else: work.mfa
+    {module, name, arguments} = mfa
+    result = make_ref()
+    connected? = Isolated.connected?(node)
+
+    request =
+      Isolated.undelayed(fn ->
+        arguments = [result, module, name, arguments]
+        :erlang.spawn_request(node, :erpc, :execute_call, arguments, [:monitor])
+      end)
+
+    %{function | monitor: request, result: result, pid: nil, connected?: connected?}
+  end
+
+  @doc "What a message of this function means, and the function afterwards."
+  @spec event(t(), term()) :: {event(), t()}
+  def event(%{monitor: monitor, work: %{ref: ref}} = function, message) do
+    {event, function} =
+      case message do
+        {:spawn_reply, ^monitor, :ok, pid} -> started(%{function | pid: pid})
+        {:spawn_reply, ^monitor, :error, reason} -> {refused(function, reason), function}
+        {:DOWN, ^monitor, :process, _pid, reason} -> ended(function, reason)
+        {^ref, :begun} -> begun(function)
+        {^ref, outcome} -> {{:outcome, outcome}, function}
+        {:nodedown, node} -> {lost(function, node), function}
+      end
+
+    {event, judged(function, event)}
+  end
+
+  # A function that began speaks for its node, unless it raises and that is to be counted. That
+  # its life was over says nothing against a node on which it had begun.
+  defp judged(function, event) do
+    case event do
+      {lost, reason} when lost in [:node_down, :not_started] ->
+        %{function | verdict: Circuits.verdict({:node_down, reason})}
+
+      {:outcome, {:raised, _kind, _reason, _stack} = raised} ->
+        %{function | verdict: Circuits.verdict(raised)}
+
+      nothing when nothing in [:none, :not_connected] ->
+        function
+
+      _begun_or_ended ->
+        %{function | verdict: :success}
+    end
+  end
+
+  @doc "Its time is over. Without a sign of life that counts as a timeout."
+  @spec timed_out(t()) :: t()
+  def timed_out(%{verdict: :none} = function),
+    do: %{function | verdict: Circuits.verdict(:timeout)}
+
+  def timed_out(function), do: function
+
+  # That there is a guard is told by itself.
+  defp started(%{library?: true} = function), do: {:none, function}
+
+  # Without one the reaper kills the function if we are killed.
+  defp started(function) do
+    Native.executor_watch(function.handle, function.pid)
+    begun(function)
+  end
+
+  defp begun(%{work: work} = function), do: {:begun, %{function | work: %{work | mfa: nil}}}
+
+  # The VM says the same of a connection that could not be made and of one that was lost before
+  # the other node answered.
+  defp refused(%{connected?: false}, :noconnection), do: :not_connected
+  defp refused(_function, :noconnection), do: {:node_down, :noconnection}
+  defp refused(_function, reason), do: {:not_started, reason}
+
+  defp ended(function, :noconnection), do: {{:node_down, :noconnection}, function}
+
+  defp ended(%{library?: true, result: result} = function, reason) do
+    case reason do
+      {^result, :error, :undef, [{Producer, :guard, _arguments, _location} | _]} ->
+        {:none, launch(%{function | library?: false})}
+
+      # Only the death of a stream ends a guard, or somebody else's hand.
+      reason ->
+        {{:outcome, {:died, reason}}, function}
+    end
+  end
+
+  defp ended(%{result: result, work: work} = function, reason) do
+    event =
+      case reason do
+        {^result, :return, value} -> verdict(value, work.helper?)
+        {^result, :throw, value} -> {:outcome, {:raised, :throw, value, []}}
+        {^result, :exit, reason} -> {:outcome, {:raised, :exit, reason, []}}
+        {^result, :error, reason, stack} -> {:outcome, {:raised, :error, reason, stack}}
+        reason -> {:outcome, {:died, reason}}
+      end
+
+    # Other processes of that node may still be sending.
+    unless match?({:returned, _value}, event), do: Node.monitor(function.node, true)
+    {event, function}
+  end
+
+  # With the library this is told by the guard's monitor.
+  defp lost(%{library?: false, node: node}, node), do: {:node_down, :noconnection}
+  defp lost(_function, _node), do: :none
+
+  defp verdict(value, helper?) do
+    case Verdict.of(value, helper?) do
+      {:enumerate, enumerable} -> {:returned, enumerable}
+      {verdict, nil} -> {:outcome, verdict}
+    end
+  end
+
+  @doc "Starts a process here that enumerates what the function has returned elsewhere."
+  @spec continue_here(t(), [term()] | struct()) :: t()
+  def continue_here(%{work: work} = function, enumerable) do
+    mfa = {Elixir.Function, :identity, [enumerable]}
+    launch(%{function | work: %{work | mfa: mfa}, node: node(), library?: true, result: nil})
+  end
+
+  @doc "Ends the function and whatever is left of it."
+  @spec stop(t()) :: :ok
+  def stop(%{library?: true} = function) do
+    # A guard that begins only now finds the stream gone.
+    pid = function.pid || abandoned(function.monitor)
+    Process.demonitor(function.monitor, [:flush])
+
+    if pid do
+      # Not by way of a new connection, which would be one too late.
+      message = {function.work.ref, :stop}
+      Isolated.undelayed(fn -> Process.send(pid, message, [:noconnect]) end)
+    end
+
+    close(function)
+  end
+
+  def stop(%{pid: nil} = function) do
+    Isolated.abandon(function.monitor)
+    close(function)
+  end
+
+  def stop(function) do
+    if Isolated.connected?(function.node), do: Isolated.kill(function.monitor, function.pid)
+    Node.monitor(function.node, false)
+    close(function)
+  end
+
+  defp abandoned(request) do
+    unless :erlang.spawn_request_abandon(request) do
+      receive do
+        {:spawn_reply, ^request, :ok, pid} -> pid
+      after
+        0 -> nil
+      end
+    end
+  end
+
+  defp close(%{verdict: verdict, target: {node, {routed, index}}} = function)
+       when verdict != :none do
+    case Native.executor_settle(function.handle, routed, index, verdict) do
+      :ok -> :ok
+      change -> Circuits.announce(change, node)
+    end
+
+    :ok
+  end
+
+  defp close(function) do
+    Native.executor_end(function.handle)
+    :ok
+  end
+end

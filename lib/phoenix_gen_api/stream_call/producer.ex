@@ -1,0 +1,206 @@
+defmodule PhoenixGenApi.StreamCall.Producer do
+  @moduledoc false
+  # The stream's side on the node of its function. Two processes:
+  #
+  #   * the function's own. It calls the function, and if that returns an enumerable, which may
+  #     be bound to the process that made it, it goes on to enumerate that. What becomes of it
+  #     is told by itself: then nothing that it has sent can arrive later than that.
+  #   * its guard, which lives as long as the stream. It ends the function when the stream or
+  #     the whole gateway is gone, and its monitor tells the stream when this node is.
+
+  alias PhoenixGenApi.ServiceGuard
+  alias PhoenixGenApi.StreamCall.{Credit, Verdict}
+
+  # How long an enumerable has to halt, which runs its cleanup, before its process is killed.
+  @halt_ms 500
+
+  @enforce_keys [:stream, :ref, :callers, :max_unacked, :helper?, :mfa]
+  defstruct [:stream, :ref, :callers, :max_unacked, :helper?, :mfa, :guard, :halt]
+
+  @type t :: %__MODULE__{
+          stream: pid(),
+          # marks the messages of one stream
+          ref: reference(),
+          callers: [pid()],
+          max_unacked: pos_integer(),
+          # whether the function has got a StreamHelper
+          helper?: boolean(),
+          mfa: {module(), atom(), [term()]} | nil,
+          guard: pid() | nil,
+          # 1 when an enumerable is to halt. Not a message: the enumerable may take any there is.
+          halt: :atomics.atomics_ref() | nil
+        }
+
+  @typedoc "What the function's process tells, as `{ref, outcome}`."
+  @type outcome ::
+          Verdict.t()
+          | {:raised, :error | :exit | :throw, term(), Exception.stacktrace()}
+          # it was killed
+          | {:died, term()}
+
+  @doc "The guard: runs the function until it is done, or the stream is."
+  @spec guard(t()) :: :ok
+  def guard(%__MODULE__{} = work) do
+    stream = Process.monitor(work.stream)
+    work = %{work | guard: self(), halt: :atomics.new(1, [])}
+    {pid, function} = spawn_monitor(__MODULE__, :run, [work])
+    send(work.stream, {work.ref, :begun})
+    # Arguments may be large, and streams long.
+    :erlang.garbage_collect()
+    guard(%{work | mfa: nil}, stream, pid, function)
+  end
+
+  defp guard(%{ref: ref} = work, stream, pid, function) do
+    receive do
+      {:DOWN, ^function, :process, ^pid, reason} ->
+        unless reported?(ref), do: send(work.stream, {ref, {:died, reason}})
+        await_end(ref, stream)
+
+      {:DOWN, ^stream, :process, _stream, _reason} ->
+        finish(work, pid, function)
+
+      {^ref, :stop} ->
+        finish(work, pid, function)
+    end
+  end
+
+  defp await_end(ref, stream) do
+    receive do
+      {:DOWN, ^stream, :process, _stream, _reason} -> :ok
+      {^ref, :stop} -> :ok
+    end
+  end
+
+  # A function is of no more use and is killed; an enumerable may hold what must be given back.
+  defp finish(work, pid, function) do
+    if enumerating?(work.ref), do: halt(work, pid, function), else: Process.exit(pid, :kill)
+    :ok
+  end
+
+  defp halt(work, pid, function) do
+    :atomics.put(work.halt, 1, 1)
+
+    receive do
+      {:DOWN, ^function, :process, ^pid, _reason} -> :ok
+    after
+      @halt_ms -> Process.exit(pid, :kill)
+    end
+  end
+
+  defp reported?(ref) do
+    receive do
+      {^ref, :reported} -> true
+    after
+      0 -> false
+    end
+  end
+
+  defp enumerating?(ref) do
+    receive do
+      {^ref, :enumerating} -> true
+    after
+      0 -> false
+    end
+  end
+
+  @doc "The function's process."
+  @spec run(t()) :: :ok
+  def run(%__MODULE__{mfa: {module, function, _arguments}} = work) do
+    Process.put(:"$callers", work.callers)
+    arguments = arguments(work)
+
+    case permitted(work, module, function, arguments) do
+      :ok -> call(work, module, function, arguments)
+      {:error, refused} -> raised(work, :error, refused, [])
+    end
+  end
+
+  # What a gateway runs on itself is its own matter.
+  defp permitted(%{stream: stream}, _module, _function, _arguments) when node(stream) == node(),
+    do: :ok
+
+  defp permitted(_work, module, function, arguments),
+    do: ServiceGuard.check(module, function, arguments)
+
+  defp call(work, module, function, arguments) do
+    try do
+      :erlang.apply(module, function, arguments)
+    catch
+      kind, reason -> raised(work, kind, reason, __STACKTRACE__)
+    else
+      value -> returned(work, Verdict.of(value, work.helper?))
+    end
+  end
+
+  # Credit is for one node, so it is given here.
+  defp arguments(%{helper?: true, mfa: {_module, _function, arguments}} = work) do
+    credit = Credit.new(work.stream, work.max_unacked)
+    List.update_at(arguments, -1, &%{&1 | credit: credit})
+  end
+
+  defp arguments(%{mfa: {_module, _function, arguments}}), do: arguments
+
+  defp returned(work, {:enumerate, enumerable}) do
+    # Ahead of the question: whoever ends the stream after the answer finds the guard informed.
+    send(work.guard, {work.ref, :enumerating})
+
+    case Credit.ask(work.stream, :enumerate) do
+      :go -> enumerate(work, enumerable)
+      # Something was sent before, or the stream has ended.
+      _no -> report(work, :open)
+    end
+  end
+
+  defp returned(work, {verdict, nil}), do: report(work, verdict)
+
+  # What is there already goes in parcels; an item that had to be waited for goes at once.
+  defp enumerate(%{max_unacked: max} = work, enumerable) do
+    size = if Verdict.portable?(enumerable), do: max(div(max, 2), 1), else: 1
+    collect = fn item, parcel -> collect(work, parcel, item, size) end
+
+    # Some enumerables say that they were halted when they have halted themselves.
+    with {_done_or_halted, {_, _, _} = parcel} <-
+           Enumerable.reduce(enumerable, {:cont, {0, 0, []}}, collect),
+         {:cont, _empty} <- pass(work, parcel),
+         do: send(work.stream, :complete)
+
+    report(work, :open)
+  catch
+    kind, reason -> raised(work, kind, reason, __STACKTRACE__)
+  end
+
+  # A parcel: how many items are on the way unanswered, how many are in it, and those.
+  defp collect(_work, {sent, held, items}, item, size) when held + 1 < size,
+    do: {:cont, {sent, held + 1, [item | items]}}
+
+  defp collect(work, {sent, held, items}, item, _size),
+    do: pass(work, {sent, held + 1, [item | items]})
+
+  # Waits before the enumerable makes the next item.
+  defp pass(%{stream: stream, max_unacked: max, halt: halt}, {sent, held, items}) do
+    send_items(stream, items)
+
+    cond do
+      :atomics.get(halt, 1) == 1 -> {:halt, :halted}
+      sent + held < max -> {:cont, {sent + held, 0, []}}
+      Credit.wait(stream) == :ok -> {:cont, {0, 0, []}}
+      true -> {:halt, :ended}
+    end
+  end
+
+  defp send_items(_stream, []), do: :ok
+  defp send_items(stream, [item]), do: send(stream, {:result, item})
+  defp send_items(stream, items), do: send(stream, {:results, Enum.reverse(items)})
+
+  defp raised(work, kind, reason, stack) do
+    report(work, {:raised, kind, reason, stack})
+    # To what it has linked itself with it has failed. The VM logs no exits like this one.
+    exit({:phoenix_gen_api, kind})
+  end
+
+  defp report(work, outcome) do
+    send(work.stream, {work.ref, outcome})
+    send(work.guard, {work.ref, :reported})
+    :ok
+  end
+end

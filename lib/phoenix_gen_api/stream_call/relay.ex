@@ -1,0 +1,354 @@
+defmodule PhoenixGenApi.StreamCall.Relay do
+  @moduledoc false
+  # The process of one stream: makes frames of what it is sent and sends them to the receiver.
+  #
+  # It handles its messages in the order of arrival, so the order of each sender is kept. Only
+  # while it holds back for a slow receiver does it take what ends a stream out of turn.
+
+  import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
+
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Executor.{Attempt, Call, Failure, Isolated}
+  alias PhoenixGenApi.Hooks
+  alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.StreamCall.{Backlog, Credit, Function, Producer, Registry, Verdict}
+  alias PhoenixGenApi.Structs.{Response, StreamHelper}
+
+  @enforce_keys [:call, :key, :callers, :exempt, :since, :alone?]
+  defstruct @enforce_keys ++
+              [:receiver, :id, :frame, :monitor, :timer, :function, ref: nil, sent?: false]
+
+  @typep t :: %__MODULE__{
+           call: Call.t(),
+           key: Registry.key(),
+           callers: [pid()],
+           # senders that never wait: the receiver may be waiting for them
+           exempt: %{pid() => true},
+           # when it was submitted
+           since: integer(),
+           # outside of a pool
+           alone?: boolean(),
+           receiver: pid() | nil,
+           id: term(),
+           # what the frames have in common
+           frame: Response.t() | nil,
+           monitor: reference() | nil,
+           timer: reference() | nil,
+           function: Function.t() | nil,
+           ref: reference() | nil,
+           # whether anything was sent; then the function's return does not count
+           sent?: boolean()
+         }
+
+  @doc "A stream for a call whose arguments are converted, requested by the calling process."
+  @spec new(Call.t(), boolean()) :: t()
+  def new(%Call{receiver: receiver, request_id: id} = call, alone?) do
+    callers = [self() | Process.get(:"$callers", [])]
+
+    %__MODULE__{
+      call: call,
+      key: {receiver, id, make_ref()},
+      callers: callers,
+      # A request of a channel is made by a process of the channel's, on its behalf.
+      exempt: Map.from_keys([receiver | Enum.take(callers, 2)], true),
+      since: now(),
+      alone?: alone?
+    }
+  end
+
+  @typedoc "Receiver and final frame; none for a receiver that is gone, or has had it."
+  @type final :: {pid(), {:stream_response, Response.t()}} | nil
+
+  @doc """
+  Lives the stream to its end, in the calling process, and returns what is still to be sent, and
+  how the function has crashed if that was the end.
+
+  Its sending and the end of the process should be one step, or a process that is killed between
+  them gets a second final frame from whoever notices its death.
+  """
+  @spec run(t()) :: {final(), Call.crash()}
+  def run(%__MODULE__{} = stream) do
+    # If not, it was stopped while it waited for a worker, and its final frame is sent.
+    if Registry.begin(stream.key, stream.alone?), do: begin(stream), else: {nil, nil}
+  catch
+    kind, reason ->
+      Failure.log_bug(kind, reason, __STACKTRACE__)
+      # The pool, or the registry, sends the final frame.
+      exit({:shutdown, :bug})
+  end
+
+  defp begin(%{key: {receiver, id, ref}} = stream) do
+    # 32 KB. The heap of a process that only passes messages on would stay so small that every
+    # dozen of them cost a collection.
+    Process.flag(:min_heap_size, 4_000)
+    send(receiver, {:stream_started, id, self()})
+
+    stream = %{
+      stream
+      | receiver: receiver,
+        id: id,
+        ref: ref,
+        frame: Response.stream_response(id, nil),
+        monitor: Process.monitor(receiver)
+    }
+
+    case left(stream) do
+      :infinity -> launch(stream)
+      ms when ms > 0 -> launch(%{stream | timer: :erlang.start_timer(ms, self(), :deadline)})
+      _none -> timed_out(stream)
+    end
+  end
+
+  defp left(%{call: %{plan: plan(timeout: :infinity)}}), do: :infinity
+  defp left(%{call: %{plan: plan(timeout: timeout)}, since: since}), do: timeout - (now() - since)
+
+  # A receiver that has died while the stream waited for a worker.
+  defp launch(%{monitor: monitor, function: nil} = stream) do
+    receive do
+      {:DOWN, ^monitor, :process, _receiver, _reason} -> abandoned(stream)
+    after
+      0 -> choose(stream)
+    end
+  end
+
+  defp choose(stream) do
+    with {:ok, call} <- Attempt.choose(stream.call),
+         :ok <- Attempt.permitted(call) do
+      start(stream, call)
+    else
+      {:error, failure} -> failed(stream, failure)
+      {:failed, failure} -> failed(stream, failure)
+    end
+  end
+
+  defp start(stream, %{target: {node, counted}} = call) do
+    case Function.start(work(stream, call), node, counted) do
+      :circuit_open when has(call.plan, :local) -> failed(stream, {:no_node, Attempt.refused()})
+      # It has opened since the node was chosen.
+      :circuit_open -> choose(%{stream | call: %{call | target: nil}})
+      function -> relay(%{stream | call: call, function: function}, Backlog.room(stream.receiver))
+    end
+  end
+
+  defp work(stream, %{plan: plan, request: request} = call) do
+    plan(module: module, function: function) = plan
+
+    helper = %StreamHelper{
+      stream_pid: self(),
+      request_id: stream.id,
+      user_id: request.user_id,
+      device_id: request.device_id,
+      request: request
+    }
+
+    %Producer{
+      stream: self(),
+      ref: stream.ref,
+      callers: [self() | stream.callers],
+      max_unacked: Config.get(:stream, :max_unacked),
+      helper?: has(plan, :request_info),
+      mfa: {module, function, Attempt.arguments(call, helper)}
+    }
+  end
+
+  # `left` is the number of frames until the next look at the receiver.
+  defp relay(stream, 0), do: hold(stream, 0)
+
+  defp relay(%{receiver: receiver, frame: frame} = stream, left) do
+    receive do
+      {:result, item} ->
+        send(receiver, {:stream_response, %{frame | result: item}})
+        relay(sent(stream), left - 1)
+
+      {Credit, question, _from, reply_to} ->
+        Credit.answer(reply_to, reply(stream, question))
+        relay(stream, left)
+
+      # Less than a credit of them, so that they need no look in between.
+      {:results, items} ->
+        for item <- items, do: send(receiver, {:stream_response, %{frame | result: item}})
+        relay(sent(stream), max(left - length(items), 0))
+
+      message ->
+        handle(stream, message, left)
+    end
+  end
+
+  defp sent(%{sent?: true} = stream), do: stream
+  defp sent(stream), do: %{stream | sent?: true}
+
+  defp reply(_stream, :credit), do: :ok
+  defp reply(%{sent?: sent?}, :enumerate), do: if(sent?, do: :no, else: :go)
+
+  # Senders get no answers meanwhile, so they come to wait as well.
+  defp hold(stream, waited) do
+    room = Backlog.room(stream.receiver)
+
+    if room > 0 do
+      relay(stream, room)
+    else
+      wait = Backlog.next_wait_ms(waited)
+      if waited == 0, do: unload()
+      %{monitor: monitor, timer: timer, exempt: exempt} = stream
+
+      receive do
+        {:DOWN, ^monitor, :process, _receiver, _reason} ->
+          abandoned(stream)
+
+        {:timeout, ^timer, :deadline} ->
+          timed_out(stream)
+
+        {__MODULE__, :stop} ->
+          stopped(stream)
+
+        {Credit, question, from, reply_to} when is_map_key(exempt, from) ->
+          Credit.answer(reply_to, reply(stream, question))
+          hold(stream, waited)
+      after
+        wait -> hold(stream, wait)
+      end
+    end
+  end
+
+  # Messages that wait here were sent by somebody who does not care for credits, so there may be
+  # any number of them. They should not be copied with every collection of garbage.
+  defp unload do
+    {:message_queue_len, waiting} = Process.info(self(), :message_queue_len)
+    if waiting > 1_000, do: Process.flag(:message_queue_data, :off_heap)
+  end
+
+  defp handle(%{monitor: monitor, timer: timer, id: id} = stream, message, left) do
+    case message do
+      {:last_result, item} -> finish(stream, Response.stream_response(id, item, false))
+      :complete -> finish(stream, Response.stream_end_response(id))
+      {:error, %Response{} = response} -> finish(stream, last(response, id))
+      {:error, reason} -> failed(stream, {:error_result, reason})
+      {__MODULE__, :stop} -> stopped(stream)
+      {:timeout, ^timer, :deadline} -> timed_out(stream)
+      {:DOWN, ^monitor, :process, _receiver, _reason} -> abandoned(stream)
+      message -> function(stream, message, left)
+    end
+  end
+
+  defp function(%{ref: ref, function: %{monitor: monitor}} = stream, message, left) do
+    case message do
+      {^ref, _outcome} -> event(stream, message, left)
+      {:spawn_reply, ^monitor, _, _} -> event(stream, message, left)
+      {:DOWN, ^monitor, :process, _pid, _reason} -> event(stream, message, left)
+      {:nodedown, _node} -> event(stream, message, left)
+      # Whatever else somebody has sent here.
+      _other -> relay(stream, left)
+    end
+  end
+
+  defp event(stream, message, left) do
+    {event, function} = Function.event(stream.function, message)
+    stream = %{stream | function: function}
+
+    case event do
+      :none -> relay(stream, left)
+      :begun -> relay(slim(stream), left)
+      {:outcome, outcome} -> outcome(stream, outcome, left)
+      {:returned, enumerable} -> returned(stream, enumerable, left)
+      {:node_down, reason} -> failed(stream, {:node_down, reason})
+      {:not_started, reason} -> failed(stream, {:stream_not_started, reason})
+      :not_connected -> next_node(stream)
+    end
+  end
+
+  # It will be called nowhere else. Arguments may be large, and streams long.
+  defp slim(%{call: call} = stream) do
+    request = if has(call.plan, :after_execute), do: call.request
+    %{stream | call: %{call | arguments: [], request: request}}
+  end
+
+  defp outcome(%{sent?: sent?} = stream, outcome, left) do
+    case outcome do
+      {:raised, kind, reason, stack} -> crashed(stream, kind, reason, stack)
+      {:died, reason} -> crashed(stream, :exit, reason, [])
+      _returned when sent? -> relay(stream, left)
+      :open -> relay(stream, left)
+      {:last, value} -> finish(stream, Response.stream_response(stream.id, value, false))
+      {:response, response} -> finish(stream, last(response, stream.id))
+      {:failed, failure} -> failed(stream, failure)
+    end
+  end
+
+  defp returned(%{sent?: true} = stream, _enumerable, left), do: relay(stream, left)
+
+  defp returned(stream, enumerable, left) do
+    if Verdict.portable?(enumerable) do
+      function = Function.continue_here(stream.function, enumerable)
+      relay(%{stream | function: function}, left)
+    else
+      failed(stream, {:stream_failed, "an enumerable of a node without this library"})
+    end
+  end
+
+  defp next_node(%{call: %{target: {node, _counted}} = call, function: function} = stream) do
+    NodeSelector.mark(node, :down)
+    Function.stop(function)
+    choose(%{stream | call: %{call | target: nil}, function: nil})
+  end
+
+  defp last(response, id), do: %{response | request_id: id, has_more: false}
+
+  defp crashed(stream, kind, reason, stack) do
+    response = Failure.response(stream.id, {kind, reason})
+    finish(stream, response, Failure.crash(kind, reason, stack))
+  end
+
+  defp stopped(stream), do: finish(stream, Response.stream_end_response(stream.id))
+  defp failed(stream, failure), do: finish(stream, Failure.response(stream.id, failure))
+
+  defp timed_out(%{call: %{plan: plan(timeout: timeout)}} = stream) do
+    # A host that swallows every packet. Connecting fails only after seven seconds, when
+    # requests have given up: they must not go on choosing it.
+    with %{pid: nil, node: node} <- stream.function,
+         false <- Isolated.connected?(node),
+         do: NodeSelector.mark(node, :down)
+
+    function = stream.function && Function.timed_out(stream.function)
+    failed(%{stream | function: function}, {:timeout, timeout})
+  end
+
+  # There is nobody to be told.
+  defp abandoned(stream) do
+    conclude(stream, Response.stream_end_response(stream.id))
+    {nil, nil}
+  end
+
+  defp finish(stream, response, crash \\ nil) do
+    conclude(stream, response)
+    {{stream.receiver, {:stream_response, response}}, crash}
+  end
+
+  defp conclude(stream, response) do
+    if stream.function, do: Function.stop(stream.function)
+    if stream.timer, do: :erlang.cancel_timer(stream.timer)
+    Registry.leave(stream.key)
+    after_hook(stream, response)
+  end
+
+  # In a process of its own: neither the final frame nor the slot has to wait for it, as nobody
+  # waits for what it returns.
+  defp after_hook(%{call: %{plan: plan, request: request}, callers: callers}, response)
+       when has(plan, :after_execute) do
+    spawn(fn ->
+      Process.put(:"$callers", callers)
+      Hooks.finish(Plan.config(plan), request, response)
+    end)
+  end
+
+  defp after_hook(_stream, _response), do: :ok
+
+  @doc "Asks the process of a stream to stop it."
+  @spec stop(pid()) :: :ok
+  def stop(pid) do
+    send(pid, {__MODULE__, :stop})
+    :ok
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
+end

@@ -1,0 +1,42 @@
+defmodule PhoenixGenApi.StreamCall.Verdict do
+  @moduledoc false
+  # What the return value of a stream's function means, as long as nothing was sent.
+
+  alias PhoenixGenApi.Structs.Response
+
+  @type t ::
+          :enumerate
+          # the helper is expected to send
+          | :open
+          | {:last, term()}
+          | {:response, Response.t()}
+          | {:failed, term()}
+
+  @doc "The verdict on a return value, and the enumerable if it is one."
+  @spec of(term(), boolean()) :: {t(), term()}
+  def of({:ok, value}, helper?), do: of_value(value, helper?)
+  def of({:error, reason}, _helper?), do: {{:failed, {:error_result, reason}}, nil}
+  def of(:error, _helper?), do: {{:failed, {:error_result, :error}}, nil}
+  def of(value, helper?), do: of_value(value, helper?)
+
+  defp of_value(%Response{} = response, helper?) when not helper? or response.success == false,
+    do: {{:response, response}, nil}
+
+  defp of_value(value, helper?) do
+    cond do
+      enumerable?(value) -> {:enumerate, value}
+      helper? -> {:open, nil}
+      is_tuple(value) -> {{:failed, {:unexpected, value}}, nil}
+      true -> {{:last, value}, nil}
+    end
+  end
+
+  # Plain maps are values.
+  defp enumerable?(value) when is_list(value) or is_function(value, 2), do: true
+  defp enumerable?(%Response{}), do: false
+  defp enumerable?(value), do: is_struct(value) and Enumerable.impl_for(value) != nil
+
+  @doc "Whether the gateway can enumerate it in place of the node where it was made."
+  @spec portable?(term()) :: boolean()
+  def portable?(value), do: is_list(value) or is_struct(value, Range) or is_struct(value, MapSet)
+end

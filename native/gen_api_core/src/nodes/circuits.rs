@@ -1,0 +1,285 @@
+use std::mem::size_of;
+use std::sync::Arc;
+
+use super::node::Node;
+use crate::breaker::{Breaker, Check, Outcome, Permit, Settings, State, Transition};
+use crate::clock::Nanos;
+use crate::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use crate::sync::{ArcSwap, Guard, Mutex};
+
+/// Most nodes of one function that have a circuit. A list that is worked out for each request may name others
+/// every time; the failures of more nodes than this are not noted.
+pub const MAX_CIRCUITS: usize = 1_024;
+
+/// The circuits of one function: a breaker for each node that gave cause for one.
+///
+/// Where every node is well there is none, and a call pays one load. A breaker comes with the first failure (or
+/// with the first call, when a failure rate is watched) and goes when nothing of note has happened for long.
+#[derive(Debug, Default)]
+pub struct Circuits {
+    any: AtomicBool,
+    list: ArcSwap<List>,
+    writer: Mutex<()>,
+}
+
+/// The circuit between one function and one node.
+#[derive(Debug)]
+pub struct Circuit {
+    node: Arc<Node>,
+    breaker: Breaker,
+    /// When it was last made, failed or was probed.
+    noted: AtomicU64,
+    dropped: AtomicBool,
+}
+
+impl Circuit {
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn state(&self, now: Nanos) -> State {
+        self.breaker.state(now)
+    }
+
+    fn is_closed(&self, now: Nanos) -> bool {
+        matches!(self.state(now), State::Closed { .. })
+    }
+
+    /// `now`, or any time at all where no time matters: reading the clock takes longer than all the rest.
+    fn time(&self, now: impl FnOnce() -> Nanos) -> Nanos {
+        // At the origin a cool-down is over only for a breaker that is not open.
+        if self.breaker.would_allow(Nanos::ZERO) {
+            Nanos::ZERO
+        } else {
+            now()
+        }
+    }
+
+    fn record(&self, permit: Permit, outcome: Outcome, now: impl FnOnce() -> Nanos) -> Transition {
+        let transition = match outcome {
+            // Closes whenever it comes.
+            Outcome::Success => self.breaker.record(permit, outcome, Nanos::ZERO),
+            Outcome::Failure => {
+                let now = now();
+                self.noted.fetch_max(now.0, Relaxed);
+                self.breaker.record(permit, outcome, now)
+            }
+        };
+        // Nobody asks it any more, so nothing has opened or closed.
+        if self.dropped.load(Acquire) {
+            Transition::None
+        } else {
+            transition
+        }
+    }
+}
+
+type List = Vec<Arc<Circuit>>;
+
+/// The circuits at one moment, for a choice among nodes.
+pub struct Watch<N>(Option<(Guard<Arc<List>>, N)>);
+
+impl<N: Fn() -> Nanos> Watch<N> {
+    /// Whether the node may be called.
+    #[inline]
+    #[must_use]
+    pub fn allows(&self, node: Option<&Arc<Node>>) -> bool {
+        match (&self.0, node) {
+            (None, _) | (_, None) => true,
+            (Some((list, now)), Some(node)) => {
+                of(list, node).is_none_or(|circuit| circuit.breaker.would_allow(circuit.time(now)))
+            }
+        }
+    }
+}
+
+/// The right to make a call, where there is a circuit.
+#[derive(Debug)]
+pub struct Ticket {
+    circuit: Arc<Circuit>,
+    permit: Permit,
+    used: AtomicBool,
+}
+
+impl Ticket {
+    /// The call was not made, or says nothing, or nobody is left to say anything. After an outcome was recorded
+    /// this does nothing.
+    pub fn give_back(&self, now: impl FnOnce() -> Nanos) {
+        if !self.used.swap(true, Relaxed) {
+            self.circuit.breaker.give_back(self.permit, now());
+        }
+    }
+}
+
+/// The answer to a call that wants to be made.
+#[derive(Debug)]
+pub enum Entry {
+    /// There is no circuit.
+    Free,
+    /// Closed, or open and this is the probe. The outcome is due.
+    Ticket(Ticket),
+    /// Open.
+    Refused,
+}
+
+impl Circuits {
+    /// Whether there is any circuit.
+    #[inline]
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.any.load(Relaxed)
+    }
+
+    /// The circuits as they are now. `now` is asked only where one is open.
+    #[inline]
+    pub fn watch<N: Fn() -> Nanos>(&self, now: N) -> Watch<N> {
+        Watch(self.any().then(|| (self.list.load(), now)))
+    }
+
+    /// Asks to call `node`.
+    #[inline]
+    pub fn enter(&self, node: &Arc<Node>, now: impl FnOnce() -> Nanos) -> Entry {
+        if !self.any() {
+            return Entry::Free;
+        }
+        let Some(circuit) = self.find(node) else {
+            return Entry::Free;
+        };
+        let now = circuit.time(now);
+        let permit = match circuit.breaker.check(now) {
+            Check::Allow(permit) => permit,
+            Check::Probe(permit) => {
+                circuit.noted.fetch_max(now.0, Relaxed);
+                permit
+            }
+            Check::Deny { .. } => return Entry::Refused,
+        };
+        Entry::Ticket(Ticket {
+            circuit,
+            permit,
+            used: AtomicBool::new(false),
+        })
+    }
+
+    /// A call of `node` has ended. `policy` is asked when a circuit is to be made, which it may refuse; `eager`
+    /// says that a success makes one too.
+    #[inline]
+    pub fn leave(
+        &self,
+        node: &Arc<Node>,
+        ticket: Option<&Ticket>,
+        outcome: Outcome,
+        eager: bool,
+        policy: impl FnOnce() -> Option<Settings>,
+        now: impl FnOnce() -> Nanos,
+    ) -> Transition {
+        let Some(ticket) = ticket else {
+            if outcome == Outcome::Success && !eager && !self.any() {
+                return Transition::None;
+            }
+            return self.leave_free(node, outcome, eager, policy, now);
+        };
+        if ticket.used.swap(true, Relaxed) {
+            return Transition::None;
+        }
+        ticket.circuit.record(ticket.permit, outcome, now)
+    }
+
+    /// It began when there was no circuit, which is as in the first period of one.
+    fn leave_free(
+        &self,
+        node: &Arc<Node>,
+        outcome: Outcome,
+        eager: bool,
+        policy: impl FnOnce() -> Option<Settings>,
+        now: impl FnOnce() -> Nanos,
+    ) -> Transition {
+        let circuit = match self.find(node) {
+            None if eager || outcome == Outcome::Failure => self.create(node, policy),
+            found => found,
+        };
+        circuit.map_or(Transition::None, |circuit| {
+            circuit.record(Permit::FIRST, outcome, now)
+        })
+    }
+
+    /// Drops circuits for which nothing of note has happened for `keep`, or all of them; returns those that were
+    /// not closed. Their nodes are called again.
+    pub fn forget(&self, now: Nanos, keep: Option<Nanos>) -> Vec<Arc<Node>> {
+        // One that is just being made by the policy before has to be waited for.
+        if keep.is_some() && !self.any() {
+            return Vec::new();
+        }
+        let _turn = self.writer.lock();
+        let (kept, dropped): (Vec<_>, Vec<_>) = self.all().into_iter().partition(|circuit| {
+            let idle = now.saturating_sub(Nanos(circuit.noted.load(Relaxed)));
+            keep.is_some_and(|keep| idle < keep)
+        });
+        if !dropped.is_empty() {
+            self.publish(kept);
+        }
+        let open = dropped.into_iter().filter(|circuit| {
+            circuit.dropped.store(true, Release);
+            !circuit.is_closed(now)
+        });
+        open.map(|circuit| Arc::clone(&circuit.node)).collect()
+    }
+
+    /// Every circuit.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Circuit>> {
+        self.list.load().to_vec()
+    }
+
+    /// Memory held, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let each = size_of::<Circuit>() + size_of::<Arc<Circuit>>() + 2 * size_of::<usize>();
+        self.list.load().len() * each
+    }
+
+    fn find(&self, node: &Arc<Node>) -> Option<Arc<Circuit>> {
+        of(&self.list.load(), node).cloned()
+    }
+
+    fn create(
+        &self,
+        node: &Arc<Node>,
+        policy: impl FnOnce() -> Option<Settings>,
+    ) -> Option<Arc<Circuit>> {
+        let _turn = self.writer.lock();
+        if let Some(circuit) = self.find(node) {
+            return Some(circuit);
+        }
+        // Asked now: who changes the policy drops all circuits afterwards, when it is its turn.
+        let settings = policy()?;
+        let mut list = self.all();
+        if list.len() >= MAX_CIRCUITS {
+            return None;
+        }
+        let circuit = Arc::new(Circuit {
+            node: Arc::clone(node),
+            breaker: Breaker::new(settings),
+            noted: AtomicU64::new(0),
+            dropped: AtomicBool::new(false),
+        });
+        list.push(Arc::clone(&circuit));
+        self.publish(list);
+        Some(circuit)
+    }
+
+    fn publish(&self, list: Vec<Arc<Circuit>>) {
+        self.any.store(!list.is_empty(), Relaxed);
+        self.list.store(Arc::new(list));
+    }
+}
+
+fn of<'l>(list: &'l List, node: &Arc<Node>) -> Option<&'l Arc<Circuit>> {
+    list.iter().find(|circuit| Arc::ptr_eq(&circuit.node, node))
+}

@@ -1,0 +1,178 @@
+use std::mem::size_of;
+use std::sync::{Arc, OnceLock};
+
+use hashbrown::HashTable;
+
+use super::circuits::{Circuits, Ticket};
+use super::node::Node;
+use crate::breaker::{Outcome, Settings, Transition};
+use crate::clock::Nanos;
+use crate::retry::Budget;
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sync::{ArcSwap, RandomState, RwLock};
+
+/// How many cool-downs a circuit is remembered for which nothing of note happens.
+const KEEP_COOLDOWNS: u64 = 10;
+
+/// What the gateway remembers of the calls of one function. It outlives the compiled form of the function, so
+/// that storing it again forgives nothing.
+#[derive(Debug)]
+pub struct History {
+    name: [Box<str>; 3],
+    circuits: Circuits,
+    // Most functions are not tried again, and a budget takes 300 bytes.
+    budget: OnceLock<Box<Budget>>,
+    policy: Arc<Policy>,
+}
+
+/// How circuits are made: nothing where they are switched off.
+#[derive(Debug, Default)]
+struct Policy {
+    settings: ArcSwap<Option<Settings>>,
+    /// Whether a circuit is needed before the first failure.
+    eager: AtomicBool,
+}
+
+impl History {
+    /// The function: service, request type and version.
+    #[must_use]
+    pub fn name(&self) -> [&str; 3] {
+        self.name.each_ref().map(|part| &**part)
+    }
+
+    /// Its circuits.
+    #[must_use]
+    pub fn circuits(&self) -> &Circuits {
+        &self.circuits
+    }
+
+    /// Its retries.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        self.budget.get_or_init(Box::default)
+    }
+
+    /// A call of `node` has ended; `ticket` is what [`Circuits::enter`] gave. `now` is asked only if it matters.
+    #[inline]
+    pub fn leave(
+        &self,
+        node: &Arc<Node>,
+        ticket: Option<&Ticket>,
+        outcome: Outcome,
+        now: impl FnOnce() -> Nanos,
+    ) -> Transition {
+        let policy = || **self.policy.settings.load();
+        let eager = self.policy.eager.load(Relaxed);
+        self.circuits
+            .leave(node, ticket, outcome, eager, policy, now)
+    }
+
+    fn is_blank(&self, now: Nanos) -> bool {
+        !self.circuits.any() && self.budget.get().is_none_or(|budget| budget.is_idle(now))
+    }
+}
+
+/// The histories of all functions.
+#[derive(Debug, Default)]
+pub struct Histories {
+    table: RwLock<HashTable<Arc<History>>>,
+    hasher: RandomState,
+    policy: Arc<Policy>,
+}
+
+/// A circuit that was dropped while it was not closed.
+pub type Forgotten = (Arc<History>, Arc<Node>);
+
+impl Histories {
+    /// The history of that function, the same as long as anybody holds it or there is anything in it.
+    pub fn history(&self, name: [&str; 3]) -> Arc<History> {
+        let hash = self.hasher.hash_one(name);
+        let known = |history: &Arc<History>| history.name() == name;
+        if let Some(history) = self.table.read().find(hash, known) {
+            return Arc::clone(history);
+        }
+        let mut table = self.table.write();
+        let entry = table.entry(hash, known, |history| self.hasher.hash_one(history.name()));
+        let new = || {
+            Arc::new(History {
+                name: name.map(Box::from),
+                circuits: Circuits::default(),
+                budget: OnceLock::new(),
+                policy: Arc::clone(&self.policy),
+            })
+        };
+        Arc::clone(entry.or_insert_with(new).get())
+    }
+
+    /// Sets how circuits work from now on, or switches them off. Every circuit is dropped, unless this is what
+    /// they work by already; returns those that were not closed.
+    pub fn configure(&self, settings: Option<Settings>, now: Nanos) -> Vec<Forgotten> {
+        if **self.policy.settings.load() == settings {
+            return Vec::new();
+        }
+        let eager = settings.is_some_and(|settings| settings.failure_rate.is_some());
+        self.policy.eager.store(eager, Relaxed);
+        self.policy.settings.store(Arc::new(settings));
+        self.forget(now, None)
+    }
+
+    /// Forgets circuits for which nothing has happened for ten cool-downs, and functions that nobody holds and
+    /// that have nothing to remember. Returns the circuits that were not closed.
+    ///
+    /// Walks all functions, some 10 ns each: for a periodic task.
+    pub fn sweep(&self, now: Nanos) -> Vec<Forgotten> {
+        let cooldown = self
+            .policy
+            .settings
+            .load()
+            .as_ref()
+            .as_ref()
+            .map(|s| s.cooldown);
+        let keep = cooldown.map(|Nanos(cooldown)| Nanos(cooldown.saturating_mul(KEEP_COOLDOWNS)));
+        let forgotten = self.forget(now, keep);
+        let mut table = self.table.write();
+        // Nobody can clone the table's own handle while the lock is held.
+        table.retain(|history| Arc::strong_count(history) > 1 || !history.is_blank(now));
+        if table.len() < table.capacity() / 4 {
+            table.shrink_to_fit(|history| self.hasher.hash_one(history.name()));
+        }
+        forgotten
+    }
+
+    /// Every function.
+    pub fn all(&self) -> Vec<Arc<History>> {
+        self.table.read().iter().map(Arc::clone).collect()
+    }
+
+    /// How many functions there are.
+    pub fn len(&self) -> usize {
+        self.table.read().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Memory held, in bytes, without the allocator's own overhead.
+    pub fn bytes(&self) -> usize {
+        let table = self.table.read();
+        let fixed = size_of::<History>() + 2 * size_of::<usize>();
+        let each = table.iter().map(|history| {
+            let names: usize = history.name.iter().map(|part| part.len()).sum();
+            let budget = history.budget.get().map_or(0, |_| size_of::<Budget>());
+            fixed + names + history.circuits.bytes() + budget
+        });
+        table.capacity() * (size_of::<Arc<History>>() + 1) + each.sum::<usize>()
+    }
+
+    fn forget(&self, now: Nanos, keep: Option<Nanos>) -> Vec<Forgotten> {
+        let table = self.table.read();
+        let open = |history: &Arc<History>| {
+            let nodes = history.circuits.forget(now, keep);
+            let forgotten = |node| (Arc::clone(history), node);
+            nodes.into_iter().map(forgotten).collect::<Vec<_>>()
+        };
+        table.iter().flat_map(open).collect()
+    }
+}

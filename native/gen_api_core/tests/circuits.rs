@@ -1,0 +1,404 @@
+//! Circuits of functions, made when there is cause and dropped when there is none. The breaker itself is tested
+//! in `breaker`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use gen_api_core::breaker::{FailureRate, Outcome, Settings, State, Transition};
+use gen_api_core::clock::Nanos;
+use gen_api_core::nodes::{
+    Candidates, Entry, Histories, History, Mode, Node, Obstacle, Selector, StickyLimits, Ticket,
+    Unavailable, MAX_CIRCUITS,
+};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Barrier};
+
+const NAME: [&str; 3] = ["books", "find", "1.0.0"];
+const COOLDOWN: Nanos = Nanos::from_secs(30);
+
+fn settings() -> Settings {
+    Settings {
+        threshold: 3,
+        cooldown: COOLDOWN,
+        ..Settings::default()
+    }
+}
+
+fn selector() -> Selector {
+    let selector = Selector::new(StickyLimits::default());
+    assert!(selector
+        .histories()
+        .configure(Some(settings()), Nanos::ZERO)
+        .is_empty());
+    selector
+}
+
+fn secs(secs: u64) -> Nanos {
+    Nanos::from_secs(secs)
+}
+
+/// One call from begin to end; `None` when it was refused.
+fn call(history: &History, node: &Arc<Node>, outcome: Outcome, now: Nanos) -> Option<Transition> {
+    match history.circuits().enter(node, || now) {
+        Entry::Refused => None,
+        Entry::Free => Some(history.leave(node, None, outcome, || now)),
+        Entry::Ticket(ticket) => Some(history.leave(node, Some(&ticket), outcome, || now)),
+    }
+}
+
+fn fail(history: &History, node: &Arc<Node>, now: Nanos) -> Option<Transition> {
+    call(history, node, Outcome::Failure, now)
+}
+
+fn open(history: &History, node: &Arc<Node>, now: Nanos) {
+    assert_eq!(fail(history, node, now), Some(Transition::None));
+    assert_eq!(fail(history, node, now), Some(Transition::None));
+    assert_eq!(
+        fail(history, node, now),
+        Some(Transition::Opened { consecutive: 3 })
+    );
+}
+
+fn ticket(history: &History, node: &Arc<Node>, now: Nanos) -> Ticket {
+    match history.circuits().enter(node, || now) {
+        Entry::Ticket(ticket) => ticket,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_choice_passes_over_a_node_whose_circuit_is_open_in_every_mode() {
+    let selector = selector();
+    let history = selector.histories().history(NAME);
+    let candidates = Candidates::new(selector.registry(), ["a@h", "b@h", "c@h"]);
+    let modes = [
+        Mode::Random,
+        Mode::Rendezvous,
+        Mode::RoundRobin(selector.cursor(b"f")),
+        Mode::Sticky {
+            function: Arc::from(&b"f"[..]),
+        },
+        Mode::LeastBusy,
+    ];
+    let key = Some(&b"user_1"[..]);
+    let pick = |mode: &Mode, now| {
+        let watch = history.circuits().watch(|| now);
+        selector.pick(&candidates, mode, key, now, |i| {
+            watch.allows(candidates.get(i))
+        })
+    };
+    let first = pick(&Mode::Rendezvous, secs(1)).unwrap();
+    open(&history, candidates.get(first).unwrap(), secs(1));
+    for mode in &modes {
+        for _ in 0..50 {
+            assert_ne!(pick(mode, secs(2)), Some(first), "{mode:?}");
+        }
+    }
+    // Its turn to be probed: the hash modes send it there as before.
+    assert_eq!(pick(&Mode::Rendezvous, secs(32)), Some(first));
+    let probe = ticket(&history, candidates.get(first).unwrap(), secs(32));
+    assert_ne!(
+        pick(&Mode::Rendezvous, secs(32)),
+        Some(first),
+        "one probe at a time"
+    );
+    let node = candidates.get(first).unwrap();
+    let closed = history.leave(node, Some(&probe), Outcome::Success, || secs(33));
+    assert_eq!(closed, Transition::Closed);
+    assert_eq!(pick(&Mode::Rendezvous, secs(33)), Some(first));
+
+    for node in candidates.iter() {
+        open(&history, node, secs(40));
+    }
+    for mode in &modes {
+        assert_eq!(pick(mode, secs(41)), None, "{mode:?}");
+        let watch = history.circuits().watch(|| secs(41));
+        let usable = |i| watch.allows(candidates.get(i));
+        let all = (0..3).map(|i| (i, Obstacle::CircuitOpen)).collect();
+        assert_eq!(
+            selector.unavailable(&candidates, mode, usable),
+            Unavailable::AllUnavailable(all)
+        );
+    }
+}
+
+#[test]
+fn each_function_has_its_own_circuit_to_a_node() {
+    let selector = selector();
+    let node = selector.registry().node("a@h");
+    let history = selector.histories().history(NAME);
+    open(&history, &node, secs(1));
+    for other in [
+        ["books", "find", "2.0.0"],
+        ["books", "buy", "1.0.0"],
+        ["shop", "find", "1.0.0"],
+    ] {
+        let other = selector.histories().history(other);
+        assert_eq!(
+            call(&other, &node, Outcome::Success, secs(1)),
+            Some(Transition::None)
+        );
+    }
+    assert_eq!(fail(&history, &node, secs(1)), None);
+}
+
+#[test]
+fn a_success_in_between_starts_the_count_over_whenever_the_call_began() {
+    let selector = selector();
+    let history = selector.histories().history(NAME);
+    let node = selector.registry().node("a@h");
+    // All of them began before there was a circuit.
+    for outcome in [
+        Outcome::Failure,
+        Outcome::Failure,
+        Outcome::Success,
+        Outcome::Failure,
+    ] {
+        assert_eq!(
+            history.leave(&node, None, outcome, || secs(1)),
+            Transition::None
+        );
+    }
+    assert_eq!(fail(&history, &node, secs(2)), Some(Transition::None));
+    assert_eq!(
+        fail(&history, &node, secs(2)),
+        Some(Transition::Opened { consecutive: 3 })
+    );
+    // And this one counts no more.
+    assert_eq!(
+        history.leave(&node, None, Outcome::Success, || secs(3)),
+        Transition::None
+    );
+    assert_eq!(fail(&history, &node, secs(3)), None);
+}
+
+#[test]
+fn a_probe_that_nobody_ends_is_given_back() {
+    let selector = selector();
+    let history = selector.histories().history(NAME);
+    let node = selector.registry().node("a@h");
+    open(&history, &node, secs(0));
+    let probe = ticket(&history, &node, secs(31));
+    assert!(matches!(
+        history.circuits().enter(&node, || secs(31)),
+        Entry::Refused
+    ));
+    probe.give_back(|| secs(31));
+    let probe = ticket(&history, &node, secs(32));
+    let opened = history.leave(&node, Some(&probe), Outcome::Failure, || secs(33));
+    assert_eq!(opened, Transition::Opened { consecutive: 4 });
+    // Its end was told: no second word counts.
+    probe.give_back(|| secs(33));
+    assert_eq!(
+        history.leave(&node, Some(&probe), Outcome::Success, || secs(33)),
+        Transition::None
+    );
+    assert_eq!(fail(&history, &node, secs(62)), None);
+    assert_eq!(
+        call(&history, &node, Outcome::Success, secs(64)),
+        Some(Transition::Closed)
+    );
+}
+
+#[test]
+fn a_failure_rate_is_watched_from_the_first_call_on() {
+    let histories = Histories::default();
+    let selector = selector();
+    let rate = FailureRate {
+        failures: 4,
+        window: 10,
+    };
+    let rated = Settings {
+        failure_rate: Some(rate),
+        threshold: 100,
+        ..settings()
+    };
+    histories.configure(Some(rated), Nanos::ZERO);
+    let history = histories.history(NAME);
+    let node = selector.registry().node("a@h");
+    let outcomes = [
+        Outcome::Success,
+        Outcome::Success,
+        Outcome::Success,
+        Outcome::Failure,
+    ];
+    let mut opened = None;
+    for (n, outcome) in outcomes.into_iter().cycle().take(16).enumerate() {
+        if call(&history, &node, outcome, secs(1)) != Some(Transition::None) {
+            opened = opened.or(Some(n));
+        }
+    }
+    assert_eq!(opened, None, "one in four");
+    let mut failures = 0;
+    while fail(&history, &node, secs(1)) == Some(Transition::None) {
+        failures += 1;
+    }
+    assert!(failures < 3, "{failures}");
+}
+
+#[test]
+fn switched_off_there_are_no_circuits_and_changed_settings_start_anew() {
+    let selector = selector();
+    let histories = selector.histories();
+    let history = histories.history(NAME);
+    let node = selector.registry().node("a@h");
+    open(&history, &node, secs(1));
+    assert!(
+        histories.configure(Some(settings()), secs(2)).is_empty(),
+        "nothing has changed"
+    );
+    assert_eq!(fail(&history, &node, secs(2)), None);
+
+    let forgotten = histories.configure(None, secs(2));
+    assert_eq!(forgotten.len(), 1);
+    assert_eq!(
+        (forgotten[0].0.name(), forgotten[0].1.name()),
+        (NAME, "a@h")
+    );
+    for _ in 0..100 {
+        assert_eq!(fail(&history, &node, secs(2)), Some(Transition::None));
+    }
+    assert!(!history.circuits().any());
+    histories.configure(Some(settings()), secs(3));
+    open(&history, &node, secs(3));
+}
+
+#[test]
+fn a_dropped_circuit_opens_and_closes_no_more() {
+    let selector = selector();
+    let history = selector.histories().history(NAME);
+    let node = selector.registry().node("a@h");
+    fail(&history, &node, secs(1));
+    fail(&history, &node, secs(1));
+    let last = ticket(&history, &node, secs(1));
+    selector.histories().configure(None, secs(1));
+    let transition = history.leave(&node, Some(&last), Outcome::Failure, || secs(1));
+    assert_eq!(transition, Transition::None);
+}
+
+#[test]
+fn circuits_go_ten_cooldowns_after_the_last_thing_of_note() {
+    let selector = selector();
+    let histories = selector.histories();
+    let history = histories.history(NAME);
+    let [a, b, c] = ["a@h", "b@h", "c@h"].map(|name| selector.registry().node(name));
+    open(&history, &a, secs(0));
+    fail(&history, &b, secs(0));
+    fail(&history, &c, secs(200));
+    // Good news is not of note.
+    assert_eq!(
+        call(&history, &b, Outcome::Success, secs(299)),
+        Some(Transition::None)
+    );
+    assert!(histories.sweep(secs(299)).is_empty());
+    assert_eq!(history.circuits().all().len(), 3);
+    let forgotten = histories.sweep(secs(300));
+    assert_eq!(
+        forgotten
+            .iter()
+            .map(|(_, node)| node.name())
+            .collect::<Vec<_>>(),
+        ["a@h"]
+    );
+    let left = history.circuits().all();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].state(secs(300)), State::Closed { consecutive: 1 });
+    assert!(histories.sweep(secs(600)).is_empty());
+    assert!(!history.circuits().any());
+}
+
+#[test]
+fn a_function_is_remembered_while_held_or_while_there_is_something_to_remember() {
+    let selector = selector();
+    let histories = selector.histories();
+    let node = selector.registry().node("a@h");
+    let held = histories.history(NAME);
+    for n in 0..1_000 {
+        let history = histories.history(["books", &n.to_string(), "1"]);
+        if n < 10 {
+            open(&history, &node, secs(0));
+        } else if n < 20 {
+            history.budget().request(secs(0));
+        }
+    }
+    assert_eq!(histories.len(), 1_001);
+    assert!(histories.bytes() > 1_000 * 50);
+    histories.sweep(secs(1));
+    assert_eq!(histories.len(), 21);
+    // Stored again: nothing is forgiven.
+    assert_eq!(
+        fail(&histories.history(["books", "3", "1"]), &node, secs(1)),
+        None
+    );
+    histories.sweep(secs(20));
+    assert_eq!(histories.len(), 11);
+    assert_eq!(histories.sweep(secs(301)).len(), 10);
+    // Until then they were needed to say what was forgotten.
+    histories.sweep(secs(302));
+    assert_eq!(histories.len(), 1);
+    assert!(Arc::ptr_eq(&held, &histories.history(NAME)));
+    assert!(histories.bytes() < 2_000);
+}
+
+#[test]
+fn a_node_list_without_end_does_not_make_circuits_without_end() {
+    let selector = selector();
+    let history = selector.histories().history(NAME);
+    for n in 0..2 * MAX_CIRCUITS {
+        fail(
+            &history,
+            &selector.registry().node(&format!("n{n}@h")),
+            secs(1),
+        );
+    }
+    assert_eq!(history.circuits().all().len(), MAX_CIRCUITS);
+    selector.histories().sweep(secs(1_000));
+    assert!(history.circuits().all().is_empty());
+    selector.registry().prune(secs(1_000));
+    selector.registry().prune(secs(1_001));
+    assert!(selector.registry().is_empty());
+}
+
+#[test]
+fn of_all_threads_one_opens_it_one_probes_and_one_closes_it() {
+    let selector = selector();
+    let history = selector.histories().history(NAME);
+    let node = selector.registry().node("a@h");
+    for round in 0..200u64 {
+        let now = secs(100 * round);
+        let (opened, closed, probes) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
+        let count = |transition| match transition {
+            Some(Transition::Opened { .. }) => drop(opened.fetch_add(1, SeqCst)),
+            Some(Transition::Closed) => drop(closed.fetch_add(1, SeqCst)),
+            _ => {}
+        };
+        let barrier = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    (0..10).for_each(|_| count(fail(&history, &node, now)));
+                    barrier.wait();
+                    let later = now.saturating_add(secs(50));
+                    let entry = history.circuits().enter(&node, || later);
+                    barrier.wait();
+                    if let Entry::Ticket(probe) = entry {
+                        probes.fetch_add(1, SeqCst);
+                        count(Some(history.leave(
+                            &node,
+                            Some(&probe),
+                            Outcome::Success,
+                            || later,
+                        )));
+                    }
+                });
+            }
+        });
+        let counts = [opened, closed, probes].map(|count| count.into_inner());
+        assert_eq!(counts, [1, 1, 1], "round {round}");
+    }
+}

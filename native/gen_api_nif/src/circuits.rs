@@ -1,0 +1,80 @@
+//! NIFs of `PhoenixGenApi.Circuits`: the circuit breakers between functions and nodes.
+//!
+//! Calls check and change them on their way through `node_selector` and `executor`; here they are set up, swept
+//! and listed.
+
+use crate::atoms;
+use crate::node_selector::{now, SelectorResource};
+use gen_api_core::breaker::{FailureRate, Settings, State};
+use gen_api_core::clock::Nanos;
+use gen_api_core::nodes::{Forgotten, History, Node};
+use rustler::{Atom, Encoder, Env, Term};
+
+/// Longer than any call takes that has a timeout. A probe that takes longer has none, and another one is let
+/// through.
+const PROBE_LIFE: Nanos = Nanos::from_secs(310);
+
+/// `{threshold, cooldown_ms, nil | {failures, window}}`.
+type Policy = (u32, u64, Option<(u32, u32)>);
+
+/// `{service, request_type, version, node}`.
+type Name = (String, String, String, String);
+
+fn name(history: &History, node: &Node) -> Name {
+    let [service, request_type, version] = history.name().map(str::to_owned);
+    (service, request_type, version, node.name().to_owned())
+}
+
+fn names(forgotten: Vec<Forgotten>) -> Vec<Name> {
+    let names = forgotten.iter();
+    names.map(|(history, node)| name(history, node)).collect()
+}
+
+/// Sets how circuits work: `{threshold, cooldown_ms, nil | {failures, window}}`, or nil for not at all. Returns
+/// the circuits that were open and are dropped. Dirty CPU scheduler: walks all functions.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn circuits_configure(selector: &SelectorResource, policy: Option<Policy>) -> Vec<Name> {
+    let settings = policy.map(|(threshold, cooldown_ms, rate)| Settings {
+        threshold,
+        failure_rate: rate.map(|(failures, window)| FailureRate { failures, window }),
+        cooldown: Nanos::from_millis(cooldown_ms),
+        probe_life: PROBE_LIFE,
+    });
+    names(selector.0.histories().configure(settings, now()))
+}
+
+/// Forgets what no longer matters; returns the circuits that were open and are dropped. Dirty CPU scheduler:
+/// walks all functions.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn circuits_sweep(selector: &SelectorResource) -> Vec<Name> {
+    names(selector.0.histories().sweep(now()))
+}
+
+/// `[{{service, request_type, version, node}, state, number}]` of every circuit: `:closed` with the failures in a
+/// row, `:open` with the ms until a probe, `:half_open` with 0. Dirty CPU scheduler: walks all functions.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn circuits_list<'a>(env: Env<'a>, selector: &SelectorResource) -> Vec<Term<'a>> {
+    let now = now();
+    let histories = selector.0.histories().all();
+    let circuits = histories.iter().flat_map(|history| {
+        let circuits = history.circuits().all().into_iter();
+        circuits.map(move |circuit| (history, circuit))
+    });
+    circuits
+        .map(|(history, circuit)| {
+            let (state, number): (Atom, u64) = match circuit.state(now) {
+                State::Closed { consecutive } => (atoms::closed(), consecutive.into()),
+                State::Open { retry_in } => (atoms::open(), retry_in.0.div_ceil(1_000_000)),
+                State::HalfOpen => (atoms::half_open(), 0),
+            };
+            (name(history, circuit.node()), state, number).encode(env)
+        })
+        .collect()
+}
+
+/// `{functions, bytes}` of what is remembered of calls. Dirty CPU scheduler: walks all functions.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn circuits_size(selector: &SelectorResource) -> (usize, usize) {
+    let histories = selector.0.histories();
+    (histories.len(), histories.bytes())
+}

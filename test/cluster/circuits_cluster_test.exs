@@ -1,0 +1,272 @@
+defmodule PhoenixGenApi.CircuitsClusterTest do
+  # Circuits between functions and real nodes that hang, die and come back.
+  use ExUnit.Case, async: false
+
+  alias PhoenixGenApi.{Await, ConfigDb, Executor, NodeSelector, Telemetry}
+  alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
+  alias PhoenixGenApi.Test.{Functions, Options}
+  alias PhoenixGenApi.Test.Cluster
+
+  @moduletag :capture_log
+
+  setup_all do
+    {_peer, well} = Cluster.start_peer()
+    %{well: well}
+  end
+
+  setup do
+    Options.set(:circuit_breaker, threshold: 3, cooldown_ms: 300)
+    parent = self()
+    id = "circuits_cluster_test"
+    change = [:phoenix_gen_api, :worker_pool, :circuit_breaker]
+    tell = fn event, _, meta, _ -> send(parent, {List.last(event), meta.node}) end
+    Telemetry.attach_many(id, [change ++ [:open], change ++ [:close]], tell)
+
+    on_exit(fn ->
+      Telemetry.detach_all(id)
+      ConfigDb.clear()
+    end)
+  end
+
+  # Stored, as circuits of functions that nobody holds may be forgotten.
+  defp config(nodes, function, arguments, fields \\ []) do
+    config =
+      struct!(
+        %FunConfig{
+          service: "remote",
+          request_type: "t#{System.unique_integer([:positive])}",
+          nodes: nodes,
+          mfa: {Functions, function, arguments},
+          timeout: 200
+        },
+        fields
+      )
+
+    :ok = ConfigDb.add(config)
+    config
+  end
+
+  defp request(config, fields \\ []) do
+    fields = [request_type: config.request_type] ++ fields
+    struct!(%Request{request_id: "r1", service: "remote", user_id: "ann"}, fields)
+  end
+
+  defp run(config, fields \\ []), do: Executor.execute!(request(config, fields))
+  defp ok(value), do: Response.sync_response("r1", value)
+  defp timed_out, do: Response.error_response("r1", "Request timed out after 200ms", true)
+  defp refused, do: Response.error_response("r1", "No service node available", true)
+
+  # What was sent to the node and has run there.
+  defp asked(found \\ []) do
+    receive do
+      {:asked, node} -> asked([node | found])
+    after
+      0 -> found
+    end
+  end
+
+  defp circuit(config),
+    do: Enum.find(NodeSelector.circuits(), %{}, &(&1.request_type == config.request_type))
+
+  defp state(config), do: circuit(config)[:state]
+  defp cooled_down(config), do: Await.until(fn -> circuit(config)[:retry_in_ms] == 0 end)
+
+  # Each config with a request that the hash modes send to the node of the test.
+  defp at_once(configs, numbers, fun) do
+    Enum.zip(configs, numbers)
+    |> Enum.map(fn {config, n} ->
+      Task.async(fn -> fun.(config, request_id: "r#{n}", user_id: "u#{n}") end)
+    end)
+    |> Task.await_many(20_000)
+  end
+
+  test "a node that hangs is sent no more than the threshold, and one call per cool-down" do
+    {_, node} = peer = Cluster.start_peer()
+    config = config([node], :told, [:well, self()], mfa: {Functions, :told, [:r, :well, self()]})
+    assert run(config) == ok(:well)
+    assert asked() == [node]
+
+    wake = Cluster.suspend(peer)
+    for _ <- 1..3, do: assert(run(config) == timed_out())
+    assert_received {:open, ^node}
+    {spent, response} = :timer.tc(fn -> for _ <- 1..1_000, do: run(config) end)
+    assert Enum.uniq(response) == [refused()]
+    # At once: a thousand of them take less than five timeouts.
+    assert spent < 1_000_000
+
+    cooled_down(config)
+    for expected <- [timed_out(), refused(), refused()], do: assert(run(config) == expected)
+    assert_received {:open, ^node}
+    assert asked() == []
+
+    wake.()
+    # The three, and the probe.
+    sent = for _ <- 1..4, do: assert_receive({:asked, ^node}, 5_000)
+    assert length(sent) == 4
+    cooled_down(config)
+    assert run(config) == ok(:well)
+    assert_received {:close, ^node}
+    for _ <- 1..20, do: assert(run(config) == ok(:well))
+    assert length(asked()) == 21
+    refute_received _
+    Cluster.stop_peer(peer)
+  end
+
+  test "others take over in every mode, also where the nodes are worked out", %{well: well} do
+    {_, node} = peer = Cluster.start_peer()
+    nodes = [node, well]
+    both = fn -> nodes end
+
+    configs =
+      [
+        [],
+        [choose_node_mode: :round_robin],
+        [choose_node_mode: :hash],
+        [choose_node_mode: {:hash, "user_id"}],
+        [choose_node_mode: {:sticky, :user_id}],
+        [choose_node_mode: :least_busy],
+        [choose_node_mode: {:weighted, %{node => 100}}],
+        [choose_node_mode: {Functions, :choose, [fn nodes, _request -> nodes end]}],
+        [nodes: {Functions, :run, [both]}, choose_node_mode: :random],
+        [nodes: {Functions, :run, [both]}, choose_node_mode: :hash]
+      ]
+      |> Enum.map(&config(nodes, :node_name, [], [choose_node_mode: :random] ++ &1))
+
+    # A request that the hash modes send to the node that will hang.
+    prefers = fn config ->
+      Enum.find(1..1_000, fn n ->
+        sent = request(config, request_id: "r#{n}", user_id: "u#{n}")
+        match?({:ok, [^node | _]}, NodeSelector.get_nodes(config, sent))
+      end)
+    end
+
+    numbers = for config <- configs, do: prefers.(config)
+    wake = Cluster.suspend(peer)
+
+    at_once(configs, numbers, fn config, sent ->
+      Await.until(fn -> run(config, sent) && state(config) == :open end)
+      mode = inspect({config.nodes, config.choose_node_mode})
+      for _ <- 1..10, do: assert(%Response{result: ^well} = run(config, sent), mode)
+      assert {:ok, [^well]} = NodeSelector.get_nodes(config, request(config, sent))
+    end)
+
+    for _ <- configs, do: assert_received({:open, ^node})
+    refute_received {:open, _}
+    wake.()
+
+    at_once(configs, numbers, fn config, sent ->
+      # A sticky value stays with the node that took over; others bring the first one back.
+      Await.until(fn ->
+        n = System.unique_integer([:positive])
+        run(config, request_id: "r#{n}", user_id: "u#{n}")
+        state(config) == :closed
+      end)
+
+      # The hash modes return with the node.
+      if config.choose_node_mode in [:hash, {:hash, "user_id"}] do
+        for _ <- 1..5, do: assert(%Response{result: ^node} = run(config, sent))
+      end
+    end)
+
+    for _ <- configs, do: assert_received({:close, ^node})
+    refute_received {:close, _}
+    Cluster.stop_peer(peer)
+  end
+
+  test "calls that lose their node count, and a node that is only down is no matter of circuits" do
+    name = Cluster.node_name("back")
+    peer = Cluster.start_peer(name: name)
+    config = config([name], :wait_for, [self()], timeout: :infinity)
+    calls = for _ <- 1..3, do: Task.async(fn -> run(config) end)
+    for _ <- 1..3, do: assert_receive({:running, _pid, ^name}, 5_000)
+    Cluster.stop_peer(peer)
+    lost = Response.error_response("r1", "Service temporarily unavailable", true)
+    assert Task.await_many(calls) == [lost, lost, lost]
+    assert_received {:open, ^name}
+
+    assert {:error, {:all_nodes_unavailable, [{^name, :down}]}} =
+             NodeSelector.get_nodes(config, request(config))
+
+    # Not another one opens, however often it is found to be down.
+    other = config([name], :node_name, [])
+    for _ <- 1..5, do: assert(run(other) == refused())
+    peer = Cluster.start_peer(name: name)
+    Await.until(fn -> NodeSelector.node_status(name) == :up end)
+    assert run(other) == ok(name)
+    cooled_down(config)
+    probe = Task.async(fn -> run(config) end)
+    assert_receive {:running, function, ^name}, 5_000
+    assert run(config) == refused()
+    send(function, {:return, :well})
+    assert Task.await(probe) == ok(:well)
+    assert_received {:close, ^name}
+    Cluster.stop_peer(peer)
+  end
+
+  test "a probe whose caller is killed is given back" do
+    {_, node} = peer = Cluster.start_peer()
+    config = config([node], :node_name, [])
+    wake = Cluster.suspend(peer)
+    for _ <- 1..3, do: assert(run(config) == timed_out())
+    cooled_down(config)
+    probe = spawn(fn -> run(config) end)
+    Await.until(fn -> state(config) == :half_open end, 150)
+    Process.exit(probe, :kill)
+    wake.()
+    # Long before the circuit could be forgotten.
+    Await.until(fn -> run(config) == ok(node) end, 500)
+    assert_received {:close, ^node}
+    Cluster.stop_peer(peer)
+  end
+
+  test "a permission callback is not asked on a node whose circuit is open", %{well: well} do
+    {_, node} = peer = Cluster.start_peer()
+    callback = {Functions, :told, [true, self()]}
+    nodes = [node, well]
+
+    config =
+      config(nodes, :node_name, [], permission_callback: callback, choose_node_mode: :round_robin)
+
+    slow = %{config | permission_callback: nil}
+    wake = Cluster.suspend(peer)
+    :ok = ConfigDb.add(slow)
+
+    Await.until(fn -> run(slow) && state(slow) == :open end)
+
+    :ok = ConfigDb.add(config)
+    for _ <- 1..10, do: assert(run(config) == ok(well))
+    assert asked() == List.duplicate(well, 10)
+    wake.()
+    Cluster.stop_peer(peer)
+  end
+
+  test "a node whose circuit opens while its permission callback runs gives way to another", %{
+    well: well
+  } do
+    Options.set(:circuit_breaker, threshold: 3, cooldown_ms: 10_000)
+    {_, node} = peer = Cluster.start_peer()
+    options = [choose_node_mode: {Functions, :choose, [fn nodes, _request -> nodes end]}]
+    config = config([node, well], :node_name, [], options)
+    asking = %{config | permission_callback: {Functions, :told_late, [self()]}}
+    call = Task.async(fn -> Executor.execute_with_config!(request(config), asking) end)
+    assert_receive {:running, callback, ^node}, 5_000
+    wake = Cluster.suspend(peer)
+    for _ <- 1..3, do: run(config)
+    assert_received {:open, ^node}
+    wake.()
+    send(callback, {:return, true})
+    assert Task.await(call) == ok(well)
+    Cluster.stop_peer(peer)
+  end
+
+  test "retries go to nodes whose circuit is closed", %{well: well} do
+    {_, node} = peer = Cluster.start_peer()
+    fields = [retry: {:all_nodes, 1}, retry_on: [:timeout], choose_node_mode: :round_robin]
+    config = config([node, well], :node_name, [], fields)
+    wake = Cluster.suspend(peer)
+    for _ <- 1..12, do: assert(run(config) == ok(well))
+    assert_received {:open, ^node}
+    wake.()
+    Cluster.stop_peer(peer)
+  end
+end

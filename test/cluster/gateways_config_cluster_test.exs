@@ -1,0 +1,492 @@
+defmodule PhoenixGenApi.GatewaysConfigClusterTest do
+  # What several gateways share of pushed configs.
+  use ExUnit.Case, async: false
+
+  import PhoenixGenApi.Test.Gateways
+
+  alias PhoenixGenApi.{Await, ConfigDb, ConfigFailed, ConfigPuller, ConfigPusher, ConfigReceiver}
+  alias PhoenixGenApi.ConfigReceiver.{Exchange, Pushed, Replicator}
+  alias PhoenixGenApi.Test.Cluster
+
+  @moduletag :capture_log
+
+  setup do
+    Cluster.start_distribution()
+    :ok
+  end
+
+  # Not connected to the node of the test: no gateway, and on one side of a split only.
+  defp start_service(gateways) do
+    service =
+      Cluster.start_peer(app: [client_mode: true], connect: false, name: Cluster.node_name("svc"))
+
+    for {_, name} <- gateways, do: true = call(service, Node, :connect, [name])
+    service
+  end
+
+  defp push_from(service, {_, gateway}, push_config, opts \\ []),
+    do: call(service, ConfigPusher, :push, [gateway, push_config, opts])
+
+  test "a push is on every gateway when it is answered, so the one that got it may die" do
+    [a, b, c] = gateways = start(3)
+    service = start_service(gateways)
+    types = for n <- 1..50, do: "f#{n}"
+    assert push_from(service, a, push_config("shop", "1.0.0", types)) == {:ok, :accepted}
+    :peer.stop(elem(a, 0))
+
+    for gateway <- [b, c] do
+      assert versions(gateway) == %{"shop" => "1.0.0"}
+      assert types(gateway, "shop") == Enum.sort(types)
+      assert call(gateway, ConfigDb, :origin, ["shop", "f1", "0.0.0"]) == :push
+    end
+
+    assert push_from(service, b, push_config("shop", "1.0.0", types)) ==
+             {:ok, :skipped, :version_matches}
+
+    await_agreement([b, c])
+  end
+
+  test "a push replaces an earlier one on every gateway, whatever their versions and wherever they came in" do
+    [a, b, c] = gateways = start(3)
+    assert push(a, push_config("shop", "2.0.0", ["new"])) == {:ok, :accepted}
+    assert push(b, push_config("shop", "1.0.0", ["old"])) == {:ok, :accepted}
+
+    for gateway <- gateways,
+        do: assert({versions(gateway), types(gateway, "shop")} == {%{"shop" => "1.0.0"}, ["old"]})
+
+    assert push(c, push_config("shop", "1.0.0", ["forced"]), force: true) == {:ok, :accepted}
+    for gateway <- gateways, do: assert(types(gateway, "shop") == ["forced"])
+  end
+
+  test "two services that push at once through different gateways are both on all of them" do
+    [a, b, c] = gateways = start(3)
+
+    [{a, "shop"}, {b, "bank"}, {c, "post"}]
+    |> Enum.map(fn {gateway, service} ->
+      Task.async(fn ->
+        push(gateway, push_config(service, "1", for(n <- 1..200, do: "f#{n}")))
+      end)
+    end)
+    |> Task.await_many(30_000)
+    |> Enum.each(&assert &1 == {:ok, :accepted})
+
+    for gateway <- gateways do
+      assert versions(gateway) == %{"shop" => "1", "bank" => "1", "post" => "1"}
+      assert length(types(gateway, "bank")) == 200
+    end
+
+    await_agreement(gateways)
+  end
+
+  test "one service that pushes the same to all gateways at once ends with one config" do
+    gateways = start(3)
+    push_config = push_config("shop", "1", ["f"])
+
+    results =
+      gateways
+      |> Enum.map(fn gateway -> Task.async(fn -> push(gateway, push_config) end) end)
+      |> Task.await_many(30_000)
+
+    assert {:ok, :accepted} in results
+
+    for result <- results,
+        do: assert(result in [{:ok, :accepted}, {:ok, :skipped, :version_matches}])
+
+    {%{"shop" => "1"}, %{"shop" => %{"f" => ["0.0.0"]}}, _} = await_agreement(gateways)
+  end
+
+  test "any number of pushes of one service through all gateways at once end the same on all" do
+    gateways = start(3)
+
+    for _round <- 1..5 do
+      # Some of them are alike.
+      for n <- 1..8, gateway <- gateways do
+        push_config = push_config("shop", "#{rem(n, 3)}.0.0", ["f#{rem(n, 4)}"])
+        Task.async(fn -> push(gateway, push_config, force: true) end)
+      end
+      |> Task.await_many(30_000)
+      |> Enum.each(&assert &1 == {:ok, :accepted})
+
+      {%{"shop" => version}, %{"shop" => _}, _} = await_agreement(gateways)
+
+      [held] =
+        for gateway <- gateways,
+            uniq: true,
+            do: call(gateway, ConfigReceiver, :get_pushed_config, ["shop"])
+
+      assert held.config_version == version
+      assert [%{request_type: type}] = held.fun_configs
+      for gateway <- gateways, do: assert(types(gateway, "shop") == [type])
+    end
+  end
+
+  test "after a split the higher version is on both sides, then the newer push of equal ones" do
+    [a, b] = gateways = start(2)
+    push(a, push_config("shop", "1.0.0", ["before"]))
+    push(a, push_config("bank", "1.0.0", ["before"]))
+    cut([a], [b])
+    # Lower, but later and twice.
+    push(a, push_config("shop", "1.10.0", ["higher"]))
+    push(b, push_config("shop", "1.9.0", ["x"]))
+    push(b, push_config("shop", "1.9.1", ["lower"]))
+    push(a, push_config("bank", "2.0.0", ["older"]))
+    push(b, push_config("bank", "2.0.0", ["newer"]))
+    assert {types(a, "shop"), types(b, "shop")} == {["higher"], ["lower"]}
+
+    heal(gateways)
+    {versions, functions, _} = await_agreement(gateways)
+    assert versions == %{"shop" => "1.10.0", "bank" => "2.0.0"}
+    assert functions == %{"shop" => %{"higher" => ["0.0.0"]}, "bank" => %{"newer" => ["0.0.0"]}}
+
+    # Which has seen both: a rollback.
+    push(b, push_config("shop", "1.0.0", ["before"]))
+    for gateway <- gateways, do: assert(types(gateway, "shop") == ["before"])
+  end
+
+  test "a deletion is one on every gateway, and no gateway that was away brings the service back" do
+    [a, b, c] = gateways = start(3)
+    push(a, push_config("shop", "1", ["f"]))
+    push(a, push_config("bank", "1", ["f"]))
+    cut([a, b], [c])
+    assert call(b, ConfigReceiver, :delete_pushed_service, ["shop"]) == :ok
+    assert call(a, ConfigPuller, :delete, [[:bank]]) == :ok
+    for gateway <- [a, b], do: assert({versions(gateway), types(gateway, "shop")} == {%{}, []})
+    assert types(c, "shop") == ["f"]
+
+    heal(gateways)
+    assert {%{}, functions, _} = await_agreement(gateways)
+    assert functions == %{}
+
+    assert push(c, push_config("shop", "1", ["f"])) == {:ok, :accepted}
+    for gateway <- gateways, do: assert(types(gateway, "shop") == ["f"])
+  end
+
+  test "a push that another side of a split made stays when this side deletes" do
+    [a, b] = gateways = start(2)
+    push(a, push_config("shop", "2", ["f"]))
+    cut([a], [b])
+    call(a, ConfigReceiver, :delete_pushed_service, ["shop"])
+    push(b, push_config("shop", "1", ["g"]))
+    heal(gateways)
+    assert {%{"shop" => "1"}, %{"shop" => %{"g" => _}}, _} = await_agreement(gateways)
+  end
+
+  test "a gateway that starts, or whose application alone starts anew, has everything at once" do
+    [a, b] = gateways = start(2)
+    for n <- 1..20, do: push(a, push_config("s#{n}", "1", ["f"]))
+    third = start_one(Cluster.node_name("gw3"))
+    heal([third | gateways])
+    {versions, _, _} = await_agreement([third | gateways])
+    assert map_size(versions) == 20
+
+    call(b, :application, :stop, [:phoenix_gen_api])
+    push(a, push_config("s1", "2", ["g"]))
+    call(b, :application, :start, [:phoenix_gen_api])
+    {versions, functions, _} = await_agreement([third | gateways])
+    assert {versions["s1"], Map.keys(functions["s1"])} == {"2", ["g"]}
+  end
+
+  test "what is to be pulled as well is pulled by every gateway, until a push without it" do
+    gateways = [a, b] = start(2)
+    service = {_, name} = start_service(gateways)
+    only = [hd(call(service, Books.Directory, :list, []))]
+
+    push_config =
+      ConfigPusher.from_service_config("books", [name], only,
+        config_version: "1",
+        module: "Books.Directory",
+        function: "functions",
+        args: [:gw]
+      )
+
+    assert push_from(service, a, push_config) == {:ok, :accepted}
+    for gateway <- gateways, do: Await.until(fn -> length(types(gateway, "books")) == 10 end)
+
+    assert push_from(service, b, %{push_config | config_version: "2", module: nil}) ==
+             {:ok, :accepted}
+
+    for gateway <- gateways do
+      assert call(gateway, ConfigPuller, :get_services, []) == %{}
+      assert types(gateway, "books") == ["find"]
+    end
+  end
+
+  test "each gateway goes by its own rules; one that refuses keeps what it had and hands on what it got" do
+    [a] = start(1)
+    b = start_one(Cluster.node_name("gw2"), mfa_allowlist: [{String, :upcase}])
+    heal([a, b])
+    push(a, push_config("shop", "1", ["f"]))
+    push = push_config("shop", "2", ["g"])
+
+    foreign = %{
+      push
+      | fun_configs: Enum.map(push.fun_configs, &%{&1 | mfa: {String, :downcase, []}})
+    }
+
+    assert push(a, foreign) == {:ok, :accepted}
+    assert {types(a, "shop"), types(b, "shop")} == {["g"], ["f"]}
+    assert {versions(a), versions(b)} == {%{"shop" => "2"}, %{"shop" => "1"}}
+    assert call(b, ConfigReceiver, :get_pushed_config, ["shop"]).config_version == "1"
+    assert [failed] = call(b, ConfigFailed, :list, [[source: :push]])
+    assert %{node: from, request_type: "g", reason: ["mfa not allowed" <> _]} = failed
+    assert from == elem(a, 1)
+
+    :peer.stop(elem(a, 0))
+    c = start_one(Cluster.node_name("gw3"))
+    heal([b, c])
+    Await.until(fn -> types(c, "shop") == ["g"] end)
+
+    # Seen once is enough, also when more is heard of the service.
+    d = start_one(Cluster.node_name("gw4"))
+    push(d, push_config("shop", "0.1", ["loser"]))
+    heal([b, c, d])
+    Await.until(fn -> call(b, Pushed, :stamps, []) == call(d, Pushed, :stamps, []) end)
+    assert [%{times: 1}] = call(b, ConfigFailed, :list, [[source: :push]])
+    assert {types(b, "shop"), types(d, "shop")} == {["f"], ["g"]}
+
+    assert push(c, push_config("shop", "3", ["h"])) == {:ok, :accepted}
+    assert {types(b, "shop"), types(c, "shop")} == {["h"], ["h"]}
+  end
+
+  test "no gateway holds a token" do
+    [a] = start(1, push_token: "s3cret-token")
+    b = start_one(Cluster.node_name("gw2"), push_token: "another-s3cret")
+    heal([a, b])
+    push_config = push_config("shop", "1", ["f"], push_token: "s3cret-token")
+    assert push(b, push_config) == {:error, :invalid_push_token}
+    assert push(a, push_config) == {:ok, :accepted}
+    assert types(b, "shop") == ["f"]
+
+    for gateway <- [a, b] do
+      rows = call(gateway, :ets, :tab2list, [ConfigReceiver])
+      assert length(rows) >= 3
+      refute :erlang.term_to_binary(rows) =~ "s3cret"
+    end
+  end
+
+  test "a gateway that hangs delays one push and no more, and catches up when it wakes" do
+    [a, b, c] = gateways = start(3)
+    wake = Cluster.suspend(c)
+
+    try do
+      {first, {:ok, :accepted}} = :timer.tc(fn -> push(a, push_config("shop", "1", ["f"])) end)
+      {second, {:ok, :accepted}} = :timer.tc(fn -> push(a, push_config("shop", "2", ["g"])) end)
+      assert first < 4_500_000
+      assert second < 2_500_000
+      assert types(b, "shop") == ["g"]
+      assert call(a, Pushed, :all_behind, []) == [elem(c, 1)]
+    after
+      wake.()
+    end
+
+    {%{"shop" => "2"}, _, _} = await_agreement(gateways)
+    Await.until(fn -> call(a, Pushed, :all_behind, []) == [] end)
+  end
+
+  test "crashes of the processes that keep gateways in step lose nothing" do
+    [a, b] = gateways = start(2)
+    push(a, push_config("shop", "1", ["f"]))
+
+    for name <- [Replicator, PhoenixGenApi.Cluster, ConfigReceiver, PhoenixGenApi.Cluster.Scope] do
+      old = call(b, Process, :whereis, [name])
+      call(b, Process, :exit, [old, :kill])
+      Await.until(fn -> call(b, Process, :whereis, [name]) not in [nil, old] end)
+      assert types(b, "shop") == ["f"]
+      await_membership(gateways)
+    end
+
+    cut([a], [b])
+    push(a, push_config("shop", "2", ["g"]))
+    heal(gateways)
+    assert {%{"shop" => "2"}, _, _} = await_agreement(gateways)
+  end
+
+  test "a service node that dies while it pushes leaves all of the push or nothing" do
+    [a, _b] = gateways = start(2)
+
+    for n <- 1..5 do
+      service = start_service([a])
+      types = for f <- 1..2_000, do: "f#{f}"
+      test = self()
+
+      spawn(fn ->
+        send(test, :pushing)
+        catch_exit(push_from(service, a, push_config("s#{n}", "1", types)))
+      end)
+
+      assert_receive :pushing
+      delay = n * 10
+
+      receive do
+      after
+        delay -> :peer.stop(elem(service, 0))
+      end
+    end
+
+    {versions, functions, _} = await_agreement(gateways)
+
+    for n <- 1..5, service = "s#{n}" do
+      assert map_size(Map.get(functions, service, %{})) in [0, 2_000]
+      assert Map.has_key?(versions, service) == Map.has_key?(functions, service)
+    end
+  end
+
+  test "services that lie or hang are no trouble for others" do
+    [a] = gateways = start(1)
+    service = {_, name} = start_service(gateways)
+
+    lies = [
+      junk: {:maps, :get, [:x, %{x: {:ok, Enum.to_list(1..100_000)}}]},
+      shape: {:maps, :get, [:x, %{x: :yes}]},
+      improper: {:maps, :get, [:x, %{x: {:ok, [1 | 2]}}]},
+      raises: {:erlang, :error, [:password]},
+      exits: {:erlang, :exit, [:kill]},
+      hangs: {:timer, :sleep, [:infinity]}
+    ]
+
+    call(a, ConfigPuller, :add, [
+      for {service, {module, function, args}} <- lies do
+        %PhoenixGenApi.Structs.ServiceConfig{
+          service: service,
+          nodes: [name],
+          module: module,
+          function: function,
+          args: args
+        }
+      end
+    ])
+
+    {time, result} = :timer.tc(fn -> push_from(service, a, push_config("shop", "1", ["f"])) end)
+    assert result == {:ok, :accepted}
+    assert time < 4_000_000
+
+    liar = push_config("liar", "1", ["f"])
+
+    for wrong <- [
+          [1 | 2],
+          Enum.to_list(1..20_000),
+          %{},
+          "f",
+          List.duplicate(hd(liar.fun_configs), 3)
+        ] do
+      assert {:error, {:validation_failed, [_ | _]}} =
+               push_from(service, a, %{liar | fun_configs: wrong}, force: true)
+    end
+
+    Await.until(fn -> call(a, ConfigPuller, :status, []).failure_count >= 4 end)
+    assert versions(a) == %{"shop" => "1"}
+    assert Map.keys(call(a, ConfigDb, :get_all_functions, [])) == ["shop"]
+  end
+
+  describe "gateways that know the same" do
+    test "tell each other so in one small message" do
+      [a, {_, b} = other] = start(2)
+      for n <- 1..50, do: push(a, push_config("s#{n}", "1", for(f <- 1..100, do: "f#{f}")))
+      stamps = call(a, Pushed, :stamps, [])
+      assert call(other, Exchange, :compare, [Pushed.summary(stamps)]) == :same
+      {octets, messages} = cost(a, b, fn -> assert call(a, Exchange, :run, [b]) == :ok end)
+      assert octets < 1_000
+      assert messages <= 2
+    end
+  end
+
+  describe "a pusher" do
+    test "that changes nothing sends one small message" do
+      [a] = start(1)
+      service = start_service([a])
+      push_config = push_config("shop", "1", for(f <- 1..5_000, do: "f#{f}"))
+      assert push_from(service, a, push_config) == {:ok, :accepted}
+
+      {octets, messages} =
+        cost(service, elem(a, 1), fn ->
+          assert push_from(service, a, push_config) == {:ok, :skipped, :version_matches}
+        end)
+
+      assert octets < 1_500
+      assert messages <= 2
+    end
+
+    test "under a supervisor pushes once at start, and again when the application alone starts anew" do
+      [{_, name} = a] = start(1)
+      service = start_service([])
+      # Forced, so that every push is a new one.
+      link = start_pusher(service, name, push_config("shop", "1", ["f"]), force: true)
+      await_pushed(service, link)
+      [%{dot: first}] = live(a)
+      assert call(service, :sys, :get_state, [link]).monitor != nil
+      assert [%{dot: ^first}] = live(a)
+
+      restart(a)
+      Await.until(fn -> match?([_], live(a)) end)
+      await_pushed(service, link)
+      assert [%{dot: second}] = live(a)
+      assert second != first
+    end
+
+    test "under a supervisor does not push an old config again over what came later" do
+      [{_, name} = a] = start(1)
+
+      pushers =
+        for version <- ["1", "2"] do
+          service = start_service([])
+          link = start_pusher(service, name, push_config("shop", version, ["f" <> version]))
+          await_pushed(service, link)
+          {service, link}
+        end
+
+      assert versions(a) == %{"shop" => "2"}
+
+      # They race, and either may come first.
+      for _ <- 1..5 do
+        restart(a)
+        Await.until(fn -> versions(a) == %{"shop" => "2"} end)
+        for {service, link} <- pushers, do: await_pushed(service, link)
+        assert versions(a) == %{"shop" => "2"}
+      end
+
+      [{service, link}, _] = pushers
+      call(service, Node, :disconnect, [name])
+      Await.until(fn -> call(service, :sys, :get_state, [link]).monitor == nil end)
+      true = call(service, Node, :connect, [name])
+      await_pushed(service, link)
+      assert versions(a) == %{"shop" => "2"}
+    end
+  end
+
+  defp start_pusher(service, gateway, push_config, opts \\ []) do
+    opts = [gateways: [gateway], push_config: push_config, retry_interval: 50] ++ opts
+    spec = ConfigPusher.child_spec(opts)
+    {:ok, pusher} = call(service, Supervisor, :start_child, [:kernel_safe_sup, spec])
+    [{_, link, _, _}] = call(service, Supervisor, :which_children, [pusher])
+    link
+  end
+
+  # It watches a gateway that it has pushed to.
+  defp await_pushed(service, link),
+    do: Await.until(fn -> call(service, :sys, :get_state, [link]).monitor != nil end)
+
+  defp restart(gateway) do
+    :ok = call(gateway, :application, :stop, [:phoenix_gen_api])
+    :ok = call(gateway, :application, :start, [:phoenix_gen_api])
+  end
+
+  defp live(gateway), do: call(gateway, Pushed, :entry, ["shop"]).register.live
+
+  # The octets and packets that one node sends another. The least of some, as the runtime's own
+  # messages may come in between.
+  defp cost(from, to, fun) do
+    for _ <- 1..5 do
+      {octets, packets} = sent(from, to)
+      fun.()
+      {now, packets_now} = sent(from, to)
+      {now - octets, packets_now - packets}
+    end
+    |> Enum.min()
+  end
+
+  defp sent(from, to) do
+    {^to, port} = from |> call(:erlang, :system_info, [:dist_ctrl]) |> List.keyfind(to, 0)
+    {:ok, stats} = call(from, :inet, :getstat, [port, [:send_oct, :send_cnt]])
+    {stats[:send_oct], stats[:send_cnt]}
+  end
+end

@@ -1,0 +1,362 @@
+defmodule PhoenixGenApi.CircuitsTest do
+  # The circuit between a function and the gateway itself; of other nodes, see the cluster tests.
+  use ExUnit.Case, async: false
+
+  alias PhoenixGenApi.{Await, Circuits, ConfigDb, Executor, Gateway, Native, NodeSelector}
+  alias PhoenixGenApi.{Telemetry, WorkerPool}
+  alias PhoenixGenApi.Structs.Response
+  alias PhoenixGenApi.Test.{Functions, Options}
+
+  @moduletag :capture_log
+
+  setup do
+    ConfigDb.clear()
+    on_exit(&ConfigDb.clear/0)
+    # Nothing is left of other tests.
+    Options.set(:circuit_breaker, enabled: false)
+    Options.set(:circuit_breaker, [])
+    parent = self()
+    id = "circuits_test"
+    tell = fn event, m, meta, _ -> send(parent, {List.last(event), m, meta}) end
+    change = [:phoenix_gen_api, :worker_pool, :circuit_breaker]
+    Telemetry.attach_many(id, [change ++ [:open], change ++ [:close]], tell)
+    on_exit(fn -> Telemetry.detach_all(id) end)
+  end
+
+  defp config(fun, fields) do
+    type = "t#{System.unique_integer([:positive])}"
+    Functions.config(fun, [request_type: type, timeout: 100] ++ fields)
+  end
+
+  # A function that does what it is told, and its config, which is stored.
+  defp told(fields \\ []) do
+    what = :counters.new(1, [])
+    parent = self()
+
+    fun = fn ->
+      send(parent, {:called, self()})
+
+      case :counters.get(what, 1) do
+        0 -> :well
+        1 -> Process.sleep(:infinity)
+        2 -> raise "oops"
+        3 -> {:error, :r}
+        4 -> receive do: ({:return, value} -> value)
+      end
+    end
+
+    config = config(fun, fields)
+    :ok = ConfigDb.add(config)
+    steps = [well: 0, hang: 1, raise: 2, error: 3, wait: 4]
+    {config, fn step -> :counters.put(what, 1, Keyword.fetch!(steps, step)) end}
+  end
+
+  defp run(config), do: Executor.execute!(request(config))
+  defp request(config), do: Functions.request(request_type: config.request_type)
+
+  defp ok(value), do: Response.sync_response("r1", value)
+  defp timed_out, do: Response.error_response("r1", "Request timed out after 100ms", true)
+  defp refused, do: Response.error_response("r1", "No service node available", true)
+
+  defp state(config) do
+    Enum.find(NodeSelector.circuits(), &(&1.request_type == config.request_type))
+  end
+
+  defp cooled_down(config), do: Await.until(fn -> match?(%{retry_in_ms: 0}, state(config)) end)
+
+  defp called?, do: assert_received({:called, _})
+
+  # Through to an open circuit, with 2 as the threshold.
+  defp open(config, tell) do
+    tell.(:hang)
+    for _ <- 1..2, do: assert(run(config) == timed_out() and called?())
+    assert_received {:open, _, _}
+    assert run(config) == refused()
+    refute_received {:called, _}
+  end
+
+  test "five timeouts in a row open the circuit, and calls are refused at once" do
+    {config, tell} = told()
+    tell.(:hang)
+    for _ <- 1..4, do: assert(run(config) == timed_out())
+    tell.(:well)
+    assert run(config) == ok(:well)
+    tell.(:hang)
+    for _ <- 1..4, do: assert(run(config) == timed_out())
+    assert %{state: :closed, failures: 4} = state(config)
+    refute_received {:open, _, _}
+    assert run(config) == timed_out()
+
+    names = %{
+      pool_name: nil,
+      node: node(),
+      service: "test",
+      request_type: config.request_type,
+      version: "0.0.0",
+      consecutive_failures: 5
+    }
+
+    assert_received {:open, measurements, ^names}
+    assert measurements == %{}
+    for _ <- 1..10, do: assert_received({:called, _})
+    assert %{state: :open, retry_in_ms: left} = state(config)
+    assert left in 29_000..30_001
+
+    unavailable = {:all_nodes_unavailable, [{node(), :circuit_open}]}
+    assert run(config) == refused()
+    assert NodeSelector.get_nodes(config, request(config)) == {:error, unavailable}
+    Options.set(:gen_api, detail_error: true)
+    assert run(config).error == "No service node available: #{inspect(unavailable)}"
+    refute_received _
+  end
+
+  test "other versions and functions go on" do
+    Options.set(:circuit_breaker, threshold: 2)
+    {config, tell} = told()
+    open(config, tell)
+    other = Functions.config(fn -> :well end, request_type: config.request_type, version: "2.0.0")
+    :ok = ConfigDb.add(other)
+
+    assert Executor.execute!(%{request(config) | version: "2.0.0"}) == ok(:well)
+    {other, _tell} = told()
+    assert run(other) == ok(:well)
+    assert NodeSelector.get_nodes(other, request(other)) == {:ok, [node()]}
+  end
+
+  test "after the cool-down one call decides" do
+    Options.set(:circuit_breaker, threshold: 2, cooldown_ms: 100)
+    {config, tell} = told()
+    open(config, tell)
+    cooled_down(config)
+
+    # It fails: open again, for as long.
+    assert run(config) == timed_out()
+    called?()
+    assert_received {:open, _, %{consecutive_failures: 3}}
+    assert run(config) == refused()
+
+    cooled_down(config)
+    tell.(:wait)
+    probe = Task.async(fn -> run(%{config | timeout: 5_000}) end)
+    assert_receive {:called, function}
+    assert %{state: :half_open} = state(config)
+    # Not before it has answered.
+    for _ <- 1..5, do: assert(run(config) == refused())
+    send(function, {:return, :well})
+    assert Task.await(probe) == ok(:well)
+
+    names = %{service: "test", request_type: config.request_type, version: "0.0.0"}
+    assert_received {:close, %{}, %{pool_name: nil, node: node} = closed}
+    assert {node, Map.take(closed, Map.keys(names))} == {node(), names}
+    tell.(:well)
+    for _ <- 1..5, do: assert(run(config) == ok(:well) and called?())
+    refute_received _
+  end
+
+  test "a probe whose caller dies makes way for another" do
+    Options.set(:circuit_breaker, threshold: 2, cooldown_ms: 100)
+    {config, tell} = told(timeout: :infinity)
+    tell.(:hang)
+    quick = %{config | timeout: 100}
+    for _ <- 1..2, do: Executor.execute_with_config!(request(config), quick)
+    assert_received {:open, _, _}
+    cooled_down(config)
+    for _ <- 1..2, do: called?()
+
+    caller = spawn(fn -> run(config) end)
+    assert_receive {:called, function}
+    assert run(config) == refused()
+    monitor = Process.monitor(function)
+    Process.exit(caller, :kill)
+    assert_receive {:DOWN, ^monitor, :process, ^function, _}, 2_000
+    tell.(:well)
+    # Long before the circuit could be forgotten.
+    Await.until(fn -> run(config) == ok(:well) end, 500)
+    assert_received {:close, _, closed}
+    refute Map.has_key?(closed, :reason)
+  end
+
+  test "exceptions and error results are answers, unless exceptions are to be counted" do
+    {config, tell} = told()
+
+    for step <- [:raise, :error] do
+      tell.(step)
+      for _ <- 1..10, do: assert(run(config).error == "Internal Server Error")
+      assert state(config) == nil
+    end
+
+    # They also end a row of failures.
+    tell.(:hang)
+    for _ <- 1..4, do: run(config)
+    tell.(:raise)
+    run(config)
+    assert %{failures: 0} = state(config)
+
+    Options.set(:circuit_breaker, count: [:exception])
+    for _ <- 1..5, do: run(config)
+    assert_received {:open, _, %{consecutive_failures: 5}}
+    assert run(config) == refused()
+
+    # What does not count says nothing.
+    {config, tell} = told()
+    tell.(:hang)
+    for _ <- 1..6, do: assert(run(config) == timed_out())
+    tell.(:error)
+    for _ <- 1..6, do: assert(run(config).error == "Internal Server Error")
+    refute_received {:open, _, _}
+  end
+
+  test "a failure rate opens it too" do
+    Options.set(:circuit_breaker, failure_rate: 0.5, rate_window: 10, count: [:exception])
+    {config, tell} = told()
+
+    steps = [:well, :well, :raise] |> Stream.cycle() |> Enum.take(30)
+    for step <- steps, do: tell.(step) && run(config)
+    refute_received {:open, _, _}
+
+    Await.until(fn ->
+      for step <- [:well, :raise, :raise], do: tell.(step) && run(config)
+      state(config).state == :open
+    end)
+
+    assert_received {:open, _, _}
+  end
+
+  test "switched off, nothing is refused" do
+    Options.set(:circuit_breaker, enabled: false, threshold: 1)
+    {config, tell} = told()
+    tell.(:hang)
+    for _ <- 1..3, do: assert(run(config) == timed_out())
+    assert NodeSelector.circuits() == []
+    refute_received {:open, _, _}
+  end
+
+  test "switching off or other settings close what is open, and say so" do
+    Options.set(:circuit_breaker, threshold: 2)
+    {config, tell} = told()
+    open(config, tell)
+    :ok = PhoenixGenApi.reload_config()
+    assert run(config) == refused()
+
+    Options.set(:circuit_breaker, threshold: 3)
+    type = config.request_type
+    assert_received {:close, _, %{request_type: ^type, node: node, reason: :forgotten}}
+    assert node == node()
+    tell.(:well)
+    assert run(config) == ok(:well)
+  end
+
+  test "of many calls that fail at once one opens it, and of many that come later one probes" do
+    Options.set(:circuit_breaker, threshold: 5, cooldown_ms: 200)
+    {config, tell} = told()
+    tell.(:hang)
+
+    parallel = fn ->
+      Enum.map(1..50, fn _ -> Task.async(fn -> run(config) end) end) |> Task.await_many()
+    end
+
+    assert Enum.uniq(parallel.()) == [timed_out()]
+    assert_received {:open, _, %{consecutive_failures: 5}}
+    refute_received {:open, _, _}
+    for _ <- 1..50, do: called?()
+
+    for _ <- 1..3 do
+      cooled_down(config)
+      assert Enum.frequencies(parallel.()) == %{timed_out() => 1, refused() => 49}
+      assert_received {:open, _, _}
+      called?()
+    end
+
+    cooled_down(config)
+    tell.(:well)
+    Await.until(fn -> run(config) == ok(:well) end)
+    assert_received {:close, _, _}
+    refute_received {:close, _, _}
+    refute_received {:open, _, _}
+  end
+
+  test "async requests are refused by their message" do
+    Options.set(:circuit_breaker, threshold: 2)
+    {config, tell} = told(response_type: :async)
+    tell.(:hang)
+
+    for expected <- [timed_out(), timed_out(), refused()] do
+      assert run(config) == Response.async_response("r1")
+      assert_receive {:async_call, ^expected}, 1_000
+    end
+  end
+
+  test "retries of a local function end when its circuit opens" do
+    Options.set(:circuit_breaker, threshold: 2)
+    {config, tell} = told(retry: 5, retry_on: [:timeout])
+    tell.(:hang)
+    assert run(config) == timed_out()
+    for _ <- 1..2, do: called?()
+    refute_received {:called, _}
+  end
+
+  test "it outlives every process of the library, and the function's config being stored again" do
+    Options.set(:circuit_breaker, threshold: 2)
+    {config, tell} = told()
+    open(config, tell)
+
+    for name <- [
+          NodeSelector.Health,
+          Executor.Reaper,
+          :async_pool,
+          WorkerPool.WorkerPoolSupervisor
+        ] do
+      pid = Process.whereis(name)
+      monitor = Process.monitor(pid)
+      Process.exit(pid, :kill)
+      assert_receive {:DOWN, ^monitor, :process, ^pid, _}
+      Await.until(fn -> Process.whereis(name) not in [nil, pid] end)
+    end
+
+    assert run(config) == refused()
+    :ok = ConfigDb.add(%{config | timeout: 5_000})
+    assert run(config) == refused()
+    # Deleted and added again in no time, too.
+    :ok = ConfigDb.delete("test", config.request_type)
+    :ok = ConfigDb.add(config)
+    assert run(config) == refused()
+    refute_received _
+  end
+
+  test "of functions that are gone nothing is kept for long" do
+    Options.set(:circuit_breaker, threshold: 2, cooldown_ms: 20)
+    size = fn -> Native.circuits_size(Gateway.handle!(:node_selector)) end
+    {before, _bytes} = size.()
+
+    for n <- 1..200 do
+      :ok = ConfigDb.add(Functions.config(fn -> :well end, request_type: "gone#{n}", retry: 1))
+    end
+
+    {config, tell} = told()
+    open(config, tell)
+    Circuits.sweep()
+    assert {kept, bytes} = size.()
+    assert kept in 201..(before + 201)
+    assert bytes < 200_000
+    ConfigDb.clear()
+    tell.(:well)
+    type = config.request_type
+
+    Await.until(fn ->
+      Circuits.sweep()
+
+      receive do
+        {:close, _, %{request_type: ^type, reason: :forgotten}} -> true
+      after
+        0 -> false
+      end
+    end)
+
+    # The VM frees plans when it likes to.
+    Await.until(fn ->
+      :erlang.garbage_collect()
+      Circuits.sweep()
+      elem(size.(), 0) <= before
+    end)
+  end
+end

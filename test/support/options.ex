@@ -1,0 +1,21 @@
+defmodule PhoenixGenApi.Test.Options do
+  # Options for one test, in force at once and taken back when it ends.
+
+  import ExUnit.Callbacks, only: [on_exit: 1]
+
+  @app :phoenix_gen_api
+
+  def set(section, options) do
+    before = Application.get_env(@app, section)
+    Application.put_env(@app, section, options)
+    :ok = PhoenixGenApi.reload_config()
+
+    on_exit(fn ->
+      if before,
+        do: Application.put_env(@app, section, before),
+        else: Application.delete_env(@app, section)
+
+      :ok = PhoenixGenApi.reload_config()
+    end)
+  end
+end
