@@ -77,7 +77,9 @@ impl<P: Copy> Roster<P> {
         self.doomed.lock().values().copied().collect()
     }
 
-    /// The tasks whose time has passed, and when the time of the next one will have: to ask again then.
+    /// The tasks whose time has passed, and when to ask again: when the time of the next one will have
+    /// passed, or before, as was said before. Who asks has a timer for that; if it was put off whenever a
+    /// task has ended, the next task would put it forward again, and so every task might.
     pub(super) fn overdue(&self, now: Nanos) -> (Vec<Arc<Ticket<P>>>, Option<Nanos>) {
         let mut deadlines = self.deadlines.lock();
         let Deadlines { tickets, alarm } = &mut *deadlines;
@@ -87,7 +89,12 @@ impl<P: Copy> Roster<P> {
             .map(|(_, ticket)| Arc::clone(ticket))
             .collect();
         let next = tickets.range((now.saturating_add(Nanos(1)), 0)..).next();
-        *alarm = next.map(|((due, _), _)| *due);
+        let next = next.map(|((due, _), _)| *due);
+        let set = alarm.filter(|alarm| *alarm > now);
+        *alarm = match (set, next) {
+            (Some(set), Some(next)) => Some(set.min(next)),
+            (set, next) => set.or(next),
+        };
         (late, *alarm)
     }
 

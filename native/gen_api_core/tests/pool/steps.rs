@@ -177,7 +177,8 @@ fn only_a_deadline_before_the_next_question_asks_for_an_earlier_one() {
     let [first, later, sooner] = [due(20), due(30), due(10)];
     assert_eq!(pool.enter(&first, 1, NOW), (Entry::Run, true));
     pool.finish(&first, End::Returned, NOW);
-    // Nothing else is due, but at 20 the question will be asked anyway.
+    // Nothing else is due, but at 20 the question will be asked anyway, also if it is asked before.
+    assert_eq!(pool.doomed(Nanos(1)), (vec![], Some(Nanos(20))));
     assert_eq!(pool.enter(&later, 2, NOW), (Entry::Run, false));
     assert_eq!(pool.enter(&sooner, 3, NOW), (Entry::Run, true));
     assert_eq!(pool.doomed(NOW), (vec![], Some(Nanos(10))));
