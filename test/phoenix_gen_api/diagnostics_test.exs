@@ -29,7 +29,7 @@ defmodule PhoenixGenApi.DiagnosticsTest do
   defp put_env(key, value) do
     before = Application.fetch_env(:phoenix_gen_api, key)
     Application.put_env(:phoenix_gen_api, key, value)
-    :ok = Config.reload()
+    :ok = Config.load()
 
     on_exit(fn ->
       case before do
@@ -37,7 +37,7 @@ defmodule PhoenixGenApi.DiagnosticsTest do
         :error -> Application.delete_env(:phoenix_gen_api, key)
       end
 
-      :ok = Config.reload()
+      :ok = Config.load()
     end)
   end
 
