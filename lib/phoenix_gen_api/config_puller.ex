@@ -59,7 +59,6 @@ defmodule PhoenixGenApi.ConfigPuller do
   alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Gateway
-  alias PhoenixGenApi.ServiceTurn
   alias PhoenixGenApi.Structs.ServiceConfig
 
   require Logger
@@ -193,15 +192,10 @@ defmodule PhoenixGenApi.ConfigPuller do
   end
 
   defp remove(service) do
-    forgotten =
-      ServiceTurn.run!(service, fn ->
-        Store.unregister(service)
-        forgotten = ConfigReceiver.forget(service)
-        ConfigDb.remove_service(service)
-        forgotten
-      end)
-
-    ConfigReceiver.spread_forgotten(service, forgotten)
+    ConfigReceiver.forget(service, fn ->
+      Store.unregister(service)
+      ConfigDb.remove_service(service)
+    end)
   end
 
   defp start_all(reason) do

@@ -51,7 +51,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   services that `PhoenixGenApi.ConfigPuller` was told of by an operator. Each gateway has its own.
   """
 
-  alias PhoenixGenApi.ConfigReceiver.{Exchange, Intake, Pushed, Register, TurnedAway}
+  alias PhoenixGenApi.ConfigReceiver.{Exchange, Intake, Pushed, Register, Turn, TurnedAway}
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.ServiceTurn
@@ -87,7 +87,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
     Intake.log_here()
 
     with {:ok, push} <- admit(push_config, opts[:node]),
-         {:stored, register} <- ServiceTurn.run(push.service, fn -> take(push, opts) end) do
+         {:stored, register} <- Turn.run(push.service, fn -> take(push, opts) end) do
       Exchange.spread(push.service, register)
       {:ok, :accepted}
     end
@@ -105,7 +105,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
     Intake.log_here()
 
     with {:ok, push} <- admit(push_config, opts[:node]),
-         do: ServiceTurn.run(push.service, fn -> compare(push, opts) end)
+         do: Turn.run(push.service, fn -> compare(push, opts) end)
   end
 
   @doc """
@@ -162,14 +162,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
     running!()
     service = to_string(service)
 
-    forgotten =
-      ServiceTurn.run!(service, fn ->
-        forgotten = forget(service)
-        Intake.remove(service)
-        forgotten
-      end)
-
-    spread_forgotten(service, forgotten)
+    forget(service, fn -> Intake.remove(service) end)
   end
 
   @doc false
@@ -185,24 +178,35 @@ defmodule PhoenixGenApi.ConfigReceiver do
   end
 
   @doc false
-  # For who has the service's turn, and afterwards tells the other gateways what this returns.
-  @spec forget(String.t()) :: Register.t() | nil
-  def forget(service) do
+  # `remove` takes off what the service has, while it has its turn.
+  @spec forget(String.t(), (-> term())) :: :ok
+  def forget(service, remove) do
+    forgotten =
+      Turn.run(service, fn ->
+        Pushed.unsettled(service)
+        remove.()
+        forget(service)
+      end)
+
+    case forgotten do
+      {:forgotten, register} -> Exchange.spread(service, register)
+      :nothing -> :ok
+      {:error, :not_running} -> Gateway.not_running!()
+    end
+  end
+
+  defp forget(service) do
     case Pushed.entry(service) do
       %{register: %{live: []}} ->
-        nil
+        Pushed.settled(service)
+        :nothing
 
       %{register: register} ->
         forgotten = Register.delete(register)
         Pushed.put(service, %{register: forgotten, applied: nil, refused: nil})
-        forgotten
+        {:forgotten, forgotten}
     end
   end
-
-  @doc false
-  @spec spread_forgotten(String.t(), Register.t() | nil) :: :ok
-  def spread_forgotten(_service, nil), do: :ok
-  def spread_forgotten(service, forgotten), do: Exchange.spread(service, forgotten)
 
   defp admit(push_config, node) do
     with {:ok, _table} <- Gateway.handle(:config_db) do

@@ -8,10 +8,9 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
   # that the same push to several gateways crosses the network once for each of them.
 
   alias PhoenixGenApi.Cluster
-  alias PhoenixGenApi.ConfigReceiver.{Intake, Pushed, Register, Replicator}
+  alias PhoenixGenApi.ConfigReceiver.{Intake, Pushed, Register, Replicator, Turn}
   alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Gateway
-  alias PhoenixGenApi.ServiceTurn
   alias PhoenixGenApi.Telemetry
 
   require Logger
@@ -64,7 +63,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
     with {:ok, _table} <- Gateway.handle(:config_db),
          # Before the turn: others must not wait for the network.
          {:ok, contents} <- lacking(from, service, register) do
-      ServiceTurn.run(service, fn -> merge(from, service, register, contents) end)
+      Turn.run(service, fn -> merge(from, service, register, contents) end)
     end
   end
 

@@ -5,6 +5,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   #
   # Rows: {service, register, applied, refused}
   #       {{:content, service, digest}, binary}   of the live pushes, and of the applied one
+  #       {{:unsettled, service}}                 its functions may not be those of `applied`
   #       {{:behind, node}}                       a gateway that has missed something
   #       {:life, integer}                        this life of the application
 
@@ -55,7 +56,21 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
     end
   end
 
-  @doc "Replaces the entry of a service. `contents` are those of its pushes that are new."
+  @doc "Notes that functions of a service are about to change, until `put/3` or `settled/1`."
+  @spec unsettled(String.t()) :: true
+  def unsettled(service), do: :ets.insert(@table, {{:unsettled, service}})
+
+  @doc "Notes that its functions are those of `applied`."
+  @spec settled(String.t()) :: true
+  def settled(service), do: :ets.delete(@table, {:unsettled, service})
+
+  @spec unsettled?(String.t()) :: boolean()
+  def unsettled?(service), do: :ets.member(@table, {:unsettled, service})
+
+  @doc """
+  Replaces the entry of a service, whose functions are now those of `applied`. `contents` are
+  those of its pushes that are new.
+  """
   @spec put(String.t(), entry(), contents()) :: :ok
   def put(service, entry, contents \\ %{}) do
     old = digests(entry(service))
@@ -66,6 +81,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
         do: :ets.insert(@table, {{:content, service, digest}, content})
 
     :ets.insert(@table, {service, entry.register, entry.applied, entry.refused})
+    settled(service)
     for digest <- old -- needed, do: :ets.delete(@table, {:content, service, digest})
     if needed == [] and :ets.info(@table, :size) > @max_deleted, do: forget_oldest()
     :ok
