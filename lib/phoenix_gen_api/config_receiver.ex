@@ -42,7 +42,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
   earlier version, push it. Two pushes of one service that were accepted without knowing of each
   other, at the same moment or on the two sides of a network split, are a conflict: every gateway
   takes the one with the higher `config_version` (in the order of `PhoenixGenApi.ConfigDb`), of equal
-  versions the newer one. A push and a deletion that did not know of each other: the push stays.
+  versions the newer one. What a service only pushes again, see `push/2`, counts for nothing against what
+  was pushed later. A push and a deletion that did not know of each other: the push stays.
 
   Each gateway checks a push by its own rules. One that refuses what another has accepted records it in
   `PhoenixGenApi.ConfigFailed` and goes on with the functions it had; the others are not affected.
@@ -77,8 +78,10 @@ defmodule PhoenixGenApi.ConfigReceiver do
     * `:force` (`false`) - stores it also when the version is the same
     * `:node` - the node that it came from, for `PhoenixGenApi.ConfigFailed`
     * `:pushed_at` - when it was pushed for the first time, in microseconds since 1970. If the
-      service was pushed later than that the answer is `{:ok, :skipped, :superseded}`: what a
-      service pushes again because a gateway has restarted replaces nothing newer
+      service was pushed later than that, or the version has lost a conflict, the answer is
+      `{:ok, :skipped, :superseded}`, also with `:force`: what a service pushes again because a gateway
+      has restarted replaces nothing newer. Nor does it where the gateway learns only afterwards
+      what was pushed later
 
   Other options are ignored, so that pushers may be newer than the gateway.
   """
@@ -202,7 +205,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
         :nothing
 
       %{register: register} ->
-        forgotten = Register.delete(register)
+        forgotten = Register.delete(register, Pushed.gateway(), now())
         Pushed.put(service, %{register: forgotten, applied: nil, refused: nil})
         {:forgotten, forgotten}
     end
@@ -244,20 +247,29 @@ defmodule PhoenixGenApi.ConfigReceiver do
 
   defp read(_other), do: {:error, :invalid_push_config_data}
 
-  defp compare(%{config_version: version} = push, opts) do
-    case {opts[:force], Pushed.entry(push.service).applied, opts[:pushed_at]} do
-      {true, _applied, _pushed_at} ->
-        :send
+  # What counts among the gateways decides, not what this one may have kept instead.
+  defp compare(%{service: service, config_version: version}, opts) do
+    %{register: register, applied: applied} = Pushed.entry(service)
 
-      {_, %{version: ^version}, _pushed_at} ->
-        {:ok, :skipped, :version_matches}
+    case Register.winner(register) do
+      %{version: ^version} = winner when winner == applied ->
+        if opts[:force], do: :send, else: {:ok, :skipped, :version_matches}
 
-      {_, %{at: at}, pushed_at} when is_integer(pushed_at) and at > pushed_at ->
-        {:ok, :skipped, :superseded}
-
-      _other_or_nothing_stored ->
-        :send
+      winner ->
+        if superseded?(version, opts[:pushed_at], winner, register),
+          do: {:ok, :skipped, :superseded},
+          else: :send
     end
+  end
+
+  defp superseded?(_version, pushed_at, winner, _register)
+       when winner == nil or not is_integer(pushed_at),
+       do: false
+
+  # Later than it, or in a conflict with it.
+  defp superseded?(version, pushed_at, winner, %{live: live}) do
+    winner.at > pushed_at or
+      (winner.version != version and Enum.any?(live, &(&1.version == version)))
   end
 
   defp take(push, opts) do
@@ -271,10 +283,10 @@ defmodule PhoenixGenApi.ConfigReceiver do
 
   defp keep(%{service: service, config_version: version} = push, pushed_at) do
     {digest, content} = Pushed.pack(push)
-    at = if is_integer(pushed_at), do: pushed_at, else: System.system_time(:microsecond)
-
-    register =
-      Register.push(Pushed.entry(service).register, Pushed.gateway(), at, version, digest)
+    known = Pushed.entry(service).register
+    again? = is_integer(pushed_at)
+    at = if again?, do: pushed_at, else: now()
+    register = Register.push(known, Pushed.gateway(), at, version, digest, again?)
 
     entry = %{register: register, applied: hd(register.live), refused: nil}
     Pushed.put(service, entry, %{digest => content})
@@ -292,6 +304,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
       %{applied: nil} -> nil
     end
   end
+
+  defp now, do: System.system_time(:microsecond)
 
   defp running!, do: Gateway.handle!(:config_db)
 end

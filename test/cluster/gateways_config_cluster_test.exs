@@ -248,6 +248,55 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     assert {types(b, "shop"), types(c, "shop")} == {["h"], ["h"]}
   end
 
+  test "what a gateway has refused is no version to skip for: a rollback through it is one everywhere" do
+    [a] = start(1)
+    b = start_one(Cluster.node_name("gw2"), mfa_allowlist: [{String, :upcase}])
+    heal([a, b])
+    first = push_config("shop", "1", ["f"])
+    assert push(a, first) == {:ok, :accepted}
+    foreign = push_config("shop", "2", ["g"], [], {String, :downcase, []})
+    assert push(a, foreign) == {:ok, :accepted}
+    assert {types(a, "shop"), types(b, "shop")} == {["g"], ["f"]}
+
+    assert {:error, {:validation_failed, _}} = push(b, foreign)
+    # Not by who only pushes again what was pushed before that.
+    assert push(b, first, pushed_at: 1) == {:ok, :skipped, :superseded}
+    assert push(b, first) == {:ok, :accepted}
+    assert {types(a, "shop"), types(b, "shop")} == {["f"], ["f"]}
+  end
+
+  test "what is pushed again to a gateway that knows nothing yet does not undo a rollback" do
+    [a, b] = gateways = start(2)
+    push(a, push_config("shop", "2.0.0", ["new"]))
+    pushed_at = System.system_time(:microsecond)
+    push(a, push_config("shop", "1.0.0", ["old"]))
+    cut([a], [b])
+    call(b, :application, :stop, [:phoenix_gen_api])
+    call(b, :application, :start, [:phoenix_gen_api])
+    # By a node of the service that has not been rolled back yet.
+    again = push_config("shop", "2.0.0", ["new"])
+    assert push(b, again, pushed_at: pushed_at) == {:ok, :accepted}
+    heal(gateways)
+    assert {%{"shop" => "1.0.0"}, %{"shop" => %{"old" => _}}, _} = await_agreement(gateways)
+  end
+
+  test "what has lost a conflict does not win by being pushed again" do
+    [a, b] = gateways = start(2)
+    cut([a], [b])
+    assert push(b, push_config("shop", "2.0.0", ["winner"])) == {:ok, :accepted}
+    loser = push_config("shop", "1.0.0", ["loser"])
+    assert push(a, loser) == {:ok, :accepted}
+    pushed_at = System.system_time(:microsecond)
+    heal(gateways)
+    assert {%{"shop" => "2.0.0"}, _, _} = await_agreement(gateways)
+
+    for gateway <- gateways,
+        do: assert(push(gateway, loser, pushed_at: pushed_at) == {:ok, :skipped, :superseded})
+
+    assert push(a, loser) == {:ok, :accepted}
+    for gateway <- gateways, do: assert(versions(gateway) == %{"shop" => "1.0.0"})
+  end
+
   test "no gateway holds a token" do
     [a] = start(1, push_token: "s3cret-token")
     b = start_one(Cluster.node_name("gw2"), push_token: "another-s3cret")

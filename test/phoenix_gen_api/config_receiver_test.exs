@@ -262,6 +262,18 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
     assert ConfigReceiver.push(push_config([one], config_version: "2.0.0")) == {:ok, :accepted}
   end
 
+  test "what is pushed again is forced over its own version only" do
+    push = fn type, version, at ->
+      push = push_config([fun(type)], config_version: version)
+      ConfigReceiver.push(push, pushed_at: at, force: true)
+    end
+
+    assert push.("new", "2.0.0", 200) == {:ok, :accepted}
+    assert push.("old", "1.0.0", 100) == {:ok, :skipped, :superseded}
+    assert push.("newer", "2.0.0", 100) == {:ok, :accepted}
+    assert Map.keys(stored()) == ["newer"]
+  end
+
   test "an offer is answered as the push would be" do
     offer = push_config(nil)
     assert ConfigReceiver.offer(offer) == :send

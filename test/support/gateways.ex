@@ -71,15 +71,16 @@ defmodule PhoenixGenApi.Test.Gateways do
   defdelegate call(gateway, module, function, args), to: Cluster
 
   @doc "A push of `service` with these functions."
-  @spec push_config(String.t(), String.t(), [String.t()], keyword()) :: PushConfig.t()
-  def push_config(service, version, types, fields \\ []) do
+  @spec push_config(String.t(), String.t(), [String.t()], keyword(), mfa :: tuple()) ::
+          PushConfig.t()
+  def push_config(service, version, types, fields \\ [], mfa \\ {String, :upcase, []}) do
     functions =
       for type <- types do
         %FunConfig{
           service: service,
           request_type: type,
           nodes: [:nowhere@nohost],
-          mfa: {String, :upcase, []}
+          mfa: mfa
         }
       end
 

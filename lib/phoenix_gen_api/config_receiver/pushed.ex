@@ -16,6 +16,8 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   # Services that were deleted everywhere and are remembered, so that a gateway that was cut off
   # does not bring them back.
   @max_deleted 10_000
+  # Forgetting takes a look at all of them: not each time.
+  @deleted_at_once 1_000
 
   @typedoc """
   `applied` is the push whose functions are in the table of configs. It is the winner of the
@@ -83,7 +85,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
     :ets.insert(@table, {service, entry.register, entry.applied, entry.refused})
     settled(service)
     for digest <- old -- needed, do: :ets.delete(@table, {:content, service, digest})
-    if needed == [] and :ets.info(@table, :size) > @max_deleted, do: forget_oldest()
+    if needed == [], do: forget_oldest()
     :ok
   end
 
@@ -152,10 +154,15 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   defp all, do: :ets.select(@table, [{{:"$1", :"$2", :_, :_}, [], [{{:"$1", :"$2"}}]}])
 
   defp forget_oldest do
-    deleted =
-      for {service, %{live: []} = register} <- all(), do: {Register.last_seen(register), service}
+    if :ets.info(@table, :size) > @max_deleted and deleted() > @max_deleted + @deleted_at_once do
+      deleted =
+        for {service, %{live: []} = register} <- all(),
+            do: {Register.last_seen(register), service}
 
-    for {_number, service} <- deleted |> Enum.sort(:desc) |> Enum.drop(@max_deleted),
-        do: :ets.delete(@table, service)
+      for {_number, service} <- deleted |> Enum.sort(:desc) |> Enum.drop(@max_deleted),
+          do: :ets.delete(@table, service)
+    end
   end
+
+  defp deleted, do: :ets.select_count(@table, [{{:_, %{live: []}, :_, :_}, [], [true]}])
 end
