@@ -90,10 +90,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
     Intake.log_here()
 
     with {:ok, push} <- admit(push_config, opts[:node]),
-         {:stored, register} <- Turn.run(push.service, fn -> take(push, opts) end) do
-      Exchange.spread(push.service, register)
-      {:ok, :accepted}
-    end
+         do: push.service |> Turn.run(fn -> take(push, opts) end) |> spread(push.service)
   end
 
   @doc """
@@ -108,7 +105,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
     Intake.log_here()
 
     with {:ok, push} <- admit(push_config, opts[:node]),
-         do: Turn.run(push.service, fn -> compare(push, opts) end)
+         do: push.service |> Turn.run(fn -> compare(push, opts) end) |> spread(push.service)
   end
 
   @doc """
@@ -194,6 +191,10 @@ defmodule PhoenixGenApi.ConfigReceiver do
     case forgotten do
       {:forgotten, register} -> Exchange.spread(service, register)
       :nothing -> :ok
+      {:error, :not_running} = error -> error
+    end
+    |> case do
+      :ok -> :ok
       {:error, :not_running} -> Gateway.not_running!()
     end
   end
@@ -281,6 +282,25 @@ defmodule PhoenixGenApi.ConfigReceiver do
     end
   end
 
+  # Whatever is answered with :ok, the other gateways have. A pusher that is told that its version
+  # is here need not be the first one, whose push may still be on its way, or was killed on it.
+  defp spread({:stored, register}, service), do: spread(register, service, {:ok, :accepted})
+
+  defp spread({:ok, :skipped, _why} = answer, service) do
+    if Pushed.spreading?(service),
+      do: spread(Pushed.entry(service).register, service, answer),
+      else: answer
+  end
+
+  defp spread(answer, _service), do: answer
+
+  defp spread(register, service, answer) do
+    with :ok <- Exchange.spread(service, register) do
+      for %{dot: dot} <- register.live, do: Pushed.spread(service, dot)
+      answer
+    end
+  end
+
   defp keep(%{service: service, config_version: version} = push, pushed_at) do
     {digest, content} = Pushed.pack(push)
     known = Pushed.entry(service).register
@@ -288,7 +308,9 @@ defmodule PhoenixGenApi.ConfigReceiver do
     at = if again?, do: pushed_at, else: now()
     register = Register.push(known, Pushed.gateway(), at, version, digest, again?)
 
-    entry = %{register: register, applied: hd(register.live), refused: nil}
+    %{live: [applied]} = register
+    Pushed.spreading(service, applied.dot)
+    entry = %{register: register, applied: applied, refused: nil}
     Pushed.put(service, entry, %{digest => content})
     register
   end

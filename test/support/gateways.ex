@@ -42,8 +42,9 @@ defmodule PhoenixGenApi.Test.Gateways do
   @spec cut([gateway()], [gateway()]) :: :ok
   def cut(left, right) do
     for {_, a} = one <- left, {_, b} = other <- right do
-      call(one, :erlang, :set_cookie, [b, :split])
-      call(other, :erlang, :set_cookie, [a, :split])
+      # Not the same: with that, whoever still has something to say would connect them again.
+      call(one, :erlang, :set_cookie, [b, :left])
+      call(other, :erlang, :set_cookie, [a, :right])
       call(one, Node, :disconnect, [b])
     end
 

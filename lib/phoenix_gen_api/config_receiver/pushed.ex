@@ -6,6 +6,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   # Rows: {service, register, applied, refused}
   #       {{:content, service, digest}, binary}   of the live pushes, and of the applied one
   #       {{:unsettled, service}}                 its functions may not be those of `applied`
+  #       {{:spreading, service}, dot}            a push that other gateways may not have yet
   #       {{:behind, node}}                       a gateway that has missed something
   #       {:life, integer}                        this life of the application
 
@@ -111,8 +112,10 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
     {:crypto.hash(:sha256, binary), binary}
   end
 
+  @doc "The push, with the fields of this version of the library."
   @spec unpack(binary()) :: PushConfig.t()
-  def unpack(binary), do: :erlang.binary_to_term(binary)
+  def unpack(binary),
+    do: struct(PushConfig, binary |> :erlang.binary_to_term() |> Map.from_struct())
 
   @doc "A push as it is kept."
   @spec content(String.t(), digest :: binary()) :: {:ok, binary()} | :error
@@ -135,6 +138,17 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   @doc "A short name for all of it: gateways that have the same know the same."
   @spec summary(%{String.t() => binary()}) :: binary()
   def summary(stamps), do: :erlang.md5(:erlang.term_to_binary(Enum.sort(stamps)))
+
+  @doc "Notes that the other gateways may not have this push of a service, until `spread/2`."
+  @spec spreading(String.t(), Register.dot()) :: true
+  def spreading(service, dot), do: :ets.insert(@table, {{:spreading, service}, dot})
+
+  @doc "Notes that they have it."
+  @spec spread(String.t(), Register.dot()) :: true
+  def spread(service, dot), do: :ets.delete_object(@table, {{:spreading, service}, dot})
+
+  @spec spreading?(String.t()) :: boolean()
+  def spreading?(service), do: :ets.member(@table, {:spreading, service})
 
   @doc "Notes that a gateway has missed something."
   @spec behind(node()) :: true
