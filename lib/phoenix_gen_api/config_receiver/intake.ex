@@ -55,7 +55,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Intake do
       case ConfigDb.replace_service(push.service, push.fun_configs, :push, strict?: true) do
         {:ok, %{stored: count}, []} ->
           # What a pull has asked for before is older than this.
-          Store.supersede(push.service)
+          Store.overtake(push.service)
           if source, do: follow(source), else: unfollow(push.service)
           {:ok, count}
 
