@@ -33,7 +33,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   ## Several gateways
 
   Connected gateways share what is pushed and what `delete_pushed_service/1` deletes. When a pusher
-  reads `{:ok, :accepted}`, every connected gateway has stored the push; so the gateway that
+  reads `{:ok, :accepted}` or that its push is skipped, every connected gateway has stored the push; so the gateway that
   received it may die, and nothing is lost. One that does not answer within three seconds is not waited for:
   it catches up in the background. A gateway that starts, or whose connection is back, gets what
   it has missed.
@@ -45,7 +45,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
   versions the newer one. What a service only pushes again, see `push/2`, counts for nothing against what
   was pushed later. A push and a deletion that did not know of each other: the push stays.
 
-  Each gateway checks a push by its own rules. One that refuses what another has accepted records it in
+  The gate and the token are those of the gateway that is pushed to; the others take over what it has
+  accepted, and therefore should have the same. Each checks the functions by its own `:mfa_allowlist`. One that refuses what another has accepted records it in
   `PhoenixGenApi.ConfigFailed` and goes on with the functions it had; the others are not affected.
 
   Not shared: the marks of `PhoenixGenApi.ConfigDb.disable/3`, functions that were added directly, and
@@ -188,22 +189,14 @@ defmodule PhoenixGenApi.ConfigReceiver do
         forget(service)
       end)
 
-    case forgotten do
-      {:forgotten, register} -> Exchange.spread(service, register)
-      :nothing -> :ok
-      {:error, :not_running} = error -> error
-    end
-    |> case do
-      :ok -> :ok
-      {:error, :not_running} -> Gateway.not_running!()
-    end
+    with {:error, :not_running} <- spread(forgotten, service), do: Gateway.not_running!()
   end
 
   defp forget(service) do
     case Pushed.entry(service) do
       %{register: %{live: []}} ->
         Pushed.settled(service)
-        :nothing
+        :ok
 
       %{register: register} ->
         forgotten = Register.delete(register, Pushed.gateway(), now())
@@ -285,6 +278,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
   # Whatever is answered with :ok, the other gateways have. A pusher that is told that its version
   # is here need not be the first one, whose push may still be on its way, or was killed on it.
   defp spread({:stored, register}, service), do: spread(register, service, {:ok, :accepted})
+
+  defp spread({:forgotten, register}, service), do: Exchange.spread(service, register)
 
   defp spread({:ok, :skipped, _why} = answer, service) do
     if Pushed.spreading?(service),
