@@ -96,7 +96,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
   # The table is gone when this gateway has stopped, and nobody may have got anything.
   defp tell_all(service, register) do
     life = Pushed.gateway()
-    {late, others} = Enum.split_with(Cluster.gateways(), &(&1 in Pushed.all_behind()))
+    {late, others} = Enum.split_with(Cluster.gateways(), &Pushed.behind?/1)
     Enum.each(late, &Replicator.behind/1)
     args = [@protocol, node(), {:accept, service, register}]
 
@@ -169,12 +169,12 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
     kind, reason -> Excerpt.reason(kind, reason)
   end
 
+  # Of what counts once both are known: what was replaced or deleted need not travel.
   defp lacking(from, service, register) do
-    known = for %{dot: dot} <- Pushed.entry(service).register.live, do: dot
+    %{live: live} = Register.merge(Pushed.entry(service).register, register)
 
-    Enum.reduce_while(register.live, {:ok, %{}}, fn %{dot: dot, digest: digest},
-                                                    {:ok, contents} ->
-      if dot in known or is_map_key(contents, digest) or Pushed.content(service, digest) != :error do
+    Enum.reduce_while(live, {:ok, %{}}, fn %{digest: digest}, {:ok, contents} ->
+      if is_map_key(contents, digest) or Pushed.content(service, digest) != :error do
         {:cont, {:ok, contents}}
       else
         case ask(from, {:content, service, digest}, @content_timeout_ms) do

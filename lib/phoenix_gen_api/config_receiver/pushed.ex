@@ -8,6 +8,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   #       {{:unsettled, service}}                 its functions may not be those of `applied`
   #       {{:spreading, service}, dot}            a push that other gateways may not have yet
   #       {{:behind, node}}                       a gateway that has missed something
+  #       {:deletions, integer}                   since the oldest were forgotten
   #       {:life, integer}                        this life of the application
 
   alias PhoenixGenApi.ConfigReceiver.Register
@@ -17,7 +18,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   # Services that were deleted everywhere and are remembered, so that a gateway that was cut off
   # does not bring them back.
   @max_deleted 10_000
-  # Forgetting takes a look at all of them: not each time.
+  # Forgetting takes a look at all services: not each time.
   @deleted_at_once 1_000
 
   @typedoc """
@@ -86,7 +87,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
     :ets.insert(@table, {service, entry.register, entry.applied, entry.refused})
     settled(service)
     for digest <- old -- needed, do: :ets.delete(@table, {:content, service, digest})
-    if needed == [], do: forget_oldest()
+    if needed == [] and deletions() == 0, do: forget_oldest()
     :ok
   end
 
@@ -158,6 +159,9 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   @spec caught_up(node()) :: true
   def caught_up(node), do: :ets.delete(@table, {:behind, node})
 
+  @spec behind?(node()) :: boolean()
+  def behind?(node), do: :ets.member(@table, {:behind, node})
+
   @doc "The gateways that have missed something."
   @spec all_behind() :: [node()]
   def all_behind, do: :ets.select(@table, [{{{:behind, :"$1"}}, [], [:"$1"]}])
@@ -168,15 +172,13 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   defp all, do: :ets.select(@table, [{{:"$1", :"$2", :_, :_}, [], [{{:"$1", :"$2"}}]}])
 
   defp forget_oldest do
-    if :ets.info(@table, :size) > @max_deleted and deleted() > @max_deleted + @deleted_at_once do
-      deleted =
-        for {service, %{live: []} = register} <- all(),
-            do: {Register.last_seen(register), service}
+    deleted =
+      for {service, %{live: []} = register} <- all(), do: {Register.last_seen(register), service}
 
-      for {_number, service} <- deleted |> Enum.sort(:desc) |> Enum.drop(@max_deleted),
-          do: :ets.delete(@table, service)
-    end
+    for {_number, service} <- deleted |> Enum.sort(:desc) |> Enum.drop(@max_deleted),
+        do: :ets.delete(@table, service)
   end
 
-  defp deleted, do: :ets.select_count(@table, [{{:_, %{live: []}, :_, :_}, [], [true]}])
+  defp deletions,
+    do: :ets.update_counter(@table, :deletions, {2, 1, @deleted_at_once, 0}, {:deletions, 0})
 end
