@@ -358,6 +358,18 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     assert versions(b)["s20"] == "2"
   end
 
+  test "what is replaced or deleted already is not fetched any more" do
+    [a, b] = gateways = start(2)
+    for service <- ["shop", "bank"], do: push(a, push_config(service, "1", ["f"]))
+    cut([a], [b])
+    assert push(a, push_config("shop", "2", ["g"])) == {:ok, :accepted}
+    :ok = call(a, ConfigReceiver, :delete_pushed_service, ["bank"])
+    # Who asks for it does not get it.
+    call(b, :ets, :match_delete, [ConfigReceiver, {{:content, :_, :_}, :_}])
+    heal(gateways)
+    assert {%{"shop" => "2"}, %{"shop" => %{"g" => _}}, _} = await_agreement(gateways)
+  end
+
   test "a push that another version of the library has stored gets the fields of this one" do
     [a, b] = gateways = start(2)
     cut([a], [b])
