@@ -58,6 +58,7 @@ rustler::atoms! {
     not_uuid,
     open,
     opened,
+    later,
     out_of_budget,
     overflow,
     owner_died,
