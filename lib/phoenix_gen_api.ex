@@ -26,6 +26,7 @@ defmodule PhoenixGenApi do
   alias PhoenixGenApi.Diagnostics.{Console, FlowConsole}
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
+  alias PhoenixGenApi.Relay
   alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Telemetry
 
@@ -107,7 +108,8 @@ defmodule PhoenixGenApi do
     * everything else that is read from memory is new from the next use on
 
   Stored functions keep the defaults they were compiled with, and pools, shards and tables keep
-  their sizes.
+  their sizes. `:client_mode`, `:boot_audit` and, of `:service_guard`, `enabled` and `listings` are
+  those of the start.
   """
   @spec reload_config() :: :ok | {:error, [String.t(), ...]}
   def reload_config do
@@ -116,7 +118,8 @@ defmodule PhoenixGenApi do
 
     with :ok <- Config.reload(),
          :ok <- NodeSelector.reload(),
-         :ok <- RateLimiter.reload(limits) do
+         :ok <- RateLimiter.reload(limits),
+         :ok <- Relay.reload() do
       ConfigPuller.reload(before)
     end
   end
@@ -133,7 +136,7 @@ defmodule PhoenixGenApi do
     to: Telemetry,
     as: :attach_requests_and_limits
 
-  @doc "Detaches it."
+  @doc "Detaches the handler that `attach_telemetry/3` attached. `:ok`, also when there is none."
   @spec detach_telemetry(Telemetry.handler_id()) :: :ok
   defdelegate detach_telemetry(id), to: Telemetry, as: :detach_all
 
@@ -285,6 +288,14 @@ defmodule PhoenixGenApi do
   @doc "Prints all limits and what the limiter holds."
   @spec rl_config() :: :ok
   defdelegate rl_config, to: RateLimiter.Console, as: :config
+
+  @doc "Prints what the relay holds on this gateway, see `PhoenixGenApi.Relay.status/0`."
+  @spec relay_status() :: :ok
+  def relay_status do
+    status = Relay.status()
+    names = [:gateways, :groups, :members, :users, :local_pids, :memory_bytes]
+    IO.puts(["relay\n" | Enum.map(names, &"  #{&1}: #{status[&1]}\n")])
+  end
 
   @doc """
   Prints the rejected configs with their reasons, newest first.

@@ -62,6 +62,17 @@ defmodule PhoenixGenApi.Diagnostics do
 
   @type status :: :ok | :warning | :error
 
+  @typedoc "Why nothing is traced."
+  @type trace_refusal ::
+          :admin_action_denied
+          | :invalid_tracer
+          | :invalid_trace_flag
+          | :invalid_trace_target
+          | {:invalid_trace_target, [term()]}
+          | :invalid_mfa
+          | {:invalid_mfa, [term()]}
+          | :invalid_match_spec
+
   @doc """
   Whether the VM, the node and every part of the gateway are well.
 
@@ -185,7 +196,7 @@ defmodule PhoenixGenApi.Diagnostics do
 
   `{:ok, map}` says how many processes are `traced` and what the limits are.
   """
-  @spec trace_processes(term(), keyword()) :: {:ok, map()} | {:error, Tracing.reason()}
+  @spec trace_processes(term(), keyword()) :: {:ok, map()} | {:error, trace_refusal()}
   def trace_processes(targets, opts \\ []), do: Tracing.trace_processes(targets, opts)
 
   @doc """
@@ -198,15 +209,15 @@ defmodule PhoenixGenApi.Diagnostics do
 
   `{:ok, map}` says how many functions `matched`.
   """
-  @spec trace_functions(term(), keyword()) :: {:ok, map()} | {:error, Tracing.reason()}
+  @spec trace_functions(term(), keyword()) :: {:ok, map()} | {:error, trace_refusal()}
   def trace_functions(mfas, opts \\ []), do: Tracing.trace_functions(mfas, opts)
 
   @doc "Ends tracing of these processes (`:all`) for these flags (`:all`); of everything by default."
-  @spec stop_trace(term(), term()) :: {:ok, map()} | {:error, Tracing.reason()}
+  @spec stop_trace(term(), term()) :: {:ok, map()} | {:error, trace_refusal()}
   def stop_trace(targets \\ :all, flags \\ :all), do: Tracing.stop_trace(targets, flags)
 
   @doc "Ends tracing of these functions; of all by default."
-  @spec stop_trace_functions(term()) :: {:ok, map()} | {:error, Tracing.reason()}
+  @spec stop_trace_functions(term()) :: {:ok, map()} | {:error, trace_refusal()}
   def stop_trace_functions(mfas \\ :all), do: Tracing.stop_trace_functions(mfas)
 
   @doc """

@@ -15,6 +15,7 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
+  alias PhoenixGenApi.Relay
   alias PhoenixGenApi.ServiceGuard
   alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.WorkerPool
@@ -23,15 +24,21 @@ defmodule PhoenixGenApi.Supervisor do
   def start_link(opts), do: Supervisor.start_link(__MODULE__, opts, name: __MODULE__)
 
   @impl true
-  def init(client_mode: true), do: Supervisor.init(guard(), strategy: :one_for_one)
+  def init(client_mode: true) do
+    # The application may have pools of its own.
+    WorkerPool.Published.new()
+    Supervisor.init(guard(), strategy: :one_for_one)
+  end
 
   def init(client_mode: false) do
+    WorkerPool.Published.new()
     Cluster.new()
     ConfigFailed.new()
     ConfigPuller.new()
     ConfigReceiver.new()
     RateLimiter.Limits.new()
     StreamCall.Registry.new()
+    Relay.Peers.new()
     ttl = Config.get(:node_selector, :sticky_ttl_ms)
     entries = Config.get(:node_selector, :sticky_max_entries)
 
@@ -43,11 +50,14 @@ defmodule PhoenixGenApi.Supervisor do
           RateLimiter.shards(Config.get(:rate_limiter, :instance_count)),
           Config.get(:rate_limiter, :max_keys),
           Config.get(:rate_limiter, :max_entries)
-        )
+        ),
+      relay: Relay.new(),
+      relay_links: Relay.Link.counters()
     })
 
     RateLimiter.Limits.load()
     Circuits.reload()
+    Relay.reload()
 
     children = [
       ServiceGuard.Nodes,
@@ -56,6 +66,7 @@ defmodule PhoenixGenApi.Supervisor do
       Executor.Reaper,
       RateLimiter.Server,
       StreamCall.Registry,
+      Relay.Supervisor,
       WorkerPool.WorkerPoolSupervisor,
       ConfigReceiver,
       ConfigReceiver.Replicator,

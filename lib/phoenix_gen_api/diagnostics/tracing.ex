@@ -28,15 +28,7 @@ defmodule PhoenixGenApi.Diagnostics.Tracing do
 
   @options [:tracer, :max_messages, :max_ms]
 
-  @type reason ::
-          :admin_action_denied
-          | :invalid_tracer
-          | :invalid_trace_flag
-          | :invalid_trace_target
-          | {:invalid_trace_target, [term()]}
-          | :invalid_mfa
-          | {:invalid_mfa, [term()]}
-          | :invalid_match_spec
+  @type reason :: PhoenixGenApi.Diagnostics.trace_refusal()
 
   @spec trace_processes(term(), keyword()) :: {:ok, map()} | {:error, reason()}
   def trace_processes(targets, opts) do

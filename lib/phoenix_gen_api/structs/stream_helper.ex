@@ -40,7 +40,7 @@ defmodule PhoenixGenApi.Structs.StreamHelper do
           user_id: String.t() | nil,
           device_id: String.t() | nil,
           request: Request.t() | nil,
-          credit: Credit.t() | nil
+          credit: tuple() | nil
         }
 
   defstruct [:stream_pid, :request_id, :user_id, :device_id, :request, :credit]
