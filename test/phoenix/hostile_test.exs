@@ -22,7 +22,7 @@ defmodule PhoenixGenApi.Phoenix.HostileTest do
     client
   end
 
-  defp register(service, type, fields \\ []) do
+  defp register(service, type, fields) do
     config = %FunConfig{
       service: service,
       request_type: type,
