@@ -1,14 +1,20 @@
+Code.require_file("native/compile.exs", __DIR__)
+
 defmodule PhoenixGenApi.MixProject do
   use Mix.Project
 
   @version "0.1.0"
   @description "Turns a Phoenix application into a dynamic API gateway for an Erlang cluster"
+  # The address of the repository, once it has one. Links of the package and of the documentation
+  # come from it, and prebuilt native libraries are looked for in its releases.
+  @source_url nil
 
   def project do
     [
       app: :phoenix_gen_api,
       version: @version,
       description: @description,
+      source_url: @source_url,
       elixir: "~> 1.18",
       compilers: [:gen_api_native | Mix.compilers()],
       elixirc_paths: elixirc_paths(Mix.env()),
@@ -39,6 +45,8 @@ defmodule PhoenixGenApi.MixProject do
         {:telemetry, "~> 1.0", optional: true},
         {:telemetry_metrics, "~> 1.0", optional: true},
         {:jason, "~> 1.4", optional: true},
+        # Fetches a prebuilt native library instead of building it: native/compile.exs.
+        {:rustler_precompiled, "~> 0.8.4", optional: true, runtime: false},
         {:ex_doc, "~> 0.34", only: :dev, runtime: false},
         {:bandit, "~> 1.5", only: :test},
         {:plug_cowboy, "~> 2.7", only: :test}
@@ -49,99 +57,80 @@ defmodule PhoenixGenApi.MixProject do
   defp docs do
     [
       main: "readme",
-      extras:
-        ["README.md" | Enum.uniq(["guides/getting_started.md" | Path.wildcard("guides/*.md")])] ++
-          [{:"native/README.md", filename: "native", title: "The native side"}] ++
-          ~w(CHANGELOG.md CONTRIBUTING.md LICENSE),
-      groups_for_extras: [Guides: ~r"guides/"]
+      source_ref: "v#{@version}",
+      extras: extras(),
+      groups_for_extras: [
+        Introduction: ~r"^README|guides/getting_started|livebooks/|guides/cheatsheet",
+        "For your clients": ~r"guides/(channels|arguments|streams|relay|rate_limiting)",
+        "Running it":
+          ~r"guides/(configuration|deployment|reliability|telemetry|diagnostics|versions_and_rollout)",
+        "How it is built": ~r"guides/(architecture|benchmarks)|native/README",
+        "About the project":
+          ~r"CHANGELOG|CONTRIBUTING|LICENSE|NOTICE|usage-rules|guides/migrating"
+      ],
+      groups_for_modules: groups_for_modules(),
+      nest_modules_by_prefix: [PhoenixGenApi.Errors]
+    ]
+  end
+
+  # Guides in the order in which one would read them; those not named here come after.
+  defp extras do
+    first =
+      ~w(getting_started.md cheatsheet.cheatmd channels.md arguments.md streams.md relay.md
+         rate_limiting.md versions_and_rollout.md configuration.md deployment.md reliability.md
+         telemetry.md diagnostics.md architecture.md benchmarks.md migrating.md)
+
+    guides = Path.wildcard("guides/*.{md,cheatmd}")
+    first = for name <- first, path = "guides/" <> name, path in guides, do: path
+
+    ["README.md" | first] ++
+      (guides -- first) ++
+      Path.wildcard("livebooks/*.livemd") ++
+      [{:"native/README.md", filename: "native", title: "The native side"}] ++
+      [{:"usage-rules.md", filename: "usage-rules", title: "Rules for coding assistants"}] ++
+      ~w(CHANGELOG.md CONTRIBUTING.md NOTICE LICENSE)
+  end
+
+  defp groups_for_modules do
+    [
+      Gateway: [PhoenixGenApi, ~r/\.Executor/, ~r/\.Hooks$/, ~r/\.Permission/, ~r/\.StreamCall$/],
+      Structs: [~r/\.Structs\./],
+      "Phoenix channels": [~r/\.Channel/],
+      "Functions and their configs": [
+        ~r/\.Config(Db|Puller|Pusher|Receiver|Failed)/,
+        ~r/\.JsonConfig/
+      ],
+      Arguments: [~r/\.ArgumentHandler/],
+      Nodes: [~r/\.NodeSelector/, ~r/\.ServiceGuard/, ~r/\.CircuitBreaker/],
+      Limits: [~r/\.RateLimiter/, ~r/\.WorkerPool/],
+      Relay: [~r/\.Relay/],
+      "Configuration and security": [
+        PhoenixGenApi.Config,
+        PhoenixGenApi.BootAudit,
+        PhoenixGenApi.Security
+      ],
+      "Seeing what happens": [~r/\.Telemetry/, ~r/\.Diagnostics/],
+      JSON: [~r/ImplHelper$/],
+      Errors: [~r/\.Errors\./]
     ]
   end
 
   defp package do
     [
       licenses: ["Apache-2.0"],
-      links: %{},
-      files:
-        ~w(lib native Cargo.toml Cargo.lock mix.exs .formatter.exs README.md CHANGELOG.md LICENSE guides)
+      links: links(@source_url),
+      files: ~w(
+          lib mix.exs .formatter.exs
+          native/compile.exs native/README.md native/gen_api_nif
+          native/gen_api_core/Cargo.toml native/gen_api_core/src native/gen_api_core/benches
+          Cargo.toml Cargo.lock .cargo/config.toml
+          README.md CHANGELOG.md CONTRIBUTING.md LICENSE NOTICE usage-rules.md guides livebooks
+        ) ++ Path.wildcard("checksum-*.exs")
     ]
   end
-end
 
-defmodule Mix.Tasks.Compile.GenApiNative do
-  @moduledoc false
-  # Builds the Rust workspace with cargo and puts the library where the code
-  # server finds it: priv/native/gen_api_nif.so.
-  use Mix.Task.Compiler
+  defp links(nil), do: %{}
 
-  @library "gen_api_nif"
-
-  @impl true
-  def run(_args) do
-    root = File.cwd!()
-
-    target =
-      System.get_env("CARGO_TARGET_DIR") ||
-        Path.join(Path.dirname(Mix.Project.build_path()), "native")
-
-    args = ~w(build --release --locked --quiet --package gen_api_nif --target-dir) ++ [target]
-
-    with cargo when is_binary(cargo) <- System.find_executable("cargo"),
-         {_output, 0} <-
-           System.cmd(cargo, args, cd: root, into: IO.stream(), stderr_to_stdout: true) do
-      install(Path.expand(Path.join([target, "release", built_name()]), root), root)
-    else
-      nil ->
-        error(
-          "cargo was not found: phoenix_gen_api needs Rust 1.91 or newer (rustup or your distribution) to build its native library"
-        )
-
-      {_output, status} ->
-        error("cargo build of #{@library} ended with exit status #{status}")
-    end
-  end
-
-  @impl true
-  def clean, do: File.rm_rf!(Path.join(["priv", "native"]))
-
-  # Renamed into place: a running VM may have the old file mapped.
-  defp install(built, root) do
-    dir = Path.join([root, "priv", "native"])
-    installed = Path.join(dir, @library <> ".so")
-
-    if same?(built, installed) do
-      :noop
-    else
-      File.mkdir_p!(dir)
-      temporary = installed <> ".#{System.pid()}"
-      File.cp!(built, temporary)
-      File.rename!(temporary, installed)
-      Mix.Project.build_structure()
-      :ok
-    end
-  end
-
-  defp same?(a, b), do: File.exists?(b) and File.read!(a) == File.read!(b)
-
-  defp built_name do
-    case :os.type() do
-      {:unix, :darwin} -> "lib#{@library}.dylib"
-      {:win32, _} -> "#{@library}.dll"
-      _ -> "lib#{@library}.so"
-    end
-  end
-
-  defp error(message) do
-    Mix.shell().error(message)
-
-    {:error,
-     [
-       %Mix.Task.Compiler.Diagnostic{
-         file: "Cargo.toml",
-         message: message,
-         position: 0,
-         severity: :error,
-         compiler_name: "gen_api_native"
-       }
-     ]}
-  end
+  defp links(url),
+    do: %{"Repository" => url, "Changelog" => "#{url}/blob/v#{@version}/CHANGELOG.md"}
 end

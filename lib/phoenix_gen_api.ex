@@ -133,7 +133,7 @@ defmodule PhoenixGenApi do
     to: Telemetry,
     as: :attach_requests_and_limits
 
-  @doc "Detaches it."
+  @doc "Detaches the handler that `attach_telemetry/3` attached. `:ok`, also when there is none."
   @spec detach_telemetry(Telemetry.handler_id()) :: :ok
   defdelegate detach_telemetry(id), to: Telemetry, as: :detach_all
 

@@ -11,7 +11,9 @@ defmodule PhoenixGenApi.DocsTest do
   alias PhoenixGenApi.Telemetry
 
   @root Path.expand("..", __DIR__)
-  @guides Path.wildcard("guides/*.md", [])
+  @guides Path.wildcard("guides/*.{md,cheatmd}")
+  @notebooks Path.wildcard("livebooks/*.livemd")
+  @documents ["README.md", "usage-rules.md", "CONTRIBUTING.md" | @guides]
 
   setup do
     before = stored()
@@ -25,7 +27,7 @@ defmodule PhoenixGenApi.DocsTest do
         do: [service, type, version]
   end
 
-  for file <- ["README.md" | @guides] do
+  for file <- @documents do
     test "the code in #{file} runs and gives what is written below it" do
       file = unquote(file)
       blocks = file |> read() |> blocks()
@@ -50,10 +52,47 @@ defmodule PhoenixGenApi.DocsTest do
       end
     end
 
-    test "the files that #{file} links to exist" do
-      for [_, target] <- Regex.scan(~r/\]\(([^)#:]+)(?:#[^)]*)?\)/, read(unquote(file))) do
+    test "the JSON in #{file} is JSON" do
+      for {line, code} <- unquote(file) |> read() |> blocks_of("json") do
+        assert {:ok, _decoded} = JSON.decode(code), "#{unquote(file)}:#{line}"
+      end
+    end
+
+    if System.find_executable("node") do
+      @tag :tmp_dir
+      test "the JavaScript in #{file} parses", %{tmp_dir: dir} do
+        for {line, code} <- unquote(file) |> read() |> blocks_of("javascript") do
+          path = Path.join(dir, "#{line}.mjs")
+          File.write!(path, code)
+
+          assert {_output, 0} = System.cmd("node", ["--check", path], stderr_to_stdout: true),
+                 "#{unquote(file)}:#{line}"
+        end
+      end
+    end
+  end
+
+  for file <- @notebooks do
+    test "the cells of #{file} run and give the output below them" do
+      file = unquote(file)
+      env = Code.env_for_eval(file: file)
+      cells = file |> read() |> cells()
+      assert length(cells) > 5
+
+      capture_log(fn -> Enum.reduce(cells, {[], env}, &run(&1, &2, file)) end)
+    end
+  end
+
+  for file <- @documents ++ @notebooks do
+    test "the files and headings that #{file} links to exist" do
+      for [_, target | heading] <-
+            Regex.scan(~r/\]\(([^)#:]+)(?:#([^)]*))?\)/, read(unquote(file))) do
         path = unquote(file) |> Path.dirname() |> Path.join(target)
         assert File.exists?(Path.join(@root, path)), "#{unquote(file)} links to #{target}"
+
+        for anchor <- heading do
+          assert anchor in headings(path), "#{unquote(file)} links to #{target}##{anchor}"
+        end
       end
     end
   end
@@ -186,6 +225,13 @@ defmodule PhoenixGenApi.DocsTest do
       mfa: {People, :save, []},
       arg_types: arg_types
     }
+  end
+
+  # As ExDoc makes them of plain text.
+  defp headings(path) do
+    for [_, heading] <- Regex.scan(~r/^##+ (.+)$/m, read(path)) do
+      heading |> String.downcase() |> String.replace(~r/[^\w -]/u, "") |> String.replace(" ", "-")
+    end
   end
 
   defp read(path), do: @root |> Path.join(path) |> File.read!()

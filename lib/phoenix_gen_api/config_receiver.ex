@@ -2,6 +2,14 @@ defmodule PhoenixGenApi.ConfigReceiver do
   @moduledoc """
   Takes in the function configs that service nodes push.
 
+      ConfigReceiver.push(%PushConfig{
+        service: "shop",
+        nodes: [node()],
+        config_version: "1.0.0",
+        fun_configs: [config]
+      })
+      #=> {:ok, :accepted}
+
   `PhoenixGenApi.ConfigPusher` on the service node calls `push/2` here. A push goes through, in
   this order:
 

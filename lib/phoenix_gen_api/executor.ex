@@ -139,7 +139,7 @@ defmodule PhoenixGenApi.Executor do
   @spec attach_telemetry(term(), Telemetry.handler(), term()) :: Telemetry.attached()
   defdelegate attach_telemetry(id, fun, config \\ %{}), to: Telemetry, as: :attach_requests
 
-  @doc "Detaches it."
+  @doc "Detaches the handler of that id. `:ok`, also when there is none."
   @spec detach_telemetry(term()) :: :ok
   defdelegate detach_telemetry(id), to: Telemetry, as: :detach_all
 

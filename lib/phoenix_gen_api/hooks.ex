@@ -2,6 +2,16 @@ defmodule PhoenixGenApi.Hooks do
   @moduledoc """
   Runs the `before_execute` and `after_execute` hooks of a function config.
 
+      %FunConfig{before_execute: {Shop.Hooks, :open?}, after_execute: {Shop.Hooks, :audit, ["orders"]}, ...}
+
+      def open?(request, config) do
+        if Shop.open?(), do: {:ok, request, config}, else: {:error, "the shop is closed"}
+      end
+
+      # What it returns is ignored, unless it is a response.
+      def audit(request, _config, response, topic),
+        do: Shop.Audit.write(topic, request.user_id, response.success)
+
   A hook is `{module, function}` or `{module, function, extra_args}` and runs on the gateway, in
   a process of its own, for at most the config's `hook_timeout`.
   """

@@ -18,7 +18,8 @@ defmodule PhoenixGenApi.Native do
   @doc "The path of the native library."
   @spec file() :: String.t()
   def file do
-    Application.app_dir(:phoenix_gen_api, ["priv", "native", "gen_api_nif.so"])
+    extension = if match?({:win32, _}, :os.type()), do: ".dll", else: ".so"
+    Application.app_dir(:phoenix_gen_api, ["priv", "native", "gen_api_nif" <> extension])
   end
 
   @doc "`:ok`, or a sentence that names the file and says why it could not be loaded."

@@ -2,6 +2,11 @@ defmodule PhoenixGenApi.NodeSelector do
   @moduledoc """
   Chooses the node that runs a call.
 
+      %FunConfig{nodes: [:"shop@10.0.0.7", :"shop@10.0.0.8"], choose_node_mode: {:hash, "user_id"}, ...}
+
+      NodeSelector.get_nodes(config, request)
+      #=> {:ok, [:"shop@10.0.0.8", :"shop@10.0.0.7"]}
+
   | `choose_node_mode` | Order of the candidates |
   |---|---|
   | `:random` | uniform |

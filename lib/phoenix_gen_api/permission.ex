@@ -2,6 +2,11 @@ defmodule PhoenixGenApi.Permission do
   @moduledoc """
   Decides whether a request may call a function. Whatever is unclear is denied.
 
+      %FunConfig{check_permission: {:role, ["admin", "support"]}, ...}
+      %FunConfig{permission_callback: {Shop.Policy, :may?, [:refund]}, ...}
+
+      def may?(request, :refund), do: Shop.Policy.owner?(request.user_id, request.args["order_id"])
+
   | `check_permission` | Grants when |
   |---|---|
   | `false` | always |

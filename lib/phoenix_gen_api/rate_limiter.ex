@@ -248,7 +248,7 @@ defmodule PhoenixGenApi.RateLimiter do
           Telemetry.attached()
   defdelegate attach_telemetry(id, fun, config \\ %{}), to: Telemetry, as: :attach_rate_limiter
 
-  @doc "Detaches it."
+  @doc "Detaches the handler of that id. `:ok`, also when there is none."
   @spec detach_telemetry(Telemetry.handler_id()) :: :ok
   defdelegate detach_telemetry(id), to: Telemetry, as: :detach_all
 

@@ -3,10 +3,16 @@ defmodule PhoenixGenApi.DocBlocks do
   # Reads the code and the tables of a markdown document, for the tests that run them.
 
   @reason ~r/^<!-- not run: (.+) -->$/
+  @phoenix "<!-- needs Phoenix -->"
+  @without_phoenix "Phoenix is not installed"
+  @output ~s(<!-- livebook:{"output":true} -->)
 
   @type block :: %{code: String.t(), line: pos_integer(), not_run: String.t() | nil}
 
-  @doc "The Elixir blocks, in order; `not_run` is the reason in the comment above a block."
+  @doc """
+  The Elixir blocks, in order; `not_run` is the reason in the comment above a block, or that it
+  needs Phoenix and there is none.
+  """
   @spec blocks(String.t()) :: [block()]
   def blocks(markdown) do
     {blocks, _state} =
@@ -30,6 +36,10 @@ defmodule PhoenixGenApi.DocBlocks do
     do: {[], {:code, %{block | code: block.code <> text <> "\n"}}}
 
   defp line({"", _number}, {:text, reason}), do: {[], {:text, reason}}
+
+  defp line({@phoenix, _number}, {:text, _reason}) do
+    {[], {:text, if(match?({:error, _}, :code.lib_dir(:phoenix)), do: @without_phoenix)}}
+  end
 
   defp line({text, _number}, {:text, _reason}) do
     case Regex.run(@reason, text) do
@@ -62,6 +72,33 @@ defmodule PhoenixGenApi.DocBlocks do
     end
   end
 
+  @doc """
+  The cells of a Livebook notebook but its setup, as `statements/1` gives those of a block: the
+  output below a cell is its expected value.
+  """
+  @spec cells(String.t()) :: [{pos_integer(), String.t(), String.t() | nil}]
+  def cells(livemd) do
+    ~r/^```elixir\n(.*?)^```$(?:\n\n#{Regex.escape(@output)}\n\n```\n(.*?)^```$)?/ms
+    |> Regex.scan(livemd, return: :index)
+    |> Enum.map(fn [_all, code | output] ->
+      {start, _length} = code
+      line = livemd |> binary_part(0, start) |> String.split("\n") |> length()
+      {line, at(livemd, code), if(output != [], do: at(livemd, hd(output)))}
+    end)
+    |> Enum.reject(fn {_line, code, _expected} -> code =~ "Mix.install" end)
+  end
+
+  defp at(text, {start, length}), do: binary_part(text, start, length)
+
+  @doc "The blocks of another language, in order: `{line, code}`."
+  @spec blocks_of(String.t(), String.t()) :: [{pos_integer(), String.t()}]
+  def blocks_of(markdown, language) do
+    for [_all, {start, _length} = code] <-
+          Regex.scan(~r/^```#{language}\n(.*?)^```$/ms, markdown, return: :index) do
+      {markdown |> binary_part(0, start) |> String.split("\n") |> length(), at(markdown, code)}
+    end
+  end
+
   @doc "The rows of every table with that head: `{line, cells}`, cells without their backquotes."
   @spec rows(String.t(), [String.t()]) :: [{pos_integer(), [String.t()]}]
   def rows(markdown, head) do
@@ -71,15 +108,15 @@ defmodule PhoenixGenApi.DocBlocks do
       |> Enum.with_index(1)
       |> Enum.flat_map_reduce(false, fn
         {"|-" <> _, _number}, inside? -> {[], inside?}
-        {"|" <> _ = row, number}, true -> {[{number, cells(row)}], true}
-        {"|" <> _ = row, _number}, false -> {[], cells(row) == head}
+        {"|" <> _ = row, number}, true -> {[{number, columns(row)}], true}
+        {"|" <> _ = row, _number}, false -> {[], columns(row) == head}
         {_text, _number}, _inside? -> {[], false}
       end)
 
     rows
   end
 
-  defp cells(row) do
+  defp columns(row) do
     row
     |> String.split(~r/(?<!\\)\|/)
     |> Enum.slice(1..-2//1)

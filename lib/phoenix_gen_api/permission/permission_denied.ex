@@ -1,5 +1,10 @@
 defmodule PhoenixGenApi.Permission.PermissionDenied do
-  @moduledoc "Raised by the bang functions of `PhoenixGenApi.Permission`."
+  @moduledoc """
+  Raised by the bang functions of `PhoenixGenApi.Permission`.
+
+  Its fields are `message`, `user_id`, `request_id`, `request_type` and `permission_mode`; clients
+  see only `Permission denied`.
+  """
 
   alias PhoenixGenApi.Excerpt
 

@@ -2,6 +2,13 @@ defmodule PhoenixGenApi.Structs.PushConfig do
   @moduledoc """
   What a service node pushes to a gateway: all functions of one service, under one version.
 
+      %PushConfig{
+        service: "shop",
+        nodes: [:"shop@10.0.0.7"],
+        config_version: "1.0.0",
+        fun_configs: [%FunConfig{service: "shop", request_type: "quote", ...}]
+      }
+
   | Field | Content | Default |
   |---|---|---|
   | `service` | name, string or atom | `nil` |

@@ -1,5 +1,13 @@
 defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
-  @moduledoc "Starts the two pools of the application, `:async_pool` and `:stream_pool`."
+  @moduledoc """
+  Starts the two pools of the application, `:async_pool` and `:stream_pool`.
+
+  Part of the gateway; their sizes are configured:
+
+      config :phoenix_gen_api, :worker_pool, async_pool_size: 1_000, stream_pool_size: 500
+
+  Pools of your own are started with `PhoenixGenApi.WorkerPool.start_link/1`.
+  """
   use Supervisor
 
   alias PhoenixGenApi.Config
