@@ -25,26 +25,17 @@ defmodule Shop.Directory do
     ConfigPusher.from_service_config("shop", nodes, functions, config_version: release)
   end
 
-  defp functions("2") do
-    [
-      function("quote", :quote_v2,
-        version: "2.0.0",
-        arg_types: order(),
-        choose_node_mode: :round_robin
-      )
-      | functions("1")
-    ]
-  end
+  defp functions("2"), do: [quote_function("2.0.0", :quote_v2) | functions("1")]
 
   defp functions("1") do
     [
-      function("quote", :quote,
-        version: "1.0.0",
-        arg_types: order(),
-        choose_node_mode: :round_robin
+      quote_function("1.0.0", :quote),
+      # The same item is always asked of the same node, while that one is up.
+      function("stock", :stock,
+        arg_types: [{"item", item()}],
+        choose_node_mode: {:hash, "item"},
+        retry: 1
       ),
-      # The same item is always asked of the same node.
-      function("stock", :stock, arg_types: [{"item", item()}], choose_node_mode: {:hash, "item"}),
       function("buy", :buy, arg_types: [{"item", item()}], check_permission: :any_authenticated),
       function("report", :report,
         arg_types: [{"year", [type: :integer, min: 2000, max: 2100, default_value: 2026]}],
@@ -67,8 +58,17 @@ defmodule Shop.Directory do
     struct!(%FunConfig{service: "shop", request_type: type, mfa: {Shop, name, []}}, fields)
   end
 
-  defp order,
-    do: [{"item", item()}, {"quantity", [type: :integer, min: 1, max: 99, default_value: 1]}]
+  # Both nodes in turn. What only reads may be tried again: on the other one.
+  defp quote_function(version, name) do
+    quantity = [type: :integer, min: 1, max: 99, default_value: 1]
+
+    function("quote", name,
+      version: version,
+      arg_types: [{"item", item()}, {"quantity", quantity}],
+      choose_node_mode: :round_robin,
+      retry: 1
+    )
+  end
 
   defp item, do: {:enum, Shop.items()}
 end
