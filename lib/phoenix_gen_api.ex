@@ -26,6 +26,7 @@ defmodule PhoenixGenApi do
   alias PhoenixGenApi.Diagnostics.{Console, FlowConsole}
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
+  alias PhoenixGenApi.Relay
   alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Telemetry
 
@@ -116,7 +117,8 @@ defmodule PhoenixGenApi do
 
     with :ok <- Config.reload(),
          :ok <- NodeSelector.reload(),
-         :ok <- RateLimiter.reload(limits) do
+         :ok <- RateLimiter.reload(limits),
+         :ok <- Relay.reload() do
       ConfigPuller.reload(before)
     end
   end
@@ -285,6 +287,14 @@ defmodule PhoenixGenApi do
   @doc "Prints all limits and what the limiter holds."
   @spec rl_config() :: :ok
   defdelegate rl_config, to: RateLimiter.Console, as: :config
+
+  @doc "Prints what the relay holds on this gateway, see `PhoenixGenApi.Relay.status/0`."
+  @spec relay_status() :: :ok
+  def relay_status do
+    status = Relay.status()
+    names = [:gateways, :groups, :members, :users, :local_pids, :memory_bytes]
+    IO.puts(["relay\n" | Enum.map(names, &"  #{&1}: #{status[&1]}\n")])
+  end
 
   @doc """
   Prints the rejected configs with their reasons, newest first.

@@ -68,10 +68,9 @@ defmodule Bench.Gateway do
 
   @doc "Puts a table of configs in place and returns the one that was there."
   def use_table(table) do
-    {:ok, own} = Gateway.handle(:config_db)
-    {:ok, selector} = Gateway.handle(:node_selector)
-    {:ok, limiter} = Gateway.handle(:rate_limiter)
-    Gateway.publish(%{config_db: table, node_selector: selector, rate_limiter: limiter})
-    own
+    all = [:config_db, :node_selector, :rate_limiter, :relay, :relay_links]
+    instances = Map.new(all, &{&1, Gateway.handle!(&1)})
+    Gateway.publish(%{instances | config_db: table})
+    instances.config_db
   end
 end

@@ -28,6 +28,7 @@ defmodule PhoenixGenApi.Channel do
   | `concurrency` | `1` | requests of one channel executing at a time; 1 keeps them strictly in order |
   | `max_pending` | `100` | waiting requests per channel; 0 lets none wait |
   | `max_running` | `100` | running async and stream requests per channel; 0 allows none |
+  | `relay` | `:channel` | whether messages of groups that are joined in `join/3` come to the channel, or straight to the client (`:fastlane`) |
 
   A request beyond `max_pending` or `max_running` gets `Service temporarily unavailable`, with
   `can_retry` true, and is not executed. Unknown options and bad values are compile errors.

@@ -18,7 +18,7 @@ defmodule PhoenixGenApi.ChannelHelpers do
   clauses come after those of the module, see `PhoenixGenApi.Channel`.
   """
 
-  @doc "Adds the clauses. The only option is `event`."
+  @doc "Adds the clauses. The options are `event` and `relay`."
   defmacro __using__(options),
     do: PhoenixGenApi.Channel.Clauses.use_in(options, __MODULE__, :info)
 end

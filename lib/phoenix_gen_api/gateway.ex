@@ -5,10 +5,10 @@ defmodule PhoenixGenApi.Gateway do
 
   @key __MODULE__
 
-  @type instance :: :config_db | :node_selector | :rate_limiter
+  @type instance :: :config_db | :node_selector | :rate_limiter | :relay | :relay_links
 
   @doc "Publishes the instances. Only at start: a changed persistent term scans every process."
-  @spec publish(%{instance() => reference()}) :: :ok
+  @spec publish(%{instance() => term()}) :: :ok
   def publish(instances), do: :persistent_term.put(@key, instances)
 
   @doc "Takes them back."
@@ -19,7 +19,7 @@ defmodule PhoenixGenApi.Gateway do
   end
 
   @doc "One instance, or that no gateway runs here."
-  @spec handle(instance()) :: {:ok, reference()} | {:error, :not_running}
+  @spec handle(instance()) :: {:ok, term()} | {:error, :not_running}
   def handle(name) do
     case :persistent_term.get(@key, nil) do
       %{^name => handle} -> {:ok, handle}
@@ -28,7 +28,7 @@ defmodule PhoenixGenApi.Gateway do
   end
 
   @doc "One instance; raises where no gateway runs."
-  @spec handle!(instance()) :: reference()
+  @spec handle!(instance()) :: term()
   def handle!(name) do
     case handle(name) do
       {:ok, handle} -> handle

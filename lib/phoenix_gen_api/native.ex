@@ -292,5 +292,150 @@ defmodule PhoenixGenApi.Native do
            non_neg_integer()}
   def worker_pool_status(_pool), do: not_loaded()
 
+  # PhoenixGenApi.Relay
+
+  @type relay_bounds ::
+          {pos_integer(), pos_integer(), non_neg_integer(), pos_integer(), non_neg_integer()}
+  @type relay_joining :: {pid(), pid(), binary()}
+  @type relay_fan ::
+          {non_neg_integer(), handle(), [{non_neg_integer(), binary()}], non_neg_integer()}
+
+  @spec relay_new(relay_bounds()) :: handle()
+  def relay_new(_bounds), do: not_loaded()
+
+  @spec relay_configure(handle(), relay_bounds(), pos_integer() | nil, pos_integer() | nil) :: :ok
+  def relay_configure(_relay, _bounds, _group_pace, _member_pace), do: not_loaded()
+
+  @spec relay_create(
+          handle(),
+          String.t(),
+          atom(),
+          String.t(),
+          relay_joining(),
+          {non_neg_integer(), non_neg_integer()}
+        ) :: :ok | atom()
+  def relay_create(_relay, _group, _type, _user, _joining, _created), do: not_loaded()
+
+  @spec relay_delete(handle(), String.t()) :: non_neg_integer() | atom()
+  def relay_delete(_relay, _group), do: not_loaded()
+
+  @spec relay_join(handle(), String.t(), String.t(), relay_joining(), non_neg_integer()) ::
+          {:ok, :active | :pending | :muted} | atom()
+  def relay_join(_relay, _group, _user, _joining, _now_ms), do: not_loaded()
+
+  @spec relay_leave(handle(), String.t(), String.t(), non_neg_integer()) :: :ok | atom()
+  def relay_leave(_relay, _group, _user, _now_ms), do: not_loaded()
+
+  @spec relay_leave_device(handle(), String.t(), String.t(), pid(), non_neg_integer()) ::
+          boolean() | atom()
+  def relay_leave_device(_relay, _group, _user, _pid, _now_ms), do: not_loaded()
+
+  @spec relay_change(handle(), String.t(), atom(), String.t(), String.t(), non_neg_integer()) ::
+          :ok | atom()
+  def relay_change(_relay, _group, _verb, _actor, _target, _now_ms), do: not_loaded()
+
+  @spec relay_publish(handle(), String.t(), String.t() | nil, integer()) ::
+          relay_fan() | atom() | {:too_fast, pos_integer()}
+  def relay_publish(_relay, _group, _user, _now), do: not_loaded()
+
+  @spec relay_fan_out(handle(), String.t()) :: relay_fan() | atom()
+  def relay_fan_out(_relay, _group), do: not_loaded()
+
+  @spec relay_send(handle(), handle(), [{non_neg_integer(), term()}]) ::
+          {boolean(), non_neg_integer(), [pid()]}
+  def relay_send(_relay, _fan, _messages), do: not_loaded()
+
+  @spec relay_slow(handle(), [pid()]) :: :ok
+  def relay_slow(_relay, _pids), do: not_loaded()
+
+  @spec relay_page(handle(), String.t(), non_neg_integer(), pos_integer()) ::
+          {atom(), [{String.t(), atom(), boolean(), non_neg_integer(), non_neg_integer()}],
+           non_neg_integer() | nil}
+          | atom()
+  def relay_page(_relay, _group, _start, _count), do: not_loaded()
+
+  @spec relay_groups_of(handle(), String.t()) :: [{String.t(), atom()}]
+  def relay_groups_of(_relay, _user), do: not_loaded()
+
+  @spec relay_size(handle()) ::
+          {non_neg_integer(), non_neg_integer(), non_neg_integer(), non_neg_integer(),
+           non_neg_integer()}
+  def relay_size(_relay), do: not_loaded()
+
+  @spec relay_sweep(handle(), integer(), pos_integer()) :: boolean()
+  def relay_sweep(_relay, _now, _budget), do: not_loaded()
+
+  # PhoenixGenApi.Relay, groups that several gateways hold
+
+  @type relay_origin :: {atom(), non_neg_integer(), non_neg_integer(), non_neg_integer()}
+  @type relay_record :: {String.t(), byte(), non_neg_integer(), non_neg_integer()}
+
+  @spec relay_share(handle(), boolean()) :: :ok
+  def relay_share(_relay, _shared?), do: not_loaded()
+
+  @spec relay_order_create(
+          handle(),
+          String.t(),
+          atom(),
+          String.t(),
+          {non_neg_integer(), non_neg_integer()}
+        ) :: {relay_origin(), relay_record()} | atom()
+  def relay_order_create(_relay, _group, _type, _user, _created), do: not_loaded()
+
+  @spec relay_order_delete(handle(), String.t()) :: non_neg_integer() | atom()
+  def relay_order_delete(_relay, _group), do: not_loaded()
+
+  @spec relay_order_join(handle(), String.t(), String.t(), non_neg_integer()) ::
+          {atom(), relay_origin(), relay_record()} | atom()
+  def relay_order_join(_relay, _group, _user, _now_ms), do: not_loaded()
+
+  @spec relay_order_leave(handle(), String.t(), String.t(), non_neg_integer()) ::
+          {relay_origin(), relay_record()} | atom()
+  def relay_order_leave(_relay, _group, _user, _now_ms), do: not_loaded()
+
+  @spec relay_order_change(
+          handle(),
+          String.t(),
+          atom(),
+          String.t(),
+          String.t(),
+          non_neg_integer()
+        ) :: {relay_origin(), relay_record()} | atom()
+  def relay_order_change(_relay, _group, _verb, _actor, _target, _now_ms), do: not_loaded()
+
+  @spec relay_order_depart(handle(), String.t(), String.t(), boolean(), non_neg_integer()) ::
+          {relay_origin(), relay_record()} | atom()
+  def relay_order_depart(_relay, _group, _user, _died?, _now_ms), do: not_loaded()
+
+  @spec relay_attach(handle(), String.t(), String.t(), relay_joining()) :: :ok | atom()
+  def relay_attach(_relay, _group, _user, _joining), do: not_loaded()
+
+  @spec relay_release(handle(), String.t(), String.t(), pid()) :: :ok | atom()
+  def relay_release(_relay, _group, _user, _pid), do: not_loaded()
+
+  @spec relay_is_here(handle(), String.t(), String.t(), pid() | nil) :: boolean()
+  def relay_is_here(_relay, _group, _user, _pid), do: not_loaded()
+
+  @spec relay_put(handle(), String.t(), relay_origin(), relay_record(), boolean()) :: boolean()
+  def relay_put(_relay, _group, _origin, _record, _evict?), do: not_loaded()
+
+  @spec relay_set_remote(handle(), String.t(), String.t(), non_neg_integer(), boolean()) :: :ok
+  def relay_set_remote(_relay, _group, _user, _slot, _there?), do: not_loaded()
+
+  @spec relay_absent(handle(), String.t(), non_neg_integer() | nil) :: [String.t()]
+  def relay_absent(_relay, _group, _gone), do: not_loaded()
+
+  @spec relay_ids(handle()) :: [String.t()]
+  def relay_ids(_relay), do: not_loaded()
+
+  @spec relay_records(handle(), String.t(), non_neg_integer(), pos_integer()) ::
+          {relay_origin(), [{relay_record(), boolean()}], non_neg_integer() | nil} | atom()
+  def relay_records(_relay, _group, _start, _count), do: not_loaded()
+
+  @spec relay_merge(handle(), String.t(), relay_origin(), non_neg_integer(), boolean(), [
+          {relay_record(), boolean()}
+        ]) :: [String.t()]
+  def relay_merge(_relay, _group, _origin, _slot, _apart?, _records), do: not_loaded()
+
   defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
 end

@@ -15,6 +15,7 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
+  alias PhoenixGenApi.Relay
   alias PhoenixGenApi.ServiceGuard
   alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.WorkerPool
@@ -32,6 +33,7 @@ defmodule PhoenixGenApi.Supervisor do
     ConfigReceiver.new()
     RateLimiter.Limits.new()
     StreamCall.Registry.new()
+    Relay.Peers.new()
     ttl = Config.get(:node_selector, :sticky_ttl_ms)
     entries = Config.get(:node_selector, :sticky_max_entries)
 
@@ -43,11 +45,14 @@ defmodule PhoenixGenApi.Supervisor do
           RateLimiter.shards(Config.get(:rate_limiter, :instance_count)),
           Config.get(:rate_limiter, :max_keys),
           Config.get(:rate_limiter, :max_entries)
-        )
+        ),
+      relay: Relay.new(),
+      relay_links: Relay.Link.counters()
     })
 
     RateLimiter.Limits.load()
     Circuits.reload()
+    Relay.reload()
 
     children = [
       ServiceGuard.Nodes,
@@ -56,6 +61,7 @@ defmodule PhoenixGenApi.Supervisor do
       Executor.Reaper,
       RateLimiter.Server,
       StreamCall.Registry,
+      Relay.Supervisor,
       WorkerPool.WorkerPoolSupervisor,
       ConfigReceiver,
       ConfigReceiver.Replicator,

@@ -34,6 +34,9 @@ defmodule PhoenixGenApi.Telemetry do
   ## Events
 
   #{PhoenixGenApi.Telemetry.Events.docs()}
+  Not among those of `list_events/0` and `attach_all/3`, but attached by functions of their own:
+
+  #{PhoenixGenApi.Telemetry.Events.docs(PhoenixGenApi.Telemetry.Events.extra())}
   """
 
   alias PhoenixGenApi.Excerpt
@@ -104,6 +107,10 @@ defmodule PhoenixGenApi.Telemetry do
   @doc "Attaches a handler to the events of pulls, pushes and the config table."
   @spec attach_config(handler_id(), handler(), term()) :: attached()
   def attach_config(id, fun, config \\ %{}), do: attach_groups(id, [:config], fun, config)
+
+  @doc "Attaches a handler to the events of the relay."
+  @spec attach_relay(handler_id(), handler(), term()) :: attached()
+  def attach_relay(id, fun, config \\ %{}), do: attach_groups(id, [:relay], fun, config)
 
   @doc "Attaches a handler to the start, stop and exception of requests."
   @spec attach_requests(handler_id(), handler(), term()) :: attached()

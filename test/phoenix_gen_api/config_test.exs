@@ -81,7 +81,13 @@ defmodule PhoenixGenApi.ConfigTest do
       rejoin_grace_ms: 0,
       max_groups: 100_000,
       max_members: 100_000,
-      max_pending: 1_000
+      max_pending: 1_000,
+      max_groups_per_user: 1_000,
+      max_message_bytes: 1_000_000,
+      group_messages_per_second: nil,
+      member_messages_per_second: nil,
+      max_mailbox: 10_000,
+      slow_consumer: :skip
     ],
     service_guard: [enabled: false, listings: [], allow: []]
   ]
@@ -290,6 +296,12 @@ defmodule PhoenixGenApi.ConfigTest do
       {:relay, :max_groups, 0, @positive},
       {:relay, :max_members, 0, @positive},
       {:relay, :max_pending, -1, "a non-negative integer"},
+      {:relay, :max_groups_per_user, 0, @positive},
+      {:relay, :max_message_bytes, 0, "a positive integer (bytes)"},
+      {:relay, :group_messages_per_second, 0, "nil or a positive integer"},
+      {:relay, :member_messages_per_second, "5", "nil or a positive integer"},
+      {:relay, :max_mailbox, 0, @positive},
+      {:relay, :slow_consumer, :drop, ":skip or :disconnect"},
       {:service_guard, :enabled, nil, "true or false"},
       {:service_guard, :listings, [Enum],
        "a list of {module, function} and {module, function, args} tuples"},

@@ -48,7 +48,7 @@ defmodule PhoenixGenApi.ExecutorRateLimitTest do
 
   # Another instance, full after one window.
   defp without_room do
-    real = Map.new([:config_db, :node_selector, :rate_limiter], &{&1, Gateway.handle!(&1)})
+    real = :persistent_term.get(Gateway)
     on_exit(fn -> Gateway.publish(real) end)
     Gateway.publish(%{real | rate_limiter: Native.rate_limiter_new(1, 1, 1_000)})
     global(limit(1))

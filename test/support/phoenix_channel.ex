@@ -16,6 +16,11 @@ if match?({:error, _}, :code.lib_dir(:phoenix)) do
       defstruct [:topic, :status, :payload, :ref, :join_ref]
     end
 
+    defmodule Broadcast do
+      @moduledoc false
+      defstruct [:topic, :event, :payload]
+    end
+
     defstruct assigns: %{},
               channel: nil,
               channel_pid: nil,

@@ -33,7 +33,7 @@ defmodule PhoenixGenApi.Channel.Clauses do
     options =
       case clauses do
         :all -> PhoenixGenApi.Channel.Options.compile!(options, env, used)
-        :info -> PhoenixGenApi.Channel.Options.compile!(options, env, used, [:event])
+        :info -> PhoenixGenApi.Channel.Options.compile!(options, env, used, [:event, :relay])
       end
 
     Module.put_attribute(env.module, :phoenix_gen_api, options)
@@ -55,10 +55,28 @@ defmodule PhoenixGenApi.Channel.Clauses do
   @doc false
   defmacro info(env), do: info_clauses(env, Module.get_attribute(env.module, :phoenix_gen_api))
 
+  # What `join/3` itself calls has to find the way past the channel already.
+  defp join_clause(env, %{relay: :fastlane, event: event}) do
+    if Module.defines?(env.module, {:join, 3}) do
+      quote generated: true do
+        defoverridable join: 3
+
+        def join(topic, payload, socket) do
+          PhoenixGenApi.Relay.Fastlane.open(socket, unquote(event))
+          super(topic, payload, socket)
+        end
+      end
+    end
+  end
+
+  defp join_clause(_env, _options), do: nil
+
   defp info_clauses(env, options) do
+    join = join_clause(env, options)
     options = Macro.escape(options)
 
     [
+      join,
       quote generated: true do
         def handle_info({tag, _response} = message, socket)
             when tag in [:push, :async_call, :stream_response, :relay_message],

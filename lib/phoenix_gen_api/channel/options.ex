@@ -10,7 +10,8 @@ defmodule PhoenixGenApi.Channel.Options do
     deliver: :reply,
     concurrency: 1,
     max_pending: 100,
-    max_running: 100
+    max_running: 100,
+    relay: :channel
   ]
 
   defstruct @defaults
@@ -23,7 +24,8 @@ defmodule PhoenixGenApi.Channel.Options do
           deliver: :reply | :push | :both,
           concurrency: pos_integer(),
           max_pending: non_neg_integer(),
-          max_running: non_neg_integer()
+          max_running: non_neg_integer(),
+          relay: :channel | :fastlane
         }
 
   @doc "The options as a struct; raises `ArgumentError` for unknown ones and bad values."
@@ -84,6 +86,9 @@ defmodule PhoenixGenApi.Channel.Options do
 
   defp wrong(:deliver, deliver),
     do: unless(deliver in [:reply, :push, :both], do: ":reply, :push or :both")
+
+  defp wrong(:relay, relay),
+    do: unless(relay in [:channel, :fastlane], do: ":channel or :fastlane")
 
   defp wrong(:concurrency, count),
     do: unless(is_integer(count) and count > 0, do: "a positive integer")

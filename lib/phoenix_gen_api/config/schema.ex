@@ -16,6 +16,7 @@ defmodule PhoenixGenApi.Config.Schema do
 
   @ms "milliseconds"
   @bytes "bytes"
+  @unlimited {:one_of, [nil]}
 
   # {key, type, default, doc}
   @sections [
@@ -109,7 +110,18 @@ defmodule PhoenixGenApi.Config.Schema do
        "time in which an accepted member may reconnect without being accepted again"},
       {:max_groups, {:positive, nil}, 100_000, "groups at most"},
       {:max_members, {:positive, nil}, 100_000, "members of a group, remembered ones included"},
-      {:max_pending, {:non_negative, nil}, 1_000, "pending members of a group"}
+      {:max_pending, {:non_negative, nil}, 1_000, "pending members of a group"},
+      {:max_groups_per_user, {:positive, nil}, 1_000,
+       "groups that know a user, remembered memberships included"},
+      {:max_message_bytes, {:positive, @bytes}, 1_000_000, "size of a message"},
+      {:group_messages_per_second, {:or, @unlimited, {:positive, nil}}, nil,
+       "messages of all members of a group in any second; `nil` is no such limit"},
+      {:member_messages_per_second, {:or, @unlimited, {:positive, nil}}, nil,
+       "messages of a member in each group in any second; `nil` is no such limit"},
+      {:max_mailbox, {:positive, nil}, 10_000,
+       "messages waiting for a recipient that count as too slow"},
+      {:slow_consumer, {:one_of, [:skip, :disconnect]}, :skip,
+       "what becomes of a recipient that is too slow: it gets nothing until it has caught up by half, or it is ended"}
     ],
     service_guard: [
       {:enabled, :boolean, false,

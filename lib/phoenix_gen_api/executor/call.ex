@@ -15,6 +15,7 @@ defmodule PhoenixGenApi.Executor.Call do
   alias PhoenixGenApi.Permission
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RateLimiter
+  alias PhoenixGenApi.Relay
   alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Structs.{Request, Response}
   alias PhoenixGenApi.WorkerPool
@@ -163,6 +164,21 @@ defmodule PhoenixGenApi.Executor.Call do
 
   @doc "Node selection and the call, retries included, in this process."
   @spec run(t()) :: {Response.t(), crash()}
+  # The relay is part of the gateway: it needs the request, and no process of its own.
+  def run(%{plan: plan(module: Relay, function: :handle_relay, arguments: []) = plan} = call)
+      when has(plan, :local) do
+    case Attempt.permitted(%{call | target: {node(), nil}}) do
+      :ok ->
+        config = Plan.config(plan)
+        args = named(config.arg_orders, call.arguments, call.request.args)
+        response = Relay.handle_relay(%{call.request | args: args}, config)
+        {%{response | request_id: call.request_id}, nil}
+
+      {:failed, failure} ->
+        {Failure.response(call.request_id, failure), nil}
+    end
+  end
+
   def run(%{plan: plan(timeout: timeout)} = call) do
     outcome = outcome(call)
     {Failure.response_of(call.request_id, outcome, timeout), crash(outcome)}
@@ -170,6 +186,11 @@ defmodule PhoenixGenApi.Executor.Call do
 
   defp outcome(%{plan: plan} = call) when has(plan, :retry), do: Retry.run(call)
   defp outcome(call), do: call |> Attempt.run() |> elem(0)
+
+  # The arguments as they were converted, by their names again.
+  defp named([_ | _] = names, arguments, _args), do: names |> Enum.zip(arguments) |> Map.new()
+  defp named(:map, [arguments], _args), do: arguments
+  defp named(_none, _arguments, args), do: args
 
   defp crash({:raised, kind, reason, stack}), do: Failure.crash(kind, reason, stack)
   defp crash(_outcome), do: nil

@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.Telemetry.Events do
   # The one list of the events, as data: `PhoenixGenApi.Telemetry` attaches and
   # documents what stands here.
 
-  @type group :: :executor | :rate_limiter | :hooks | :worker_pool | :config
+  @type group :: :executor | :rate_limiter | :hooks | :worker_pool | :config | :relay
   @type event :: %{
           name: [atom(), ...],
           group: group(),
@@ -89,29 +89,48 @@ defmodule PhoenixGenApi.Telemetry.Events do
         {:config, [:config, :clear], [], @function, "the table was emptied; all three are `:all`"}
       ]
 
-  @events (for {group, name, measurements, metadata, doc} <- events do
-             %{
-               name: [:phoenix_gen_api | name],
-               group: group,
-               measurements: measurements,
-               metadata: metadata,
-               doc: doc
-             }
-           end)
+  # Beyond the table of the documentation, which is fixed.
+  extra = [
+    {:relay, [:relay, :join], @start, [:group_id, :user_id, :status],
+     "a process joined a group; `status` is `:active`, `:pending` or `:muted`"},
+    {:relay, [:relay, :leave], @start, [:group_id, :user_id, :reason],
+     "a user left a group; `reason` is `:left`, `:down` (his last process ended), `:kicked` or `:banned`"},
+    {:relay, [:relay, :publish], @stop ++ [:recipients], [:group_id, :user_id],
+     "a message was sent to `recipients` members"},
+    {:relay, [:relay, :drop], [:count], [:reason, :group_id],
+     "messages that were not delivered; `reason` is `:slow_consumer` or `:slow_gateway`"}
+  ]
+
+  to_event = fn {group, name, measurements, metadata, doc} ->
+    %{
+      name: [:phoenix_gen_api | name],
+      group: group,
+      measurements: measurements,
+      metadata: metadata,
+      doc: doc
+    }
+  end
+
+  @events Enum.map(events, to_event)
+  @extra Enum.map(extra, to_event)
 
   @doc "Every event, in the order of the documentation."
   @spec all() :: [event()]
   def all, do: @events
 
+  @doc "Events that are not among those."
+  @spec extra() :: [event()]
+  def extra, do: @extra
+
   @doc "The names of the events of some groups."
   @spec names([group()]) :: [[atom(), ...]]
-  def names(groups), do: for(event <- @events, event.group in groups, do: event.name)
+  def names(groups), do: for(event <- @events ++ @extra, event.group in groups, do: event.name)
 
-  @doc "All events as a markdown table."
-  @spec docs() :: String.t()
-  def docs do
+  @doc "Events as a markdown table."
+  @spec docs([event()]) :: String.t()
+  def docs(events \\ @events) do
     rows =
-      for event <- @events do
+      for event <- events do
         "| `#{inspect(event.name)}` | #{keys(event.measurements)} | #{keys(event.metadata)} | #{event.doc} |"
       end
 

@@ -20,6 +20,7 @@ pub mod limiter;
 pub mod limits;
 pub mod nodes;
 pub mod pool;
+pub mod relay;
 pub mod retry;
 pub mod schema;
 mod sync;

@@ -13,6 +13,8 @@ mod node_selector;
 mod outcome;
 mod plan;
 mod rate_limiter;
+mod relay;
+mod relay_share;
 mod route;
 mod schema;
 mod terms;

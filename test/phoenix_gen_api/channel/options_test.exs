@@ -59,14 +59,14 @@ defmodule PhoenixGenApi.Channel.OptionsTest do
     end
   end
 
-  test "ChannelHelpers knows the event only" do
+  test "ChannelHelpers knows the event and the way of relay messages only" do
     error =
       assert_raise CompileError, fn ->
         compile("use PhoenixGenApi.ChannelHelpers, concurrency: 2")
       end
 
     assert Exception.message(error) =~
-             "use PhoenixGenApi.ChannelHelpers: unknown option :concurrency, expected one of :event"
+             "use PhoenixGenApi.ChannelHelpers: unknown option :concurrency, expected one of :event, :relay"
   end
 
   test "options may be computed in the module" do

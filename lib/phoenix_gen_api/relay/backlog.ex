@@ -1,0 +1,73 @@
+defmodule PhoenixGenApi.Relay.Backlog do
+  @moduledoc false
+  # Finds recipients that cannot keep up. To look into another process costs as much as several
+  # messages to it, so those who send name one recipient of 256, and this process looks.
+  use GenServer
+
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.Native
+
+  @look_again_ms 100
+
+  @doc "Has a look at some recipients."
+  @spec look_at([pid()]) :: :ok
+  def look_at(pids), do: GenServer.cast(__MODULE__, {:look_at, pids})
+
+  @doc false
+  def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
+
+  @impl true
+  def init(_opts) do
+    Native.relay_slow(Gateway.handle!(:relay), [])
+    {:ok, MapSet.new()}
+  end
+
+  @impl true
+  def handle_cast({:look_at, pids}, slow) do
+    most = Config.get(:relay, :max_mailbox)
+    {:noreply, pids |> Enum.filter(&(waiting(&1) > most)) |> found(slow)}
+  end
+
+  @impl true
+  def handle_info(:look_again, slow) do
+    enough = div(Config.get(:relay, :max_mailbox), 2)
+    still = MapSet.filter(slow, &(waiting(&1) > enough))
+    if MapSet.size(still) > 0, do: look_again()
+    {:noreply, put(still, slow)}
+  end
+
+  def handle_info(_other, slow), do: {:noreply, slow}
+
+  defp found([], slow), do: slow
+
+  defp found(pids, slow) do
+    case Config.get(:relay, :slow_consumer) do
+      # It may trap exits, and would find them behind everything else.
+      :disconnect ->
+        Enum.each(pids, &Process.exit(&1, :kill))
+        slow
+
+      :skip ->
+        if MapSet.size(slow) == 0, do: look_again()
+        put(Enum.into(pids, slow), slow)
+    end
+  end
+
+  defp put(same, same), do: same
+
+  defp put(slow, _before) do
+    Native.relay_slow(Gateway.handle!(:relay), MapSet.to_list(slow))
+    slow
+  end
+
+  # A process that has ended waits for nothing.
+  defp waiting(pid) do
+    case Process.info(pid, :message_queue_len) do
+      {:message_queue_len, waiting} -> waiting
+      nil -> 0
+    end
+  end
+
+  defp look_again, do: Process.send_after(self(), :look_again, @look_again_ms)
+end

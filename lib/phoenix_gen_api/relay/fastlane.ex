@@ -1,0 +1,64 @@
+defmodule PhoenixGenApi.Relay.Fastlane do
+  @moduledoc false
+  # How messages get to a device. A lane is the form in which they do, as bytes that the native
+  # side keeps per group: none for the channel process itself, which gets the response; for a
+  # transport the serializer, topic and event that make a frame of it. All devices of a lane get
+  # the same binary, made once.
+  @compile {:no_warn_undefined, Phoenix.Socket.Broadcast}
+
+  alias PhoenixGenApi.Channel.Delivery
+  alias PhoenixGenApi.Structs.Response
+
+  @typedoc "The device, whom messages are sent to, and the lane."
+  @type joining :: {pid(), pid(), binary()}
+
+  @channel ""
+
+  @doc "In a channel that is about to be joined: its own process, if it joins a group, is passed by."
+  @spec open(struct(), String.t()) :: :ok
+  def open(socket, event) do
+    lane = :erlang.term_to_binary({socket.serializer, socket.topic, event})
+    Process.put(__MODULE__, {socket.transport_pid, lane})
+    :ok
+  end
+
+  @doc "How messages get to that process."
+  @spec joining(pid()) :: joining()
+  def joining(pid) when pid == self() do
+    case Process.get(__MODULE__) do
+      {transport, lane} when is_pid(transport) and node(transport) == node() ->
+        {pid, transport, lane}
+
+      _none ->
+        {pid, pid, @channel}
+    end
+  end
+
+  def joining(pid), do: {pid, pid, @channel}
+
+  @doc "What the devices of each lane are sent."
+  @spec messages([{non_neg_integer(), binary()}], Response.t()) :: [{non_neg_integer(), term()}]
+  def messages(lanes, response) do
+    for {number, key} <- lanes, do: {number, message(key, response)}
+  end
+
+  defp message(@channel, response), do: {:relay_message, response}
+
+  defp message(key, response) do
+    {serializer, topic, event} = :erlang.binary_to_term(key)
+    response = Delivery.encodable(response, Delivery.json_library())
+
+    frame(
+      serializer,
+      struct!(Phoenix.Socket.Broadcast, topic: topic, event: event, payload: response)
+    )
+  end
+
+  # One binary for all: data in pieces would be put together again by each transport.
+  defp frame(serializer, broadcast) do
+    case serializer.fastlane!(broadcast) do
+      {:socket_push, kind, data} -> {:socket_push, kind, IO.iodata_to_binary(data)}
+      other -> other
+    end
+  end
+end

@@ -1,0 +1,120 @@
+defmodule PhoenixGenApi.Relay.Publish do
+  @moduledoc false
+  # A message on its way to a group: checked and counted, made into what each lane wants, sent.
+  #
+  # The calling process sends to the devices of this gateway itself. So messages of calls that
+  # follow each other arrive in that order, whatever processes make them, and nobody waits for
+  # somebody else's large group.
+
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.Relay.{Backlog, Fastlane, Link, Observed}
+  alias PhoenixGenApi.Structs.{Request, Response}
+
+  @texts %{
+    not_found: "Group not found",
+    user_not_in_group: "Not a member of this group",
+    pending: "Pending membership: wait for acceptance",
+    muted: "You are muted and cannot send messages",
+    invalid_argument: "argument validation failed",
+    message_too_large: "Message too large",
+    not_running: "Service temporarily unavailable"
+  }
+
+  @doc "A message of a member, as a request."
+  @spec request(Request.t()) :: Response.t()
+  def request(%Request{request_id: request_id, user_id: user, args: args}) do
+    with {:ok, group, message} <- arguments(args),
+         {:ok, relay} <- Gateway.handle(:relay),
+         :ok <- fits(message),
+         user = if(is_binary(user) and String.valid?(user), do: user),
+         {:ok, count} <-
+           run(request_id, group, user, message, &Native.relay_publish(relay, group, user, &1)) do
+      Response.sync_response(request_id, %{
+        "status" => "relayed",
+        "recipients_count" => count
+      })
+    else
+      {:error, {:too_fast, after_ms}} ->
+        seconds = div(after_ms + 999, 1_000)
+        text = "Rate limit exceeded. Please retry after #{seconds} seconds."
+        Response.error_response(request_id, text, true)
+
+      {:error, reason} ->
+        Response.error_response(request_id, @texts[reason], reason == :not_running)
+    end
+  end
+
+  @doc "A message of the server."
+  @spec trusted(reference(), String.t(), String.t(), term()) ::
+          {:ok, non_neg_integer()} | {:error, atom()}
+  def trusted(relay, group, from, message) do
+    with :ok <- fits(message) do
+      run(nil, group, from, message, fn _now -> Native.relay_fan_out(relay, group) end)
+    end
+  end
+
+  @doc "A message from another gateway."
+  @spec fan_out_here(String.t(), Response.t()) :: :ok
+  def fan_out_here(group, response) do
+    case Native.relay_fan_out(Gateway.handle!(:relay), group) do
+      {_audience, fan, lanes, _remote} -> send_all(group, fan, Fastlane.messages(lanes, response))
+      # Deleted on its way.
+      _reason -> :ok
+    end
+  end
+
+  defp arguments(%{"group_id" => group, "message" => message})
+       when is_binary(group) and group != "" do
+    if String.valid?(group), do: {:ok, group, message}, else: {:error, :invalid_argument}
+  end
+
+  defp arguments(_args), do: {:error, :invalid_argument}
+
+  defp fits(message) do
+    if :erlang.external_size(message) <= Config.get(:relay, :max_message_bytes),
+      do: :ok,
+      else: {:error, :message_too_large}
+  end
+
+  defp run(request_id, group, user, message, check) do
+    started = System.monotonic_time()
+
+    case check.(System.convert_time_unit(started, :native, :nanosecond)) do
+      {audience, fan, lanes, remote} ->
+        response = response(request_id, group, user, message)
+        send_all(group, fan, Fastlane.messages(lanes, response))
+        Link.deliver(remote, group, user, response)
+        Observed.published(started, group, user, audience)
+        {:ok, audience}
+
+      reason ->
+        {:error, reason}
+    end
+  end
+
+  defp response(request_id, group, user, message) do
+    Response.sync_response(request_id, %{
+      "group_id" => group,
+      "from_user_id" => user,
+      "message" => message,
+      "timestamp" => DateTime.to_iso8601(DateTime.utc_now())
+    })
+  end
+
+  defp send_all(group, fan, messages),
+    do: send_all(Gateway.handle!(:relay), group, fan, messages, 0)
+
+  # In slices: between two of them the scheduler may turn to others.
+  defp send_all(relay, group, fan, messages, dropped) do
+    {more?, slow, sample} = Native.relay_send(relay, fan, messages)
+    if sample != [], do: Backlog.look_at(sample)
+
+    cond do
+      more? -> send_all(relay, group, fan, messages, dropped + slow)
+      dropped + slow > 0 -> Observed.dropped(group, :slow_consumer, dropped + slow)
+      true -> :ok
+    end
+  end
+end

@@ -1,0 +1,261 @@
+//! Groups that two nodes hold: what one decides the other copies, and what both made of a group
+//! on their own they unite to the same.
+
+use super::{device, recipients};
+use gen_api_core::relay::{
+    Bounds, Change, Created, GroupType, Record, Refusal, Relay, Row, Standing, Status,
+};
+use proptest::prelude::*;
+
+const NODE: u32 = 3;
+
+fn empty() -> Relay<u64> {
+    Relay::new(Bounds::default())
+}
+
+fn created(ms: u64) -> Created {
+    Created { ms, by: 7 }
+}
+
+fn rows(relay: &Relay<u64>) -> Vec<Row> {
+    let page = relay.page("g", 0, 1_000);
+    let mut rows = page.map(|page| page.rows).unwrap_or_default();
+    rows.sort_by(|a, b| a.user.cmp(&b.user));
+    rows
+}
+
+/// Everything but the devices, which each node has for itself.
+fn view(relay: &Relay<u64>) -> Vec<(Box<str>, Status, bool, u64)> {
+    let rows = rows(relay).into_iter();
+    rows.map(|row| (row.user, row.status, row.admin, row.joined_ms))
+        .collect()
+}
+
+fn tell(from: &Relay<u64>, to: &Relay<u64>, apart: bool) -> Vec<Box<str>> {
+    let page = from.records("g", 0, usize::MAX).unwrap();
+    to.merge("g", page.origin, NODE, apart, &page.records)
+}
+
+/// Both tell what they had before they were told anything.
+fn unite(a: &Relay<u64>, b: &Relay<u64>) {
+    let of_a = a.records("g", 0, usize::MAX).unwrap();
+    tell(b, a, true);
+    b.merge("g", of_a.origin, NODE, true, &of_a.records);
+}
+
+/// A strict private group of root, on two nodes; ann and max are active, pat is pending.
+fn pair() -> (Relay<u64>, Relay<u64>) {
+    let (a, b) = (empty(), empty());
+    a.order_create("g", GroupType::StrictPrivate, "root", created(1))
+        .unwrap();
+    for user in ["ann", "max", "pat"] {
+        a.order_join("g", user, 2).unwrap();
+    }
+    for user in ["ann", "max"] {
+        a.order_change("g", Change::Accept, "root", user, 3)
+            .unwrap();
+    }
+    tell(&a, &b, false);
+    (a, b)
+}
+
+fn status(relay: &Relay<u64>, user: &str) -> Option<Status> {
+    let rows = rows(relay).into_iter();
+    rows.filter(|row| &*row.user == user)
+        .map(|row| row.status)
+        .next()
+}
+
+#[test]
+fn what_one_node_decides_the_other_copies() {
+    let (a, b) = pair();
+    assert_eq!(view(&a), view(&b));
+    let (origin, record) = a.order_change("g", Change::Mute, "root", "ann", 4).unwrap();
+    b.put("g", origin, &record, false);
+    assert_eq!(status(&b, "ann"), Some(Status::Muted));
+    // An older record that comes late changes nothing.
+    let old = Record {
+        version: record.version - 1,
+        standing: Standing::PRESENT,
+        ..record
+    };
+    b.put("g", origin, &old, false);
+    assert_eq!(status(&b, "ann"), Some(Status::Muted));
+    let (origin, record) = a.order_leave("g", "pat", 5).unwrap();
+    assert_eq!(record.standing, Standing::default());
+    b.put("g", origin, &record, true);
+    assert_eq!(view(&a), view(&b));
+    a.verify();
+    b.verify();
+}
+
+#[test]
+fn unordered_changes_are_refused_while_groups_are_shared() {
+    let (a, _) = pair();
+    a.set_shared(true);
+    assert_eq!(a.join("g", "ann", device(1), 0), Err(Refusal::Shared));
+    assert_eq!(a.leave("g", "ann", 0), Err(Refusal::Shared));
+    assert_eq!(a.delete("g"), Err(Refusal::Shared));
+    let change = a.change("g", Change::Mute, "root", "ann", 0);
+    assert_eq!(change, Err(Refusal::Shared));
+    assert_eq!(a.join("none", "ann", device(1), 0), Err(Refusal::Shared));
+    assert_eq!(a.delete("none"), Err(Refusal::Shared));
+    assert_eq!(a.order_delete("none"), Err(Refusal::NotFound));
+    let new = a.create("h", GroupType::Public, "ann", device(1), created(0));
+    assert_eq!(new, Err(Refusal::Shared));
+    assert_eq!(a.size().groups, 1);
+    assert_eq!(
+        a.order_create("h", GroupType::Public, "ann", created(0))
+            .map(drop),
+        Ok(())
+    );
+}
+
+#[test]
+fn a_member_stays_until_no_node_has_a_device_of_his() {
+    let (a, _) = pair();
+    a.set_shared(true);
+    assert_eq!(a.attach("g", "ann", device(1)), Ok(true));
+    assert_eq!(a.attach("g", "ann", device(1)), Err(Refusal::AlreadyMember));
+    assert_eq!(a.attach("g", "zoe", device(1)), Err(Refusal::NotInGroup));
+    a.set_remote("g", "ann", NODE, true);
+    let fan = a.fan_out("g").unwrap();
+    assert_eq!((recipients(&fan), fan.remote), (vec![1_001], 1 << NODE));
+    let left = a.end(1, 5);
+    assert_eq!((left.len(), left[0].last), (1, true));
+    let depart = || {
+        a.order_depart("g", "ann", true, 6)
+            .map(|(_, record)| record.standing)
+    };
+    assert_eq!(depart(), Err(Refusal::AlreadyMember));
+    a.set_remote("g", "ann", NODE, false);
+    assert_eq!(a.fan_out("g").unwrap().remote, 0);
+    assert_eq!(depart(), Ok(Standing::default()));
+    assert_eq!(depart(), Err(Refusal::NotInGroup));
+}
+
+#[test]
+fn the_end_of_a_node_leaves_those_absent_who_were_only_there() {
+    let (a, _) = pair();
+    for user in ["ann", "max"] {
+        a.set_remote("g", user, NODE, true);
+    }
+    a.attach("g", "max", device(1)).unwrap();
+    a.attach("g", "root", device(2)).unwrap();
+    a.set_remote("g", "pat", NODE + 1, true);
+    assert_eq!(a.absent("g", Some(NODE)), ["ann".into()]);
+    assert_eq!(a.fan_out("g").unwrap().remote, 1 << (NODE + 1));
+}
+
+#[test]
+fn muted_beats_active_beats_pending_and_a_ban_beats_them_all() {
+    let (a, b) = pair();
+    a.order_change("g", Change::Mute, "root", "ann", 5).unwrap();
+    b.order_change("g", Change::Accept, "root", "pat", 5)
+        .unwrap();
+    b.order_change("g", Change::Ban, "root", "max", 5).unwrap();
+    a.attach("g", "max", device(1)).unwrap();
+    a.order_join("g", "left", 6).unwrap();
+    b.order_join("g", "right", 7).unwrap();
+    unite(&a, &b);
+    for relay in [&a, &b] {
+        assert_eq!(status(relay, "ann"), Some(Status::Muted));
+        assert_eq!(status(relay, "pat"), Some(Status::Active));
+        assert_eq!(status(relay, "max"), None);
+        assert_eq!(status(relay, "left"), Some(Status::Pending));
+        assert_eq!(status(relay, "right"), Some(Status::Pending));
+        let again = relay.order_join("g", "max", 8).map(drop);
+        assert_eq!(again, Err(Refusal::Banned));
+        relay.verify();
+    }
+    assert!(recipients(&a.fan_out("g").unwrap()).is_empty());
+    assert_eq!(view(&a), view(&b));
+}
+
+#[test]
+fn of_two_creations_the_older_ones_type_and_admins_win() {
+    for younger_tells_first in [true, false] {
+        let (a, b) = (empty(), empty());
+        a.order_create("g", GroupType::Private, "one", created(1))
+            .unwrap();
+        b.order_create("g", GroupType::Public, "two", created(2))
+            .unwrap();
+        if younger_tells_first {
+            unite(&a, &b);
+        } else {
+            unite(&b, &a);
+        }
+        for relay in [&a, &b] {
+            assert_eq!(relay.origin("g"), Ok((GroupType::Private, created(1))));
+            let admins: Vec<_> = rows(relay).iter().map(|row| row.admin).collect();
+            assert_eq!(admins, [true, false]);
+            relay.verify();
+        }
+        assert_eq!(view(&a), view(&b));
+    }
+}
+
+fn change() -> impl Strategy<Value = (u8, u8, u8)> {
+    (0..11u8, 0..6u8, 0..6u8)
+}
+
+fn apply(relay: &Relay<u64>, (what, actor, target): (u8, u8, u8), now: u64) {
+    let name = |user: u8| ["root", "ann", "max", "pat", "zoe", "eve"][usize::from(user)];
+    let verbs = [
+        Change::Accept,
+        Change::Mute,
+        Change::Unmute,
+        Change::Kick,
+        Change::Ban,
+        Change::Unban,
+        Change::Promote,
+        Change::Demote,
+    ];
+    match verbs.get(usize::from(what)) {
+        Some(verb) => {
+            // Mostly by somebody who may.
+            let actor = if actor < 4 { "root" } else { name(actor) };
+            let _ = relay.order_change("g", *verb, actor, name(target), now);
+        }
+        None if what < 10 => {
+            let _ = relay.order_join("g", name(target), now);
+        }
+        None => {
+            let _ = relay.order_leave("g", name(target), now);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_both_sides_did_they_unite_to_the_same(
+        left in prop::collection::vec(change(), 0..20),
+        right in prop::collection::vec(change(), 0..20),
+        after in prop::collection::vec(change(), 0..10),
+    ) {
+        let (a, b) = pair();
+        for (now, op) in (10..).zip(left) {
+            apply(&a, op, now);
+        }
+        for (now, op) in (10..).zip(right) {
+            apply(&b, op, now);
+        }
+        unite(&a, &b);
+        a.verify();
+        b.verify();
+        prop_assert_eq!(view(&a), view(&b));
+        // And go on as one: what a decides from now on counts at b.
+        for (now, op) in (100..).zip(after) {
+            apply(&a, op, now);
+        }
+        let page = a.records("g", 0, usize::MAX).unwrap();
+        for (record, _) in page.records {
+            b.put("g", page.origin, &record, false);
+        }
+        let of_a = view(&a);
+        let of_b = view(&b);
+        prop_assert!(of_a.iter().all(|member| of_b.contains(member)), "{:?} {:?}", of_a, of_b);
+    }
+}

@@ -1,0 +1,271 @@
+//! NIFs of `PhoenixGenApi.Relay` for groups that several gateways hold.
+//!
+//! An origin is `{type, created_ms, created_by, changed_ms}`, a record
+//! `{user, standing, version, joined_ms}`.
+
+use crate::relay::{
+    device, kind_atom, refused, status_atom, watch, Joining, Kind, RelayResource, Verb,
+};
+use gen_api_core::relay::{Created, Origin, Record, Refusal, Standing};
+use rustler::types::atom;
+use rustler::{Atom, Encoder, Env, LocalPid, ResourceArc, Term};
+
+type OriginTerm = (Kind, u64, u64, u64);
+type RecordTerm<'a> = (&'a str, u8, u32, u64);
+
+fn origin((kind, ms, by, changed_ms): OriginTerm) -> Origin {
+    Origin {
+        kind: kind.into(),
+        created: Created { ms, by },
+        changed_ms,
+    }
+}
+
+fn record((user, standing, version, joined_ms): RecordTerm<'_>) -> Record {
+    Record {
+        user: user.into(),
+        standing: Standing::from_bits(standing),
+        version,
+        joined_ms,
+    }
+}
+
+fn origin_term<'a>(env: Env<'a>, origin: &Origin) -> Term<'a> {
+    let created = origin.created;
+    (
+        kind_atom(origin.kind),
+        created.ms,
+        created.by,
+        origin.changed_ms,
+    )
+        .encode(env)
+}
+
+fn record_term<'a>(env: Env<'a>, record: &Record) -> Term<'a> {
+    (
+        &*record.user,
+        record.standing.bits(),
+        record.version,
+        record.joined_ms,
+    )
+        .encode(env)
+}
+
+/// `{origin, record}` or why not.
+fn ordered<'a>(env: Env<'a>, outcome: &Result<(Origin, Record), Refusal>) -> Term<'a> {
+    match outcome {
+        Ok((origin, record)) => (origin_term(env, origin), record_term(env, record)).encode(env),
+        Err(refusal) => refused(env, *refusal),
+    }
+}
+
+/// Whether other gateways have to agree to changes.
+#[rustler::nif]
+fn relay_share(relay: &RelayResource, shared: bool) -> Atom {
+    relay.0.set_shared(shared);
+    atom::ok()
+}
+
+/// Creates a group whose creator has no device yet. Normal scheduler.
+#[rustler::nif]
+fn relay_order_create<'a>(
+    env: Env<'a>,
+    relay: &RelayResource,
+    id: &str,
+    kind: Kind,
+    user: &str,
+    created: (u64, u64),
+) -> Term<'a> {
+    let created = Created {
+        ms: created.0,
+        by: created.1,
+    };
+    ordered(env, &relay.0.order_create(id, kind.into(), user, created))
+}
+
+/// Deletes a group: how many members were in it, or why not. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn relay_order_delete<'a>(env: Env<'a>, relay: &RelayResource, id: &str) -> Term<'a> {
+    match relay.0.order_delete(id) {
+        Ok(members) => members.encode(env),
+        Err(refusal) => refused(env, refusal),
+    }
+}
+
+/// As what a user is in, who joins: `{status, origin, record}` or why not. Normal scheduler.
+#[rustler::nif]
+fn relay_order_join<'a>(
+    env: Env<'a>,
+    relay: &RelayResource,
+    id: &str,
+    user: &str,
+    now_ms: u64,
+) -> Term<'a> {
+    match relay.0.order_join(id, user, now_ms) {
+        Ok((status, origin, record)) => {
+            let (origin, record) = (origin_term(env, &origin), record_term(env, &record));
+            (status_atom(status), origin, record).encode(env)
+        }
+        Err(refusal) => refused(env, refusal),
+    }
+}
+
+/// A user leaves. Normal scheduler.
+#[rustler::nif]
+fn relay_order_leave<'a>(
+    env: Env<'a>,
+    relay: &RelayResource,
+    id: &str,
+    user: &str,
+    now_ms: u64,
+) -> Term<'a> {
+    ordered(env, &relay.0.order_leave(id, user, now_ms))
+}
+
+/// A member does something to another one. Normal scheduler.
+#[rustler::nif]
+fn relay_order_change<'a>(
+    env: Env<'a>,
+    relay: &RelayResource,
+    id: &str,
+    verb: Verb,
+    actor: &str,
+    target: &str,
+    now_ms: u64,
+) -> Term<'a> {
+    let outcome = relay.0.order_change(id, verb.into(), actor, target, now_ms);
+    ordered(env, &outcome)
+}
+
+/// A member leaves who has no device on any gateway. Normal scheduler.
+#[rustler::nif]
+fn relay_order_depart<'a>(
+    env: Env<'a>,
+    relay: &RelayResource,
+    id: &str,
+    user: &str,
+    died: bool,
+    now_ms: u64,
+) -> Term<'a> {
+    ordered(env, &relay.0.order_depart(id, user, died, now_ms))
+}
+
+/// A device of somebody who is in the group: `:ok` or why not. Normal scheduler.
+#[rustler::nif]
+fn relay_attach<'a>(
+    env: Env<'a>,
+    relay: ResourceArc<RelayResource>,
+    id: &str,
+    user: &str,
+    joining: Joining<'a>,
+) -> Term<'a> {
+    match relay.0.attach(id, user, device(&joining)) {
+        Ok(unwatched) => {
+            if unwatched {
+                watch(env, &relay, joining.0);
+            }
+            atom::ok().encode(env)
+        }
+        Err(refusal) => refused(env, refusal),
+    }
+}
+
+/// Takes a device out and nothing else: `:ok` or why not. Normal scheduler.
+#[rustler::nif]
+fn relay_release<'a>(
+    env: Env<'a>,
+    relay: &RelayResource,
+    id: &str,
+    user: &str,
+    pid: LocalPid,
+) -> Term<'a> {
+    match relay.0.release(id, user, pid) {
+        Ok(()) => atom::ok().encode(env),
+        Err(refusal) => refused(env, refusal),
+    }
+}
+
+/// Whether a user has devices here, or this one. Normal scheduler.
+#[rustler::nif]
+fn relay_is_here(relay: &RelayResource, id: &str, user: &str, pid: Option<LocalPid>) -> bool {
+    relay.0.is_here(id, user, pid)
+}
+
+/// Copies a record; whether devices were taken out. Normal scheduler.
+#[rustler::nif]
+fn relay_put(
+    relay: &RelayResource,
+    id: &str,
+    group: OriginTerm,
+    member: RecordTerm<'_>,
+    evict: bool,
+) -> bool {
+    relay.0.put(id, origin(group), &record(member), evict)
+}
+
+/// Notes whether another gateway has devices of a user. Normal scheduler.
+#[rustler::nif]
+fn relay_set_remote(relay: &RelayResource, id: &str, user: &str, node: u32, there: bool) -> Atom {
+    relay.0.set_remote(id, user, node, there);
+    atom::ok()
+}
+
+/// Members without a device anywhere, once a gateway has gone. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn relay_absent<'a>(
+    env: Env<'a>,
+    relay: &RelayResource,
+    id: &str,
+    gone: Option<u32>,
+) -> Vec<Term<'a>> {
+    let absent = relay.0.absent(id, gone);
+    absent.iter().map(|user| (**user).encode(env)).collect()
+}
+
+/// The names of all groups. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn relay_ids<'a>(env: Env<'a>, relay: &RelayResource) -> Vec<Term<'a>> {
+    relay.0.ids().iter().map(|id| (**id).encode(env)).collect()
+}
+
+/// `{origin, [{record, here?}], next}` or why not. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn relay_records<'a>(
+    env: Env<'a>,
+    relay: &RelayResource,
+    id: &str,
+    start: usize,
+    count: usize,
+) -> Term<'a> {
+    match relay.0.records(id, start, count) {
+        Err(refusal) => refused(env, refusal),
+        Ok(page) => {
+            let records: Vec<Term> = page
+                .records
+                .iter()
+                .map(|(record, here)| (record_term(env, record), *here).encode(env))
+                .collect();
+            (origin_term(env, &page.origin), records, page.next).encode(env)
+        }
+    }
+}
+
+/// Unites what another gateway knows of a group with what is known here; the users who were
+/// taken out here. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn relay_merge<'a>(
+    env: Env<'a>,
+    relay: &RelayResource,
+    id: &str,
+    group: OriginTerm,
+    node: u32,
+    apart: bool,
+    records: Vec<(RecordTerm<'_>, bool)>,
+) -> Vec<Term<'a>> {
+    let records: Vec<(Record, bool)> = records
+        .into_iter()
+        .map(|(member, there)| (record(member), there))
+        .collect();
+    let out = relay.0.merge(id, origin(group), node, apart, &records);
+    out.iter().map(|user| (**user).encode(env)).collect()
+}

@@ -1,0 +1,252 @@
+defmodule PhoenixGenApi.RelayLoadTest do
+  # Many at once, those who are too slow, and what may be configured.
+  use ExUnit.Case, async: false
+
+  alias PhoenixGenApi.{Await, Native, Relay, Telemetry}
+  alias PhoenixGenApi.Structs.Request
+
+  setup do
+    %{id: "relay-load-#{System.unique_integer([:positive])}"}
+  end
+
+  defp configure(options) do
+    before = Application.get_env(:phoenix_gen_api, :relay, [])
+    Application.put_env(:phoenix_gen_api, :relay, options)
+    :ok = PhoenixGenApi.reload_config()
+
+    on_exit(fn ->
+      Application.put_env(:phoenix_gen_api, :relay, before)
+      :ok = PhoenixGenApi.reload_config()
+    end)
+  end
+
+  defp say(id, user, message) do
+    args = %{"group_id" => id, "message" => message}
+    Relay.handle_relay(%Request{request_id: "r1", user_id: user, args: args}, nil)
+  end
+
+  # Holds whatever it gets, until it is told to go on.
+  defp sleeper do
+    pid = spawn(fn -> receive do: (:wake -> swallow()) end)
+    on_exit(fn -> Process.exit(pid, :kill) end)
+    pid
+  end
+
+  defp swallow do
+    receive do: (_message -> swallow())
+  end
+
+  defp waiting(pid) do
+    {:message_queue_len, waiting} = Process.info(pid, :message_queue_len)
+    waiting
+  end
+
+  test "a recipient that is too slow is skipped, counted, and back when it has caught up", %{
+    id: id
+  } do
+    configure(max_mailbox: 500)
+    slow = sleeper()
+    :ok = Relay.create_group(id, :public, "slow", slow)
+    test = self()
+    handler = fn _event, %{count: count}, meta, _ -> send(test, {:dropped, count, meta}) end
+
+    :ok =
+      Telemetry.attach_relay("drops-#{id}", fn
+        [_, _, :drop] = event, measurements, meta, config ->
+          handler.(event, measurements, meta, config)
+
+        _event, _measurements, _meta, _config ->
+          :ok
+      end)
+
+    on_exit(fn -> Telemetry.detach_all("drops-#{id}") end)
+
+    Await.until(fn ->
+      for n <- 1..500, do: Relay.send_to_group(id, "server", n)
+      received_drop?(id)
+    end)
+
+    Await.until(fn ->
+      before = waiting(slow)
+      Relay.send_to_group(id, "server", "one more")
+      waiting(slow) == before
+    end)
+
+    assert waiting(slow) < 20_000
+    send(slow, :wake)
+
+    Await.until(fn ->
+      {:ok, 1} = Relay.send_to_group(id, "server", "hello again")
+      not received_drop?(id)
+    end)
+  end
+
+  defp received_drop?(id) do
+    receive do
+      {:dropped, 1, %{group_id: ^id, reason: :slow_consumer}} -> true
+    after
+      0 -> false
+    end
+  end
+
+  test "or it is ended, if so configured, and leaves", %{id: id} do
+    configure(max_mailbox: 500, slow_consumer: :disconnect)
+    slow = sleeper()
+    monitor = Process.monitor(slow)
+    :ok = Relay.create_group(id, :public, "slow", slow)
+
+    Await.until(fn ->
+      for n <- 1..500, do: Relay.send_to_group(id, "server", n)
+      not Process.alive?(slow)
+    end)
+
+    assert_receive {:DOWN, ^monitor, :process, ^slow, :killed}
+    Await.until(fn -> match?({:ok, %{members: m}} when m == %{}, Relay.get_group_info(id)) end)
+  end
+
+  test "the crash of all processes of the relay at once loses no group and not the gateway",
+       %{id: id} do
+    :ok = Relay.create_group(id, :public, "root", self())
+    gateway = Process.whereis(PhoenixGenApi.Supervisor)
+
+    for _round <- 1..5 do
+      relay = Process.whereis(Relay.Supervisor)
+      Process.exit(relay, :kill)
+      Await.until(fn -> Process.whereis(Relay.Supervisor) not in [nil, relay] end)
+      Await.until(fn -> Process.whereis(Relay.Backlog) end)
+    end
+
+    assert Process.whereis(PhoenixGenApi.Supervisor) == gateway
+    assert {:ok, %{members: %{"root" => _}}} = Relay.get_group_info(id)
+    assert Relay.send_to_group(id, "root", "hi") == {:ok, 1}
+  end
+
+  test "joins, leaves and messages are events", %{id: id} do
+    test = self()
+
+    handler = fn [:phoenix_gen_api, :relay, name], measurements, metadata, _config ->
+      if metadata.group_id == id, do: send(test, {name, measurements, metadata})
+    end
+
+    :ok = Telemetry.attach_relay("events-#{id}", handler)
+    on_exit(fn -> Telemetry.detach_all("events-#{id}") end)
+    ann = sleeper()
+    :ok = Relay.create_group(id, :private, "root", self())
+    {:ok, :pending} = Relay.join_group(id, "ann", ann)
+    {:ok, :pending} = Relay.join_group(id, "bob", self())
+    {:ok, 1} = Relay.send_to_group(id, "root", "hi")
+    :ok = Relay.kick_member(id, "root", "bob")
+    :ok = Relay.leave_group(id, "root")
+    Process.exit(ann, :kill)
+
+    assert_receive {:join, %{system_time: _}, %{user_id: "root", status: :active}}
+    assert_receive {:join, _, %{user_id: "ann", status: :pending}}
+    assert_receive {:publish, %{duration_us: _, recipients: 1}, %{user_id: "root"}}
+    assert_receive {:leave, _, %{user_id: "bob", reason: :kicked}}
+    assert_receive {:leave, _, %{user_id: "root", reason: :left}}
+    assert_receive {:leave, _, %{user_id: "ann", reason: :down}}
+    events = Telemetry.list_events()
+    assert length(events) == 30 and [:phoenix_gen_api, :relay, :join] not in events
+  end
+
+  test "relay_status prints what status returns" do
+    printed = ExUnit.CaptureIO.capture_io(fn -> assert PhoenixGenApi.relay_status() == :ok end)
+    for key <- [:gateways, :groups, :members, :local_pids], do: assert(printed =~ "#{key}: ")
+  end
+
+  test "messages per second are limited as configured", %{id: id} do
+    configure(member_messages_per_second: 2)
+    :ok = Relay.create_group(id, :public, "root", self())
+    for n <- 1..2, do: assert(say(id, "root", n).success)
+    refused = say(id, "root", 3)
+    assert refused.error == "Rate limit exceeded. Please retry after 1 seconds."
+    assert refused.can_retry
+    assert Relay.send_to_group(id, "root", 4) == {:ok, 1}
+  end
+
+  test "groups and members are limited as configured", %{id: id} do
+    %{groups: groups} = Relay.status()
+    configure(max_groups: groups + 1, max_members: 2, max_pending: 1, max_groups_per_user: 1)
+    :ok = Relay.create_group(id, :private, "root-#{id}", self())
+
+    assert Relay.create_group(id <> "2", :public, "ann-#{id}", self()) ==
+             {:error, :too_many_groups}
+
+    assert Relay.join_group(id, "ann-#{id}", self()) == {:ok, :pending}
+    assert Relay.join_group(id, "bob-#{id}", self()) == {:error, :group_full}
+    :ok = Relay.delete_group(id)
+    :ok = Relay.create_group(id, :public, "root-#{id}", self())
+    assert Relay.create_group(id, :public, "root-#{id}", self()) == {:error, :already_exists}
+    :ok = Relay.delete_group(id)
+  end
+
+  test "32 processes that join, leave, publish and die at once leave an exact index", %{id: id} do
+    relay = PhoenixGenApi.Gateway.handle!(:relay)
+    {groups, members, users, devices, _bytes} = Native.relay_size(relay)
+
+    workers =
+      for worker <- 1..32 do
+        spawn_monitor(fn ->
+          :rand.seed(:exsss, {worker, 2, 3})
+          for _ <- 1..300, do: step(id)
+        end)
+      end
+
+    for {pid, monitor} <- workers,
+        do: assert_receive({:DOWN, ^monitor, :process, ^pid, :normal}, 60_000)
+
+    for n <- 1..5, do: Relay.delete_group("#{id}-#{n}")
+    Await.until(fn -> match?({^groups, ^members, ^users, _, _}, Native.relay_size(relay)) end)
+    Await.until(fn -> elem(Native.relay_size(relay), 3) <= devices end)
+  end
+
+  defp step(id) do
+    group = "#{id}-#{:rand.uniform(5)}"
+    user = "user-#{:rand.uniform(20)}"
+    other = "user-#{:rand.uniform(20)}"
+
+    case :rand.uniform(12) do
+      1 -> Relay.create_group(group, :strict_private, user, self())
+      2 -> Relay.delete_group(group)
+      n when n in 3..5 -> Relay.join_group(group, user, device())
+      6 -> Relay.join_group(group, user, self())
+      7 -> Relay.leave_group(group, user)
+      8 -> Relay.leave_group(group, user, self())
+      9 -> Relay.accept_member(group, user, other)
+      10 -> Relay.ban_member(group, user, other)
+      _ -> say(group, user, "hi")
+    end
+  end
+
+  # Ends with its first message, or with the process that started it.
+  defp device do
+    owner = self()
+
+    spawn(fn ->
+      Process.monitor(owner)
+      receive(do: (_message -> :ok))
+    end)
+  end
+
+  test "no slice of a long fan-out holds a scheduler, and small groups do not wait for it", %{
+    id: id
+  } do
+    large = sleeper()
+    :ok = Relay.create_group(id, :public, "root", large)
+    for n <- 1..20_000, do: {:ok, :active} = Relay.join_group(id, "user-#{n}", large)
+    relay = PhoenixGenApi.Gateway.handle!(:relay)
+    {20_001, fan, [{lane, ""}], 0} = Native.relay_fan_out(relay, id)
+
+    slices = slices(relay, fan, [{lane, :tick}], [])
+    assert length(slices) > 1
+    assert Enum.sort(slices) |> Enum.at(div(length(slices), 2)) < 1_000
+    assert waiting(large) == 20_001
+  end
+
+  defp slices(relay, fan, messages, taken) do
+    started = System.monotonic_time(:microsecond)
+    {more?, 0, _sample} = Native.relay_send(relay, fan, messages)
+    taken = [System.monotonic_time(:microsecond) - started | taken]
+    if more?, do: slices(relay, fan, messages, taken), else: taken
+  end
+end

@@ -1,0 +1,96 @@
+defmodule PhoenixGenApi.RelayMembers do
+  @moduledoc false
+  # Members of groups on any gateway: processes that keep what they get.
+
+  alias PhoenixGenApi.Await
+  alias PhoenixGenApi.Relay
+  alias PhoenixGenApi.Structs.Request
+
+  @doc "A process that keeps its messages."
+  def start, do: spawn(fn -> keep([]) end)
+
+  defp keep(got) do
+    receive do
+      {:relay_message, response} ->
+        keep([response.result["message"] | got])
+
+      {:got, from} ->
+        send(from, {self(), Enum.reverse(got)})
+        keep(got)
+    end
+  end
+
+  @doc "What it got, in order."
+  def got(pid) do
+    send(pid, {:got, self()})
+
+    receive do
+      {^pid, got} -> got
+    end
+  end
+
+  @doc "A member of a group, who joins with a process of this node."
+  def join(group, user) do
+    pid = start()
+    {Relay.join_group(group, user, pid), pid}
+  end
+
+  def create(group, type, user) do
+    pid = start()
+    {Relay.create_group(group, type, user, pid), pid}
+  end
+
+  @doc "Sends as the user; the recipients or the error."
+  def say(group, user, message) do
+    args = %{"group_id" => group, "message" => message}
+    response = Relay.handle_relay(%Request{request_id: "r", user_id: user, args: args}, nil)
+    if response.success, do: response.result["recipients_count"], else: response.error
+  end
+
+  @doc "Sends all, each from a process of its own."
+  def say_all(group, user, messages) do
+    for message <- messages, do: Task.await(Task.async(fn -> say(group, user, message) end))
+  end
+
+  @doc "What this gateway knows of a group, without what takes time to compare."
+  def view(group) do
+    case Relay.get_group_info(group) do
+      {:ok, %{group_type: type, members: members}} ->
+        {type,
+         Map.new(members, fn {user, member} ->
+           {user, {member.status, MapSet.to_list(member.roles), member.joined_at}}
+         end)}
+
+      error ->
+        error
+    end
+  end
+
+  @doc "Processes that each create the same group; how many did."
+  def race(group, count) do
+    1..count
+    |> Enum.map(fn n -> Task.async(fn -> elem(create(group, :public, "user-#{n}"), 0) end) end)
+    |> Task.await_many(30_000)
+    |> Enum.count(&(&1 == :ok))
+  end
+
+  @doc "How many gateways a shard has caught up with, its own included."
+  def known(shard) do
+    %{peers: peers} = :sys.get_state(Module.concat(Relay.Shard, "N#{shard}"))
+    1 + Enum.count(peers, fn {_node, peer} -> peer.synced? end)
+  end
+
+  @doc "Kills the processes of that name; returns when they are there again."
+  def crash(name) do
+    names =
+      if name in ["Shard", "Link"],
+        do: for(n <- 0..7, do: Module.concat([Relay, name, "N#{n}"])),
+        else: [Module.concat(Relay, name)]
+
+    for name <- names do
+      pid = Process.whereis(name)
+      Process.exit(pid, :kill)
+      Await.until(fn -> Process.whereis(name) not in [nil, pid] end)
+    end
+  end
+end
