@@ -108,7 +108,8 @@ defmodule PhoenixGenApi do
     * everything else that is read from memory is new from the next use on
 
   Stored functions keep the defaults they were compiled with, and pools, shards and tables keep
-  their sizes.
+  their sizes. `:client_mode`, `:boot_audit` and, of `:service_guard`, `enabled` and `listings` are
+  those of the start.
   """
   @spec reload_config() :: :ok | {:error, [String.t(), ...]}
   def reload_config do

@@ -154,7 +154,13 @@ defmodule PhoenixGenApi.DocsTest do
   end
 
   test "the tables of events and metrics in the telemetry guide are those of the code" do
-    for {table, docs} <- [events: Telemetry.docs(), metrics: Telemetry.Metrics.docs()] do
+    tables = [
+      events: Telemetry.docs(),
+      relay: Telemetry.Events.docs(Telemetry.Events.extra()),
+      metrics: Telemetry.Metrics.docs()
+    ]
+
+    for {table, docs} <- tables do
       # The comment above a table says where to get it from.
       table = ~r/(<!-- #{table}: the output of `.*` -->\n\n)(.*)(\n<!-- end of #{table})/s
       guide = read("guides/telemetry.md")

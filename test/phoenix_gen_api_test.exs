@@ -36,6 +36,14 @@ defmodule PhoenixGenApiTest do
     assert Config.get(:gen_api, :detail_error) == false
   end
 
+  test "a gateway stays one, whatever the config says by now" do
+    put_env(:client_mode, true)
+    assert PhoenixGenApi.reload_config() == :ok
+
+    assert %{mode: :gateway, checks: %{phoenix_gen_api: %{config_db: _}}} =
+             PhoenixGenApi.health_check()
+  end
+
   test "reload_config changes how many sticky values are remembered" do
     put_env(:node_selector, sticky_max_entries: 1)
     assert PhoenixGenApi.reload_config() == :ok

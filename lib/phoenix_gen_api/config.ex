@@ -67,11 +67,31 @@ defmodule PhoenixGenApi.Config do
   @doc """
   Reads the application environment again, after it was changed at run time.
 
-  `:ok`, or `{:error, sentences}` with nothing changed. Sizes of pools and tables are
-  fixed at start and do not follow.
+  `:ok`, or `{:error, sentences}` with nothing changed. What decides which processes run,
+  `:client_mode`, `:boot_audit` and of `:service_guard` `enabled` and `listings`, keeps the value
+  of the start; sizes of pools and tables do not follow either.
   """
   @spec reload() :: :ok | {:error, [String.t(), ...]}
-  def reload, do: load()
+  def reload do
+    with {:ok, values} <- validate(Application.get_all_env(@app)) do
+      :persistent_term.put(__MODULE__, as_at_start(values))
+    end
+  end
+
+  defp as_at_start(values) do
+    started = :persistent_term.get(__MODULE__, values)
+
+    guard =
+      Map.merge(values.service_guard, Map.take(started.service_guard, [:enabled, :listings]))
+
+    values
+    |> Map.merge(Map.take(started, [:client_mode, :boot_audit]))
+    |> Map.put(:service_guard, guard)
+  end
+
+  @doc false
+  @spec loaded?() :: boolean()
+  def loaded?, do: :persistent_term.get(__MODULE__, nil) != nil
 
   @doc "All options with their types, defaults and meanings as a markdown table."
   @spec docs() :: String.t()

@@ -284,7 +284,7 @@ defmodule PhoenixGenApi.Native do
   def worker_pool_enter(_slot, _first?, _owner, _started), do: not_loaded()
 
   @spec worker_pool_leave(handle(), :returned | :failed | :answered, {pid(), term()} | nil) ::
-          circuit_change()
+          circuit_change() | :killed
   def worker_pool_leave(_slot, _end, _answer), do: not_loaded()
 
   @spec worker_pool_status(handle()) ::

@@ -37,7 +37,8 @@ defmodule PhoenixGenApi.ServiceGuard do
   A function is registered with its number of arguments and with those that its config fixes: of
   `mfa: {Books.Api, :reserve, ["main"]}` with one argument type only calls of `reserve/2` with
   `"main"` at the end are run. What is registered stays so until `withdraw/1` or a restart, so that
-  gateways that have the previous config of a service can go on.
+  gateways that have the previous config of a service can go on. A node takes 100,000 registrations;
+  what comes then is refused, with an error in the log.
 
   Hooks, node functions and functions of `nodes: :local` run on the gateway and are a matter of its
   `:mfa_allowlist` (`PhoenixGenApi.Security`).
@@ -49,6 +50,7 @@ defmodule PhoenixGenApi.ServiceGuard do
   changes. A node is guarded from the start of the application on, also in client mode.
   """
 
+  alias PhoenixGenApi.Config
   alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.ServiceGuard.{Refused, Registry}
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig}
@@ -80,11 +82,18 @@ defmodule PhoenixGenApi.ServiceGuard do
   @spec guarded?() :: boolean()
   def guarded?, do: Registry.running?() or configured?()
 
-  # Before the application has started. The node is guarded then, too: nothing is registered.
-  defp configured? do
-    case Application.get_env(:phoenix_gen_api, :service_guard, false) do
-      guard when is_boolean(guard) -> guard
-      guard -> Enum.any?(guard) and guard[:enabled] != false
+  # Without the table: before the application has started, while it starts, or after it has
+  # stopped. The node is guarded then, too: nothing is registered.
+  defp configured?,
+    do: if(Config.loaded?(), do: Config.get(:service_guard, :enabled), else: wanted?())
+
+  # A setting that is wrong will stop the boot.
+  defp wanted? do
+    case Config.validate(
+           Keyword.take(Application.get_all_env(:phoenix_gen_api), [:service_guard])
+         ) do
+      {:ok, %{service_guard: guard}} -> guard.enabled
+      {:error, _sentences} -> true
     end
   end
 

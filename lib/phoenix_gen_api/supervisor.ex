@@ -24,9 +24,14 @@ defmodule PhoenixGenApi.Supervisor do
   def start_link(opts), do: Supervisor.start_link(__MODULE__, opts, name: __MODULE__)
 
   @impl true
-  def init(client_mode: true), do: Supervisor.init(guard(), strategy: :one_for_one)
+  def init(client_mode: true) do
+    # The application may have pools of its own.
+    WorkerPool.Published.new()
+    Supervisor.init(guard(), strategy: :one_for_one)
+  end
 
   def init(client_mode: false) do
+    WorkerPool.Published.new()
     Cluster.new()
     ConfigFailed.new()
     ConfigPuller.new()

@@ -32,7 +32,7 @@ defmodule PhoenixGenApi.WorkerPool do
   alias PhoenixGenApi.Config.Type
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.WorkerPool.{Events, Keeper, Task, WorkerPoolSupervisor}
+  alias PhoenixGenApi.WorkerPool.{Events, Keeper, Published, Task, WorkerPoolSupervisor}
 
   # {default, type}
   @options [
@@ -63,7 +63,8 @@ defmodule PhoenixGenApi.WorkerPool do
   | `circuit_breaker_failure_rate` | `nil` | part of the last tasks, above 0 and at most 1; `nil` is off |
   | `circuit_breaker_window` | 100 | how many tasks those are, at most 65,536; the rate is judged when so many have ended |
 
-  A wrong option raises `ArgumentError`.
+  A wrong option raises `ArgumentError`. Works in client mode too; `{:error, :not_running}` while
+  the application `:phoenix_gen_api` is not started.
   """
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(opts) do
@@ -76,7 +77,9 @@ defmodule PhoenixGenApi.WorkerPool do
       raise ArgumentError, "#{key}: expected #{expected}, got #{got}"
     end
 
-    GenServer.start_link(Keeper, Map.new([{:name, name} | opts]), name: name)
+    if Published.running?(),
+      do: GenServer.start_link(Keeper, Map.new([{:name, name} | opts]), name: name),
+      else: {:error, :not_running}
   end
 
   @doc false

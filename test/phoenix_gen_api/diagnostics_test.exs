@@ -29,7 +29,7 @@ defmodule PhoenixGenApi.DiagnosticsTest do
   defp put_env(key, value) do
     before = Application.fetch_env(:phoenix_gen_api, key)
     Application.put_env(:phoenix_gen_api, key, value)
-    :ok = Config.reload()
+    :ok = Config.load()
 
     on_exit(fn ->
       case before do
@@ -37,7 +37,7 @@ defmodule PhoenixGenApi.DiagnosticsTest do
         :error -> Application.delete_env(:phoenix_gen_api, key)
       end
 
-      :ok = Config.reload()
+      :ok = Config.load()
     end)
   end
 
@@ -158,6 +158,7 @@ defmodule PhoenixGenApi.DiagnosticsTest do
                config_puller: %{status: :ok},
                config_receiver: %{status: :ok},
                rate_limiter: %{status: :ok},
+               relay: %{groups: _, members: _, local_pids: _, gateways: _},
                worker_pool: %{async_pool: %{busy_workers: _}, stream_pool: %{busy_workers: _}},
                telemetry_events: 30
              } = gateway
@@ -200,7 +201,7 @@ defmodule PhoenixGenApi.DiagnosticsTest do
 
     test "has entries and bytes of every native store" do
       native = Diagnostics.debug_report().native
-      assert Enum.sort(Map.keys(native)) == [:config_db, :node_selector, :rate_limiter]
+      assert Enum.sort(Map.keys(native)) == [:config_db, :node_selector, :rate_limiter, :relay]
       for {_, store} <- native, do: assert(%{entries: n, memory_bytes: b} = store) && n >= 0 && b
       assert native.config_db.entries == ConfigDb.count()
     end

@@ -125,6 +125,51 @@ defmodule PhoenixGenApi.ServiceGuardTest do
       assert call(:find, ["1", "c"]) == :refused
     end
 
+    test "looks a function up in the same time whatever many have its name" do
+      configs = for n <- 1..5_000, do: fun(mfa: {Shop, :find, [n]})
+      :ok = ServiceGuard.register(configs)
+      assert ServiceGuard.registered() == [{Shop, :find, 2}]
+
+      for branch <- [1, 5_000, :none] do
+        {:reductions, before} = Process.info(self(), :reductions)
+        permitted = Registry.permit(Shop, :find, ["1", branch])
+        {:reductions, later} = Process.info(self(), :reductions)
+        assert permitted == if(branch == :none, do: :unknown, else: :ok)
+        assert later - before < 1_000
+      end
+    end
+
+    test "takes no more than 100,000 registrations, and says so once" do
+      configs = fn numbers -> for n <- numbers, do: fun(mfa: {Shop, :find, [n]}) end
+      :ok = ServiceGuard.register([fun(service: "other")])
+
+      log =
+        capture_log(fn ->
+          for numbers <- [1..60_000, 60_001..120_000],
+              do: ServiceGuard.register(configs.(numbers))
+        end)
+
+      assert [_, _] = String.split(log, "no more are taken")
+      assert :ets.info(Registry, :size) in 100_000..100_010
+      assert call(:find, ["1", 60_000]) == {:ok, {:found, "1", 60_000}}
+      assert call(:find, ["1", 120_000]) == :refused
+
+      ServiceGuard.withdraw("shop")
+      assert ServiceGuard.registered() == [{Shop, :find, 1}]
+      assert call(:find, ["1", 60_000]) == :refused
+      :ok = ServiceGuard.register(configs.([120_000]))
+      assert call(:find, ["1", 120_000]) == {:ok, {:found, "1", 120_000}}
+    end
+
+    test "withdraws one of two services that have registered the same" do
+      :ok = ServiceGuard.register([fun(), fun(service: "other")])
+      ServiceGuard.withdraw("shop")
+      assert call(:find, ["1"]) == {:ok, {:found, "1"}}
+      ServiceGuard.withdraw("other")
+      assert call(:find, ["1"]) == :refused
+      assert ServiceGuard.registered() == []
+    end
+
     test "runs the permission callbacks that it has registered" do
       :ok = ServiceGuard.register([fun(permission_callback: {Shop, :permit, ["admin"]})])
       assert call(:permit, [%Request{}, "admin"]) == {:ok, true}
@@ -260,6 +305,7 @@ defmodule PhoenixGenApi.ServiceGuardTest do
   describe "whether a node is guarded" do
     test "is what its configuration says, also before the application runs" do
       refute ServiceGuard.guarded?()
+      :persistent_term.erase(Config)
 
       for {setting, guarded?} <- [
             {true, true},
@@ -267,14 +313,26 @@ defmodule PhoenixGenApi.ServiceGuardTest do
             {[], false},
             {[allow: [Shop]], true},
             {%{listings: []}, true},
-            {[enabled: false, allow: [Shop]], false}
+            {[enabled: false, allow: [Shop]], false},
+            {"wrong", true},
+            {[1 | 2], true}
           ] do
         Application.put_env(:phoenix_gen_api, :service_guard, setting)
         assert {setting, ServiceGuard.guarded?()} == {setting, guarded?}
       end
     end
 
+    test "does not follow a change of its configuration, which would refuse every call" do
+      Application.put_env(:phoenix_gen_api, :service_guard, listings: [{Shop, :version}])
+      refute ServiceGuard.guarded?()
+      assert PhoenixGenApi.reload_config() == :ok
+      refute ServiceGuard.guarded?()
+      assert ServiceGuard.check(Shop, :secret, []) == :ok
+      assert Config.get(:service_guard) == %{enabled: false, listings: [], allow: []}
+    end
+
     test "and then it runs nothing for gateways" do
+      :persistent_term.erase(Config)
       Application.put_env(:phoenix_gen_api, :service_guard, true)
       assert ServiceGuard.register([fun()]) == :ok
       assert call(:find, ["1"]) == :refused

@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
   use ExUnit.Case, async: false
 
   alias PhoenixGenApi.{Await, Native, Telemetry, WorkerPool}
-  alias PhoenixGenApi.WorkerPool.Keeper
+  alias PhoenixGenApi.WorkerPool.{Keeper, Published}
 
   @moduletag :capture_log
 
@@ -84,7 +84,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     assert WorkerPool.execute_async(pool, task()) == {:error, :pool_not_found}
     for _ <- 1..2, do: send(running(), :return)
     assert Await.until(fn -> idle(pool) end)
-    :persistent_term.erase({WorkerPool, pool})
+    Published.delete(pool)
   end
 
   test "deadlines and orphans are seen to by the next keeper", %{pool: pool} do
@@ -141,6 +141,62 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     send(running(), :return)
   end
 
+  test "pools that come and go make the VM scan no process", %{pool: pool} do
+    %{count: terms} = :persistent_term.info()
+    keeper = start(pool, [])
+    # To replace or erase one that is there would do it.
+    assert :persistent_term.info().count == terms
+    kill(keeper)
+    successor(pool, keeper)
+    stop_supervised!(pool)
+    assert Published.find(pool) == nil
+  end
+
+  test "pools need the application, in whatever mode", %{pool: pool} do
+    on_exit(fn ->
+      Application.stop(:phoenix_gen_api)
+      Application.delete_env(:phoenix_gen_api, :client_mode)
+      :ok = Application.start(:phoenix_gen_api)
+    end)
+
+    :ok = Application.stop(:phoenix_gen_api)
+    assert WorkerPool.start_link(name: pool) == {:error, :not_running}
+    assert WorkerPool.execute_async(pool, task()) == {:error, :pool_not_found}
+
+    Application.put_env(:phoenix_gen_api, :client_mode, true)
+    :ok = Application.start(:phoenix_gen_api)
+    start(pool, [])
+    assert :ok = WorkerPool.execute_async(pool, task())
+    send(running(), :return)
+    stop_supervised!(pool)
+  end
+
+  test "a pool that has no time left to stop is gone all the same", %{pool: pool} do
+    {:ok, keeper} = WorkerPool.start_link(name: pool, pool_size: 1)
+    Process.unlink(keeper)
+    parent = self()
+    handler = fn _event, _, %{pool_name: name}, _ -> if name == pool, do: hang(parent) end
+
+    Telemetry.attach_many(
+      {pool, :hangs},
+      [[:phoenix_gen_api, :worker_pool, :task, :exception]],
+      handler
+    )
+
+    on_exit(fn -> Telemetry.detach_all({pool, :hangs}) end)
+    assert :ok = WorkerPool.execute_async(pool, task())
+    running()
+    spawn(fn -> GenServer.stop(keeper, :shutdown) end)
+    assert_receive {:hangs, ^keeper}
+    kill(keeper)
+    assert Published.find(pool) == nil
+  end
+
+  defp hang(parent) do
+    send(parent, {:hangs, self()})
+    Process.sleep(:infinity)
+  end
+
   test "a task that is killed while it waits is answered, and its place given up", %{pool: pool} do
     start(pool, pool_size: 1, max_queue_size: 1)
     assert :ok = WorkerPool.execute_async(pool, task())
@@ -174,6 +230,51 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     assert_receive {:DOWN, ^monitor, :process, ^submitter, :normal}
     for _ <- 1..2, do: send(running(), :return)
     assert Await.until(fn -> idle(pool) end)
+  end
+
+  test "a task that ends while it is being killed has its one event all the same", %{pool: pool} do
+    keeper = start(pool, circuit_breaker_threshold: 1)
+    # The kill arrives between the two events that the task would emit.
+    circuit = [[:phoenix_gen_api, :worker_pool, :circuit_breaker, :open]]
+
+    Telemetry.attach_many({pool, :kills}, circuit, fn _event, _, %{pool_name: name}, _ ->
+      if name == pool and self() != Process.whereis(pool), do: Process.exit(self(), :kill)
+    end)
+
+    on_exit(fn -> Telemetry.detach_all({pool, :kills}) end)
+    {handle, _} = Keeper.find(pool)
+    assert :ok = WorkerPool.execute_async(pool, task(), timeout: 20)
+    pid = running()
+    :sys.suspend(keeper)
+    assert Await.until(fn -> match?({[^pid], [], nil}, Native.worker_pool_attend(handle)) end)
+    monitor = Process.monitor(pid)
+    send(pid, :return)
+    assert_receive {:DOWN, ^monitor, :process, ^pid, _}
+    :sys.resume(keeper)
+    assert_receive {[:circuit_breaker, :open], %{consecutive_failures: 1}}
+    assert_receive {[:task, :exception], %{kind: :exit, reason: ":timeout"}}
+    refute_received {[:task, :stop], _}
+    assert %{total_tasks_executed: 1, total_tasks_failed: 1} = WorkerPool.status(pool)
+  end
+
+  test "the process of a pool is not asked or told of tasks that end in time", %{pool: pool} do
+    keeper = start(pool, pool_size: 4)
+    parent = self()
+    session = :trace.session_create(:messages, self(), [])
+    1 = :trace.process(session, keeper, true, [:receive])
+
+    for _ <- 1..100 do
+      assert :ok = WorkerPool.execute_async(pool, fn -> send(parent, :ran) end)
+      assert_receive :ran
+      # It finds nothing to do.
+      :sys.get_state(keeper)
+    end
+
+    :trace.session_destroy(session)
+    {:messages, messages} = Process.info(self(), :messages)
+    told = Enum.count(messages, &match?({:trace, ^keeper, :receive, {WorkerPool, :attend}}, &1))
+    # To set the timer, once for all of them.
+    assert told == 1
   end
 
   test "a slot whose task was never begun is given back, and the task answered", %{pool: pool} do

@@ -4,7 +4,7 @@ defmodule PhoenixGenApi.Diagnostics.Parts do
   # part is one row here.
 
   alias PhoenixGenApi.{Config, ConfigDb, ConfigPuller, ConfigReceiver, Gateway, Native}
-  alias PhoenixGenApi.{RateLimiter, WorkerPool}
+  alias PhoenixGenApi.{RateLimiter, Relay, WorkerPool}
   alias PhoenixGenApi.Diagnostics.Reading
   alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
 
@@ -26,6 +26,7 @@ defmodule PhoenixGenApi.Diagnostics.Parts do
       async_pool: check(fn -> pool(:async_pool) end),
       stream_pool: check(fn -> pool(:stream_pool) end),
       rate_limiter: check(&rate_limiter/0),
+      relay: check(&relay/0),
       supervision_tree: check(&supervision_tree/0)
     }
   end
@@ -38,6 +39,7 @@ defmodule PhoenixGenApi.Diagnostics.Parts do
       config_puller: status(&ConfigPuller.status/0),
       config_receiver: status(&ConfigReceiver.status/0),
       rate_limiter: status(&RateLimiter.status/0),
+      relay: status(&Relay.status/0),
       worker_pool:
         Map.new(pools(), fn pool -> {pool, status(fn -> WorkerPool.status(pool) end)} end)
     }
@@ -113,6 +115,15 @@ defmodule PhoenixGenApi.Diagnostics.Parts do
       status.queued_tasks >= @nearly * Config.get(:worker_pool, :max_queue_size),
       "the queue is nearly full"
     )
+  end
+
+  defp relay do
+    status = Relay.status()
+
+    Relay.Supervisor
+    |> process()
+    |> Map.merge(status)
+    |> warn(status.groups >= @nearly * Config.get(:relay, :max_groups), "groups are nearly full")
   end
 
   defp rate_limiter do

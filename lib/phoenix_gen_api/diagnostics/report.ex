@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.Diagnostics.Report do
   @moduledoc false
   # The largest processes of the node, and what Rust holds, which the VM does not know of.
 
-  alias PhoenixGenApi.{ConfigDb, NodeSelector, RateLimiter}
+  alias PhoenixGenApi.{ConfigDb, NodeSelector, RateLimiter, Relay}
   alias PhoenixGenApi.Diagnostics.{Health, Reading, Tracing}
 
   @spec build(keyword()) :: map()
@@ -95,7 +95,8 @@ defmodule PhoenixGenApi.Diagnostics.Report do
         %{
           config_db: store(&ConfigDb.status/0, :count),
           node_selector: store(&NodeSelector.size/0, :sticky_entries),
-          rate_limiter: store(&RateLimiter.status/0, :entries)
+          rate_limiter: store(&RateLimiter.status/0, :entries),
+          relay: store(&Relay.status/0, :members)
         }
     end
   end

@@ -4,11 +4,14 @@ defmodule PhoenixGenApi.ServiceGuard.Registry do
   # read by the calls, and written by this process alone.
   #
   # Rows:
-  #   {{module, function, arity}, [{fixed, request?, service}]}   fixed: the last arguments
+  #   {{module, function, arity}, [shape]}    shape: {how many arguments are fixed, request?}
+  #   {{{module, function, arity}, request?, fixed}, [service]}
   #   {{:listing, module, function}, [{args, service}]}
   #   {{:module, module}, [service]}                              of the functions
-  #   {:refreshed_at, ms}, {:logged_at, second}, {:left_out, n}
+  #   {:refreshed_at, ms}, {:logged_at, second}, {:left_out, n}, {:full, true}
   use GenServer
+
+  require Logger
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Executor.Isolated
@@ -18,6 +21,8 @@ defmodule PhoenixGenApi.ServiceGuard.Registry do
   @table __MODULE__
   # How often a call of what is not registered makes the node ask its own listings.
   @refresh_ms 1_000
+  # Rows at most, some 300 bytes each.
+  @most 100_000
   # Of what the option declares.
   @declared nil
 
@@ -64,23 +69,26 @@ defmodule PhoenixGenApi.ServiceGuard.Registry do
 
   def permit(module, function, args) do
     cond do
-      Enum.any?(lookup({module, function, length(args)}), &fits?(&1, args)) -> :ok
+      registered?({module, function, length(args)}, args) -> :ok
       Enum.any?(lookup({:listing, module, function}), &asks?(&1, args)) -> :listing
       allowed?(module, function) -> :ok
       true -> :unknown
     end
   end
 
-  # The fixed arguments stand behind those of the client, and before the request.
-  defp fits?({fixed, request?, _service}, args) do
-    count = length(args) - length(fixed) - if(request?, do: 1, else: 0)
-    count >= 0 and fixed?(Enum.drop(args, count), fixed, request?)
+  # Looked up by what is fixed: a service may have thousands of functions that are one function
+  # with another fixed argument.
+  defp registered?({_module, _function, arity} = mfa, args) do
+    Enum.any?(lookup(mfa), fn {count, request?} ->
+      # The fixed arguments stand behind those of the client, and before the request.
+      others = if request?, do: 1, else: 0
+      {fixed, rest} = args |> Enum.drop(arity - count - others) |> Enum.split(count)
+      request?(rest) == request? and lookup({mfa, request?, fixed}) != []
+    end)
   end
 
-  defp fixed?(args, args, false), do: true
-  defp fixed?([%struct{}], [], true), do: struct in [Request, StreamHelper]
-  defp fixed?([same | args], [same | fixed], request?), do: fixed?(args, fixed, request?)
-  defp fixed?(_args, _fixed, _request?), do: false
+  defp request?([%struct{}]), do: struct in [Request, StreamHelper]
+  defp request?(_none), do: false
 
   # As the puller asks: as configured, with its node, without arguments.
   defp asks?({declared, _service}, args) do
@@ -151,13 +159,21 @@ defmodule PhoenixGenApi.ServiceGuard.Registry do
   def handle_call({:add, rows}, _from, state), do: {:reply, store(rows), state}
 
   def handle_call({:withdraw, service}, _from, state) do
-    for {key, registered} <- :ets.tab2list(@table), is_list(registered) do
-      case Enum.reject(registered, &(service_of(&1) == service)) do
-        ^registered -> :ok
-        [] -> :ets.delete(@table, key)
-        others -> :ets.insert(@table, {key, others})
-      end
+    for {key, registered} <- :ets.tab2list(@table), owned?(key) do
+      keep(key, registered, Enum.reject(registered, &(service_of(&1) == service)))
     end
+
+    rows = :ets.tab2list(@table)
+
+    used =
+      for {{mfa, request?, fixed}, _} when is_tuple(mfa) <- rows,
+          into: MapSet.new(),
+          do: {mfa, {length(fixed), request?}}
+
+    for {{_, _, arity} = mfa, shapes} when is_integer(arity) <- rows,
+        do: keep(mfa, shapes, Enum.filter(shapes, &({mfa, &1} in used)))
+
+    :ets.delete(@table, :full)
 
     {:reply, :ok, state}
   end
@@ -171,6 +187,14 @@ defmodule PhoenixGenApi.ServiceGuard.Registry do
 
     {:reply, :ok, state}
   end
+
+  # Whether what is in a row belongs to services.
+  defp owned?({_module, _function, arity}) when is_integer(arity), do: false
+  defp owned?(key), do: is_tuple(key)
+
+  defp keep(_key, same, same), do: :ok
+  defp keep(key, _registered, []), do: :ets.delete(@table, key)
+  defp keep(key, _registered, left), do: :ets.insert(@table, {key, left})
 
   defp ask(module, function, args) do
     timeout = Config.get(:gen_api, :pull_timeout)
@@ -202,11 +226,25 @@ defmodule PhoenixGenApi.ServiceGuard.Registry do
   end
 
   defp store(rows) do
-    for {key, registered} <- rows, before = lookup(key), registered not in before do
+    for {key, registered} <- rows, before = lookup(key), registered not in before, room?() do
       :ets.insert(@table, {key, [registered | before]})
     end
 
     :ok
+  end
+
+  # A listing that fixes another argument each time it is asked would fill the memory.
+  defp room? do
+    room? = :ets.info(@table, :size) < @most
+
+    if not room? and :ets.insert_new(@table, {:full, true}) do
+      Logger.error(
+        "service guard: #{@most} registrations, no more are taken until a service is withdrawn; " <>
+          "a listing that fixes other arguments each time it is asked would do this"
+      )
+    end
+
+    room?
   end
 
   defp functions(configs) when length(configs) >= 0,
@@ -225,23 +263,28 @@ defmodule PhoenixGenApi.ServiceGuard.Registry do
 
     case arguments(config) do
       nil -> [module_row]
-      count -> [module_row, function_row(config, count, service) | callback(config, service)]
+      count -> [module_row | function_rows(config, count, service) ++ callback(config, service)]
     end
   end
 
   defp rows(_other), do: []
 
-  defp function_row(%{mfa: {module, function, fixed}} = config, count, service) do
+  defp function_rows(%{mfa: {module, function, fixed}} = config, count, service) do
     request? = config.request_info == true
-    arity = count + length(fixed) + if(request?, do: 1, else: 0)
-    {{module, function, arity}, {fixed, request?, service}}
+    others = count + if(request?, do: 1, else: 0)
+    registration(module, function, others, fixed, request?, service)
   end
 
   # It gets the request before its own arguments.
   defp callback(%{permission_callback: {module, function, fixed}}, service) when is_list(fixed),
-    do: [{{module, function, 1 + length(fixed)}, {fixed, false, service}}]
+    do: registration(module, function, 1, fixed, false, service)
 
   defp callback(_none, _service), do: []
+
+  defp registration(module, function, others, fixed, request?, service) do
+    mfa = {module, function, others + length(fixed)}
+    [{{mfa, request?, fixed}, service}, {mfa, {length(fixed), request?}}]
+  end
 
   # How many arguments come from the client.
   defp arguments(%{arg_orders: :map}), do: 1
@@ -267,7 +310,6 @@ defmodule PhoenixGenApi.ServiceGuard.Registry do
     end
   end
 
-  defp service_of({_fixed, _request?, service}), do: service
   defp service_of({_args, service}), do: service
   defp service_of(service), do: service
 

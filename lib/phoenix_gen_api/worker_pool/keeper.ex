@@ -9,21 +9,15 @@ defmodule PhoenixGenApi.WorkerPool.Keeper do
 
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.WorkerPool
-  alias PhoenixGenApi.WorkerPool.Events
-
-  @type pool :: {reference(), map()}
+  alias PhoenixGenApi.WorkerPool.{Events, Published}
 
   # For the last tasks of a pool that is stopped to be gone.
   @kill_ms 1_000
 
   @doc "The pool of that name or process, with its options; nil when there is none."
-  @spec find(GenServer.server()) :: pool() | nil
-  def find(name) do
-    case :persistent_term.get({WorkerPool, name}, nil) do
-      nil when is_pid(name) -> ask(name)
-      found -> found
-    end
-  end
+  @spec find(GenServer.server()) :: Published.pool() | nil
+  def find(pid) when is_pid(pid), do: ask(pid)
+  def find(name), do: Published.find(name)
 
   defp ask(pid) do
     GenServer.call(pid, :pool)
@@ -42,13 +36,13 @@ defmodule PhoenixGenApi.WorkerPool.Keeper do
 
   # One that crashed left its pool behind. With other options it would be another pool.
   defp published(name, opts) do
-    case :persistent_term.get({WorkerPool, name}, nil) do
+    case Published.find(name) do
       {_handle, ^opts} = pool ->
         pool
 
       _ ->
         pool = {new(opts), opts}
-        :persistent_term.put({WorkerPool, name}, pool)
+        :ok = Published.put(name, pool)
         pool
     end
   end
@@ -81,8 +75,12 @@ defmodule PhoenixGenApi.WorkerPool.Keeper do
   @impl true
   def terminate(reason, %{pool: {handle, _opts}} = state)
       when reason in [:normal, :shutdown] or elem(reason, 0) == :shutdown do
+    running = Native.worker_pool_stop(handle)
+    # First: the time for the rest may not be given.
+    Published.delete(state.name)
+
     monitors =
-      for pid <- Native.worker_pool_stop(handle) do
+      for pid <- running do
         monitor = Process.monitor(pid)
         Process.exit(pid, :kill)
         monitor
@@ -97,7 +95,6 @@ defmodule PhoenixGenApi.WorkerPool.Keeper do
     end
 
     attend(state)
-    :persistent_term.erase({WorkerPool, state.name})
   end
 
   # Crashed, or its supervisor was killed: another keeper will come.

@@ -71,9 +71,15 @@ defmodule PhoenixGenApi.WorkerPool.Task do
 
   # Whoever is told of the end finds it counted.
   defp ended(slot, pool, how, crash, answer, started) do
-    changed = Native.worker_pool_leave(slot, how, sent_here(answer))
-    Events.circuit(pool, changed)
-    if crash, do: Events.failed(pool, started, crash), else: Events.stopped(pool, started)
+    case Native.worker_pool_leave(slot, how, sent_here(answer)) do
+      # The keeper tells of it: this process may not live to do so.
+      :killed ->
+        :ok
+
+      changed ->
+        Events.circuit(pool, changed)
+        if crash, do: Events.failed(pool, started, crash), else: Events.stopped(pool, started)
+    end
   end
 
   # The native side sends to processes of this node only.

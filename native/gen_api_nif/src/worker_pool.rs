@@ -87,10 +87,7 @@ impl Resource for SlotResource {
         }
         let finish = self.end(env, End::Failed);
         if finish.was == Was::Running {
-            let started = self.started.load(SeqCst);
-            let news = News::Killed(started, finish.cause, finish.transition);
-            self.pool.news.lock().push(news);
-            self.pool.tell_keeper(env);
+            self.report_killed(env, &finish);
         }
     }
 }
@@ -126,6 +123,13 @@ impl SlotResource {
         if let (true, Some(saved)) = (lost, saved) {
             self.say_farewell(env, saved);
         }
+    }
+
+    fn report_killed(&self, env: Env<'_>, finish: &Finish<LocalPid>) {
+        let started = self.started.load(SeqCst);
+        let news = News::Killed(started, finish.cause, finish.transition);
+        self.pool.news.lock().push(news);
+        self.pool.tell_keeper(env);
     }
 
     fn say_farewell(&self, env: Env<'_>, (own, saved): Saved) {
@@ -186,7 +190,7 @@ fn worker_pool_adopt(env: Env<'_>, pool: ResourceArc<PoolResource>) -> Atom {
 }
 
 /// What the keeper has to see to: whom to kill, news, and after how many ms to ask again.
-#[rustler::nif]
+#[rustler::nif(schedule = "DirtyCpu")]
 fn worker_pool_attend<'a>(
     env: Env<'a>,
     pool: &PoolResource,
@@ -290,8 +294,8 @@ fn worker_pool_enter(
             orphan = monitor.is_none();
         }
     }
-    let (entry, nearest) = slot.pool.pool.enter(&slot.ticket, pid, now());
-    if nearest {
+    let (entry, sooner) = slot.pool.pool.enter(&slot.ticket, pid, now());
+    if sooner {
         slot.pool.tell_keeper(env);
     }
     match entry {
@@ -317,6 +321,9 @@ enum EndAtom {
 /// The task of a slot has ended; returns what that did to the circuit. `answer` is nil or
 /// `{pid, message}` for a process of this node: a process that is killed has sent either this or
 /// what was to be sent should it die, never both and never neither.
+///
+/// `:killed` when the keeper has been told to kill it. It may do so before the caller can tell
+/// anybody of the end, so the keeper tells.
 #[rustler::nif]
 fn worker_pool_leave<'a>(
     env: Env<'a>,
@@ -340,6 +347,10 @@ fn worker_pool_leave<'a>(
     if let Ok((pid, message)) = answer.decode::<(LocalPid, Term<'_>)>() {
         // To one that has died in the meantime there is nothing to say.
         let _ = env.send(&pid, message);
+    }
+    if finish.was == Was::Running && finish.cause.is_some() {
+        slot.report_killed(env, &finish);
+        return atoms::killed().encode(env);
     }
     transition_term(env, finish.transition)
 }

@@ -12,7 +12,13 @@ use crate::clock::Nanos;
 const SHARDS: usize = 16;
 
 type Shard<P> = Mutex<AHashMap<u64, Arc<Ticket<P>>>>;
-type Deadlines<P> = BTreeMap<(Nanos, u64), Arc<Ticket<P>>>;
+
+#[derive(Debug)]
+struct Deadlines<P> {
+    tickets: BTreeMap<(Nanos, u64), Arc<Ticket<P>>>,
+    // When whoever sees to them looks again, as far as it has been told; None: never.
+    alarm: Option<Nanos>,
+}
 
 #[derive(Debug)]
 pub(super) struct Roster<P> {
@@ -25,23 +31,28 @@ impl<P: Copy> Roster<P> {
     pub(super) fn new() -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::new(AHashMap::default())),
-            deadlines: Mutex::new(BTreeMap::new()),
+            deadlines: Mutex::new(Deadlines {
+                tickets: BTreeMap::new(),
+                alarm: None,
+            }),
             doomed: Mutex::new(BTreeMap::new()),
         }
     }
 
-    /// True when no other deadline is as near.
+    /// True when its deadline comes before [`Roster::overdue`] is asked again.
     pub(super) fn add(&self, ticket: &Arc<Ticket<P>>) -> bool {
         if let Some(shard) = self.shard(ticket.number) {
             shard.lock().insert(ticket.number, Arc::clone(ticket));
         }
         let Some(due) = ticket.due else { return false };
-        let key = (due, ticket.number);
         let mut deadlines = self.deadlines.lock();
-        deadlines.insert(key, Arc::clone(ticket));
-        deadlines
-            .first_key_value()
-            .is_some_and(|(first, _)| *first == key)
+        let Deadlines { tickets, alarm } = &mut *deadlines;
+        tickets.insert((due, ticket.number), Arc::clone(ticket));
+        let sooner = alarm.is_none_or(|alarm| due < alarm);
+        if sooner {
+            *alarm = Some(due);
+        }
+        sooner
     }
 
     pub(super) fn remove(&self, ticket: &Ticket<P>, doomed: bool) {
@@ -49,7 +60,7 @@ impl<P: Copy> Roster<P> {
             shard.lock().remove(&ticket.number);
         }
         if let Some(due) = ticket.due {
-            self.deadlines.lock().remove(&(due, ticket.number));
+            self.deadlines.lock().tickets.remove(&(due, ticket.number));
         }
         if doomed {
             self.doomed.lock().remove(&ticket.number);
@@ -66,16 +77,25 @@ impl<P: Copy> Roster<P> {
         self.doomed.lock().values().copied().collect()
     }
 
-    /// The tasks whose time has passed, and when the time of the next one will have.
+    /// The tasks whose time has passed, and when to ask again: when the time of the next one will have
+    /// passed, or before, as was said before. Who asks has a timer for that; if it was put off whenever a
+    /// task has ended, the next task would put it forward again, and so every task might.
     pub(super) fn overdue(&self, now: Nanos) -> (Vec<Arc<Ticket<P>>>, Option<Nanos>) {
-        let deadlines = self.deadlines.lock();
-        let late = deadlines
+        let mut deadlines = self.deadlines.lock();
+        let Deadlines { tickets, alarm } = &mut *deadlines;
+        let late = tickets
             .iter()
             .take_while(|((due, _), _)| *due <= now)
             .map(|(_, ticket)| Arc::clone(ticket))
             .collect();
-        let next = deadlines.range((now.saturating_add(Nanos(1)), 0)..).next();
-        (late, next.map(|((due, _), _)| *due))
+        let next = tickets.range((now.saturating_add(Nanos(1)), 0)..).next();
+        let next = next.map(|((due, _), _)| *due);
+        let set = alarm.filter(|alarm| *alarm > now);
+        *alarm = match (set, next) {
+            (Some(set), Some(next)) => Some(set.min(next)),
+            (set, next) => set.or(next),
+        };
+        (late, *alarm)
     }
 
     pub(super) fn everyone(&self) -> Vec<Arc<Ticket<P>>> {

@@ -101,7 +101,7 @@ impl<P: Copy> Pool<P> {
     }
 
     /// A process comes to run the task, for the first time or because it has been woken. The flag says that
-    /// its deadline is the nearest of all.
+    /// its deadline comes before [`Pool::doomed`] said that it has to be asked again.
     pub fn enter(&self, ticket: &Arc<Ticket<P>>, process: P, now: Nanos) -> (Entry, bool) {
         let mut progress = ticket.progress.lock();
         match progress.stage {
@@ -113,7 +113,7 @@ impl<P: Copy> Pool<P> {
             }
             Stage::Granted => {
                 progress.process = Some(process);
-                let nearest = self.roster.add(ticket);
+                let sooner = self.roster.add(ticket);
                 // Who stops the pool looks at the roster after the flag: one of the two is seen.
                 if self.stopped.load(Acquire) {
                     self.roster.remove(ticket, false);
@@ -121,18 +121,20 @@ impl<P: Copy> Pool<P> {
                 }
                 progress.stage = Stage::Running;
                 let late = ticket.due.is_some_and(|due| due <= now);
-                (if late { Entry::Late } else { Entry::Run }, nearest)
+                (if late { Entry::Late } else { Entry::Run }, sooner)
             }
         }
     }
 
-    /// The task has ended, or will not begin. Only the first time counts.
+    /// The task has ended, or will not begin. Only the first time counts. One that was to be killed has
+    /// failed, however it ended.
     pub fn finish(&self, ticket: &Ticket<P>, end: End, now: Nanos) -> Finish<P> {
         let (stage, cause) = {
             let mut progress = ticket.progress.lock();
             let stage = std::mem::replace(&mut progress.stage, Stage::Ended);
             (stage, progress.cause)
         };
+        let end = if cause.is_some() { End::Failed } else { end };
         self.conclude(ticket, stage, cause, end, now)
     }
 

@@ -48,6 +48,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Task {
     ticket: Arc<Ticket<usize>>,
     began: bool,
+    doomed: bool,
     ended: bool,
 }
 
@@ -69,7 +70,7 @@ proptest! {
                 Step::Submit => match pool.admit(Kind::Counted, None, NOW) {
                     Admission::Accepted(ticket) => {
                         let number = tasks.len();
-                        tasks.push(Task { ticket, began: false, ended: false });
+                        tasks.push(Task { ticket, began: false, doomed: false, ended: false });
                         if slots.len() < size as usize {
                             slots.push(number);
                         } else {
@@ -105,7 +106,7 @@ proptest! {
                     };
                     prop_assert_eq!(finish.was, was);
                     ended += u64::from(was == Was::Running);
-                    failed += u64::from(was == Was::Running && !ok);
+                    failed += u64::from(was == Was::Running && (!ok || tasks[number].doomed));
                     tasks[number].ended = true;
                     queue.retain(|waiting| *waiting != number);
                     let mut next = None;
@@ -124,6 +125,7 @@ proptest! {
                     let finish = pool.doom(&tasks[number].ticket, Cause::OwnerDied, NOW);
                     prop_assert_eq!(finish.is_none(), runs);
                     prop_assert_eq!(pool.doomed(NOW).0.contains(&number), runs);
+                    tasks[number].doomed |= runs;
                     if !runs {
                         tasks[number].ended = true;
                         queue.retain(|waiting| *waiting != number);
@@ -166,6 +168,36 @@ fn a_task_past_its_time_is_named_until_it_ends() {
     let finish = pool.finish(&early, End::Failed, Nanos(12));
     assert_eq!(finish.cause, Some(Cause::Timeout));
     assert_eq!(pool.doomed(Nanos(12)), (vec![], Some(Nanos(20))));
+}
+
+#[test]
+fn only_a_deadline_before_the_next_question_asks_for_an_earlier_one() {
+    let pool = pool(4, 0);
+    let due = |at| ticket(&pool, Some(Nanos(at)));
+    let [first, later, sooner] = [due(20), due(30), due(10)];
+    assert_eq!(pool.enter(&first, 1, NOW), (Entry::Run, true));
+    pool.finish(&first, End::Returned, NOW);
+    // Nothing else is due, but at 20 the question will be asked anyway, also if it is asked before.
+    assert_eq!(pool.doomed(Nanos(1)), (vec![], Some(Nanos(20))));
+    assert_eq!(pool.enter(&later, 2, NOW), (Entry::Run, false));
+    assert_eq!(pool.enter(&sooner, 3, NOW), (Entry::Run, true));
+    assert_eq!(pool.doomed(NOW), (vec![], Some(Nanos(10))));
+    pool.finish(&sooner, End::Returned, NOW);
+    assert_eq!(pool.doomed(Nanos(10)), (vec![], Some(Nanos(30))));
+    pool.finish(&later, End::Returned, NOW);
+    assert_eq!(pool.doomed(Nanos(30)), (vec![], None));
+    assert_eq!(pool.enter(&due(90), 4, Nanos(30)), (Entry::Run, true));
+}
+
+#[test]
+fn a_task_that_returns_after_it_was_to_be_killed_has_failed() {
+    let pool = pool(1, 0);
+    let task = ticket(&pool, Some(Nanos(10)));
+    pool.enter(&task, 1, NOW);
+    assert_eq!(pool.doomed(Nanos(10)), (vec![1], None));
+    let finish = pool.finish(&task, End::Returned, Nanos(11));
+    assert_eq!(finish.cause, Some(Cause::Timeout));
+    assert_eq!(pool.status(NOW).failed, 1);
 }
 
 #[test]
