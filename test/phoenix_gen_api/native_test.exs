@@ -433,11 +433,16 @@ defmodule PhoenixGenApi.NativeTest do
         end)
       end
 
-      make.(10_000)
-      before = resident()
-      make.(40_000)
-      # A kilobyte for each would be 40 MB.
-      assert resident() - before < 20_000_000
+      # Allocators keep what they got in the first rounds; a leak grows in every one, by 10 MB
+      # if it is a kilobyte for each.
+      grown =
+        for _round <- 1..5 do
+          before = resident()
+          make.(10_000)
+          resident() - before
+        end
+
+      assert grown |> Enum.drop(1) |> Enum.min() < 2_000_000, inspect(grown)
     end
   end
 
