@@ -48,7 +48,7 @@ defmodule Demo.Client do
     :ok
   end
 
-  @doc "The channel reads no more messages, as one that waits for a slow connection."
+  @doc "The channel reads no more messages, as one that is busy with something else."
   def stall(channel), do: Kernel.send(channel, {__MODULE__, :stall})
 
   @doc "The channel reads on."

@@ -10,6 +10,11 @@ defmodule Demo.Nodes do
   @doc "The node without what makes it unique."
   def short(node), do: node |> to_string() |> String.replace(~r/_[^_]*@.*/, "")
 
+  @doc "Calls a function on each, one that may be out of reach included."
+  def call(nodes, module, function, args) do
+    for {_kind, result} <- :erpc.multicall(nodes, module, function, args, 5_000), do: result
+  end
+
   @doc "In the main process of any other node, which does not outlive the gateway."
   def follow_gateway do
     gateway = gateway()

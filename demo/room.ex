@@ -16,9 +16,8 @@ defmodule Demo.Room do
       "A room with members on two gateways",
       "root and ann are connected to the gateway, cyd and dan to gateway_2, another process of this machine."
     )
-    |> await("both gateways know of each other", [2, 2], fn ->
-      Node.connect(Nodes.gateway_2())
-      on_both(Relay, :status, []) |> Enum.map(&if(is_map(&1), do: &1.gateways, else: &1))
+    |> await("both gateways form one relay", [2, 2], fn ->
+      for %{gateways: gateways} <- on_both(Relay, :status, []), do: gateways
     end)
     |> event(~s(code on both adds "chat", by which members send), [:ok, :ok], fn ->
       on_both(ChatChannel, :add_function, [])
@@ -168,9 +167,6 @@ defmodule Demo.Room do
   defp member(user) when user in ["root", "ann"], do: {:"member_#{user}", node()}
   defp member(user), do: {:"member_#{user}", Nodes.gateway_2()}
 
-  defp on_both(module, function, args) do
-    for {_tag, result} <-
-          :erpc.multicall([node(), Nodes.gateway_2()], module, function, args, 5_000),
-        do: result
-  end
+  defp on_both(module, function, args),
+    do: Nodes.call([node(), Nodes.gateway_2()], module, function, args)
 end

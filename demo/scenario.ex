@@ -42,6 +42,10 @@ defmodule Demo.Scenario do
        ]},
       fn -> {ConfigReceiver.get_all_pushed_services(), functions("books")} end
     )
+    |> await("gateway_2 learns of them from the gateway", [%{"books" => "1.0"}], fn ->
+      Node.connect(Nodes.gateway_2())
+      Nodes.call([Nodes.gateway_2()], ConfigReceiver, :get_all_pushed_services, [])
+    end)
     |> await(
       ~s(the gateway pulls "math" from service_b; service_a and service_b both run it),
       {"7", ["add", "desk", "slow", "volume"]},

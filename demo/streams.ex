@@ -7,8 +7,8 @@ defmodule Demo.Streams do
   alias Demo.{Client, Nodes, ServiceA}
 
   @items 10_000
-  # Some 2,000 fit into what is between the function and the client: the mailbox of the channel,
-  # and that of the request's process.
+  # Some 2,000 fit into the mailboxes between the function and the client: the channel's, and that
+  # of the request's process.
   @made 1_000..3_000
 
   def play(run) do
@@ -96,11 +96,11 @@ defmodule Demo.Streams do
 
     check(
       run,
-      "a client that stops reading holds a function back that could make #{@items} items at once",
+      "a channel that is busy holds a function back that could make #{@items} items at once",
       [
         sent(json),
-        happened(at, "the client reads nothing: the function waits after #{made} items"),
-        happened(took, "the client reads: #{length(frames)} frames"),
+        happened(at, "the channel is busy: the function waits after #{made} items"),
+        happened(took, "the channel goes on: the client gets #{length(frames)} frames"),
         ran_on(ran)
       ],
       if(made in @made, do: [], else: [{"#{inspect(@made)} items", "#{made}"}]) ++
