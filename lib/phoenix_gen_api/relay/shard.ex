@@ -67,7 +67,7 @@ defmodule PhoenixGenApi.Relay.Shard do
 
   @doc "Tells all shards of this gateway."
   @spec tell_all(term()) :: :ok
-  def tell_all(event), do: for(n <- 0..(@count - 1), do: GenServer.cast(name(n), event)) && :ok
+  def tell_all(event), do: Enum.each(0..(@count - 1), &GenServer.cast(name(&1), event))
 
   @doc "Whether that group is of that shard."
   @spec of?(String.t(), non_neg_integer()) :: boolean()
