@@ -60,7 +60,6 @@ defmodule PhoenixGenApi.Relay do
   A process that joins a group as two users gets its messages twice.
   """
 
-  alias PhoenixGenApi.Cluster
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
@@ -333,10 +332,14 @@ defmodule PhoenixGenApi.Relay do
 
   # A process is a device of the gateway that it runs on.
   defp elsewhere(pid, function, args) do
-    if node(pid) in Cluster.gateways(),
-      do: :erpc.call(node(pid), __MODULE__, function, args),
+    # It waits itself, and for others.
+    timeout = 2 * Config.get(:relay, :sync_timeout)
+
+    if node(pid) in Peers.current(),
+      do: :erpc.call(node(pid), __MODULE__, function, args, timeout),
       else: {:error, :invalid_argument}
   catch
+    :error, {:erpc, :timeout} -> {:error, :timeout}
     _kind, _reason -> {:error, :not_running}
   end
 

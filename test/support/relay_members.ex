@@ -80,6 +80,21 @@ defmodule PhoenixGenApi.RelayMembers do
     1 + Enum.count(peers, fn {_node, peer} -> peer.synced? end)
   end
 
+  @doc "As if there were as many other gateways as can be. Returns them."
+  def fill do
+    fakes = for n <- 0..31, do: {n, :"full-#{n}@127.0.0.1"}
+    :ets.insert(Relay.Peers, fakes)
+    nodes = MapSet.new(fakes, &elem(&1, 1))
+    :sys.replace_state(Relay.Peers, &%{&1 | nodes: nodes})
+    MapSet.to_list(nodes)
+  end
+
+  @doc "As if one of those had gone."
+  def leave(node) do
+    send(Relay.Peers, {PhoenixGenApi.Cluster, :left, node})
+    :ok
+  end
+
   @doc "Kills the processes of that name; returns when they are there again."
   def crash(name) do
     names =
