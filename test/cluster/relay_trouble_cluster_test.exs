@@ -62,6 +62,22 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     assert {{:error, :timeout}, _pid} = on(b, :create, [id, :public, "root"])
   end
 
+  test "a change is made although the next gateway notices late that the one that decides is gone",
+       %{id: id} do
+    [{_, gone} = a, b, c] = [start(), start(), start()]
+    connect(a, b)
+    for {_, node} <- [a, b], do: true = Cluster.call(c, Node, :connect, [node])
+    together([a, b, c])
+    Cluster.suspend(a)
+    on(c, :believe_gone, [gone])
+    asked = Task.async(fn -> on(c, :create, [id, :public, "root"]) end)
+    # In time for the request to be there first.
+    Await.until(fn -> on(c, :asking?, [id]) end)
+    on(b, :believe_gone, [gone])
+    assert {:ok, _pid} = Task.await(asked, 30_000)
+    for gateway <- [b, c], do: assert(members(gateway, id) == ["root"])
+  end
+
   test "a process of a gateway that does not answer joins nothing, and nobody waits for it long",
        %{id: id} do
     [a, b] = [start(), start(sync_timeout: 300)]

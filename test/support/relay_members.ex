@@ -89,6 +89,18 @@ defmodule PhoenixGenApi.RelayMembers do
     MapSet.to_list(nodes)
   end
 
+  @doc "Whether a change of that group is waiting for its decision, and has been asked for there."
+  def asking?(group) do
+    shard = Module.concat(Relay.Shard, "N#{:erlang.phash2(group, 8)}")
+    %{pending: pending, peers: peers} = :sys.get_state(shard)
+    # They have got all that was sent to them before this.
+    for node <- Map.keys(peers), do: :sys.get_state({shard, node})
+    map_size(pending) > 0
+  end
+
+  @doc "Has the relay believe that a gateway has gone."
+  def believe_gone(node), do: Relay.Shard.tell_all({:down, node})
+
   @doc "As if one of those had gone."
   def leave(node) do
     send(Relay.Peers, {PhoenixGenApi.Cluster, :left, node})

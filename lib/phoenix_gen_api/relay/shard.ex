@@ -20,6 +20,8 @@ defmodule PhoenixGenApi.Relay.Shard do
   @count 8
   # Gateways that come one by one, as after a split, all come within this time.
   @settle_ms 1_000
+  # While gateways do not agree on which of them is the oldest.
+  @again_ms 20
 
   defstruct [
     :number,
@@ -171,8 +173,33 @@ defmodule PhoenixGenApi.Relay.Shard do
         send({name(state.number), node}, {:ack, ref, :effects, node()})
         {:noreply, state}
 
-      home ->
-        send({name(state.number), home}, {:request, node, ref, op})
+      # Not handed on: that one may be gone, which this gateway has not noticed yet.
+      _other ->
+        send({name(state.number), node}, {:not_home, ref})
+        {:noreply, state}
+    end
+  end
+
+  def handle_info({:not_home, ref}, state) do
+    case state.pending do
+      %{^ref => request} ->
+        Process.send_after(self(), {:again, ref}, @again_ms)
+        {:noreply, put_pending(state, ref, %{request | asked: nil})}
+
+      _too_late ->
+        {:noreply, state}
+    end
+  end
+
+  def handle_info({:again, ref}, state) do
+    case state.pending do
+      %{^ref => %{result: nil, asked: nil, from: nil}} ->
+        {:noreply, %{state | pending: Map.delete(state.pending, ref)}}
+
+      %{^ref => %{result: nil, asked: nil}} ->
+        {:noreply, submit(state, ref)}
+
+      _answered ->
         {:noreply, state}
     end
   end
