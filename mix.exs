@@ -40,13 +40,16 @@ defmodule PhoenixGenApi.MixProject do
       []
     else
       [
-        {:phoenix, "~> 1.7", optional: true},
+        # CI asks for each of its Phoenix versions.
+        {:phoenix, System.get_env("GEN_API_PHOENIX", "~> 1.7"), optional: true},
         {:telemetry, "~> 1.0", optional: true},
         {:telemetry_metrics, "~> 1.0", optional: true},
         {:jason, "~> 1.4", optional: true},
         # Fetches a prebuilt native library instead of building it: native/compile.exs.
         {:rustler_precompiled, "~> 0.8.4", optional: true, runtime: false},
-        {:ex_doc, "~> 0.34", only: :dev, runtime: false}
+        {:ex_doc, "~> 0.34", only: :dev, runtime: false},
+        {:bandit, "~> 1.5", only: :test},
+        {:plug_cowboy, "~> 2.7", only: :test}
       ]
     end
   end

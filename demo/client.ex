@@ -12,27 +12,33 @@ defmodule Demo.Client do
 
     def encode!(%{event: _event, payload: payload}),
       do: {Demo.Client, nil, :push, JSON.encode!(payload)}
+
+    def fastlane!(broadcast), do: encode!(broadcast)
   end
 
+  @join_ref "1"
+
   @doc "Joins with what the application's `connect/3` knows of the client."
-  def connect(assigns) do
+  def connect(assigns), do: connect(assigns, Demo.ApiChannel, "api:" <> assigns.user_id, %{})
+
+  @doc "Joins a channel. What its `join/3` replies, if it does, is the first frame."
+  def connect(assigns, channel, topic, params) do
     transport = self()
-    topic = "api:" <> assigns.user_id
 
     spawn_link(fn ->
       socket = %Phoenix.Socket{
         assigns: assigns,
-        channel: Demo.ApiChannel,
+        channel: channel,
         channel_pid: self(),
-        join_ref: "1",
+        join_ref: @join_ref,
         joined: true,
+        ref: @join_ref,
         serializer: Serializer,
         topic: topic,
         transport_pid: transport
       }
 
-      {:ok, socket} = Demo.ApiChannel.join(topic, %{}, socket)
-      serve(socket)
+      topic |> channel.join(params, socket) |> joined(socket)
     end)
   end
 
@@ -41,6 +47,12 @@ defmodule Demo.Client do
     Kernel.send(channel, {__MODULE__, ref, json})
     :ok
   end
+
+  @doc "The channel reads no more messages, as one that is busy with something else."
+  def stall(channel), do: Kernel.send(channel, {__MODULE__, :stall})
+
+  @doc "The channel reads on."
+  def resume(channel), do: Kernel.send(channel, {__MODULE__, :resume})
 
   @doc "The next frame: `{kind, json}` with the kind `:ok`, `:error` or `:push`."
   def receive_frame(timeout) do
@@ -70,14 +82,21 @@ defmodule Demo.Client do
       end) <> "}"
   end
 
+  defp joined({:ok, socket}, _before), do: serve(socket)
+  defp joined({:ok, reply, socket}, before), do: handled({:reply, {:ok, reply}, socket}, before)
+
   defp serve(socket) do
     receive do
+      {__MODULE__, :stall} ->
+        receive do: ({__MODULE__, :resume} -> serve(socket))
+
       {__MODULE__, ref, json} ->
         socket = %{socket | ref: ref}
-        Demo.ApiChannel.handle_in("api", JSON.decode!(json), socket) |> handled(socket)
+        [event, _rest] = String.split(socket.topic, ":")
+        socket.channel.handle_in(event, JSON.decode!(json), socket) |> handled(socket)
 
       message ->
-        Demo.ApiChannel.handle_info(message, socket) |> handled(socket)
+        socket.channel.handle_info(message, socket) |> handled(socket)
     end
   end
 

@@ -12,6 +12,9 @@ defmodule Demo.Math do
     text
   end
 
+  @doc "Tells of its node without a witness: it may run long after nobody waits for it any more."
+  def desk, do: if(node() == Demo.Nodes.service_a(), do: "desk a", else: "desk b")
+
   @doc "For measuring: nothing but the result."
   def volume(a, b, c), do: a * b * c
 end

@@ -3,11 +3,36 @@ defmodule Demo.Nodes do
   @moduledoc false
 
   def gateway, do: name(:gateway)
+  def gateway_2, do: name(:gateway_2)
   def service_a, do: name(:service_a)
   def service_b, do: name(:service_b)
 
   @doc "The node without what makes it unique."
-  def short(node), do: node |> Atom.to_string() |> String.replace(~r/_[^_]*@.*/, "")
+  def short(node), do: node |> to_string() |> String.replace(~r/_[^_]*@.*/, "")
+
+  @doc "Calls a function on each, one that may be out of reach included."
+  def call(nodes, module, function, args) do
+    for {_kind, result} <- :erpc.multicall(nodes, module, function, args, 5_000), do: result
+  end
+
+  @doc "In the main process of any other node, which does not outlive the gateway."
+  def follow_gateway do
+    gateway = gateway()
+    :ok = :net_kernel.monitor_nodes(true)
+
+    # It may be there before this is asked for.
+    if gateway not in Node.list() do
+      receive do
+        {:nodeup, ^gateway} -> :ok
+      after
+        30_000 -> System.halt(1)
+      end
+    end
+
+    receive do
+      {:nodedown, ^gateway} -> System.halt(0)
+    end
+  end
 
   # Read for every request that is witnessed, and so kept as an atom.
   defp name(role) do

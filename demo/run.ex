@@ -17,12 +17,14 @@ defmodule Demo.Run do
 
   # How long anything may take that is to happen.
   @patience 10_000
+  # How many looks in a row find the same of what has come to rest.
+  @still 10
 
   @enforce_keys [:transcript, :clients, :internals]
   defstruct @enforce_keys
 
   def new(transcript) do
-    names = [Nodes.gateway(), Nodes.service_a(), Nodes.service_b()]
+    names = [Nodes.gateway(), Nodes.gateway_2(), Nodes.service_a(), Nodes.service_b()]
 
     %__MODULE__{
       transcript: transcript,
@@ -65,6 +67,22 @@ defmodule Demo.Run do
     outcome(run, title, expected, got, now() - began)
   end
 
+  @doc "A number that grows to `least` and more, once it no longer does."
+  def settled(least, look),
+    do: settled(least, look, 0, 0, System.monotonic_time(:millisecond) + @patience)
+
+  defp settled(least, look, before, times, deadline) do
+    number = look.()
+    times = if number == before and number >= least, do: times + 1, else: 0
+
+    if times == @still or System.monotonic_time(:millisecond) > deadline do
+      number
+    else
+      Process.sleep(10)
+      settled(least, look, number, times, deadline)
+    end
+  end
+
   @doc """
   A request, the frames it is to be answered with (`result/1` and so on), and the nodes that are
   to run a function for it.
@@ -93,12 +111,18 @@ defmodule Demo.Run do
   def result(value), do: {:ok, success(value)}
   def acknowledged, do: {:ok, %{@blank | "success" => true, "async" => true}}
   def pushed(value), do: {:push, success(value)}
+  def opened, do: {:ok, frame("init", true)}
+  def item(value), do: {:push, frame(value, true)}
+  def ended, do: {:push, frame(nil, false)}
   def only_the_id, do: {:ok, %{}}
   def failure(text, can_retry \\ false), do: {:error, failed(text, can_retry)}
 
   def success(value), do: %{@blank | "success" => true, "result" => value}
 
   def failed(text, can_retry), do: %{@blank | "error" => text, "can_retry" => can_retry}
+
+  defp frame(value, more?),
+    do: %{@blank | "success" => true, "result" => value, "async" => true, "has_more" => more?}
 
   @doc "The id of the next check's request."
   def next_id(run), do: "r#{run.transcript.count + 1}"

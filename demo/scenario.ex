@@ -4,7 +4,7 @@ defmodule Demo.Scenario do
 
   import Demo.Run
 
-  alias Demo.{Client, Nodes, ServiceA}
+  alias Demo.{Client, Nodes, Outage, ServiceA, Streams}
   alias PhoenixGenApi.{Config, ConfigDb, ConfigPuller, ConfigReceiver}
   alias PhoenixGenApi.Structs.FunConfig
 
@@ -18,6 +18,8 @@ defmodule Demo.Scenario do
     |> answers()
     |> rejections()
     |> changes()
+    |> Streams.play()
+    |> Outage.play()
     |> death_of_a_node()
   end
 
@@ -26,12 +28,27 @@ defmodule Demo.Scenario do
     |> heading("Functions are registered")
     |> await(
       ~s(service_a pushes "books"),
-      {%{"books" => "1.0"}, ["broken", "find", "order", "remove", "reserve", "visited"]},
+      {%{"books" => "1.0"},
+       [
+         "broken",
+         "catalogue",
+         "find",
+         "order",
+         "remove",
+         "reserve",
+         "sales",
+         "titles",
+         "visited"
+       ]},
       fn -> {ConfigReceiver.get_all_pushed_services(), functions("books")} end
     )
+    |> await("gateway_2 learns of them from the gateway", [%{"books" => "1.0"}], fn ->
+      Node.connect(Nodes.gateway_2())
+      Nodes.call([Nodes.gateway_2()], ConfigReceiver, :get_all_pushed_services, [])
+    end)
     |> await(
       ~s(the gateway pulls "math" from service_b; service_a and service_b both run it),
-      {"7", ["add", "slow", "volume"]},
+      {"7", ["add", "desk", "slow", "volume"]},
       fn -> {ConfigPuller.get_service_version("math"), functions("math")} end
     )
     |> event(~s(code on the gateway adds "local", which runs on the gateway), [:ok, :ok], fn ->

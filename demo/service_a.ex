@@ -4,7 +4,7 @@ defmodule Demo.ServiceA do
 
   alias Demo.{Nodes, Witness}
   alias PhoenixGenApi.ConfigPusher
-  alias PhoenixGenApi.Structs.{FunConfig, Request}
+  alias PhoenixGenApi.Structs.{FunConfig, Request, StreamHelper}
 
   def find(isbn), do: Witness.seen(%{isbn: isbn, title: "Dune", printed: ~D[1965-08-01]})
   def find_v2(isbn, lang), do: Witness.seen({:ok, %{isbn: isbn, lang: lang}})
@@ -13,6 +13,41 @@ defmodule Demo.ServiceA do
   def order(order), do: Witness.seen(order)
   def remove(isbn), do: Witness.seen(%{removed: isbn})
   def count, do: Witness.seen(3)
+
+  def titles, do: Witness.seen(["Dune", "Emma", "Ulysses"])
+
+  @doc "A feed: whatever is sent to the process that runs this."
+  def sales(%StreamHelper{} = feed) do
+    Process.register(self(), __MODULE__.Sales)
+    Witness.seen(:open)
+    next_sale(feed)
+  end
+
+  defp next_sale(feed) do
+    receive do
+      {:sold, title} -> StreamHelper.send_result(feed, title)
+    end
+
+    next_sale(feed)
+  end
+
+  @doc "Items that are made one after the other, as fast as somebody takes them; and counted."
+  def catalogue(items) do
+    made = :counters.new(1, [])
+    :persistent_term.put({__MODULE__, :made}, made)
+
+    Witness.seen(
+      Stream.each(1..items, fn _item ->
+        :counters.add(made, 1, 1)
+      end)
+    )
+  end
+
+  @doc "How many of them there are."
+  def made do
+    made = :persistent_term.get({__MODULE__, :made}, nil)
+    if made, do: :counters.get(made, 1), else: 0
+  end
 
   def broken(isbn) do
     Witness.seen(isbn)
@@ -56,7 +91,10 @@ defmodule Demo.ServiceA do
         arg_types: %{"order" => {:map, %{"at" => :datetime, "lines" => {:list, {:map, line}}}}}
       ),
       api("remove", :remove, arg_types: isbn, check_permission: {:role, ["admin"]}),
-      api("broken", :broken, arg_types: isbn)
+      api("broken", :broken, arg_types: isbn),
+      api("titles", :titles, response_type: :stream),
+      api("sales", :sales, response_type: :stream, request_info: true, timeout: :infinity),
+      api("catalogue", :catalogue, response_type: :stream, arg_types: [{"items", :integer}])
     ]
   end
 

@@ -25,6 +25,7 @@ defmodule Demo.ServiceB do
     {:ok,
      [
        api("add", :add, numbers),
+       %{api("desk", :desk, []) | timeout: 800},
        api("slow", :slow, [{"text", :string}]),
        api("volume", :volume, numbers)
      ]}

@@ -43,6 +43,17 @@ defmodule PhoenixGenApi.Circuits do
     :node_selector |> Gateway.handle!() |> Native.circuits_sweep() |> forgotten()
   end
 
+  @doc """
+  The node was reached again: where its circuit is open, the next call is let through as a probe.
+
+  Calls that were lost with the node may have opened any number of them. Without this a restarted
+  node would be left alone for a whole cool-down.
+  """
+  @spec cut_short(node()) :: :ok
+  def cut_short(node) do
+    :node_selector |> Gateway.handle!() |> Native.circuits_cut_short(Atom.to_string(node))
+  end
+
   # A circuit that is forgotten lets calls through, as a closed one does.
   defp forgotten(circuits) do
     for {service, request_type, version, node} <- circuits do
@@ -65,13 +76,19 @@ defmodule PhoenixGenApi.Circuits do
 
   A node that answers is well, be it with an error, unless exceptions are to be counted.
   """
-  @spec verdict(Isolated.outcome()) :: :success | :failure | :none
+  @spec verdict(Isolated.outcome() | {:died, term()}) :: :success | :failure | :none
   def verdict({:return, _value}), do: :success
   def verdict({:raised, _, _, _}), do: if(counts?(:exception), do: :failure, else: :success)
   def verdict(:timeout), do: if(counts?(:timeout), do: :failure, else: :none)
   def verdict({:node_down, _reason}), do: if(counts?(:node_down), do: :failure, else: :none)
+  # Its process was killed.
+  def verdict({:died, reason}), do: verdict({:raised, :exit, reason, []})
   # Nothing was sent; node selection looks after nodes that cannot be connected.
   def verdict(_not_called), do: :none
+
+  @doc "Whether only the end of a call tells if it is well: it may still raise."
+  @spec ends_matter?() :: boolean()
+  def ends_matter?, do: counts?(:exception)
 
   defp counts?(kind), do: kind in get(:count)
 

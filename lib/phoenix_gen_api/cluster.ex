@@ -5,9 +5,10 @@ defmodule PhoenixGenApi.Cluster do
   # supervisor, so that no crash below it looks like a gateway that has left. Nodes in client
   # mode take no part, nor do nodes that are connected hidden.
   #
-  # `gateways/0` reads a table of `:pg`. A process that has to act when a gateway comes or goes
-  # calls `watch/0`. Who watches, and what they were told, is in a table of the application's
-  # supervisor: a crash here, or of the scope, is made up for at the restart.
+  # A process that has to act when a gateway comes or goes calls `watch/0`. Who watches, and what
+  # they were told, is in a table of the application's supervisor: a crash here, or of the scope,
+  # is made up for at the restart. `gateways/0` reads that table and not `:pg`'s, which is empty
+  # after a crash and while the application stops: a push would seem to have nobody to go to.
   #
   # Rows: {{:watcher, pid}} and {{:gateway, node}, member}
   use GenServer
@@ -39,10 +40,9 @@ defmodule PhoenixGenApi.Cluster do
   @doc "The connected gateways without this node; none where no gateway runs."
   @spec gateways() :: [node()]
   def gateways do
-    for member <- :pg.get_members(@scope, @group),
-        node(member) != node(),
-        uniq: true,
-        do: node(member)
+    if :ets.whereis(@table) == :undefined,
+      do: [],
+      else: :ets.select(@table, [{{{:gateway, :"$1"}, :_}, [], [:"$1"]}])
   end
 
   @doc """

@@ -29,7 +29,7 @@ defmodule PhoenixGenApi.ConfigPuller do
 
     1. With `version_module` and `version_function` set the node is asked for its version. Where
        it equals the one seen last the pull ends, unless it is forced. `nil`, `:error`,
-       `{:error, _}` and a failure are no version: then everything is pulled.
+       `{:error, _}` and a failure are no version: then everything is pulled, and so it is after a push.
     2. `module.function(args...)` is called on the nodes in their order, each for at most
        `pull_timeout` (5,000 ms), until one returns `{:ok, list}`. A node that has no such function
        is asked for the same one with the name of the gateway's node as one more argument, then
@@ -59,7 +59,6 @@ defmodule PhoenixGenApi.ConfigPuller do
   alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Gateway
-  alias PhoenixGenApi.ServiceTurn
   alias PhoenixGenApi.Structs.ServiceConfig
 
   require Logger
@@ -193,15 +192,10 @@ defmodule PhoenixGenApi.ConfigPuller do
   end
 
   defp remove(service) do
-    forgotten =
-      ServiceTurn.run!(service, fn ->
-        Store.unregister(service)
-        forgotten = ConfigReceiver.forget(service)
-        ConfigDb.remove_service(service)
-        forgotten
-      end)
-
-    ConfigReceiver.spread_forgotten(service, forgotten)
+    ConfigReceiver.forget(service, fn ->
+      Store.unregister(service)
+      ConfigDb.remove_service(service)
+    end)
   end
 
   defp start_all(reason) do

@@ -41,7 +41,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   ## Several gateways
 
   Connected gateways share what is pushed and what `delete_pushed_service/1` deletes. When a pusher
-  reads `{:ok, :accepted}`, every connected gateway has stored the push; so the gateway that
+  reads `{:ok, :accepted}` or that its push is skipped, every connected gateway has stored the push; so the gateway that
   received it may die, and nothing is lost. One that does not answer within three seconds is not waited for:
   it catches up in the background. A gateway that starts, or whose connection is back, gets what
   it has missed.
@@ -50,16 +50,18 @@ defmodule PhoenixGenApi.ConfigReceiver do
   earlier version, push it. Two pushes of one service that were accepted without knowing of each
   other, at the same moment or on the two sides of a network split, are a conflict: every gateway
   takes the one with the higher `config_version` (in the order of `PhoenixGenApi.ConfigDb`), of equal
-  versions the newer one. A push and a deletion that did not know of each other: the push stays.
+  versions the newer one. What a service only pushes again, see `push/2`, counts for nothing against what
+  was pushed later. A push and a deletion that did not know of each other: the push stays.
 
-  Each gateway checks a push by its own rules. One that refuses what another has accepted records it in
+  The gate and the token are those of the gateway that is pushed to; the others take over what it has
+  accepted, and therefore should have the same. Each checks the functions by its own `:mfa_allowlist`. One that refuses what another has accepted records it in
   `PhoenixGenApi.ConfigFailed` and goes on with the functions it had; the others are not affected.
 
   Not shared: the marks of `PhoenixGenApi.ConfigDb.disable/3`, functions that were added directly, and
   services that `PhoenixGenApi.ConfigPuller` was told of by an operator. Each gateway has its own.
   """
 
-  alias PhoenixGenApi.ConfigReceiver.{Exchange, Intake, Pushed, Register, TurnedAway}
+  alias PhoenixGenApi.ConfigReceiver.{Exchange, Intake, Pushed, Register, Turn, TurnedAway}
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.ServiceTurn
@@ -85,8 +87,10 @@ defmodule PhoenixGenApi.ConfigReceiver do
     * `:force` (`false`) - stores it also when the version is the same
     * `:node` - the node that it came from, for `PhoenixGenApi.ConfigFailed`
     * `:pushed_at` - when it was pushed for the first time, in microseconds since 1970. If the
-      service was pushed later than that the answer is `{:ok, :skipped, :superseded}`: what a
-      service pushes again because a gateway has restarted replaces nothing newer
+      service was pushed later than that, or the version has lost a conflict, the answer is
+      `{:ok, :skipped, :superseded}`, also with `:force`: what a service pushes again because a gateway
+      has restarted replaces nothing newer. Nor does it where the gateway learns only afterwards
+      what was pushed later
 
   Other options are ignored, so that pushers may be newer than the gateway.
   """
@@ -95,10 +99,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
     Intake.log_here()
 
     with {:ok, push} <- admit(push_config, opts[:node]),
-         {:stored, register} <- ServiceTurn.run(push.service, fn -> take(push, opts) end) do
-      Exchange.spread(push.service, register)
-      {:ok, :accepted}
-    end
+         do: push.service |> Turn.run(fn -> take(push, opts) end) |> spread(push.service)
   end
 
   @doc """
@@ -113,7 +114,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
     Intake.log_here()
 
     with {:ok, push} <- admit(push_config, opts[:node]),
-         do: ServiceTurn.run(push.service, fn -> compare(push, opts) end)
+         do: push.service |> Turn.run(fn -> compare(push, opts) end) |> spread(push.service)
   end
 
   @doc """
@@ -170,14 +171,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
     running!()
     service = to_string(service)
 
-    forgotten =
-      ServiceTurn.run!(service, fn ->
-        forgotten = forget(service)
-        Intake.remove(service)
-        forgotten
-      end)
-
-    spread_forgotten(service, forgotten)
+    forget(service, fn -> Intake.remove(service) end)
   end
 
   @doc false
@@ -193,24 +187,31 @@ defmodule PhoenixGenApi.ConfigReceiver do
   end
 
   @doc false
-  # For who has the service's turn, and afterwards tells the other gateways what this returns.
-  @spec forget(String.t()) :: Register.t() | nil
-  def forget(service) do
-    case Pushed.entry(service) do
-      %{register: %{live: []}} ->
-        nil
+  # `remove` takes off what the service has, while it has its turn.
+  @spec forget(String.t(), (-> term())) :: :ok
+  def forget(service, remove) do
+    forgotten =
+      Turn.run(service, fn ->
+        Pushed.unsettled(service)
+        remove.()
+        forget(service)
+      end)
 
-      %{register: register} ->
-        forgotten = Register.delete(register)
-        Pushed.put(service, %{register: forgotten, applied: nil, refused: nil})
-        forgotten
-    end
+    with {:error, :not_running} <- spread(forgotten, service), do: Gateway.not_running!()
   end
 
-  @doc false
-  @spec spread_forgotten(String.t(), Register.t() | nil) :: :ok
-  def spread_forgotten(_service, nil), do: :ok
-  def spread_forgotten(service, forgotten), do: Exchange.spread(service, forgotten)
+  defp forget(service) do
+    case Pushed.entry(service) do
+      %{register: %{live: []}} ->
+        Pushed.settled(service)
+        :ok
+
+      %{register: register} ->
+        forgotten = Register.delete(register, Pushed.gateway(), now())
+        Pushed.put(service, %{register: forgotten, applied: nil, refused: nil})
+        {:forgotten, forgotten}
+    end
+  end
 
   defp admit(push_config, node) do
     with {:ok, _table} <- Gateway.handle(:config_db) do
@@ -248,20 +249,29 @@ defmodule PhoenixGenApi.ConfigReceiver do
 
   defp read(_other), do: {:error, :invalid_push_config_data}
 
-  defp compare(%{config_version: version} = push, opts) do
-    case {opts[:force], Pushed.entry(push.service).applied, opts[:pushed_at]} do
-      {true, _applied, _pushed_at} ->
-        :send
+  # What counts among the gateways decides, not what this one may have kept instead.
+  defp compare(%{service: service, config_version: version}, opts) do
+    %{register: register, applied: applied} = Pushed.entry(service)
 
-      {_, %{version: ^version}, _pushed_at} ->
-        {:ok, :skipped, :version_matches}
+    case Register.winner(register) do
+      %{version: ^version} = winner when winner == applied ->
+        if opts[:force], do: :send, else: {:ok, :skipped, :version_matches}
 
-      {_, %{at: at}, pushed_at} when is_integer(pushed_at) and at > pushed_at ->
-        {:ok, :skipped, :superseded}
-
-      _other_or_nothing_stored ->
-        :send
+      winner ->
+        if superseded?(version, opts[:pushed_at], winner, register),
+          do: {:ok, :skipped, :superseded},
+          else: :send
     end
+  end
+
+  defp superseded?(_version, pushed_at, winner, _register)
+       when winner == nil or not is_integer(pushed_at),
+       do: false
+
+  # Later than it, or in a conflict with it.
+  defp superseded?(version, pushed_at, winner, %{live: live}) do
+    winner.at > pushed_at or
+      (winner.version != version and Enum.any?(live, &(&1.version == version)))
   end
 
   defp take(push, opts) do
@@ -273,14 +283,37 @@ defmodule PhoenixGenApi.ConfigReceiver do
     end
   end
 
+  # Whatever is answered with :ok, the other gateways have. A pusher that is told that its version
+  # is here need not be the first one, whose push may still be on its way, or was killed on it.
+  defp spread({:stored, register}, service), do: spread(register, service, {:ok, :accepted})
+
+  defp spread({:forgotten, register}, service), do: Exchange.spread(service, register)
+
+  defp spread({:ok, :skipped, _why} = answer, service) do
+    if Pushed.spreading?(service),
+      do: spread(Pushed.entry(service).register, service, answer),
+      else: answer
+  end
+
+  defp spread(answer, _service), do: answer
+
+  defp spread(register, service, answer) do
+    with :ok <- Exchange.spread(service, register) do
+      for %{dot: dot} <- register.live, do: Pushed.spread(service, dot)
+      answer
+    end
+  end
+
   defp keep(%{service: service, config_version: version} = push, pushed_at) do
     {digest, content} = Pushed.pack(push)
-    at = if is_integer(pushed_at), do: pushed_at, else: System.system_time(:microsecond)
+    known = Pushed.entry(service).register
+    again? = is_integer(pushed_at)
+    at = if again?, do: pushed_at, else: now()
+    register = Register.push(known, Pushed.gateway(), at, version, digest, again?)
 
-    register =
-      Register.push(Pushed.entry(service).register, Pushed.gateway(), at, version, digest)
-
-    entry = %{register: register, applied: hd(register.live), refused: nil}
+    %{live: [applied]} = register
+    Pushed.spreading(service, applied.dot)
+    entry = %{register: register, applied: applied, refused: nil}
     Pushed.put(service, entry, %{digest => content})
     register
   end
@@ -296,6 +329,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
       %{applied: nil} -> nil
     end
   end
+
+  defp now, do: System.system_time(:microsecond)
 
   defp running!, do: Gateway.handle!(:config_db)
 end

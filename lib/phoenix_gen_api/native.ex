@@ -222,6 +222,10 @@ defmodule PhoenixGenApi.Native do
           :ok | PhoenixGenApi.Circuits.change()
   def executor_settle(_call, _routed, _index, _ended), do: not_loaded()
 
+  @spec executor_vouch(handle(), handle(), non_neg_integer(), boolean()) ::
+          :ok | :later | PhoenixGenApi.Circuits.change()
+  def executor_vouch(_call, _routed, _index, _probe_only?), do: not_loaded()
+
   @spec executor_count(handle()) :: :ok
   def executor_count(_plan), do: not_loaded()
 
@@ -240,6 +244,9 @@ defmodule PhoenixGenApi.Native do
 
   @spec circuits_sweep(handle()) :: [circuit()]
   def circuits_sweep(_selector), do: not_loaded()
+
+  @spec circuits_cut_short(handle(), String.t()) :: :ok
+  def circuits_cut_short(_selector, _node), do: not_loaded()
 
   @spec circuits_list(handle()) :: [{circuit(), :closed | :open | :half_open, non_neg_integer()}]
   def circuits_list(_selector), do: not_loaded()

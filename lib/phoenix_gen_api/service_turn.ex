@@ -8,7 +8,7 @@ defmodule PhoenixGenApi.ServiceTurn do
   # a table of the supervisor, so that a crash here gives no turn away twice.
   use GenServer
 
-  alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.ConfigReceiver.Turn
 
   @table __MODULE__
   @server PhoenixGenApi.ConfigReceiver
@@ -46,12 +46,6 @@ defmodule PhoenixGenApi.ServiceTurn do
     end
   end
 
-  @doc "The same; raises where no gateway runs."
-  @spec run!(String.t(), (-> result)) :: result when result: term()
-  def run!(service, fun) do
-    with {:error, :not_running} <- run(service, fun), do: Gateway.not_running!()
-  end
-
   defp take(service, steps) do
     GenServer.call(@server, {:take, service}, :infinity)
   catch
@@ -72,8 +66,12 @@ defmodule PhoenixGenApi.ServiceTurn do
   end
 
   @impl true
-  def handle_call({:take, service}, from, turns) do
+  def handle_call({:take, service}, {caller, _tag} = from, turns) do
     case turns do
+      # It was given by a server that was killed before it could say so.
+      %{^service => {^caller, _monitor, _waiting}} ->
+        {:reply, :ok, turns}
+
       %{^service => {pid, monitor, waiting}} ->
         {:noreply, %{turns | service => {pid, monitor, waiting ++ [from]}}}
 
@@ -97,8 +95,12 @@ defmodule PhoenixGenApi.ServiceTurn do
   @impl true
   def handle_info({{:turn, service}, monitor, :process, _pid, _reason}, turns) do
     case turns do
-      %{^service => {_gone, ^monitor, waiting}} -> {:noreply, give(turns, service, waiting)}
-      _other -> {:noreply, turns}
+      %{^service => {_gone, ^monitor, waiting}} ->
+        Turn.mend_later(service)
+        {:noreply, give(turns, service, waiting)}
+
+      _other ->
+        {:noreply, turns}
     end
   end
 

@@ -132,8 +132,10 @@ defmodule PhoenixGenApi.StreamCall do
       {:answer, final, crash}
     end
 
+    opts = [on_death: {call.receiver, died}, patience: {Relay.timeout(stream), call.receiver}]
+
     with :ok <- Registry.enter(stream.key),
-         {:error, reason} <- WorkerPool.submit(@pool, task, on_death: {call.receiver, died}) do
+         {:error, reason} <- WorkerPool.submit(@pool, task, opts) do
       Registry.leave(stream.key)
       {:error, refusal(reason)}
     end

@@ -105,7 +105,8 @@ defmodule PhoenixGenApi.WorkerPool do
 
     case Keeper.find(pool) do
       {handle, %{name: name, task_timeout: default}} ->
-        admit(name, handle, fun, true, milliseconds(timeout || default), nil, nil)
+        opts = [timeout: milliseconds(timeout || default)]
+        admit(name, handle, fun, true, opts)
 
       nil ->
         {:error, :pool_not_found}
@@ -153,20 +154,26 @@ defmodule PhoenixGenApi.WorkerPool do
   # A task that returns `{:answer, {pid, message} | nil, crash | nil}` has the message sent in
   # the very step in which it ends: that or `on_death` is sent, also when it is killed just
   # then. The crash is that of the function, of which the answer tells.
-  @spec submit(GenServer.name(), (-> term()), owner: pid(), on_death: {pid(), term()}) ::
-          :ok | {:error, refusal()}
+  #
+  # `patience: {ms, pid | nil}` is for how long and for whom it waits in the queue. Then it is
+  # run at once, outside the pool, and must return an answer without doing any work.
+  @spec submit(GenServer.name(), (-> term()),
+          owner: pid(),
+          on_death: {pid(), term()},
+          patience: {timeout(), pid() | nil}
+        ) :: :ok | {:error, refusal()}
   def submit(pool, fun, opts) do
     case Keeper.find(pool) do
       {handle, %{name: name}} ->
-        admit(name, handle, fun, false, nil, opts[:owner], opts[:on_death])
+        admit(name, handle, fun, false, opts)
 
       nil ->
         {:error, :pool_not_found}
     end
   end
 
-  defp admit(pool, handle, fun, counts?, timeout, owner, on_death) do
-    case Native.worker_pool_admit(handle, counts?, timeout, on_death) do
+  defp admit(pool, handle, fun, counts?, opts) do
+    case Native.worker_pool_admit(handle, counts?, opts[:timeout], opts[:on_death]) do
       :closed ->
         {:error, :pool_not_found}
 
@@ -178,7 +185,7 @@ defmodule PhoenixGenApi.WorkerPool do
         {:error, :queue_full}
 
       slot ->
-        Task.start(slot, pool, fun, counts?, owner)
+        Task.start(slot, pool, fun, counts?, opts[:owner], opts[:patience] || {:infinity, nil})
         :ok
     end
   end

@@ -203,6 +203,30 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
     Cluster.stop_peer(peer)
   end
 
+  test "a node that comes back is tried at once, and one call decides" do
+    Options.set(:circuit_breaker, threshold: 3, cooldown_ms: 3_600_000)
+    name = Cluster.node_name("restarted")
+    peer = Cluster.start_peer(name: name)
+    config = config([name], :wait_for, [self()], timeout: :infinity)
+    # More than the threshold are lost in the outage.
+    calls = for _ <- 1..10, do: Task.async(fn -> run(config) end)
+    for _ <- 1..10, do: assert_receive({:running, _pid, ^name}, 5_000)
+    Cluster.stop_peer(peer)
+    for %{success: false, can_retry: true} <- Task.await_many(calls), do: :ok
+    assert_received {:open, ^name}
+    for _ <- 1..5, do: assert(run(config) == refused())
+
+    peer = Cluster.start_peer(name: name)
+    Await.until(fn -> circuit(config)[:retry_in_ms] == 0 end)
+    probe = Task.async(fn -> run(config) end)
+    assert_receive {:running, function, ^name}, 5_000
+    assert run(config) == refused()
+    send(function, {:return, :well})
+    assert Task.await(probe) == ok(:well)
+    assert_received {:close, ^name}
+    Cluster.stop_peer(peer)
+  end
+
   test "a probe whose caller is killed is given back" do
     {_, node} = peer = Cluster.start_peer()
     config = config([node], :node_name, [])

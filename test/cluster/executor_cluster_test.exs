@@ -169,7 +169,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
     sent = request(request_type: config.request_type)
     assert %Response{async: true} = Executor.execute!(sent, receiver: receiver)
     function = running()
-    runs = {:initial_call, {PhoenixGenApi.WorkerPool.Task, :run, 6}}
+    runs = {:initial_call, {PhoenixGenApi.WorkerPool.Task, :run, 7}}
     tasks = for pid <- Process.list(), Process.info(pid, :initial_call) == runs, do: pid
     assert tasks != []
     Enum.each(tasks, &knows_its_function/1)

@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
   import PhoenixGenApi.Test.Gateways
 
   alias PhoenixGenApi.{Await, ConfigDb, ConfigFailed, ConfigPuller, ConfigPusher, ConfigReceiver}
-  alias PhoenixGenApi.ConfigReceiver.{Exchange, Pushed, Replicator}
+  alias PhoenixGenApi.ConfigReceiver.{Exchange, Pushed, Register, Replicator}
   alias PhoenixGenApi.Test.Cluster
 
   @moduletag :capture_log
@@ -248,6 +248,170 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     assert {types(b, "shop"), types(c, "shop")} == {["h"], ["h"]}
   end
 
+  test "what a gateway has refused is no version to skip for: a rollback through it is one everywhere" do
+    [a] = start(1)
+    b = start_one(Cluster.node_name("gw2"), mfa_allowlist: [{String, :upcase}])
+    heal([a, b])
+    first = push_config("shop", "1", ["f"])
+    assert push(a, first) == {:ok, :accepted}
+    foreign = push_config("shop", "2", ["g"], [], {String, :downcase, []})
+    assert push(a, foreign) == {:ok, :accepted}
+    assert {types(a, "shop"), types(b, "shop")} == {["g"], ["f"]}
+
+    assert {:error, {:validation_failed, _}} = push(b, foreign)
+    # Not by who only pushes again what was pushed before that.
+    assert push(b, first, pushed_at: 1) == {:ok, :skipped, :superseded}
+    assert push(b, first) == {:ok, :accepted}
+    assert {types(a, "shop"), types(b, "shop")} == {["f"], ["f"]}
+  end
+
+  test "what is pushed again to a gateway that knows nothing yet does not undo a rollback" do
+    [a, b] = gateways = start(2)
+    push(a, push_config("shop", "2.0.0", ["new"]))
+    pushed_at = System.system_time(:microsecond)
+    push(a, push_config("shop", "1.0.0", ["old"]))
+    cut([a], [b])
+    call(b, :application, :stop, [:phoenix_gen_api])
+    call(b, :application, :start, [:phoenix_gen_api])
+    # By a node of the service that has not been rolled back yet.
+    again = push_config("shop", "2.0.0", ["new"])
+    assert push(b, again, pushed_at: pushed_at) == {:ok, :accepted}
+    heal(gateways)
+    assert {%{"shop" => "1.0.0"}, %{"shop" => %{"old" => _}}, _} = await_agreement(gateways)
+  end
+
+  test "what has lost a conflict does not win by being pushed again" do
+    [a, b] = gateways = start(2)
+    cut([a], [b])
+    assert push(b, push_config("shop", "2.0.0", ["winner"])) == {:ok, :accepted}
+    loser = push_config("shop", "1.0.0", ["loser"])
+    assert push(a, loser) == {:ok, :accepted}
+    pushed_at = System.system_time(:microsecond)
+    heal(gateways)
+    assert {%{"shop" => "2.0.0"}, _, _} = await_agreement(gateways)
+
+    for gateway <- gateways,
+        do: assert(push(gateway, loser, pushed_at: pushed_at) == {:ok, :skipped, :superseded})
+
+    assert push(a, loser) == {:ok, :accepted}
+    for gateway <- gateways, do: assert(versions(gateway) == %{"shop" => "1.0.0"})
+  end
+
+  test "a gateway that stops says accepted only to what the others have" do
+    [a, b] = start(2)
+    service = start_service([a, b])
+
+    for n <- 1..4 do
+      push_config = push_config("s#{n}", "1", for(f <- 1..4_000, do: "f#{f}"))
+      task = Task.async(fn -> push_from(service, a, push_config) end)
+      Await.until(fn -> call(a, :ets, :member, [PhoenixGenApi.ServiceTurn, "s#{n}"]) end)
+      # The first thing to end when it stops; with some luck in the middle of the push.
+      above = PhoenixGenApi.Supervisor
+      :ok = call(a, Supervisor, :terminate_child, [above, PhoenixGenApi.Cluster])
+      if rem(n, 2) == 0, do: call(a, :application, :stop, [:phoenix_gen_api])
+      result = Task.await(task, 20_000)
+      call(a, :application, :stop, [:phoenix_gen_api])
+
+      if result == {:ok, :accepted},
+        do: assert(versions(b)["s#{n}"] == "1"),
+        else: assert({:error, _} = result)
+
+      call(a, :application, :start, [:phoenix_gen_api])
+      await_membership([a, b])
+    end
+  end
+
+  test "a push is skipped only once the others have what was pushed before" do
+    [a, b] = start(2)
+    push_config = push_config("shop", "1", ["f"])
+    # No turns on the other gateway for a while.
+    :ok = call(b, :sys, :suspend, [ConfigReceiver])
+    first = Task.async(fn -> push(a, push_config) end)
+    Await.until(fn -> versions(a) == %{"shop" => "1"} end)
+    second = Task.async(fn -> push(a, push_config) end)
+    offered = Task.async(fn -> call(a, ConfigReceiver, :offer, [push_config, []]) end)
+    for task <- [second, offered], do: assert(Task.yield(task, 100) == nil)
+    :ok = call(b, :sys, :resume, [ConfigReceiver])
+    assert Task.await(second) == {:ok, :skipped, :version_matches}
+    assert versions(b) == %{"shop" => "1"}
+    assert Task.await(first) == {:ok, :accepted}
+    assert Task.await(offered) == {:ok, :skipped, :version_matches}
+    assert call(a, :ets, :match, [ConfigReceiver, {{:spreading, :_}, :_}]) == []
+  end
+
+  test "a service that cannot be taken over is no obstacle for the others" do
+    [a, b] = gateways = start(2)
+    cut([a], [b])
+    services = for n <- 1..40, do: "s#{n}"
+    for service <- services, do: push(a, push_config(service, "1", ["f"]))
+
+    for service <- ["s1", "s20", "s40"] do
+      %{live: [%{digest: digest}]} = call(a, Pushed, :entry, [service]).register
+      call(a, :ets, :insert, [ConfigReceiver, {{:content, service, digest}, "junk"}])
+    end
+
+    heal(gateways)
+    expected = Map.new(services -- ["s1", "s20", "s40"], &{&1, "1"})
+    Await.until(fn -> versions(b) == expected end)
+    # Each is tried again.
+    push(a, push_config("s20", "2", ["f"]))
+    assert versions(b)["s20"] == "2"
+  end
+
+  test "what is replaced or deleted already is not fetched any more" do
+    [a, b] = gateways = start(2)
+    for service <- ["shop", "bank"], do: push(a, push_config(service, "1", ["f"]))
+    cut([a], [b])
+    assert push(a, push_config("shop", "2", ["g"])) == {:ok, :accepted}
+    :ok = call(a, ConfigReceiver, :delete_pushed_service, ["bank"])
+    # Who asks for it does not get it.
+    call(b, :ets, :match_delete, [ConfigReceiver, {{:content, :_, :_}, :_}])
+    heal(gateways)
+    assert {%{"shop" => "2"}, %{"shop" => %{"g" => _}}, _} = await_agreement(gateways)
+  end
+
+  test "a push that another version of the library has stored gets the fields of this one" do
+    [a, b] = gateways = start(2)
+    cut([a], [b])
+    assert push(a, push_config("shop", "1", ["f"])) == {:ok, :accepted}
+    %{live: [%{digest: digest}]} = call(a, Pushed, :entry, ["shop"]).register
+    {:ok, content} = call(a, Pushed, :content, ["shop", digest])
+
+    other =
+      content |> :erlang.binary_to_term() |> Map.delete(:version_args) |> Map.put(:later, 1)
+
+    row = {{:content, "shop", digest}, :erlang.term_to_binary(other)}
+    call(a, :ets, :insert, [ConfigReceiver, row])
+    heal(gateways)
+    Await.until(fn -> versions(b) == %{"shop" => "1"} end)
+    assert %{version_args: []} = call(b, ConfigReceiver, :get_pushed_config, ["shop"])
+  end
+
+  test "a node that is no gateway, or one that speaks otherwise, is turned away" do
+    [a] = start(1)
+    push(a, push_config("shop", "1", ["f"]))
+    rogue = {_, name} = Cluster.start_peer(app: [client_mode: true], connect: false)
+    true = call(rogue, Node, :connect, [elem(a, 1)])
+
+    register = Register.push(Register.new(), {name, 1}, 1, "9.0.0", "digest")
+
+    for request <- [
+          {:accept, "shop", register},
+          {:accept, "bank", Register.new()},
+          {:compare, ""},
+          {:content, "shop", "digest"}
+        ] do
+      args = [elem(a, 1), Exchange, :answer, [1, name, request]]
+      assert call(rogue, :erpc, :call, args) == {:error, :not_a_gateway}
+    end
+
+    assert versions(a) == %{"shop" => "1"}
+    b = {_, other} = start_one(Cluster.node_name("gw2"))
+    heal([a, b])
+    assert call(a, Exchange, :answer, [2, other, {:compare, ""}]) == {:error, {:protocol, 1}}
+    assert call(a, Exchange, :answer, [1, other, :dance]) == {:error, :unknown_request}
+  end
+
   test "no gateway holds a token" do
     [a] = start(1, push_token: "s3cret-token")
     b = start_one(Cluster.node_name("gw2"), push_token: "another-s3cret")
@@ -383,7 +547,8 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
       [a, {_, b} = other] = start(2)
       for n <- 1..50, do: push(a, push_config("s#{n}", "1", for(f <- 1..100, do: "f#{f}")))
       stamps = call(a, Pushed, :stamps, [])
-      assert call(other, Exchange, :compare, [Pushed.summary(stamps)]) == :same
+      asked = [1, elem(a, 1), {:compare, Pushed.summary(stamps)}]
+      assert call(other, Exchange, :answer, asked) == {:ok, :same}
       {octets, messages} = cost(a, b, fn -> assert call(a, Exchange, :run, [b]) == :ok end)
       assert octets < 1_000
       assert messages <= 2

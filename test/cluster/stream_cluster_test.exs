@@ -283,6 +283,46 @@ defmodule PhoenixGenApi.StreamClusterTest do
     Cluster.stop_peer(peer)
   end
 
+  test "a stream that has begun decides for its node, however long it lives" do
+    Options.set(:circuit_breaker, threshold: 2, cooldown_ms: 100)
+    {_, node} = peer = Cluster.start_peer()
+    wake = Cluster.suspend(peer)
+    for _ <- 1..2, do: start(helped(node, :feed, [self()], timeout: 100))
+    for _ <- 1..2, do: assert({[], %{error: "Request timed out after 100ms"}} = frames())
+    wake.()
+    Await.until(fn -> match?([%{state: :open, retry_in_ms: 0}], NodeSelector.circuits()) end)
+    {probe, function, _out} = feed(node)
+    Await.until(fn -> match?([%{state: :closed, failures: 0}], NodeSelector.circuits()) end)
+    {other, _function, _out} = feed(node)
+
+    # Its end says nothing more, and the loss of its node does.
+    StreamCall.stop(probe)
+    assert frames() == {[], ended()}
+    assert_ends(watch(function))
+    assert [%{state: :closed, failures: 0}] = NodeSelector.circuits()
+    Cluster.stop_peer(peer)
+    assert frames() == {[], node_down()}
+    assert_ends(watch(other))
+    assert [%{state: :closed, failures: 1}] = NodeSelector.circuits()
+  end
+
+  test "a success does not wait for the end of a stream" do
+    Options.set(:circuit_breaker, threshold: 2)
+    {_, node} = peer = Cluster.start_peer()
+
+    for _ <- 1..3 do
+      wake = Cluster.suspend(peer)
+      start(helped(node, :feed, [self()], timeout: 100))
+      assert {[], %{error: "Request timed out after 100ms"}} = frames()
+      wake.()
+      feed(node)
+      Await.until(fn -> match?([%{state: :closed, failures: 0}], NodeSelector.circuits()) end)
+    end
+
+    Cluster.stop_peer(peer)
+    for _ <- 1..3, do: assert(frames() == {[], node_down()})
+  end
+
   test "the death of the gateway ends functions and enumerables", %{a: a} do
     for {config, cleanup?} <- [
           {helped(a, :feed, [self()]), false},

@@ -174,6 +174,31 @@ defmodule PhoenixGenApi.ConfigPullerTest do
       assert Map.keys(stored()) == ["b"]
     end
 
+    test "the same is no reason to skip after a push, whose functions are others", %{agent: agent} do
+      list(agent, [fun("a")])
+      source = versioned(agent)
+      ConfigPuller.add([source])
+      pulled(:ok)
+
+      push = %PushConfig{
+        service: "shop",
+        nodes: [node()],
+        config_version: "1",
+        fun_configs: [fun("b")]
+      }
+
+      assert ConfigReceiver.push(push) == {:ok, :accepted}
+      ConfigPuller.pull()
+      pulled(:ok)
+      assert Map.keys(stored()) == ["a"]
+
+      # One that asks for the same pulling.
+      push = struct!(push, source |> Map.from_struct() |> Map.delete(:service))
+      assert ConfigReceiver.push(%{push | config_version: "2"}) == {:ok, :accepted}
+      pulled(:ok)
+      assert Map.keys(stored()) == ["a"]
+    end
+
     test "another one is pulled", %{agent: agent} do
       ConfigPuller.add([versioned(agent)])
       pulled(:ok)

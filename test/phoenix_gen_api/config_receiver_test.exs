@@ -5,6 +5,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
   import ExUnit.CaptureLog
 
   alias PhoenixGenApi.{Await, ConfigDb, ConfigFailed, ConfigPuller, ConfigPusher, ConfigReceiver}
+  alias PhoenixGenApi.ConfigReceiver.{Intake, Turn}
   alias PhoenixGenApi.{ServiceTurn, Telemetry}
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
   alias PhoenixGenApi.Test.Directory
@@ -261,6 +262,18 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
     assert ConfigReceiver.push(push_config([one], config_version: "2.0.0")) == {:ok, :accepted}
   end
 
+  test "what is pushed again is forced over its own version only" do
+    push = fn type, version, at ->
+      push = push_config([fun(type)], config_version: version)
+      ConfigReceiver.push(push, pushed_at: at, force: true)
+    end
+
+    assert push.("new", "2.0.0", 200) == {:ok, :accepted}
+    assert push.("old", "1.0.0", 100) == {:ok, :skipped, :superseded}
+    assert push.("newer", "2.0.0", 100) == {:ok, :accepted}
+    assert Map.keys(stored()) == ["newer"]
+  end
+
   test "an offer is answered as the push would be" do
     offer = push_config(nil)
     assert ConfigReceiver.offer(offer) == :send
@@ -379,6 +392,77 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
       assert Map.keys(stored()) == ["b"]
     end
   end
+
+  describe "killed at any moment" do
+    test "a push is there with its version, or not at all" do
+      :rand.seed(:exsss, 7)
+      # Each has all its functions under names of its own.
+      push = fn version ->
+        functions = for n <- 1..150, do: fun("f#{version} #{n}")
+        push_config(functions, config_version: "#{version}")
+      end
+
+      for n <- 1..500 do
+        {pid, monitor} = spawn_monitor(fn -> ConfigReceiver.push(push.(n)) end)
+        delay = :rand.uniform(8) - 1
+
+        receive do
+        after
+          delay -> Process.exit(pid, :kill)
+        end
+
+        assert_receive {:DOWN, ^monitor, :process, ^pid, _reason}
+        # After all that was under way.
+        ServiceTurn.run("shop", fn -> :ok end)
+
+        if n == 250, do: ConfigReceiver.delete_pushed_service("shop")
+        Await.until(fn -> consistent?(ConfigReceiver.get_pushed_config("shop")) end, 1_000)
+      end
+    end
+
+    test "a deletion is done, or not at all" do
+      :rand.seed(:exsss, 8)
+
+      for n <- 1..200 do
+        ConfigReceiver.push(push_config(for(n <- 1..50, do: fun("f#{n}"))), force: true)
+        {pid, monitor} = spawn_monitor(fn -> ConfigReceiver.delete_pushed_service("shop") end)
+        delay = rem(n, 2)
+
+        receive do
+        after
+          delay -> Process.exit(pid, :kill)
+        end
+
+        assert_receive {:DOWN, ^monitor, :process, ^pid, _reason}
+        ServiceTurn.run("shop", fn -> :ok end)
+        Await.until(fn -> consistent?(ConfigReceiver.get_pushed_config("shop")) end, 1_000)
+      end
+    end
+
+    test "what had changed the functions and not yet said so is undone at once" do
+      ConfigReceiver.push(push_config([fun("a")]))
+      test = self()
+
+      pid =
+        spawn(fn ->
+          Turn.run("shop", fn ->
+            {:ok, 1} = Intake.store(%{push_config([fun("b")]) | service: "shop"}, node())
+            send(test, :stored)
+            Process.exit(self(), :kill)
+          end)
+        end)
+
+      monitor = Process.monitor(pid)
+      assert_receive :stored
+      assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}
+      Await.until(fn -> Map.keys(stored()) == ["a"] end, 1_000)
+    end
+  end
+
+  defp consistent?(nil), do: stored() == nil
+
+  defp consistent?(%{fun_configs: functions}),
+    do: stored() == Map.new(functions, &{&1.request_type, ["0.0.0"]})
 
   describe "the pusher, to this node" do
     test "fills in the token and asks for the version" do

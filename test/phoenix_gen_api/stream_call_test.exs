@@ -584,14 +584,31 @@ defmodule PhoenixGenApi.StreamCallTest do
       assert_ends(watched)
     end
 
-    test "comes at once if its time has passed in the queue" do
+    test "comes when its time has passed in the queue, though the pool stays full" do
+      test = self()
+
       with_full_pool(fn free ->
-        assert run(plain(fn -> [1] end, timeout: 100)) == Response.stream_response("r1", :init)
-        test = self()
-        Process.send_after(test, :over, 150)
-        assert_receive :over, 1_000
-        free.()
+        config = plain(fn -> send(test, :ran) end, timeout: 100)
+        assert run(config) == Response.stream_response("r1", :init)
+        assert_receive {:stream_started, "r1", _pid}, 1_000
         assert frames() == {[], error("Request timed out after 100ms", true)}
+        Await.until(fn -> WorkerPool.status(:stream_pool).queued_tasks == 0 end)
+        assert Registry.find(test, "r1") == {:ok, []}
+        free.()
+      end)
+
+      nothing_more()
+    end
+
+    test "is not waited for by a stream in the queue whose receiver has died" do
+      with_full_pool(fn free ->
+        config = plain(fn -> [1] end)
+        receiver = spawn(fn -> run(config) && receive(do: (:never -> :ok)) end)
+        Await.until(fn -> WorkerPool.status(:stream_pool).queued_tasks == 1 end)
+        Process.exit(receiver, :kill)
+        Await.until(fn -> WorkerPool.status(:stream_pool).queued_tasks == 0 end)
+        assert Registry.find(receiver, "r1") == {:ok, []}
+        free.()
       end)
     end
 

@@ -207,7 +207,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     [waiting] =
       for pid <- Process.list() -- before,
           Process.info(pid, :current_function) ==
-            {:current_function, {WorkerPool.Task, :turn, 6}},
+            {:current_function, {WorkerPool.Task, :wait, 5}},
           do: pid
 
     kill(waiting)

@@ -111,15 +111,15 @@ defmodule PhoenixGenApi.ChannelCase do
     :ok = ConfigDb.add(config)
   end
 
-  @doc "Starts a channel of that module with these assigns."
-  def join(module, assigns \\ %{}, serializer \\ Serializer) do
+  @doc "Starts a channel of that module with these assigns; the test is its connection, or that process."
+  def join(module, assigns \\ %{}, serializer \\ Serializer, transport \\ self()) do
     socket = %Phoenix.Socket{
       assigns: Map.new(assigns),
       channel: module,
       topic: "api:1",
       join_ref: "1",
       serializer: serializer,
-      transport_pid: self()
+      transport_pid: transport
     }
 
     {:ok, pid} = GenServer.start(Server, socket)

@@ -42,8 +42,9 @@ defmodule PhoenixGenApi.Test.Gateways do
   @spec cut([gateway()], [gateway()]) :: :ok
   def cut(left, right) do
     for {_, a} = one <- left, {_, b} = other <- right do
-      call(one, :erlang, :set_cookie, [b, :split])
-      call(other, :erlang, :set_cookie, [a, :split])
+      # Not the same: with that, whoever still has something to say would connect them again.
+      call(one, :erlang, :set_cookie, [b, :left])
+      call(other, :erlang, :set_cookie, [a, :right])
       call(one, Node, :disconnect, [b])
     end
 
@@ -71,15 +72,16 @@ defmodule PhoenixGenApi.Test.Gateways do
   defdelegate call(gateway, module, function, args), to: Cluster
 
   @doc "A push of `service` with these functions."
-  @spec push_config(String.t(), String.t(), [String.t()], keyword()) :: PushConfig.t()
-  def push_config(service, version, types, fields \\ []) do
+  @spec push_config(String.t(), String.t(), [String.t()], keyword(), mfa :: tuple()) ::
+          PushConfig.t()
+  def push_config(service, version, types, fields \\ [], mfa \\ {String, :upcase, []}) do
     functions =
       for type <- types do
         %FunConfig{
           service: service,
           request_type: type,
           nodes: [:nowhere@nohost],
-          mfa: {String, :upcase, []}
+          mfa: mfa
         }
       end
 

@@ -33,7 +33,7 @@ defmodule PhoenixGenApi.Channel.Delivery do
 
   @doc "The library that Phoenix encodes with."
   @spec json_library() :: module()
-  def json_library, do: Application.get_env(:phoenix, :json_library, JSON)
+  defdelegate json_library, to: Wire
 
   @doc "What a client gets at once where the answer itself is only pushed."
   @spec receipt(Options.t(), Wire.ref(), String.t() | nil) :: :ok

@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.Channel.Wire do
   @moduledoc false
   # The only calls into Phoenix. It is an optional dependency, but whoever has a socket to pass
   # has Phoenix as well, so nothing depends on its presence when this library is compiled.
-  @compile {:no_warn_undefined, Phoenix.Channel}
+  @compile {:no_warn_undefined, [Phoenix, Phoenix.Channel]}
 
   @typedoc "What a reply is addressed to; `nil` when the client waits for none."
   @type ref :: tuple() | nil
@@ -11,6 +11,14 @@ defmodule PhoenixGenApi.Channel.Wire do
   @spec ref(struct()) :: ref()
   def ref(%{ref: nil}), do: nil
   def ref(socket), do: Phoenix.Channel.socket_ref(socket)
+
+  @doc "The library that Phoenix encodes with: the configured one, or Phoenix's own default."
+  @spec json_library() :: module()
+  def json_library do
+    if Code.ensure_loaded?(Phoenix),
+      do: Phoenix.json_library(),
+      else: Application.get_env(:phoenix, :json_library, JSON)
+  end
 
   @doc "Replies from any process."
   @spec reply(ref(), {:ok | :error, term()}) :: :ok

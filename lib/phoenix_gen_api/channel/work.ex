@@ -26,7 +26,7 @@ defmodule PhoenixGenApi.Channel.Work do
           ref: PhoenixGenApi.Channel.Wire.ref(),
           # whether the request may turn out as async or stream
           later?: boolean(),
-          # frames until the next look at the channel
+          # frames until the next look at the channel and the connection
           room: non_neg_integer()
         }
 
@@ -126,12 +126,14 @@ defmodule PhoenixGenApi.Channel.Work do
   defp encodable(work, response),
     do: Delivery.encodable(response, work.delivery.json_library)
 
-  # This process is the receiver that a stream looks at. It in turn looks at the channel, so
-  # that its own messages come to wait when the channel's do, and the stream sees that.
+  # This process is the receiver that a stream looks at. It in turn looks at the channel and at
+  # the process of the connection, so that its own messages come to wait when theirs do, and the
+  # stream sees that. A channel passes pushes on at once: where the client reads slowly they
+  # wait for the connection, whose process is in a write.
   defp pause(%{room: room} = work, 0) when room > 1, do: {:ok, %{work | room: room - 1}}
 
   defp pause(work, waited) do
-    case Backlog.room(work.channel) do
+    case min(Backlog.room(work.channel), Backlog.room(work.delivery.socket.transport_pid)) do
       0 ->
         wait = Backlog.next_wait_ms(waited)
 

@@ -81,6 +81,18 @@ defmodule PhoenixGenApi.ConfigPuller.Store do
     :ok
   end
 
+  @doc """
+  The same for who has stored other functions: that the version pulled last is still the same
+  says nothing about them.
+  """
+  @spec overtake(String.t()) :: :ok
+  def overtake(service) do
+    with {:ok, entry} <- fetch(service),
+         do: :ets.update_element(@table, service, [{2, make_ref()}, {4, %{entry | version: nil}}])
+
+    :ok
+  end
+
   @doc "Starts a pull: its ticket and what is known, unless the service was unregistered."
   @spec begin(String.t()) :: {:ok, ticket(), entry()} | :error
   def begin(service) do

@@ -6,72 +6,129 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
   #
   # Registers are small and are sent; contents are large and are fetched by who lacks them, so
   # that the same push to several gateways crosses the network once for each of them.
+  #
+  # All of it goes through `answer/3`, whatever the versions of the library on both sides.
 
   alias PhoenixGenApi.Cluster
-  alias PhoenixGenApi.ConfigReceiver.{Intake, Pushed, Register, Replicator}
+  alias PhoenixGenApi.ConfigReceiver.{Intake, Pushed, Register, Replicator, Turn}
   alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Gateway
-  alias PhoenixGenApi.ServiceTurn
   alias PhoenixGenApi.Telemetry
 
   require Logger
+
+  # What is said below, and what registers and contents are. Another one is not understood.
+  @protocol 1
 
   # How long a push waits for the other gateways: less than a pusher waits for its answer.
   @spread_timeout_ms 3_000
   @small_timeout_ms 5_000
   @content_timeout_ms 30_000
 
+  # How many services are asked for at a time.
+  @at_once 8
+
+  # A gateway that has just joined may ask before it is seen.
+  @unseen_step_ms 10
+  @unseen_steps 50
+
+  @type request ::
+          {:compare, summary :: binary()}
+          | {:registers, [String.t()]}
+          | {:content, String.t(), digest :: binary()}
+          | {:accept, String.t(), Register.t()}
+
+  @doc "Answers another gateway. Nodes that are none learn nothing and change nothing."
+  @spec answer(pos_integer(), node(), request()) ::
+          {:ok, term()} | {:error, {:protocol, pos_integer()} | :unknown_request | :not_a_gateway}
+  def answer(@protocol, from, request) do
+    if gateway?(from, @unseen_steps), do: reply(request, from), else: {:error, :not_a_gateway}
+  end
+
+  def answer(_other, _from, _request), do: {:error, {:protocol, @protocol}}
+
+  # Whom a push is not told must have been seen before it asks what there is.
+  defp gateway?(from, steps) do
+    cond do
+      from in Cluster.gateways() ->
+        true
+
+      steps == 0 ->
+        false
+
+      true ->
+        receive do
+        after
+          @unseen_step_ms -> gateway?(from, steps - 1)
+        end
+    end
+  end
+
+  defp reply({:compare, summary}, _from) do
+    stamps = Pushed.stamps()
+    {:ok, if(Pushed.summary(stamps) == summary, do: :same, else: {:different, stamps})}
+  end
+
+  defp reply({:registers, services}, _from), do: {:ok, Pushed.registers(services)}
+  defp reply({:content, service, digest}, _from), do: {:ok, Pushed.content(service, digest)}
+  defp reply({:accept, service, register}, from), do: {:ok, accept(from, service, register)}
+  defp reply(_other, _from), do: {:error, :unknown_request}
+
   @doc """
   Has every connected gateway take in what is known of a service.
 
   Returns when all have, or after three seconds; who has not by then catches up in the
-  background, and is waited for again when it has.
+  background, and is waited for again when it has. An error says that this gateway stops.
   """
-  @spec spread(String.t(), Register.t()) :: :ok
+  @spec spread(String.t(), Register.t()) :: :ok | {:error, :not_running}
   def spread(service, register) do
-    behind = Pushed.all_behind()
-    {late, others} = Enum.split_with(Cluster.gateways(), &(&1 in behind))
-    Enum.each(late, &Replicator.behind/1)
-    if others == [], do: :ok, else: spread(others, service, register)
-  end
-
-  # In a process of its own: connections may just be breaking, and making one can take longer.
-  defp spread(nodes, service, register) do
-    {_pid, monitor} =
-      spawn_monitor(fn ->
-        args = [node(), service, register]
-
-        nodes
-        |> :erpc.multicall(__MODULE__, :accept, args, @spread_timeout_ms)
-        |> Enum.zip(nodes)
-        |> Enum.each(fn {result, node} ->
-          if result != {:ok, :ok}, do: Replicator.behind(node)
-        end)
-      end)
+    # In a process of its own: connections may just be breaking, and making one can take longer.
+    {_pid, monitor} = spawn_monitor(fn -> tell_all(service, register) end)
 
     receive do
-      {:DOWN, ^monitor, :process, _pid, _reason} -> :ok
+      {:DOWN, ^monitor, :process, _pid, :normal} -> :ok
+      {:DOWN, ^monitor, :process, _pid, _reason} -> {:error, :not_running}
     after
       @spread_timeout_ms + 500 -> Process.demonitor(monitor, [:flush]) && :ok
     end
   end
 
-  @doc "Takes in what another gateway knows of a service."
-  @spec accept(node(), String.t(), Register.t()) :: :ok | {:error, term()}
-  def accept(from, service, register) do
+  # The table is gone when this gateway has stopped, and nobody may have got anything.
+  defp tell_all(service, register) do
+    life = Pushed.gateway()
+    {late, others} = Enum.split_with(Cluster.gateways(), &Pushed.behind?/1)
+    Enum.each(late, &Replicator.behind/1)
+    args = [@protocol, node(), {:accept, service, register}]
+
+    others
+    |> :erpc.multicall(__MODULE__, :answer, args, @spread_timeout_ms)
+    |> Enum.zip(others)
+    |> Enum.each(fn
+      {{:ok, {:ok, :ok}}, _node} -> :ok
+      # This one has left them.
+      {{:ok, {:error, :not_a_gateway}}, _node} -> exit({:shutdown, :not_running})
+      {_late_or_failed, node} -> Replicator.behind(node)
+    end)
+
+    if Pushed.gateway() != life, do: exit({:shutdown, :not_running})
+  rescue
+    ArgumentError -> exit({:shutdown, :not_running})
+  end
+
+  defp accept(from, service, register) do
     Intake.log_here()
 
     with {:ok, _table} <- Gateway.handle(:config_db),
          # Before the turn: others must not wait for the network.
          {:ok, contents} <- lacking(from, service, register) do
-      ServiceTurn.run(service, fn -> merge(from, service, register, contents) end)
+      Turn.run(service, fn -> merge(from, service, register, contents) end)
     end
   end
 
   @doc "Makes this gateway and another one know the same. A process that fails to exits."
   @spec run(node()) :: :ok
   def run(node) do
-    case call(node, :compare, [Pushed.summary(Pushed.stamps())]) do
+    case ask(node, {:compare, Pushed.summary(Pushed.stamps())}) do
       :same -> :ok
       {:different, theirs} -> reconcile(node, theirs)
     end
@@ -79,44 +136,48 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
     kind, reason -> exit({:shutdown, Excerpt.reason(kind, reason)})
   end
 
-  @doc "Asked by another gateway: whether this one knows the same, or else what."
-  @spec compare(binary()) :: :same | {:different, %{String.t() => binary()}}
-  def compare(summary) do
-    stamps = Pushed.stamps()
-    if Pushed.summary(stamps) == summary, do: :same, else: {:different, stamps}
-  end
-
   defp reconcile(node, theirs) do
     ours = Pushed.stamps()
+    all = ours |> Map.merge(theirs) |> Map.keys()
+    different = Enum.filter(all, &(ours[&1] != theirs[&1]))
+    registers = ask(node, {:registers, Enum.filter(different, &is_map_key(theirs, &1))})
 
-    {known, unknown} =
-      ours
-      |> Map.merge(theirs)
-      |> Map.keys()
-      |> Enum.filter(&(ours[&1] != theirs[&1]))
-      |> Enum.split_with(&is_map_key(theirs, &1))
-
-    registers = call(Pushed, node, :registers, [known], @small_timeout_ms)
-    for {service, register} <- registers, do: :ok = accept(node, service, register)
-
-    for service <- known ++ unknown,
-        %{register: register} = Pushed.entry(service),
-        register != registers[service],
-        do:
-          :ok = call(__MODULE__, node, :accept, [node(), service, register], @content_timeout_ms)
-
-    :ok
+    # One that cannot be exchanged holds up no other.
+    different
+    |> Task.async_stream(&{&1, exchange(node, &1, registers[&1])},
+      max_concurrency: @at_once,
+      ordered: false,
+      timeout: :infinity
+    )
+    |> Enum.flat_map(fn {:ok, {service, result}} ->
+      if result == :ok, do: [], else: ["#{service}: #{Excerpt.inspect(result, 100)}"]
+    end)
+    |> case do
+      [] -> :ok
+      failed -> throw(Excerpt.list(failed, 3))
+    end
   end
 
-  defp lacking(from, service, register) do
-    known = for %{dot: dot} <- Pushed.entry(service).register.live, do: dot
+  defp exchange(node, service, theirs) do
+    with :ok <- if(theirs, do: accept(node, service, theirs), else: :ok) do
+      case Pushed.entry(service).register do
+        ^theirs -> :ok
+        ours -> ask(node, {:accept, service, ours}, @content_timeout_ms)
+      end
+    end
+  catch
+    kind, reason -> Excerpt.reason(kind, reason)
+  end
 
-    Enum.reduce_while(register.live, {:ok, %{}}, fn %{dot: dot, digest: digest},
-                                                    {:ok, contents} ->
-      if dot in known or is_map_key(contents, digest) or Pushed.content(service, digest) != :error do
+  # Of what counts once both are known: what was replaced or deleted need not travel.
+  defp lacking(from, service, register) do
+    %{live: live} = Register.merge(Pushed.entry(service).register, register)
+
+    Enum.reduce_while(live, {:ok, %{}}, fn %{digest: digest}, {:ok, contents} ->
+      if is_map_key(contents, digest) or Pushed.content(service, digest) != :error do
         {:cont, {:ok, contents}}
       else
-        case call(Pushed, from, :content, [service, digest], @content_timeout_ms) do
+        case ask(from, {:content, service, digest}, @content_timeout_ms) do
           {:ok, content} -> {:cont, {:ok, Map.put(contents, digest, content)}}
           # Replaced in the meantime: what replaced it is on its way.
           :error -> {:halt, {:error, :replaced}}
@@ -203,8 +264,10 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
     Logger.info("push of service #{service} #{version} #{by}, #{count} functions")
   end
 
-  defp call(node, function, args), do: call(__MODULE__, node, function, args, @small_timeout_ms)
-
-  defp call(module, node, function, args, timeout),
-    do: :erpc.call(node, module, function, args, timeout)
+  defp ask(node, request, timeout \\ @small_timeout_ms) do
+    case :erpc.call(node, __MODULE__, :answer, [@protocol, node(), request], timeout) do
+      {:ok, reply} -> reply
+      {:error, reason} -> throw(reason)
+    end
+  end
 end

@@ -8,6 +8,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Intake do
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller
   alias PhoenixGenApi.ConfigPuller.{Listing, Store}
+  alias PhoenixGenApi.ConfigReceiver.Pushed
   alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
@@ -42,21 +43,24 @@ defmodule PhoenixGenApi.ConfigReceiver.Intake do
   end
 
   @doc """
-  Stores a normalised push; returns how many functions there are.
+  Stores a normalised push; returns how many functions there are. The register has to follow.
 
   `node` is where it came from, for `PhoenixGenApi.ConfigFailed`.
   """
   @spec store(PushConfig.t(), node() | nil) :: {:ok, pos_integer()} | refusal()
   def store(push, node) do
     with {:ok, source} <- check(push, node) do
+      Pushed.unsettled(push.service)
+
       case ConfigDb.replace_service(push.service, push.fun_configs, :push, strict?: true) do
         {:ok, %{stored: count}, []} ->
           # What a pull has asked for before is older than this.
-          Store.supersede(push.service)
+          Store.overtake(push.service)
           if source, do: follow(source), else: unfollow(push.service)
           {:ok, count}
 
         {:error, rejected} when is_list(rejected) ->
+          Pushed.settled(push.service)
           refuse(push, [], rejected, node)
 
         {:error, :not_running} = error ->
@@ -65,12 +69,29 @@ defmodule PhoenixGenApi.ConfigReceiver.Intake do
     end
   end
 
-  @doc "Removes a service's functions that were pushed or pulled, and what a push has set up."
+  @doc """
+  Removes a service's functions that were pushed or pulled, and what a push has set up. The
+  register has to follow.
+  """
   @spec remove(String.t()) :: :ok
   def remove(service) do
+    Pushed.unsettled(service)
     unfollow(service)
     ConfigDb.remove_service(service)
     pull_anew(service)
+  end
+
+  @doc "Pulls a service whose functions are not those pulled last, whatever its version."
+  @spec pull_anew(String.t()) :: :ok
+  def pull_anew(service) do
+    case Store.fetch(service) do
+      {:ok, %{config: config, registered_by: by}} ->
+        Store.unregister(service)
+        ConfigPuller.register(config, by, System.monotonic_time(:millisecond))
+
+      :error ->
+        :ok
+    end
   end
 
   defp name(service) when is_atom(service) and service != nil, do: Atom.to_string(service)
@@ -169,17 +190,5 @@ defmodule PhoenixGenApi.ConfigReceiver.Intake do
   defp unfollow(service) do
     with {:ok, %{registered_by: :push}} <- Store.fetch(service), do: Store.unregister(service)
     :ok
-  end
-
-  # Its functions are gone: the version known would only say that nothing has changed.
-  defp pull_anew(service) do
-    case Store.fetch(service) do
-      {:ok, %{config: config, registered_by: by}} ->
-        Store.unregister(service)
-        ConfigPuller.register(config, by, System.monotonic_time(:millisecond))
-
-      :error ->
-        :ok
-    end
   end
 end

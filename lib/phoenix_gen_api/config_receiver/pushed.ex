@@ -5,7 +5,10 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   #
   # Rows: {service, register, applied, refused}
   #       {{:content, service, digest}, binary}   of the live pushes, and of the applied one
+  #       {{:unsettled, service}}                 its functions may not be those of `applied`
+  #       {{:spreading, service}, dot}            a push that other gateways may not have yet
   #       {{:behind, node}}                       a gateway that has missed something
+  #       {:deletions, integer}                   since the oldest were forgotten
   #       {:life, integer}                        this life of the application
 
   alias PhoenixGenApi.ConfigReceiver.Register
@@ -15,6 +18,8 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   # Services that were deleted everywhere and are remembered, so that a gateway that was cut off
   # does not bring them back.
   @max_deleted 10_000
+  # Forgetting takes a look at all services: not each time.
+  @deleted_at_once 1_000
 
   @typedoc """
   `applied` is the push whose functions are in the table of configs. It is the winner of the
@@ -55,7 +60,21 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
     end
   end
 
-  @doc "Replaces the entry of a service. `contents` are those of its pushes that are new."
+  @doc "Notes that functions of a service are about to change, until `put/3` or `settled/1`."
+  @spec unsettled(String.t()) :: true
+  def unsettled(service), do: :ets.insert(@table, {{:unsettled, service}})
+
+  @doc "Notes that its functions are those of `applied`."
+  @spec settled(String.t()) :: true
+  def settled(service), do: :ets.delete(@table, {:unsettled, service})
+
+  @spec unsettled?(String.t()) :: boolean()
+  def unsettled?(service), do: :ets.member(@table, {:unsettled, service})
+
+  @doc """
+  Replaces the entry of a service, whose functions are now those of `applied`. `contents` are
+  those of its pushes that are new.
+  """
   @spec put(String.t(), entry(), contents()) :: :ok
   def put(service, entry, contents \\ %{}) do
     old = digests(entry(service))
@@ -66,8 +85,9 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
         do: :ets.insert(@table, {{:content, service, digest}, content})
 
     :ets.insert(@table, {service, entry.register, entry.applied, entry.refused})
+    settled(service)
     for digest <- old -- needed, do: :ets.delete(@table, {:content, service, digest})
-    if needed == [] and :ets.info(@table, :size) > @max_deleted, do: forget_oldest()
+    if needed == [] and deletions() == 0, do: forget_oldest()
     :ok
   end
 
@@ -93,8 +113,10 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
     {:crypto.hash(:sha256, binary), binary}
   end
 
+  @doc "The push, with the fields of this version of the library."
   @spec unpack(binary()) :: PushConfig.t()
-  def unpack(binary), do: :erlang.binary_to_term(binary)
+  def unpack(binary),
+    do: struct(PushConfig, binary |> :erlang.binary_to_term() |> Map.from_struct())
 
   @doc "A push as it is kept."
   @spec content(String.t(), digest :: binary()) :: {:ok, binary()} | :error
@@ -118,6 +140,17 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   @spec summary(%{String.t() => binary()}) :: binary()
   def summary(stamps), do: :erlang.md5(:erlang.term_to_binary(Enum.sort(stamps)))
 
+  @doc "Notes that the other gateways may not have this push of a service, until `spread/2`."
+  @spec spreading(String.t(), Register.dot()) :: true
+  def spreading(service, dot), do: :ets.insert(@table, {{:spreading, service}, dot})
+
+  @doc "Notes that they have it."
+  @spec spread(String.t(), Register.dot()) :: true
+  def spread(service, dot), do: :ets.delete_object(@table, {{:spreading, service}, dot})
+
+  @spec spreading?(String.t()) :: boolean()
+  def spreading?(service), do: :ets.member(@table, {:spreading, service})
+
   @doc "Notes that a gateway has missed something."
   @spec behind(node()) :: true
   def behind(node), do: :ets.insert(@table, {{:behind, node}})
@@ -125,6 +158,9 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   @doc "Notes that it has not."
   @spec caught_up(node()) :: true
   def caught_up(node), do: :ets.delete(@table, {:behind, node})
+
+  @spec behind?(node()) :: boolean()
+  def behind?(node), do: :ets.member(@table, {:behind, node})
 
   @doc "The gateways that have missed something."
   @spec all_behind() :: [node()]
@@ -142,4 +178,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
     for {_number, service} <- deleted |> Enum.sort(:desc) |> Enum.drop(@max_deleted),
         do: :ets.delete(@table, service)
   end
+
+  defp deletions,
+    do: :ets.update_counter(@table, :deletions, {2, 1, @deleted_at_once, 0}, {:deletions, 0})
 end

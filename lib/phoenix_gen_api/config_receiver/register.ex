@@ -13,6 +13,10 @@ defmodule PhoenixGenApi.ConfigReceiver.Register do
   # today wins when a push replaces the other one only: keeping just the winner would make
   # the result depend on the order of messages.
   #
+  # What a service pushes again, because a gateway has restarted, is a push with the time of the
+  # first one. Its gateway may know nothing of what was pushed since, as it has just started: so
+  # it counts only where nothing was pushed later.
+  #
   # Deleting leaves nothing live. What the deletion had not seen stays.
 
   alias PhoenixGenApi.ConfigDb
@@ -29,9 +33,15 @@ defmodule PhoenixGenApi.ConfigReceiver.Register do
 
   @typedoc """
   A push without its content, of which there is a digest; `at` is when it was made, in
-  microseconds since 1970.
+  microseconds since 1970: if `again`, for the first time.
   """
-  @type push :: %{dot: dot(), at: integer(), version: String.t(), digest: binary()}
+  @type push :: %{
+          dot: dot(),
+          at: integer(),
+          again: boolean(),
+          version: String.t(),
+          digest: binary()
+        }
 
   @type t :: %{seen: %{gateway() => integer()}, live: [push()]}
 
@@ -39,17 +49,17 @@ defmodule PhoenixGenApi.ConfigReceiver.Register do
   def new, do: %{seen: %{}, live: []}
 
   @doc "With a push that was made at `at` and accepted by `gateway`, which had seen all of this."
-  @spec push(t(), gateway(), integer(), String.t(), binary()) :: t()
-  def push(%{seen: seen}, gateway, at, version, digest) do
-    # Near the clock, so that the highest numbers are those of the latest gateways.
-    number = max(at, last(seen) + 1)
-    push = %{dot: {number, gateway}, at: at, version: version, digest: digest}
+  @spec push(t(), gateway(), integer(), String.t(), binary(), boolean()) :: t()
+  def push(%{seen: seen}, gateway, at, version, digest, again? \\ false) do
+    number = next(seen, at)
+    push = %{dot: {number, gateway}, at: at, again: again?, version: version, digest: digest}
     %{seen: trim(Map.put(seen, gateway, number)), live: [push]}
   end
 
-  @doc "With everything deleted that was seen."
-  @spec delete(t()) :: t()
-  def delete(register), do: %{register | live: []}
+  @doc "With everything deleted that `gateway` had seen at `at`."
+  @spec delete(t(), gateway(), integer()) :: t()
+  def delete(%{seen: seen}, gateway, at),
+    do: %{seen: trim(Map.put(seen, gateway, next(seen, at))), live: []}
 
   @doc "All that either of them knows."
   @spec merge(t(), t()) :: t()
@@ -66,13 +76,18 @@ defmodule PhoenixGenApi.ConfigReceiver.Register do
 
   @doc """
   The push that counts: of the live ones that with the highest version, then the newest, then
-  the one whose gateway sorts last. Nil when all are deleted, or there was none.
+  the one whose gateway sorts last; none that was only pushed again and is older than another.
+  Nil when all are deleted, or there was none.
   """
   @spec winner(t()) :: push() | nil
   def winner(%{live: []}), do: nil
-  def winner(%{live: live}), do: Enum.reduce(live, &higher/2)
 
-  @doc "The number of the last push, which is about when it was made; 0 without one."
+  def winner(%{live: live}) do
+    newest = live |> Enum.map(& &1.at) |> Enum.max()
+    live |> Enum.reject(&(&1.again and &1.at < newest)) |> Enum.reduce(&higher/2)
+  end
+
+  @doc "The number of the last push or deletion, which is about when it was made; 0 without one."
   @spec last_seen(t()) :: integer()
   def last_seen(%{seen: seen}), do: last(seen)
 
@@ -93,6 +108,9 @@ defmodule PhoenixGenApi.ConfigReceiver.Register do
       :eq -> if {push.at, push.dot} > {other.at, other.dot}, do: push, else: other
     end
   end
+
+  # Near the clock, so that the highest numbers are those of the latest gateways.
+  defp next(seen, at), do: max(at, last(seen) + 1)
 
   defp last(seen), do: seen |> Map.values() |> Enum.max(fn -> 0 end)
 

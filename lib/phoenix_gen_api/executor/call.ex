@@ -138,11 +138,19 @@ defmodule PhoenixGenApi.Executor.Call do
     died = {call.receiver, {:async_call, Failure.response(call.request_id, :async_failed)}}
     notify = if opts[:owner], do: [on_death: died], else: []
     task = fn -> deliver(%{call | waited: now() - submitted}) end
+    patience = [patience: {patience(call.plan), nil}]
 
-    case WorkerPool.submit(:async_pool, task, opts ++ notify) do
+    case WorkerPool.submit(:async_pool, task, opts ++ notify ++ patience) do
       :ok -> {acknowledgement, nil}
       {:error, reason} -> finish(call, {:pool, reason})
     end
+  end
+
+  # Whose first attempt is too late may have another one, in its turn.
+  defp patience(plan(timeout: timeout) = plan) do
+    if has(plan, :retry) and :timeout in Plan.config(plan).retry_on,
+      do: :infinity,
+      else: timeout
   end
 
   # The pool sends the answer.

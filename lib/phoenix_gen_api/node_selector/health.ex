@@ -25,6 +25,7 @@ defmodule PhoenixGenApi.NodeSelector.Health do
   @impl true
   def handle_info({:nodeup, node, _info}, state) do
     NodeSelector.mark(node, :up)
+    Circuits.cut_short(node)
     {:noreply, state}
   end
 

@@ -19,6 +19,7 @@ defmodule PhoenixGenApi.StreamCall.Function do
     :result,
     connected?: true,
     library?: true,
+    vouched?: false,
     verdict: :none
   ]
 
@@ -37,7 +38,9 @@ defmodule PhoenixGenApi.StreamCall.Function do
           # whether there was a connection when it was started
           connected?: boolean(),
           library?: boolean(),
-          # what the node's circuit is told at the end: whether the function began there
+          # whether the node's circuit has been told already that the function began there
+          vouched?: boolean(),
+          # what it is told at the end
           verdict: :none | :success | :failure
         }
 
@@ -116,8 +119,8 @@ defmodule PhoenixGenApi.StreamCall.Function do
       {lost, reason} when lost in [:node_down, :not_started] ->
         %{function | verdict: Circuits.verdict({:node_down, reason})}
 
-      {:outcome, {:raised, _kind, _reason, _stack} = raised} ->
-        %{function | verdict: Circuits.verdict(raised)}
+      {:outcome, crash} when elem(crash, 0) in [:raised, :died] ->
+        %{function | verdict: Circuits.verdict(crash)}
 
       nothing when nothing in [:none, :not_connected] ->
         function
@@ -143,7 +146,26 @@ defmodule PhoenixGenApi.StreamCall.Function do
     begun(function)
   end
 
-  defp begun(%{work: work} = function), do: {:begun, %{function | work: %{work | mfa: nil}}}
+  defp begun(%{work: work} = function),
+    do: {:begun, vouched(%{function | work: %{work | mfa: nil}})}
+
+  # The circuit does not wait for the end of a stream: that may be hours away, and a circuit that
+  # is half open lets nobody else through meanwhile. Once is enough for an enumerable that goes
+  # on here.
+  defp vouched(%{target: {node, {routed, index}}, vouched?: false} = function) do
+    probe_only? = Circuits.ends_matter?()
+
+    case Native.executor_vouch(function.handle, routed, index, probe_only?) do
+      :later ->
+        function
+
+      change ->
+        announce(change, node)
+        %{function | vouched?: true}
+    end
+  end
+
+  defp vouched(function), do: function
 
   # The VM says the same of a connection that could not be made and of one that was lost before
   # the other node answered.
@@ -234,18 +256,27 @@ defmodule PhoenixGenApi.StreamCall.Function do
     end
   end
 
-  defp close(%{verdict: verdict, target: {node, {routed, index}}} = function)
-       when verdict != :none do
-    case Native.executor_settle(function.handle, routed, index, verdict) do
-      :ok -> :ok
-      change -> Circuits.announce(change, node)
-    end
+  defp close(%{vouched?: true, verdict: :failure} = function) do
+    %{handle: handle, target: {_node, {routed, index}}} = function
+    Native.executor_end(handle)
+
+    # As another call that has failed by now.
+    with handle when handle != :circuit_open <- Native.executor_begin(routed, index),
+         do: close(%{function | handle: handle, vouched?: false})
 
     :ok
+  end
+
+  defp close(%{vouched?: false, verdict: verdict, target: {node, {routed, index}}} = function)
+       when verdict != :none do
+    function.handle |> Native.executor_settle(routed, index, verdict) |> announce(node)
   end
 
   defp close(function) do
     Native.executor_end(function.handle)
     :ok
   end
+
+  defp announce(:ok, _node), do: :ok
+  defp announce(change, node), do: Circuits.announce(change, node)
 end

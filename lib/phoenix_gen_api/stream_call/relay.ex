@@ -100,6 +100,10 @@ defmodule PhoenixGenApi.StreamCall.Relay do
     end
   end
 
+  @doc "Its whole life in ms, from its submission on."
+  @spec timeout(t()) :: timeout()
+  def timeout(%{call: %{plan: plan(timeout: timeout)}}), do: timeout
+
   defp left(%{call: %{plan: plan(timeout: :infinity)}}), do: :infinity
   defp left(%{call: %{plan: plan(timeout: timeout)}, since: since}), do: timeout - (now() - since)
 

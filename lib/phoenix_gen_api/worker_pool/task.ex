@@ -7,36 +7,75 @@ defmodule PhoenixGenApi.WorkerPool.Task do
   alias PhoenixGenApi.WorkerPool
   alias PhoenixGenApi.WorkerPool.Events
 
+  @typedoc "For how many ms a task waits in the queue, and for whom, at most."
+  @type patience :: {timeout(), pid() | nil}
+
+  # The longest that the VM can wait in a receive, some 49 days.
+  @longest_wait 0xFFFF_FFFF
+
   @doc "Begins the process of an accepted task. It is not linked: the slot watches it."
-  @spec start(reference(), GenServer.name(), (-> term()), boolean(), pid() | nil) :: pid()
-  def start(slot, pool, fun, counts?, owner) do
+  @spec start(reference(), GenServer.name(), (-> term()), boolean(), pid() | nil, patience()) ::
+          pid()
+  def start(slot, pool, fun, counts?, owner, patience) do
     callers = [self() | Process.get(:"$callers", [])]
-    spawn(__MODULE__, :run, [slot, pool, fun, counts?, owner, callers])
+    spawn(__MODULE__, :run, [slot, pool, fun, counts?, owner, patience, callers])
   end
 
   @doc false
-  @spec run(reference(), GenServer.name(), (-> term()), boolean(), pid() | nil, [pid()]) :: :ok
-  def run(slot, pool, fun, counts?, owner, callers) do
+  @spec run(
+          reference(),
+          GenServer.name(),
+          (-> term()),
+          boolean(),
+          pid() | nil,
+          patience(),
+          [pid()]
+        ) :: :ok
+  def run(slot, pool, fun, counts?, owner, patience, callers) do
     Process.put(:"$callers", callers)
     started = System.monotonic_time()
 
     case Native.worker_pool_enter(slot, true, here(owner), started) do
       :run -> perform(slot, pool, fun, counts?, started)
+      :wait -> wait(slot, pool, fun, counts?, patience)
       other -> turn(other, slot, pool, fun, counts?, started)
     end
+  end
+
+  defp wait(slot, pool, fun, counts?, {timeout, receiver}) do
+    # Of one on another node a later monitor could tell later: the task might begin.
+    monitor = if receiver && node(receiver) == node(), do: Process.monitor(receiver)
+
+    receive do
+      {WorkerPool, :wake} ->
+        if monitor, do: Process.demonitor(monitor, [:flush])
+        started = System.monotonic_time()
+        entry = Native.worker_pool_enter(slot, false, nil, started)
+        turn(entry, slot, pool, fun, counts?, started)
+
+      {:DOWN, ^monitor, :process, ^receiver, _reason} ->
+        give_up(slot, fun)
+    after
+      wait_ms(timeout) -> give_up(slot, fun)
+    end
+  end
+
+  defp wait_ms(:infinity), do: :infinity
+  defp wait_ms(timeout), do: min(timeout, @longest_wait)
+
+  # It finds out for itself that it is too late, and needs no slot to say so. Until it has, it
+  # keeps its place, so that nothing is lost should it be killed.
+  defp give_up(slot, fun) do
+    {:answer, answer, _crash} = fun.()
+    Native.worker_pool_leave(slot, :answered, sent_here(answer))
+    :ok
   end
 
   defp turn(:run, slot, pool, fun, counts?, started),
     do: perform(slot, pool, fun, counts?, started)
 
-  defp turn(:wait, slot, pool, fun, counts?, _started) do
-    receive do
-      {WorkerPool, :wake} ->
-        started = System.monotonic_time()
-        entry = Native.worker_pool_enter(slot, false, nil, started)
-        turn(entry, slot, pool, fun, counts?, started)
-    end
-  end
+  defp turn(:wait, slot, pool, fun, counts?, _started),
+    do: wait(slot, pool, fun, counts?, {:infinity, nil})
 
   defp turn(:late, slot, pool, _fun, _counts?, started),
     do: refused(slot, pool, :timeout, started)

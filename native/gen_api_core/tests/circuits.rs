@@ -402,3 +402,36 @@ fn of_all_threads_one_opens_it_one_probes_and_one_closes_it() {
         assert_eq!(counts, [1, 1, 1], "round {round}");
     }
 }
+
+#[test]
+fn a_node_that_is_reached_again_is_probed_at_once_by_one_call() {
+    let selector = selector();
+    let [node, other] = ["a@h", "b@h"].map(|name| selector.registry().node(name));
+    let histories = selector.histories();
+    let history = histories.history(NAME);
+    open(&history, &node, secs(1));
+    open(&history, &other, secs(1));
+    assert_eq!(fail(&history, &node, secs(2)), None);
+
+    histories.cut_short(&node, secs(3));
+    assert_eq!(fail(&history, &other, secs(3)), None);
+    let probe = ticket(&history, &node, secs(3));
+    assert!(probe.is_probe());
+    assert_eq!(fail(&history, &node, secs(3)), None);
+
+    // Nothing is changed while it is under way, nor where no circuit is open.
+    histories.cut_short(&node, secs(4));
+    assert_eq!(fail(&history, &node, secs(4)), None);
+    let reopened = history.leave(&node, Some(&probe), Outcome::Failure, || secs(5));
+    assert_eq!(reopened, Transition::Opened { consecutive: 4 });
+    assert_eq!(fail(&history, &node, secs(5)), None);
+    histories.cut_short(&node, secs(6));
+    assert_eq!(
+        call(&history, &node, Outcome::Success, secs(6)),
+        Some(Transition::Closed)
+    );
+    assert_eq!(fail(&history, &node, secs(6)), Some(Transition::None));
+    histories.cut_short(&node, secs(6));
+    assert!(!ticket(&history, &node, secs(6)).is_probe());
+    assert_eq!(fail(&history, &node, secs(6)), Some(Transition::None));
+}

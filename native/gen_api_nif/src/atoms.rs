@@ -77,6 +77,7 @@ rustler::atoms! {
     not_uuid,
     open,
     opened,
+    later,
     out_of_budget,
     overflow,
     owner_died,

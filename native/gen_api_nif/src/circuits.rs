@@ -8,6 +8,7 @@ use crate::node_selector::{now, SelectorResource};
 use gen_api_core::breaker::{FailureRate, Settings, State};
 use gen_api_core::clock::Nanos;
 use gen_api_core::nodes::{Forgotten, History, Node};
+use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, Term};
 
 /// Longer than any call takes that has a timeout. A probe that takes longer has none, and another one is let
@@ -48,6 +49,16 @@ fn circuits_configure(selector: &SelectorResource, policy: Option<Policy>) -> Ve
 #[rustler::nif(schedule = "DirtyCpu")]
 fn circuits_sweep(selector: &SelectorResource) -> Vec<Name> {
     names(selector.0.histories().sweep(now()))
+}
+
+/// The node was reached again: where its circuit is open, the next call is the probe. Dirty CPU scheduler: walks
+/// all functions.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn circuits_cut_short(selector: &SelectorResource, node: &str) -> Atom {
+    if let Some(node) = selector.0.registry().find(node) {
+        selector.0.histories().cut_short(&node, now());
+    }
+    atom::ok()
 }
 
 /// `[{{service, request_type, version, node}, state, number}]` of every circuit: `:closed` with the failures in a

@@ -120,22 +120,27 @@ fn executor_settle<'a>(
     ended: Ended,
 ) -> NifResult<Term<'a>> {
     call.end();
-    let route = routed.route()?;
-    let Some(node) = route.node(index) else {
-        return Ok(atom::ok().encode(env));
-    };
     let outcome = match ended {
         Ended::Success => Outcome::Success,
         Ended::Failure => Outcome::Failure,
     };
-    let history = route.history();
-    let (change, consecutive) = match history.leave(node, call.ticket.as_ref(), outcome, now) {
-        Transition::None => return Ok(atom::ok().encode(env)),
-        Transition::Opened { consecutive } => (atoms::opened(), consecutive),
-        Transition::Closed => (atoms::closed(), 0),
-    };
-    let [service, request_type, version] = history.name();
-    Ok((change, consecutive, service, request_type, version).encode(env))
+    call.record(env, routed, index, outcome)
+}
+
+/// The call has not ended, but has begun in a way that speaks for its candidate: what `executor_settle` returns,
+/// or `:later` when that is not noted now. With `probe_only` only a probe is.
+#[rustler::nif]
+fn executor_vouch<'a>(
+    env: Env<'a>,
+    call: &CallResource,
+    routed: Routed<'a>,
+    index: usize,
+    probe_only: bool,
+) -> NifResult<Term<'a>> {
+    if probe_only && !call.ticket.as_ref().is_some_and(Ticket::is_probe) {
+        return Ok(atoms::later().encode(env));
+    }
+    call.record(env, routed, index, Outcome::Success)
 }
 
 impl CallResource {
@@ -144,6 +149,27 @@ impl CallResource {
         if let Some(flight) = &self.flight {
             flight.finish();
         }
+    }
+
+    fn record<'a>(
+        &self,
+        env: Env<'a>,
+        routed: Routed<'a>,
+        index: usize,
+        outcome: Outcome,
+    ) -> NifResult<Term<'a>> {
+        let route = routed.route()?;
+        let Some(node) = route.node(index) else {
+            return Ok(atom::ok().encode(env));
+        };
+        let history = route.history();
+        let (change, consecutive) = match history.leave(node, self.ticket.as_ref(), outcome, now) {
+            Transition::None => return Ok(atom::ok().encode(env)),
+            Transition::Opened { consecutive } => (atoms::opened(), consecutive),
+            Transition::Closed => (atoms::closed(), 0),
+        };
+        let [service, request_type, version] = history.name();
+        Ok((change, consecutive, service, request_type, version).encode(env))
     }
 }
 

@@ -249,6 +249,44 @@ defmodule PhoenixGenApi.Channel.StreamTest do
     assert last_frame() == Response.stream_end_response("t")
   end
 
+  test "holds its producer back while the client reads slowly, and loses nothing", %{
+    service: service
+  } do
+    register(service, "count", response_type: :stream, request_info: true, timeout: :infinity)
+    # The process of the connection is in a write that takes long: it reads when it is told.
+    test = self()
+
+    transport =
+      spawn_link(fn ->
+        receive(do: (:read -> :ok))
+        pass_on(test)
+      end)
+
+    channel = join(Api, %{}, Verbatim, transport)
+    push_in(channel, payload(service, "count", "t"))
+    assert_receive {:counting, count, producer}
+    send(producer, :go)
+    # A thousand each that the connection and the request's process have waiting, and at most
+    # another one that the channel had when the connection was looked at.
+    until(fn -> waiting(transport) > 1_000 and :counters.get(count, 1) > 2_000 end)
+    until(fn -> Process.info(producer, :status) == {:status, :waiting} end)
+    until(fn -> waiting(channel) == 0 end)
+    assert :counters.get(count, 1) in 2_000..3_300
+    assert waiting(transport) in 1_000..2_100
+
+    send(transport, :read)
+    for n <- 1..10_000, do: assert_receive({:push, "api", %Response{result: ^n}}, 5_000)
+    assert last_frame() == Response.stream_end_response("t")
+  end
+
+  defp pass_on(test) do
+    receive do
+      message -> send(test, message)
+    end
+
+    pass_on(test)
+  end
+
   test "may be fed by its own channel, which is not made to wait for itself", %{service: service} do
     channel = join(Api)
     {_function, out} = start(channel, service, "t")

@@ -30,14 +30,21 @@ defmodule PhoenixGenApi.ConfigReceiver.RegisterTest do
     # Clocks of gateways differ, and stand still.
     time = 1_000 + :rand.uniform(5) + div(step, 10)
     version = Enum.random(@versions)
-    register = Register.push(register, {:"gw#{n}@h", n}, time, version, "digest #{step}")
+    again? = :rand.uniform(3) == 1
+    register = Register.push(register, {:"gw#{n}@h", n}, time, version, "digest #{step}", again?)
     [push] = register.live
     {n, %{register: register, known: MapSet.put(known, push), dead: known}}
   end
 
-  defp step(_step, n, 5, gateways) do
+  defp step(step, n, 5, gateways) do
     gateway = gateways[n]
-    {n, %{gateway | register: Register.delete(gateway.register), dead: gateway.known}}
+
+    {n,
+     %{
+       gateway
+       | register: Register.delete(gateway.register, {:"gw#{n}@h", n}, step),
+         dead: gateway.known
+     }}
   end
 
   defp step(_step, n, _chance, gateways),
@@ -87,8 +94,11 @@ defmodule PhoenixGenApi.ConfigReceiver.RegisterTest do
       assert [register] = Enum.uniq(results)
       assert results |> Enum.map(&Register.stamp/1) |> Enum.uniq() |> length() == 1
 
+      newest = register.live |> Enum.map(& &1.at) |> Enum.max(fn -> 0 end)
+
       assert Register.winner(register) ==
                register.live
+               |> Enum.reject(&(&1.again and &1.at < newest))
                |> Enum.sort(fn a, b ->
                  case ConfigDb.compare_versions(a.version, b.version) do
                    :eq -> {a.at, a.dot} >= {b.at, b.dot}
@@ -133,7 +143,7 @@ defmodule PhoenixGenApi.ConfigReceiver.RegisterTest do
 
   test "a deletion removes what it had seen and nothing else" do
     seen = push(Register.new(), :a, "1.0.0")
-    deleted = Register.delete(seen)
+    deleted = Register.delete(seen, {:a, 1}, 2)
     assert Register.winner(deleted) == nil
     assert Register.merge(deleted, seen) == deleted
     assert version(Register.merge(deleted, push(Register.new(), :b, "0.1.0"))) == "0.1.0"
@@ -154,5 +164,20 @@ defmodule PhoenixGenApi.ConfigReceiver.RegisterTest do
     assert version(register) == "500"
     recent = Register.push(Register.new(), {:a, 499}, 499, "9999", "old")
     assert version(Register.merge(register, recent)) == "500"
+  end
+
+  test "what was only pushed again counts for nothing against what was pushed later" do
+    rollback = push(Register.new(), :a, "1.0.0", 200)
+    again = Register.push(Register.new(), {:b, 1}, 100, "2.0.0", "again", true)
+    assert version(again) == "2.0.0"
+    assert version(Register.merge(again, rollback)) == "1.0.0"
+    assert version(Register.merge(rollback, again)) == "1.0.0"
+    # Pushed earlier, it is a side of a conflict.
+    assert version(Register.merge(again, push(Register.new(), :a, "1.0.0", 50))) == "2.0.0"
+  end
+
+  test "a deletion counts among the latest, however long ago the push was" do
+    deleted = Register.new() |> push(:a, "1", 10) |> Register.delete({:b, 1}, 1_000)
+    assert Register.last_seen(deleted) == 1_000
   end
 end

@@ -95,6 +95,17 @@ impl Breaker {
         }
     }
 
+    /// There is reason to believe that the callee is back: if it is open, its cool-down is over.
+    pub fn cut_short(&self, now: Nanos) {
+        let packed = self.word.load(Acquire);
+        let word = Word::unpack(packed);
+        if matches!(word.phase, Phase::Open { until } if !until.has_come(now)) {
+            let until = Time::reached(now);
+            // Who else has changed it has let a probe through, or knows better.
+            let _ = self.swap(packed, word.with(Phase::Open { until }));
+        }
+    }
+
     /// What it is doing, for people.
     #[must_use]
     pub fn state(&self, now: Nanos) -> State {

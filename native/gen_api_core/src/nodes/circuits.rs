@@ -104,10 +104,17 @@ impl<N: Fn() -> Nanos> Watch<N> {
 pub struct Ticket {
     circuit: Arc<Circuit>,
     permit: Permit,
+    probe: bool,
     used: AtomicBool,
 }
 
 impl Ticket {
+    /// Whether the circuit waits for its outcome.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.probe
+    }
+
     /// The call was not made, or says nothing, or nobody is left to say anything. After an outcome was recorded
     /// this does nothing.
     pub fn give_back(&self, now: impl FnOnce() -> Nanos) {
@@ -152,17 +159,18 @@ impl Circuits {
             return Entry::Free;
         };
         let now = circuit.time(now);
-        let permit = match circuit.breaker.check(now) {
-            Check::Allow(permit) => permit,
+        let (permit, probe) = match circuit.breaker.check(now) {
+            Check::Allow(permit) => (permit, false),
             Check::Probe(permit) => {
                 circuit.noted.fetch_max(now.0, Relaxed);
-                permit
+                (permit, true)
             }
             Check::Deny { .. } => return Entry::Refused,
         };
         Entry::Ticket(Ticket {
             circuit,
             permit,
+            probe,
             used: AtomicBool::new(false),
         })
     }
@@ -207,6 +215,15 @@ impl Circuits {
         circuit.map_or(Transition::None, |circuit| {
             circuit.record(Permit::FIRST, outcome, now)
         })
+    }
+
+    /// The node was reached again: if its circuit is open, the next call is the probe.
+    pub fn cut_short(&self, node: &Arc<Node>, now: Nanos) {
+        if self.any() {
+            if let Some(circuit) = self.find(node) {
+                circuit.breaker.cut_short(now);
+            }
+        }
     }
 
     /// Drops circuits for which nothing of note has happened for `keep`, or all of them; returns those that were

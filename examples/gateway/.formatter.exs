@@ -1,0 +1,4 @@
+[
+  import_deps: [:phoenix],
+  inputs: ["*.exs", "{bench,config,lib,service,test}/**/*.{ex,exs}"]
+]

@@ -1,0 +1,57 @@
+defmodule Bench.Channel do
+  @moduledoc false
+  # The same answer, given by the channel itself and through the library.
+  use Phoenix.Channel
+  use PhoenixGenApi, event: "api"
+
+  alias PhoenixGenApi.Structs.Response
+
+  @impl true
+  def join(_topic, _params, socket), do: {:ok, socket}
+
+  @impl true
+  def handle_in("direct", request, socket) do
+    %{"request_id" => id, "args" => %{"item" => item, "quantity" => quantity}} = request
+    {:reply, {:ok, Response.sync_response(id, Bench.Work.quote(item, quantity))}, socket}
+  end
+
+  def handle_in("direct_remote", request, socket) do
+    %{"request_id" => id, "args" => %{"item" => item, "quantity" => quantity}} = request
+    node = :persistent_term.get(:bench_service)
+    result = :erpc.call(node, Bench.Work, :quote, [item, quantity], 5_000)
+    {:reply, {:ok, Response.sync_response(id, result)}, socket}
+  end
+end
+
+defmodule Bench.PlainChannel do
+  @moduledoc false
+  # The same channel without the library.
+  use Phoenix.Channel
+
+  @impl true
+  def join(_topic, _params, socket), do: {:ok, socket}
+
+  @impl true
+  defdelegate handle_in(event, request, socket), to: Bench.Channel
+end
+
+defmodule Bench.Socket do
+  @moduledoc false
+  use Phoenix.Socket
+
+  channel "api:*", Bench.Channel
+  channel "plain:*", Bench.PlainChannel
+
+  @impl true
+  def connect(_params, socket), do: {:ok, assign(socket, :user_id, "bench")}
+
+  @impl true
+  def id(_socket), do: nil
+end
+
+defmodule Bench.Endpoint do
+  @moduledoc false
+  use Phoenix.Endpoint, otp_app: :gateway
+
+  socket "/bench", Bench.Socket, websocket: true
+end
