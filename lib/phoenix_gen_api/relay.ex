@@ -60,7 +60,6 @@ defmodule PhoenixGenApi.Relay do
   A process that joins a group as two users gets its messages twice.
   """
 
-  alias PhoenixGenApi.Cluster
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
@@ -99,7 +98,7 @@ defmodule PhoenixGenApi.Relay do
       change = {:create, id, type, user, created}
 
       with :ok <-
-             Native.relay_create(relay, id, type, user, joining, created)
+             here(pid, fn -> Native.relay_create(relay, id, type, user, joining, created) end)
              |> done(fn -> Shard.change(change, joining) end) do
         Observed.joined(id, user, :active)
       end
@@ -168,7 +167,7 @@ defmodule PhoenixGenApi.Relay do
          {:ok, relay} <- handle(),
          joining = Fastlane.joining(pid),
          {:ok, status} <-
-           Native.relay_join(relay, id, user, joining, now())
+           here(pid, fn -> Native.relay_join(relay, id, user, joining, now()) end)
            |> done(fn -> Shard.change({:join, id, user}, joining) end) do
       Observed.joined(id, user, status)
       {:ok, status}
@@ -196,7 +195,7 @@ defmodule PhoenixGenApi.Relay do
     with :ok <- valid([id, user], pid),
          {:ok, relay} <- handle(),
          {:ok, last?} <-
-           Native.relay_leave_device(relay, id, user, pid, now())
+           here(pid, fn -> Native.relay_leave_device(relay, id, user, pid, now()) end)
            |> done(fn -> Shard.change({:leave_device, id, user, pid}) end) do
       if last?, do: Observed.left(id, user, :left), else: :ok
     end
@@ -324,6 +323,16 @@ defmodule PhoenixGenApi.Relay do
 
   defp handle, do: Gateway.handle(:relay)
 
+  # A process of an earlier node of this name is none of this one, which looking at it does not tell.
+  defp here(pid, native) do
+    native.()
+  rescue
+    error in ArgumentError ->
+      if :erlang.list_to_pid(:erlang.pid_to_list(pid)) == pid,
+        do: reraise(error, __STACKTRACE__),
+        else: :invalid_argument
+  end
+
   # What the index says, unless other gateways have to agree.
   defp done(:ok, _shared), do: :ok
   defp done({:ok, _result} = done, _shared), do: done
@@ -333,10 +342,14 @@ defmodule PhoenixGenApi.Relay do
 
   # A process is a device of the gateway that it runs on.
   defp elsewhere(pid, function, args) do
-    if node(pid) in Cluster.gateways(),
-      do: :erpc.call(node(pid), __MODULE__, function, args),
+    # It waits itself, and for others.
+    timeout = 2 * Config.get(:relay, :sync_timeout)
+
+    if node(pid) in Peers.current(),
+      do: :erpc.call(node(pid), __MODULE__, function, args, timeout),
       else: {:error, :invalid_argument}
   catch
+    :error, {:erpc, :timeout} -> {:error, :timeout}
     _kind, _reason -> {:error, :not_running}
   end
 

@@ -25,6 +25,23 @@ defmodule PhoenixGenApi.RelayTest do
     hand_on(test, name)
   end
 
+  # As a process of an earlier node of this name would be: all but its last four bytes the same.
+  defp of_an_earlier_node(pid) do
+    bytes = :erlang.term_to_binary(pid)
+    size = byte_size(bytes) - 4
+    <<same::binary-size(size), creation::32>> = bytes
+    :erlang.binary_to_term(<<same::binary, creation + 1::32>>)
+  end
+
+  test "a process of an earlier node of this name is no device", %{id: id} do
+    old = of_an_earlier_node(self())
+    assert node(old) == node()
+    assert Relay.create_group(id, :public, "root", old) == {:error, :invalid_argument}
+    :ok = Relay.create_group(id, :public, "root", self())
+    assert Relay.join_group(id, "ann", old) == {:error, :invalid_argument}
+    assert Relay.leave_group(id, "root", old) == {:error, :invalid_argument}
+  end
+
   defp stop(pid) do
     monitor = Process.monitor(pid)
     Process.exit(pid, :kill)

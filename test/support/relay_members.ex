@@ -80,6 +80,33 @@ defmodule PhoenixGenApi.RelayMembers do
     1 + Enum.count(peers, fn {_node, peer} -> peer.synced? end)
   end
 
+  @doc "As if there were as many other gateways as can be. Returns them."
+  def fill do
+    fakes = for n <- 0..31, do: {n, :"full-#{n}@127.0.0.1"}
+    :ets.insert(Relay.Peers, fakes)
+    nodes = MapSet.new(fakes, &elem(&1, 1))
+    :sys.replace_state(Relay.Peers, &%{&1 | nodes: nodes})
+    MapSet.to_list(nodes)
+  end
+
+  @doc "Whether a change of that group is waiting for its decision, and has been asked for there."
+  def asking?(group) do
+    shard = Module.concat(Relay.Shard, "N#{:erlang.phash2(group, 8)}")
+    %{pending: pending, peers: peers} = :sys.get_state(shard)
+    # They have got all that was sent to them before this.
+    for node <- Map.keys(peers), do: :sys.get_state({shard, node})
+    map_size(pending) > 0
+  end
+
+  @doc "Has the relay believe that a gateway has gone."
+  def believe_gone(node), do: Relay.Shard.tell_all({:down, node})
+
+  @doc "As if one of those had gone."
+  def leave(node) do
+    send(Relay.Peers, {PhoenixGenApi.Cluster, :left, node})
+    :ok
+  end
+
   @doc "Kills the processes of that name; returns when they are there again."
   def crash(name) do
     names =

@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.Relay.Peers do
   # The other gateways of the relay, each with a number: the bit that stands for it in the native
   # index. Tells the shards who comes and goes.
   #
-  # Rows: {:boot, stamp} and {number, node}
+  # Rows: {:boot, stamp}, {number, node} and {{:refused, node}}
   use GenServer
 
   alias PhoenixGenApi.Cluster
@@ -48,13 +48,25 @@ defmodule PhoenixGenApi.Relay.Peers do
   @spec number(node()) :: non_neg_integer() | nil
   def number(node), do: GenServer.call(__MODULE__, {:number, node}, :infinity)
 
+  @doc "Why a gateway that has got no number is not taken in."
+  @spec refusal() :: :full | :apart
+  def refusal, do: if(Config.get(:relay, :cluster), do: :full, else: :apart)
+
+  @doc "From a shard: that gateway does not take this one in."
+  @spec refused(node(), :full | :apart) :: :ok
+  def refused(node, why), do: GenServer.cast(__MODULE__, {:refused, node, why})
+
   @doc "From a shard: it knows of no other gateway."
   @spec alone(non_neg_integer()) :: :ok
   def alone(shard), do: GenServer.cast(__MODULE__, {:alone, shard})
 
-  @doc "From a shard that starts: the gateways to turn to."
+  @doc "The other gateways of the relay; from a shard that starts: those to turn to."
   @spec current() :: [node()]
-  def current, do: if(Config.get(:relay, :cluster), do: Cluster.gateways(), else: [])
+  def current do
+    if Config.get(:relay, :cluster),
+      do: Enum.reject(Cluster.gateways(), &:ets.member(@table, {:refused, &1})),
+      else: []
+  end
 
   @doc false
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
@@ -69,9 +81,18 @@ defmodule PhoenixGenApi.Relay.Peers do
   end
 
   @impl true
-  def handle_call({:number, node}, _from, state), do: {:reply, find_number(node, state), state}
+  def handle_call({:number, node}, _from, state) do
+    # Without a cluster it is none of this gateway's who else there is.
+    {:reply, if(Config.get(:relay, :cluster), do: find_number(node, state)), state}
+  end
 
   @impl true
+  def handle_cast({:refused, node, why}, state) do
+    # Each shard is told.
+    if :ets.insert_new(@table, {{:refused, node}}), do: warn(why, node)
+    {:noreply, state}
+  end
+
   def handle_cast({:alone, shard}, state) do
     state = %{state | alone: MapSet.put(state.alone, shard)}
 
@@ -88,8 +109,8 @@ defmodule PhoenixGenApi.Relay.Peers do
     state = %{state | nodes: MapSet.put(state.nodes, node), alone: MapSet.new()}
 
     case find_number(node, state) do
-      nil -> Logger.error("phoenix_gen_api: the relay has no room for gateway #{node}")
-      number -> Shard.tell_all({:up, node, number})
+      nil -> refuse(node)
+      number -> Shard.tell_all({:up, node, number, false})
     end
 
     {:noreply, state}
@@ -97,21 +118,65 @@ defmodule PhoenixGenApi.Relay.Peers do
 
   def handle_info({Cluster, :left, node}, state) do
     state = %{state | nodes: MapSet.delete(state.nodes, node), alone: MapSet.new()}
+    :ets.delete(@table, {:refused, node})
     Shard.tell_all({:down, node})
+    take_in(state)
     {:noreply, state}
   end
 
   def handle_info(_other, state), do: {:noreply, state}
 
-  # A number stays with its gateway, until one that is gone has to make room.
-  defp find_number(node, state) do
-    rows = for number <- 0..@most, row <- :ets.lookup(@table, number), do: row
+  # There is room for one of those who were refused, which has to hear of it.
+  defp take_in(state) do
+    numbered = for {_number, node} <- numbers(), do: node
 
-    case List.keyfind(rows, node, 1) do
-      {number, ^node} -> number
-      nil -> free(rows, state.nodes) |> tap(&(&1 && :ets.insert(@table, {&1, node})))
+    for node <- state.nodes, node not in numbered, number = find_number(node, state) do
+      Shard.tell_all({:up, node, number, true})
     end
   end
+
+  defp refuse(node) do
+    :ets.insert(@table, {{:refused, node}})
+
+    Logger.error(
+      "phoenix_gen_api: gateway #{node} is kept out of the relay, which has no room for more " <>
+        "than #{@most + 2} gateways"
+    )
+  end
+
+  defp warn(:full, node) do
+    Logger.error(
+      "phoenix_gen_api: gateway #{node} keeps this one out of its relay, which has no room for " <>
+        "more than #{@most + 2} gateways: groups are not shared with it"
+    )
+  end
+
+  defp warn(:apart, node) do
+    Logger.warning(
+      "phoenix_gen_api: gateway #{node} is configured with `relay: [cluster: false]`: groups are " <>
+        "not shared with it"
+    )
+  end
+
+  # A number stays with its gateway, until one that is gone has to make room.
+  defp find_number(node, state) do
+    rows = numbers()
+
+    number =
+      case List.keyfind(rows, node, 1) do
+        {number, ^node} -> number
+        nil -> free(rows, state.nodes)
+      end
+
+    if number do
+      :ets.insert(@table, {number, node})
+      :ets.delete(@table, {:refused, node})
+    end
+
+    number
+  end
+
+  defp numbers, do: for(number <- 0..@most, row <- :ets.lookup(@table, number), do: row)
 
   defp free(rows, nodes) do
     taken = for {number, node} <- rows, node in nodes, do: number

@@ -20,6 +20,8 @@ defmodule PhoenixGenApi.Relay.Shard do
   @count 8
   # Gateways that come one by one, as after a split, all come within this time.
   @settle_ms 1_000
+  # While gateways do not agree on which of them is the oldest.
+  @again_ms 20
 
   defstruct [
     :number,
@@ -28,7 +30,8 @@ defmodule PhoenixGenApi.Relay.Shard do
     peers: %{},
     # Gateways that were lost while both went on: node => boot
     lost: %{},
-    # Requests of callers here: ref => %{from, op, joining, result, waiting, acked}
+    # Requests of callers here: ref => %{from, op, joining, asked, result, waiting, acked}. A join
+    # stays without its caller, who waits no longer, as its device has to follow.
     pending: %{},
     # Those that wait for a gateway to tell what it has.
     queue: [],
@@ -93,13 +96,18 @@ defmodule PhoenixGenApi.Relay.Shard do
 
   @impl true
   def handle_call({:change, op, joining}, from, state) do
+    ref = make_ref()
+    Process.send_after(self(), {:too_long, ref}, Config.get(:relay, :sync_timeout))
+
     if caught_up?(state),
-      do: {:noreply, start(state, op, joining, from)},
-      else: {:noreply, %{state | queue: [{op, joining, from} | state.queue]}}
+      do: {:noreply, start(state, op, joining, from, ref)},
+      else: {:noreply, %{state | queue: [{op, joining, from, ref} | state.queue]}}
   end
 
   @impl true
-  def handle_cast({:up, node, number}, state), do: {:noreply, greet(state, node, number, false)}
+  def handle_cast({:up, node, number, reply?}, state),
+    do: {:noreply, greet(state, node, number, reply?)}
+
   def handle_cast({:down, node}, state), do: {:noreply, lose(state, node)}
 
   def handle_cast({:present, nodes}, state),
@@ -115,17 +123,29 @@ defmodule PhoenixGenApi.Relay.Shard do
       %{^node => peer} ->
         apart? = lost? or Map.get(state.lost, node) == boot
         peer = Map.merge(peer, %{boot: boot, apart?: apart?})
-        state = %{state | peers: Map.put(state.peers, node, peer)}
+        # A shard that starts anew no longer knows of what its predecessor was to attach.
+        state = forget(%{state | peers: Map.put(state.peers, node, peer)}, node)
         state = Catalogue.bury(state, deleted)
         {:noreply, if(reply?, do: greet(state, node, peer.number, false), else: state)}
 
-      _no_room ->
+      _no_part ->
+        # Or it would wait for what this gateway has.
+        send({name(state.number), node}, {:refused, node(), Peers.refusal()})
         {:noreply, state}
     end
   end
 
+  def handle_info({:refused, node, why}, state) do
+    Peers.refused(node, why)
+    {:noreply, lose(state, node)}
+  end
+
   def handle_info({:group, node, id, origin, records, last?}, state) do
-    state = Catalogue.collect(state, node, id, records)
+    state =
+      if is_map_key(state.peers, node),
+        do: Catalogue.collect(state, node, id, records),
+        else: state
+
     if last?, do: {:noreply, Catalogue.unite(state, node, id, origin)}, else: {:noreply, state}
   end
 
@@ -133,7 +153,10 @@ defmodule PhoenixGenApi.Relay.Shard do
     case state.peers do
       %{^node => peer} ->
         peers = Map.put(state.peers, node, %{peer | synced?: true})
-        state = %{state | peers: peers, lost: Map.delete(state.lost, node)}
+        # What is incomplete by now was deleted on its way.
+        incoming = Map.reject(state.incoming, fn {{of, _group}, _records} -> of == node end)
+        lost = Map.delete(state.lost, node)
+        state = %{state | peers: peers, lost: lost, incoming: incoming}
         {:noreply, state |> unsettle() |> drain()}
 
       _gone ->
@@ -146,18 +169,43 @@ defmodule PhoenixGenApi.Relay.Shard do
       home when home == node() ->
         {result, effects, state} = decide(state, op, node)
         awaited = tell(state, {:effects, ref, node, effects})
-        send({name(state.number), node}, {:decided, ref, result, [node() | awaited]})
+        send({name(state.number), node}, {:decided, ref, op, result, [node() | awaited]})
         send({name(state.number), node}, {:ack, ref, :effects, node()})
         {:noreply, state}
 
-      home ->
-        send({name(state.number), home}, {:request, node, ref, op})
+      # Not handed on: that one may be gone, which this gateway has not noticed yet.
+      _other ->
+        send({name(state.number), node}, {:not_home, ref})
         {:noreply, state}
     end
   end
 
-  def handle_info({:decided, ref, result, awaited}, state),
-    do: {:noreply, decided(state, ref, result, awaited -- [node()])}
+  def handle_info({:not_home, ref}, state) do
+    case state.pending do
+      %{^ref => request} ->
+        Process.send_after(self(), {:again, ref}, @again_ms)
+        {:noreply, put_pending(state, ref, %{request | asked: nil})}
+
+      _too_late ->
+        {:noreply, state}
+    end
+  end
+
+  def handle_info({:again, ref}, state) do
+    case state.pending do
+      %{^ref => %{result: nil, asked: nil, from: nil}} ->
+        {:noreply, %{state | pending: Map.delete(state.pending, ref)}}
+
+      %{^ref => %{result: nil, asked: nil}} ->
+        {:noreply, submit(state, ref)}
+
+      _answered ->
+        {:noreply, state}
+    end
+  end
+
+  def handle_info({:decided, ref, op, result, awaited}, state),
+    do: {:noreply, decided(state, ref, op, result, awaited -- [node()])}
 
   def handle_info({:effects, ref, asked, effects}, state) do
     state = Enum.reduce(effects, state, &apply_effect(&2, &1))
@@ -196,10 +244,16 @@ defmodule PhoenixGenApi.Relay.Shard do
   def handle_info({:too_long, ref}, state) do
     case Map.pop(state.pending, ref) do
       {nil, _pending} ->
-        {:noreply, state}
+        {late, queue} = Enum.split_with(state.queue, &(elem(&1, 3) == ref))
+        for {_op, _joining, from, _ref} <- late, do: reply(from, {:error, :timeout})
+        {:noreply, %{state | queue: queue}}
+
+      {%{result: nil, joining: {_, _, _}} = request, _pending} ->
+        reply(request.from, {:error, :timeout})
+        {:noreply, put_pending(state, ref, %{request | from: nil})}
 
       {request, pending} ->
-        GenServer.reply(request.from, request.result || {:error, :timeout})
+        reply(request.from, request.result || {:error, :timeout})
         {:noreply, %{state | pending: pending}}
     end
   end
@@ -214,17 +268,17 @@ defmodule PhoenixGenApi.Relay.Shard do
 
   # A caller's change
 
-  defp start(state, {:join, group, user} = op, {pid, _to, _lane} = joining, from) do
+  defp start(state, {:join, group, user} = op, {pid, _to, _lane} = joining, from, ref) do
     if Native.relay_is_here(state.relay, group, user, pid) do
       GenServer.reply(from, {:error, :already_member})
       state
     else
-      ask(state, op, joining, from)
+      ask(state, op, joining, from, ref)
     end
   end
 
   # The device goes at once, the user when all know of it.
-  defp start(state, {:leave_device, group, user, pid}, nil, from) do
+  defp start(state, {:leave_device, group, user, pid}, nil, from, ref) do
     case Native.relay_release(state.relay, group, user, pid) do
       :ok ->
         if Native.relay_is_here(state.relay, group, user, nil) do
@@ -232,7 +286,7 @@ defmodule PhoenixGenApi.Relay.Shard do
           state
         else
           tell(state, {:presence, node(), nil, group, user, false, :asked})
-          ask(state, {:depart, group, user}, nil, from)
+          ask(state, {:depart, group, user}, nil, from, ref)
         end
 
       reason ->
@@ -241,16 +295,14 @@ defmodule PhoenixGenApi.Relay.Shard do
     end
   end
 
-  defp start(state, op, joining, from), do: ask(state, op, joining, from)
+  defp start(state, op, joining, from, ref), do: ask(state, op, joining, from, ref)
 
-  defp ask(state, op, joining, from) do
-    ref = make_ref()
-    Process.send_after(self(), {:too_long, ref}, Config.get(:relay, :sync_timeout))
-
+  defp ask(state, op, joining, from, ref) do
     request = %{
       from: from,
       op: op,
       joining: joining,
+      asked: nil,
       result: nil,
       waiting: MapSet.new(),
       acked: MapSet.new()
@@ -260,28 +312,35 @@ defmodule PhoenixGenApi.Relay.Shard do
   end
 
   defp submit(state, ref) do
-    %{^ref => %{op: op}} = state.pending
+    %{^ref => %{op: op} = request} = state.pending
 
     case home(state) do
       home when home == node() ->
         {result, effects, state} = decide(state, op, node())
         awaited = tell(state, {:effects, ref, node(), effects})
-        decided(state, ref, result, awaited)
+        decided(state, ref, op, result, awaited)
 
       home ->
         send({name(state.number), home}, {:request, node(), ref, op})
-        state
+        put_pending(state, ref, %{request | asked: home})
     end
   end
 
-  defp decided(state, ref, result, awaited) do
+  defp decided(state, ref, op, result, awaited) do
     case state.pending do
       %{^ref => request} ->
         awaited = for node <- awaited, is_map_key(state.peers, node), do: {:effects, node}
         request = %{request | result: result, waiting: MapSet.new(awaited)}
         state |> put_pending(ref, request) |> attach(ref) |> settle(ref)
 
+      # Of a request that died with a shard: no device follows.
       _too_late ->
+        if Decision.joins?(op, result) do
+          {group, user} = Decision.member(op)
+          here? = Native.relay_is_here(state.relay, group, user, nil)
+          tell(state, {:presence, node(), nil, group, user, here?, :joined})
+        end
+
         state
     end
   end
@@ -307,12 +366,15 @@ defmodule PhoenixGenApi.Relay.Shard do
   defp settle(state, ref) do
     with %{^ref => %{result: result} = request} when result != nil <- state.pending,
          true <- match?({:error, _}, result) or MapSet.subset?(request.waiting, request.acked) do
-      GenServer.reply(request.from, result)
+      reply(request.from, result)
       %{state | pending: Map.delete(state.pending, ref)}
     else
       _not_yet -> state
     end
   end
+
+  defp reply(nil, _result), do: :ok
+  defp reply(from, result), do: GenServer.reply(from, result)
 
   defp put_pending(state, ref, request),
     do: %{state | pending: Map.put(state.pending, ref, request)}
@@ -321,8 +383,8 @@ defmodule PhoenixGenApi.Relay.Shard do
     if caught_up?(state) do
       queue = Enum.reverse(state.queue)
 
-      Enum.reduce(queue, %{state | queue: []}, fn {op, joining, from}, state ->
-        start(state, op, joining, from)
+      Enum.reduce(queue, %{state | queue: []}, fn {op, joining, from, ref}, state ->
+        start(state, op, joining, from, ref)
       end)
     else
       state
@@ -467,20 +529,28 @@ defmodule PhoenixGenApi.Relay.Shard do
 
       {peer, peers} ->
         lost = if peer.boot, do: Map.put(state.lost, node, peer.boot), else: state.lost
-        reserved = Map.reject(state.reserved, fn {{_, _, n}, _count} -> n == node end)
         incoming = Map.reject(state.incoming, fn {{n, _group}, _records} -> n == node end)
-        state = %{state | peers: peers, lost: lost, reserved: reserved, incoming: incoming}
+        state = forget(%{state | peers: peers, lost: lost, incoming: incoming}, node)
         state = depart_absent(state, peer.number)
         if peers == %{}, do: Peers.alone(state.number)
         state |> resubmit(node) |> drain()
     end
   end
 
-  # Requests wait for one less; those that it had to decide are decided by the next one.
+  defp forget(state, node) do
+    reserved = Map.reject(state.reserved, fn {{_group, _user, of}, _n} -> of == node end)
+    %{state | reserved: reserved}
+  end
+
+  # Requests wait for one less; those that it had to decide are decided by the next one, unless
+  # nobody waits for them.
   defp resubmit(state, node) do
     Enum.reduce(Map.keys(state.pending), state, fn ref, state ->
       case state.pending do
-        %{^ref => %{result: nil}} ->
+        %{^ref => %{result: nil, asked: ^node, from: nil}} ->
+          %{state | pending: Map.delete(state.pending, ref)}
+
+        %{^ref => %{result: nil, asked: ^node}} ->
           submit(state, ref)
 
         %{^ref => request} ->

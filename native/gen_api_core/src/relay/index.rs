@@ -176,24 +176,20 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         device: Device<'_, H>,
         created: Created,
     ) -> Outcome<bool> {
-        let (group, at) = self.found(id, kind, user, created, true)?;
-        let mut state = group.state.lock();
-        if state.deleted || state.roster.get(at).is_none() {
-            return Ok(false);
-        }
-        state.attach(at, device);
-        Ok(self.devices.enter(device.id, &group, at))
+        let (_, unwatched) = self.found(id, kind, user, created, Some(device))?;
+        Ok(unwatched)
     }
 
-    /// A new group whose first member has no device yet.
+    /// A new group; without a device of its first member only where other nodes have to agree.
+    /// The result says whether nobody watches the device yet.
     pub(super) fn found(
         &self,
         id: &str,
         kind: GroupType,
         user: &str,
         created: Created,
-        alone: bool,
-    ) -> Outcome<(Arc<Group<H>>, u32)> {
+        device: Option<Device<'_, H>>,
+    ) -> Outcome<(Arc<Group<H>>, bool)> {
         let bounds = self.bounds.load();
         if self.find(id).is_some() {
             return Err(Refusal::AlreadyExists);
@@ -201,7 +197,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         let group = Arc::new(Group::new(id, kind, created));
         let hash = self.hash(user.as_bytes());
         let mut state = group.state.lock();
-        if alone {
+        if device.is_some() {
             self.unshared()?;
         }
         let entered = self
@@ -221,8 +217,13 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             self.users.leave(&leave, hash, &group);
             return Err(refusal);
         }
+        // Before anybody else can have him leave.
+        let unwatched = device.is_some_and(|device| {
+            state.attach(at, device);
+            self.devices.enter(device.id, &group, at)
+        });
         drop(state);
-        Ok((group, at))
+        Ok((group, unwatched))
     }
 
     /// Makes a new group known to all.
@@ -325,7 +326,10 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         let hash = self.hash(user.as_bytes());
         let known = state.roster.find(user.as_bytes(), hash);
         let member = known.and_then(|at| state.roster.get(at));
-        let before = member.map_or_else(Standing::default, |member| member.standing);
+        let mut before = member.map_or_else(Standing::default, |member| member.standing);
+        if before.has(Standing::GRACE) && member.is_some_and(|m| m.joined_ms() <= now_ms) {
+            before = before.without(Standing::GRACE);
+        }
         if let (Some(at), Some(status)) = (known, before.status()) {
             return Ok((at, status));
         }
@@ -365,13 +369,17 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     }
 
     /// Forgets those who did not come back in time.
-    fn expire(&self, group: &Arc<Group<H>>, state: &mut State<H>, now_ms: u64) {
+    pub(super) fn expire(&self, group: &Arc<Group<H>>, state: &mut State<H>, now_ms: u64) {
         while let Some(at) = state.next_overdue(now_ms) {
             let overdue = state.roster.get(at).filter(|member| {
                 member.standing.has(Standing::GRACE) && member.joined_ms() <= now_ms
             });
-            if let Some(standing) = overdue.map(|member| member.standing) {
+            if let Some((standing, version)) = overdue.map(|m| (m.standing, m.version)) {
                 state.stand(at, standing.without(Standing::GRACE));
+                // Every node sees to it itself: no change to be counted.
+                if let Some(member) = state.roster.get_mut(at) {
+                    member.version = version;
+                }
                 self.tidy(group, state, at);
             }
         }
@@ -420,6 +428,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             return;
         };
         let mut after = before.without(Standing::PRESENT).without(Standing::PENDING);
+        after = after.without(Standing::GRACE);
         let accepted = before.status() == Some(Status::Active) && !before.has(Standing::ADMIN);
         let grace = self.bounds.load().grace_ms;
         if died && grace > 0 && accepted && state.kind != GroupType::Public {

@@ -103,7 +103,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         user: &str,
         created: Created,
     ) -> Outcome<(Origin, Record)> {
-        let (group, _) = self.found(id, kind, user, created, false)?;
+        let (group, _) = self.found(id, kind, user, created, None)?;
         let state = group.state.lock();
         Ok((Self::origin_of(&state), self.record(&state, user)))
     }
@@ -263,6 +263,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             return false;
         }
         state.changed_ms = state.changed_ms.max(origin.changed_ms);
+        self.expire(&group, &mut state, origin.changed_ms);
         let Some(at) = self.place(&group, &mut state, &record.user) else {
             return false;
         };
@@ -285,6 +286,9 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         if let Some(member) = state.roster.get_mut(at) {
             member.version = record.version;
             member.set_joined_ms(record.joined_ms);
+        }
+        if record.standing.has(Standing::GRACE) {
+            state.grant_grace(at, record.joined_ms);
         }
     }
 
@@ -479,6 +483,9 @@ fn unite<H>(
     if united.has(Standing::BANNED) {
         united = united.without(present).without(Standing::PENDING);
         united = united.without(Standing::ADMIN).without(Standing::GRACE);
+    }
+    if united.has(present) {
+        united = united.without(Standing::GRACE);
     }
     let version = ours.version.max(theirs.version);
     Some(Record {

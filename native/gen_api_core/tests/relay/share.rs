@@ -3,7 +3,7 @@
 
 use super::{device, recipients};
 use gen_api_core::relay::{
-    Bounds, Change, Created, GroupType, Record, Refusal, Relay, Row, Standing, Status,
+    Bounds, Change, Created, GroupType, Origin, Record, Refusal, Relay, Row, Standing, Status,
 };
 use proptest::prelude::*;
 
@@ -87,6 +87,65 @@ fn what_one_node_decides_the_other_copies() {
     assert_eq!(view(&a), view(&b));
     a.verify();
     b.verify();
+}
+
+#[test]
+fn a_copy_of_somebody_who_may_come_back_ends_with_his_time() {
+    let (a, b) = (empty(), empty());
+    let bounds = Bounds {
+        grace_ms: 100,
+        ..Bounds::default()
+    };
+    a.set_bounds(bounds);
+    a.order_create("g", GroupType::Private, "root", created(1))
+        .unwrap();
+    for user in ["ann", "bob", "max"] {
+        a.order_join("g", user, 2).unwrap();
+        a.order_change("g", Change::Accept, "root", user, 3)
+            .unwrap();
+    }
+    tell(&a, &b, false);
+    for (user, at) in [("ann", 1_000), ("bob", 1_050)] {
+        let (origin, record) = a.order_depart("g", user, true, at).unwrap();
+        b.put("g", origin, &record, false);
+    }
+    // Without the node that decided so far, and without anything having happened there.
+    let join = |user, at| b.order_join("g", user, at).map(|(status, ..)| status);
+    assert_eq!(join("ann", 1_120), Ok(Status::Pending));
+    assert_eq!(join("bob", 1_120), Ok(Status::Active));
+    // What another node decides later also ends what is over.
+    let (origin, record) = a.order_depart("g", "max", true, 2_000).unwrap();
+    b.put("g", origin, &record, false);
+    b.order_leave("g", "bob", 2_001).unwrap();
+    assert_eq!(b.size().users, 3);
+    b.put(
+        "g",
+        Origin {
+            changed_ms: 2_200,
+            ..origin
+        },
+        &record,
+        false,
+    );
+    assert_eq!(join("max", 2_201), Ok(Status::Pending));
+    b.verify();
+}
+
+#[test]
+fn who_is_in_on_one_side_of_a_split_has_no_grace_left_of_the_other() {
+    let (a, b) = pair();
+    let bounds = Bounds {
+        grace_ms: 100,
+        ..Bounds::default()
+    };
+    b.set_bounds(bounds);
+    b.order_depart("g", "ann", true, 1_000).unwrap();
+    unite(&a, &b);
+    assert_eq!(view(&a), view(&b));
+    assert_eq!(status(&a, "ann"), Some(Status::Active));
+    a.order_leave("g", "ann", 1_001).unwrap();
+    let rejoined = a.order_join("g", "ann", 1_002).map(|(status, ..)| status);
+    assert_eq!(rejoined, Ok(Status::Pending));
 }
 
 #[test]

@@ -1,0 +1,126 @@
+defmodule PhoenixGenApi.RelayTroubleClusterTest do
+  # Gateways that say nothing, that are too many, or that answer late. The test's own node is
+  # a gateway, and the oldest unless told otherwise.
+  use ExUnit.Case, async: false
+
+  alias PhoenixGenApi.Await
+  alias PhoenixGenApi.Relay
+  alias PhoenixGenApi.RelayMembers
+  alias PhoenixGenApi.Test.Cluster
+
+  @moduletag :cluster
+
+  setup do
+    %{id: "trouble-#{System.unique_integer([:positive])}"}
+  end
+
+  defp start(relay \\ []),
+    do: Cluster.start_peer(app: [client_mode: false, relay: relay], connect: false)
+
+  defp connect({_, node} = a, b) do
+    true = Cluster.call(b, Node, :connect, [node])
+    together([a, b])
+  end
+
+  defp together(gateways) do
+    count = length(gateways)
+
+    Await.until(fn ->
+      Enum.all?(gateways, fn gateway ->
+        Enum.all?(0..7, &(on(gateway, :known, [&1]) == count))
+      end)
+    end)
+  end
+
+  defp on(gateway, function, args), do: Cluster.call(gateway, RelayMembers, function, args)
+  defp relay(gateway, function, args), do: Cluster.call(gateway, Relay, function, args)
+
+  defp members(gateway, id) do
+    {:ok, %{members: members}} = relay(gateway, :get_group_info, [id])
+    Map.keys(members)
+  end
+
+  test "a join that was decided too late still has its device, and leaves with it", %{id: id} do
+    [a, b] = [start(), start(sync_timeout: 300)]
+    connect(a, b)
+    assert {:ok, _root} = on(a, :create, [id, :public, "root"])
+    wake = Cluster.suspend(a)
+    assert {{:error, :timeout}, ann} = on(b, :join, [id, "ann"])
+    wake.()
+    Await.until(fn -> members(b, id) == ["ann", "root"] end)
+    Await.until(fn -> on(a, :say, [id, "root", "hello"]) == 2 and on(b, :got, [ann]) != [] end)
+    Cluster.call(b, Process, :exit, [ann, :kill])
+    for gateway <- [a, b], do: Await.until(fn -> members(gateway, id) == ["root"] end)
+  end
+
+  test "a change waits no longer than sync_timeout for a gateway that does not tell what it has",
+       %{id: id} do
+    [a, b] = [start(), start(sync_timeout: 300)]
+    connect(a, b)
+    Cluster.suspend(a)
+    on(b, :crash, ["Shard"])
+    assert {{:error, :timeout}, _pid} = on(b, :create, [id, :public, "root"])
+  end
+
+  test "a change is made although the next gateway notices late that the one that decides is gone",
+       %{id: id} do
+    [{_, gone} = a, b, c] = [start(), start(), start()]
+    connect(a, b)
+    for {_, node} <- [a, b], do: true = Cluster.call(c, Node, :connect, [node])
+    together([a, b, c])
+    Cluster.suspend(a)
+    on(c, :believe_gone, [gone])
+    asked = Task.async(fn -> on(c, :create, [id, :public, "root"]) end)
+    # In time for the request to be there first.
+    Await.until(fn -> on(c, :asking?, [id]) end)
+    on(b, :believe_gone, [gone])
+    assert {:ok, _pid} = Task.await(asked, 30_000)
+    for gateway <- [b, c], do: assert(members(gateway, id) == ["root"])
+  end
+
+  test "a process of a gateway that does not answer joins nothing, and nobody waits for it long",
+       %{id: id} do
+    [a, b] = [start(), start(sync_timeout: 300)]
+    connect(a, b)
+    far = on(a, :start, [])
+    Cluster.suspend(a)
+    started = System.monotonic_time(:millisecond)
+    assert relay(b, :create_group, [id, :public, "root", far]) == {:error, :timeout}
+    assert System.monotonic_time(:millisecond) - started < 5_000
+  end
+
+  test "a process of another gateway is none of a relay without cluster", %{id: id} do
+    [a, b] = [start(), start(cluster: false)]
+    {_, node} = a
+    true = Cluster.call(b, Node, :connect, [node])
+    far = on(a, :start, [])
+
+    Await.until(fn -> Cluster.call(b, PhoenixGenApi.Cluster, :gateways, []) == [node] end)
+    assert relay(b, :create_group, [id, :public, "root", far]) == {:error, :invalid_argument}
+    assert relay(a, :get_group_info, [id]) == {:error, :not_found}
+  end
+
+  test "a gateway that is one too many goes on alone, says so, and is taken in when there is room",
+       %{id: id} do
+    [a, b] = [start(), start()]
+    {_, node} = a
+    {_, other} = b
+    [fake | _] = on(a, :fill, [])
+    true = Cluster.call(b, Node, :connect, [node])
+    Await.until(fn -> Cluster.call(a, PhoenixGenApi.Cluster, :gateways, []) == [other] end)
+
+    for {gateway, n} <- [{a, 1}, {b, 2}],
+        do: assert({:ok, _} = on(gateway, :create, ["#{id}-#{n}", :public, "root"]))
+
+    for gateway <- [a, b], do: Await.until(fn -> relay(gateway, :status, []).gateways == 1 end)
+    assert relay(a, :get_group_info, [id <> "-2"]) == {:error, :not_found}
+    assert relay(b, :get_group_info, [id <> "-1"]) == {:error, :not_found}
+
+    on(a, :leave, [fake])
+    together([a, b])
+    for gateway <- [a, b], n <- 1..2, do: assert(members(gateway, "#{id}-#{n}") == ["root"])
+    assert {{:ok, :active}, _ann} = on(b, :join, [id <> "-1", "ann"])
+    assert members(a, id <> "-1") == ["ann", "root"]
+    for gateway <- [a, b], do: assert(relay(gateway, :status, []).gateways == 2)
+  end
+end
