@@ -19,6 +19,9 @@ defmodule PhoenixGenApi.Relay.Backlog do
 
   @impl true
   def init(_opts) do
+    # A look at a process that has just been sent something delays it: after those who are not
+    # slow have had their turn.
+    Process.flag(:priority, :low)
     Native.relay_slow(Gateway.handle!(:relay), [])
     {:ok, MapSet.new()}
   end
