@@ -13,10 +13,11 @@ defmodule PhoenixGenApi.Cluster do
   # Rows: {{:watcher, pid}} and {{:gateway, node}, member}
   use GenServer
 
+  alias PhoenixGenApi.Registered
+
   @scope Module.concat(__MODULE__, Scope)
   @group :gateways
   @table __MODULE__
-  @end_ms 5_000
 
   @typedoc """
   What a watcher is sent.
@@ -65,9 +66,7 @@ defmodule PhoenixGenApi.Cluster do
   @doc false
   @spec start_link(pid()) :: Supervisor.on_start()
   def start_link(member) do
-    # What a killed supervisor has started ends a moment after it. A start that found the names
-    # taken would be tried again at once, until the supervisor above gives up and ends the gateway.
-    for name <- [__MODULE__, @scope], do: await_end(name)
+    Registered.await_free([__MODULE__, @scope])
 
     children = [
       %{id: :pg, start: {:pg, :start_link, [@scope]}},
@@ -75,18 +74,6 @@ defmodule PhoenixGenApi.Cluster do
     ]
 
     Supervisor.start_link(children, strategy: :rest_for_one, max_restarts: 100, max_seconds: 10)
-  end
-
-  defp await_end(name) do
-    if pid = Process.whereis(name) do
-      monitor = Process.monitor(pid)
-
-      receive do
-        {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
-      after
-        @end_ms -> Process.demonitor(monitor, [:flush])
-      end
-    end
   end
 
   @impl true

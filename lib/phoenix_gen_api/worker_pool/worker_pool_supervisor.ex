@@ -11,6 +11,7 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
   use Supervisor
 
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Registered
   alias PhoenixGenApi.WorkerPool
 
   # The pools and the options of their sizes.
@@ -24,8 +25,6 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
     :circuit_breaker_window
   ]
 
-  @end_ms 5_000
-
   @doc false
   @spec pools() :: [atom()]
   def pools, do: Keyword.keys(@pools)
@@ -37,7 +36,7 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
   def init(_opts) do
     shared = for key <- @shared, do: {key, Config.get(:worker_pool, key)}
 
-    for name <- pools(), do: await_end(name)
+    Registered.await_free(pools())
 
     children =
       for {name, size} <- @pools do
@@ -45,19 +44,5 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
       end
 
     Supervisor.init(children, strategy: :one_for_one)
-  end
-
-  # Pools outlive a supervisor that was killed by a moment. A start that found their names taken
-  # would be tried again at once, until the supervisor above gives up and ends the gateway.
-  defp await_end(name) do
-    if pid = Process.whereis(name) do
-      monitor = Process.monitor(pid)
-
-      receive do
-        {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
-      after
-        @end_ms -> Process.demonitor(monitor, [:flush])
-      end
-    end
   end
 end
