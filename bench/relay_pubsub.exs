@@ -18,7 +18,8 @@ defmodule Bench.RelayPubSub do
   @compile {:no_warn_undefined, Bench.PubSub}
 
   @rounds 21
-  @messages_per_round 60_000
+  @messages_per_round 30_000
+  @passes_at_most 500
   @sizes [10, 100, 1_000, 10_000]
   @lost_after_ms 10_000
 
@@ -53,7 +54,7 @@ defmodule Bench.RelayPubSub do
     alternatives = alternatives(group, size)
     :ok = same_frames(alternatives, members, counter)
 
-    passes = max(1, div(@messages_per_round, size))
+    passes = min(@passes_at_most, div(@messages_per_round, size))
     samples = Task.async(fn -> rounds(alternatives, counter, size, passes) end)
     samples = Task.await(samples, :infinity)
     :ok = everything_arrived(members, length(alternatives) * (1 + @rounds * passes))
