@@ -52,12 +52,21 @@ defmodule PhoenixGenApi.Relay.Fastlane do
 
   defp message(key, response) do
     {serializer, topic, event, json_library} = :erlang.binary_to_term(key)
-    response = Delivery.encodable(response, json_library)
+    broadcast = struct!(Phoenix.Socket.Broadcast, topic: topic, event: event, payload: response)
 
-    frame(
-      serializer,
-      struct!(Phoenix.Socket.Broadcast, topic: topic, event: event, payload: response)
-    )
+    try do
+      frame(serializer, broadcast)
+    catch
+      kind, reason -> instead(serializer, broadcast, json_library, {kind, reason, __STACKTRACE__})
+    end
+  end
+
+  # What can be written needs no look at every value first, which takes a third of the writing.
+  defp instead(serializer, %{payload: response} = broadcast, json_library, {kind, reason, stack}) do
+    case Delivery.encodable(response, json_library) do
+      ^response -> :erlang.raise(kind, reason, stack)
+      error -> frame(serializer, struct!(broadcast, payload: error))
+    end
   end
 
   # One binary for all: data in pieces would be put together again by each transport.
