@@ -17,9 +17,9 @@ defmodule Bench.RelayPubSub do
 
   @compile {:no_warn_undefined, Bench.PubSub}
 
-  @rounds 21
-  @messages_per_round 30_000
-  @passes_at_most 500
+  @rounds 41
+  @messages_per_round 15_000
+  @passes_at_most 200
   @sizes [10, 100, 1_000, 10_000]
   @lost_after_ms 10_000
 
@@ -203,7 +203,10 @@ defmodule Bench.RelayPubSub do
   # Nanoseconds of the call alone, and until all members have counted the message.
   defp rounds(alternatives, counter, size, passes) do
     for round <- 1..@rounds do
-      order = if rem(round, 2) == 0, do: alternatives, else: Enum.reverse(alternatives)
+      # Each comes first as often as last, and after each of the others.
+      {last, first} = Enum.split(alternatives, rem(div(round, 2), length(alternatives)))
+      order = first ++ last
+      order = if rem(round, 2) == 0, do: order, else: Enum.reverse(order)
       Map.new(order, fn {name, fun} -> {name, timed(fun, counter, size, passes)} end)
     end
   end
