@@ -177,13 +177,6 @@ defmodule PhoenixGenApi.StreamCall.Relay do
         send(receiver, {:stream_response, Response.stream_response(id, item)})
         items(stream, receiver, id, left - 1)
 
-      # The receiver first: with this process, the sender and the receiver ready to run at once,
-      # an idle core takes one of the three, and every item has to cross between the cores then.
-      {Credit, :credit, _from, reply_to} ->
-        :erlang.yield()
-        Credit.answer(reply_to, :ok)
-        items(stream, receiver, id, left)
-
       message ->
         handle(stream, message, left)
     end
@@ -192,7 +185,15 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   defp sent(%{sent?: true} = stream), do: stream
   defp sent(stream), do: %{stream | sent?: true}
 
-  defp answer(stream, reply_to, question, left) do
+  # The receiver first: with this process, the sender and the receiver ready to run at once, an
+  # idle core takes one of the three, and every item has to cross between the cores then.
+  defp answer(stream, :credit, reply_to, left) do
+    :erlang.yield()
+    Credit.answer(reply_to, :ok)
+    relay(stream, left)
+  end
+
+  defp answer(stream, question, reply_to, left) do
     Credit.answer(reply_to, reply(stream, question))
     relay(stream, left)
   end
@@ -251,7 +252,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
 
   defp handle(%{monitor: monitor, timer: timer, id: id} = stream, message, left) do
     case message do
-      {Credit, question, _from, reply_to} -> answer(stream, reply_to, question, left)
+      {Credit, question, _from, reply_to} -> answer(stream, question, reply_to, left)
       {:results, items} -> parcel(stream, items, left)
       {:last_result, item} -> finish(stream, Response.stream_response(id, item, false))
       :complete -> finish(stream, Response.stream_end_response(id))
