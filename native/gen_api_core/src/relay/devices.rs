@@ -1,8 +1,8 @@
 //! The reverse index: which groups a device is in, so that its death costs no search.
 
 use super::group::Group;
+use crate::sync::{Mutex, RandomState};
 use hashbrown::HashTable;
-use parking_lot::Mutex;
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
@@ -68,7 +68,7 @@ impl<H> Seats<H> {
 #[derive(Debug)]
 pub(super) struct Registry<H> {
     shards: Box<[Mutex<Table<H>>]>,
-    hasher: ahash::RandomState,
+    hasher: RandomState,
 }
 
 // Boxed: a table that is half empty wastes pointers, not nodes.
@@ -76,7 +76,7 @@ pub(super) struct Registry<H> {
 type Table<H> = HashTable<Box<Node<H>>>;
 
 impl<H: Copy + Eq + Hash> Registry<H> {
-    pub(super) fn new(shards: usize, hasher: ahash::RandomState) -> Self {
+    pub(super) fn new(shards: usize, hasher: RandomState) -> Self {
         Self {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             hasher,

@@ -5,7 +5,7 @@ use super::member::{Member, Standing};
 use super::roster::Roster;
 use super::rules::GroupType;
 use super::users::User;
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -11,8 +11,8 @@ use super::member::{Standing, Status};
 use super::moderate::Change;
 use super::outcome::Refusal;
 use super::rules::GroupType;
+use crate::sync::atomic::Ordering;
 use std::hash::Hash;
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 type Outcome<T = ()> = Result<T, Refusal>;

@@ -1,8 +1,8 @@
 //! Users, each with the groups that know him. The bytes of an id are kept once.
 
 use super::group::Group;
+use crate::sync::Mutex;
 use hashbrown::HashTable;
-use parking_lot::Mutex;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use triomphe::ThinArc;
