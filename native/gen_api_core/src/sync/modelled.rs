@@ -132,17 +132,22 @@ impl<T> Drop for MutexGuard<'_, T> {
     }
 }
 
-/// As `parking_lot`'s: without poisoning.
+/// As `parking_lot`'s: without poisoning. Of a lock, too, loom remembers the last access: reads pass a gate, as loads
+/// do.
 #[derive(Debug, Default)]
-pub(crate) struct RwLock<T>(loom::sync::RwLock<T>);
+pub(crate) struct RwLock<T> {
+    lock: loom::sync::RwLock<T>,
+    gate: atomic::Gate,
+}
 
 impl<T> RwLock<T> {
     pub(crate) fn read(&self) -> loom::sync::RwLockReadGuard<'_, T> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.gate.pass();
+        self.lock.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn write(&self) -> loom::sync::RwLockWriteGuard<'_, T> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.lock.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
