@@ -51,8 +51,10 @@ impl RelayResource {
             return;
         }
         if let Some(watcher) = env.whereis_pid(atoms::relay_departures()) {
+            // Not whether groups are shared by now: each stays, or has gone, by what held for him.
+            let stays = left.iter().any(|left| left.stays);
             let left: Vec<(&str, &str, bool)> = left.iter().map(departure).collect();
-            let _ = env.send(&watcher, (atoms::left(), left, self.0.is_shared()));
+            let _ = env.send(&watcher, (atoms::left(), left, stays));
         }
     }
 }

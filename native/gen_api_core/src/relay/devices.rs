@@ -55,6 +55,17 @@ impl<H> Seats<H> {
         }
     }
 
+    fn iter(&self) -> impl Iterator<Item = (&Weak<Group<H>>, u32)> {
+        let (one, many) = match self {
+            Self::None => (None, None),
+            Self::One(member, group) => (Some((group, *member)), None),
+            Self::Many(seats) => (None, Some(seats)),
+        };
+        let many = many.into_iter().flat_map(|seats| seats.iter());
+        one.into_iter()
+            .chain(many.map(|(group, member)| (group, *member)))
+    }
+
     fn into_vec(self) -> Vec<Seat<H>> {
         match self {
             Self::None => Vec::new(),
@@ -135,6 +146,31 @@ impl<H: Copy + Eq + Hash> Registry<H> {
             Ok(entry) => entry.remove().0.seats.into_vec(),
             Err(_) => Vec::new(),
         }
+    }
+
+    /// Whether the device is known to sit there, once; for tests.
+    pub(super) fn knows(&self, id: H, group: &Arc<Group<H>>, member: u32) -> bool {
+        let hash = self.hasher.hash_one(id);
+        let shard = self.shard(hash).map(Mutex::lock);
+        let node = shard
+            .as_ref()
+            .and_then(|shard| shard.find(hash, |node| node.id == id));
+        let is_it = |(weak, of): &(&Weak<Group<H>>, u32)| {
+            *of == member && std::ptr::eq(weak.as_ptr(), &raw const **group)
+        };
+        node.is_some_and(|node| node.seats.iter().filter(is_it).count() == 1)
+    }
+
+    /// The seats of all devices, for tests.
+    pub(super) fn seats(&self) -> usize {
+        let of_shard = |shard: &Mutex<Table<H>>| {
+            let shard = shard.lock();
+            shard
+                .iter()
+                .map(|node| node.seats.iter().count())
+                .sum::<usize>()
+        };
+        self.shards.iter().map(of_shard).sum()
     }
 
     /// How many there are, and roughly the bytes that they take.

@@ -28,15 +28,15 @@ pub struct Recipient<H> {
     pub to: H,
     /// In which form: the number of a lane.
     pub lane: u32,
-    member: u32,
+    pub(super) member: u32,
 }
 
 /// The form of messages that some devices of a group want.
 #[derive(Debug)]
-struct Lane {
+pub(super) struct Lane {
     key: Arc<[u8]>,
-    devices: u32,
-    receiving: u32,
+    pub(super) devices: u32,
+    pub(super) receiving: u32,
 }
 
 /// When and where a group was created: the older of two wins when nodes find each other.
@@ -66,9 +66,9 @@ pub(super) struct State<H> {
     pub(super) deleted: bool,
     pub(super) roster: Roster<H>,
     /// The devices; those that get messages come first.
-    fan: Chunks<Recipient<H>>,
-    receiving: usize,
-    lanes: SmallVec<[Lane; 1]>,
+    pub(super) fan: Chunks<Recipient<H>>,
+    pub(super) receiving: usize,
+    pub(super) lanes: SmallVec<[Lane; 1]>,
     /// Members who are in the group.
     pub(super) present: usize,
     /// Of those, who are not pending.
@@ -345,37 +345,5 @@ impl<H: Copy + Eq> State<H> {
             + self.roster.bytes()
             + self.fan.len() * size_of::<Recipient<H>>()
             + self.grace.capacity() * 16
-    }
-
-    /// Checks that the parts agree; for tests.
-    pub(super) fn verify(&self) {
-        let mut devices = 0;
-        let (mut present, mut audience, mut admins) = (0, 0, 0);
-        for at in 0..self.roster.end() as u32 {
-            let Some(member) = self.roster.get(at) else {
-                continue;
-            };
-            present += usize::from(member.standing.has(Standing::PRESENT));
-            audience += usize::from(member.standing.is_audience());
-            admins += usize::from(member.standing.has(Standing::ADMIN));
-            for n in 0..member.devices.len() {
-                let slot = member.devices.get(n).map_or(u32::MAX, |place| place.1);
-                let entry = self.fan.get(slot as usize);
-                assert_eq!(entry.map(|entry| entry.member), Some(at));
-                assert_eq!(
-                    (slot as usize) < self.receiving,
-                    member.standing.is_audience()
-                );
-                devices += 1;
-            }
-        }
-        assert_eq!(devices, self.fan.len());
-        assert_eq!(
-            (present, audience, admins),
-            (self.present, self.audience, self.admins)
-        );
-        let lanes = |count: fn(&Lane) -> u32| self.lanes.iter().map(count).sum::<u32>() as usize;
-        assert_eq!(lanes(|lane| lane.receiving), self.receiving);
-        assert_eq!(lanes(|lane| lane.devices), devices);
     }
 }

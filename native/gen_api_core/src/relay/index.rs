@@ -175,30 +175,33 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         device: Device<'_, H>,
         created: Created,
     ) -> Outcome<bool> {
-        let (_, unwatched) = self.found(id, kind, user, created, Some(device))?;
-        Ok(unwatched)
+        self.found(id, kind, user, created, false, |group, state, at| {
+            state.attach(at, device);
+            self.devices.enter(device.id, group, at)
+        })
     }
 
-    /// A new group; without a device of its first member only where other nodes have to agree.
-    /// The result says whether nobody watches the device yet.
-    pub(super) fn found(
+    /// A new group with its first member, of whom `then` gets the place before anybody else can have
+    /// him leave. Unless it is `ordered`, other nodes need not agree.
+    pub(super) fn found<T>(
         &self,
         id: &str,
         kind: GroupType,
         user: &str,
         created: Created,
-        device: Option<Device<'_, H>>,
-    ) -> Outcome<(Arc<Group<H>>, bool)> {
+        ordered: bool,
+        then: impl FnOnce(&Arc<Group<H>>, &mut State<H>, u32) -> T,
+    ) -> Outcome<T> {
         let bounds = self.bounds.load();
         if self.find(id).is_some() {
             return Err(Refusal::AlreadyExists);
         }
+        if !ordered {
+            self.unshared()?;
+        }
         let group = Arc::new(Group::new(id, kind, created));
         let hash = self.hash(user.as_bytes());
         let mut state = group.state.lock();
-        if device.is_some() {
-            self.unshared()?;
-        }
         let entered = self
             .users
             .enter(user, hash, &group, bounds.groups_per_user, |id| {
@@ -211,22 +214,21 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             member.set_joined_ms(created.ms);
         }
         state.stand(at, Standing::PRESENT.with(Standing::ADMIN));
-        if let Err(refusal) = self.publish_group(&group, bounds.groups) {
+        if let Err(refusal) = self.publish_group(&group, bounds.groups, ordered) {
             state.deleted = true;
             self.users.leave(&leave, hash, &group);
             return Err(refusal);
         }
-        // Before anybody else can have him leave.
-        let unwatched = device.is_some_and(|device| {
-            state.attach(at, device);
-            self.devices.enter(device.id, &group, at)
-        });
-        drop(state);
-        Ok((group, unwatched))
+        Ok(then(&group, &mut state, at))
     }
 
     /// Makes a new group known to all.
-    pub(super) fn publish_group(&self, group: &Arc<Group<H>>, most: usize) -> Outcome {
+    pub(super) fn publish_group(
+        &self,
+        group: &Arc<Group<H>>,
+        most: usize,
+        ordered: bool,
+    ) -> Outcome {
         let hash = self.hash(group.id.as_bytes());
         let Some(shard) = self.shard(hash) else {
             return Err(Refusal::TooManyGroups);
@@ -234,6 +236,10 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         let mut shard = shard.write();
         if shard.find(hash, |other| other.id == group.id).is_some() {
             return Err(Refusal::AlreadyExists);
+        }
+        if !ordered {
+            // Again, where somebody who copies all groups has not looked yet or does see it.
+            self.unshared()?;
         }
         let more = |count| (count < most).then_some(count + 1);
         self.count
@@ -252,13 +258,10 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// `NotFound`.
     pub fn delete(&self, id: &str) -> Outcome<usize> {
-        self.alone(id, |group, state| self.dissolve(group, state))
+        self.alone(id, |group, state| Ok(self.dissolve(group, state)))
     }
 
-    pub(super) fn dissolve(&self, group: &Arc<Group<H>>, state: &mut State<H>) -> Outcome<usize> {
-        if state.deleted {
-            return Err(Refusal::NotFound);
-        }
+    pub(super) fn dissolve(&self, group: &Arc<Group<H>>, state: &mut State<H>) -> usize {
         state.deleted = true;
         let hash = self.hash(group.id.as_bytes());
         if let Some(shard) = self.shard(hash) {
@@ -282,7 +285,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             self.users.leave(&member.user, hash, group);
         }
         state.roster = super::roster::Roster::default();
-        Ok(present)
+        present
     }
 
     /// A device of a user joins.
@@ -485,7 +488,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     }
 
     /// A device has ended. Costs a step for each of its groups. Where other nodes have to agree
-    /// the user stays a member, see [`Left::last`].
+    /// the user stays a member, see [`Left::stays`].
     pub fn end(&self, device: H, now_ms: u64) -> Vec<Left> {
         let mut left = Vec::new();
         for (group, at) in self.devices.end(device) {
@@ -501,12 +504,14 @@ impl<H: Copy + Eq + Hash> Relay<H> {
                 continue;
             };
             let last = member.devices.is_empty();
+            let stays = last && self.shared.load(Ordering::SeqCst);
             left.push(Left {
                 group: group.id.clone(),
                 user: member.user.id().into(),
                 last,
+                stays,
             });
-            if last && !self.shared.load(Ordering::SeqCst) {
+            if last && !stays {
                 self.depart(&group, &mut state, at, true, now_ms);
             }
         }
@@ -590,7 +595,8 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         self.with(id, |_group, state| Ok((state.kind, state.created)))
     }
 
-    /// The groups that a user is in, with how he stands in each.
+    /// The groups that a user is in, with how he stands in each. They are looked at one after the
+    /// other: what happens meanwhile may be seen in one and not in another.
     pub fn groups_of(&self, user: &str) -> Vec<(Box<str>, Status)> {
         let groups = self
             .users
@@ -599,6 +605,10 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         groups
             .filter_map(|group| {
                 let state = group.state.lock();
+                // One that could not be created, too.
+                if state.deleted {
+                    return None;
+                }
                 let (_, standing) = self.present(&state, user)?;
                 Some((group.id.clone(), standing.status()?))
             })
@@ -632,14 +642,6 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             size.bytes += group.id.len() + state.bytes();
         }
         size
-    }
-
-    /// Checks that all parts agree; for tests.
-    #[doc(hidden)]
-    pub fn verify(&self) {
-        for group in self.all() {
-            group.state.lock().verify();
-        }
     }
 }
 

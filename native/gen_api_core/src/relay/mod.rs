@@ -32,6 +32,7 @@
 //! | `pace` | messages per second |
 //! | `share` | groups that several nodes hold |
 //! | `outcome` | results and refusals |
+//! | `verify` | that all parts agree, for tests |
 
 mod chunks;
 mod devices;
@@ -45,6 +46,7 @@ mod roster;
 mod rules;
 mod share;
 mod users;
+mod verify;
 
 pub use chunks::Snapshot;
 pub use group::{Created, Device, Recipient};

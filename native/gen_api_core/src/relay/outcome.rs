@@ -79,6 +79,8 @@ pub struct Left {
     pub user: Box<str>,
     /// Whether that was his last device on this node.
     pub last: bool,
+    /// Whether he stays a member, until nodes agree that he has no device on any of them.
+    pub stays: bool,
 }
 
 /// A member as others see him.

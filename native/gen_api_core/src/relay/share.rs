@@ -103,9 +103,9 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         user: &str,
         created: Created,
     ) -> Outcome<(Origin, Record)> {
-        let (group, _) = self.found(id, kind, user, created, None)?;
-        let state = group.state.lock();
-        Ok((Self::origin_of(&state), self.record(&state, user)))
+        self.found(id, kind, user, created, true, |_group, state, _at| {
+            (Self::origin_of(state), self.record(state, user))
+        })
     }
 
     /// Deletes a group.
@@ -114,7 +114,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// `NotFound`.
     pub fn order_delete(&self, id: &str) -> Outcome<usize> {
-        self.with(id, |group, state| self.dissolve(group, state))
+        self.with(id, |group, state| Ok(self.dissolve(group, state)))
     }
 
     /// Decides as what a user is in, who joins with a device.
@@ -255,29 +255,23 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     /// Copies a record that another node has made, and the group if it is not known. With
     /// `evict` all devices of the user are taken out; whether there were any.
     pub fn put(&self, id: &str, origin: Origin, record: &Record, evict: bool) -> bool {
-        let Some(group) = self.group(id, origin) else {
-            return false;
-        };
-        let mut state = group.state.lock();
-        if state.deleted {
-            return false;
-        }
-        state.changed_ms = state.changed_ms.max(origin.changed_ms);
-        self.expire(&group, &mut state, origin.changed_ms);
-        let Some(at) = self.place(&group, &mut state, &record.user) else {
-            return false;
-        };
-        let known = state.roster.get(at).map(|m| (m.version, m.standing.bits()));
-        let newer = known.is_none_or(|known| (record.version, record.standing.bits()) > known);
-        if newer {
-            Self::copy(&mut state, at, record);
-        }
-        let had = state.roster.get(at).is_some_and(|m| !m.devices.is_empty());
-        if evict {
-            self.detach_all(&group, &mut state, at);
-        }
-        self.tidy(&group, &mut state, at);
-        evict && had
+        let had = self.with_new(id, origin, |group, state| {
+            state.changed_ms = state.changed_ms.max(origin.changed_ms);
+            self.expire(group, state, origin.changed_ms);
+            let at = self.place(group, state, &record.user)?;
+            let known = state.roster.get(at).map(|m| (m.version, m.standing.bits()));
+            let newer = known.is_none_or(|known| (record.version, record.standing.bits()) > known);
+            if newer {
+                Self::copy(state, at, record);
+            }
+            let had = state.roster.get(at).is_some_and(|m| !m.devices.is_empty());
+            if evict {
+                self.detach_all(group, state, at);
+            }
+            self.tidy(group, state, at);
+            Some(had)
+        });
+        evict && had.flatten() == Some(true)
     }
 
     fn copy(state: &mut State<H>, at: u32, record: &Record) {
@@ -292,15 +286,25 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         }
     }
 
-    /// The group of that name, which is there afterwards.
-    fn group(&self, id: &str, origin: Origin) -> Option<Arc<Group<H>>> {
+    /// Does something to the group of that name, which is there afterwards.
+    fn with_new<T>(
+        &self,
+        id: &str,
+        origin: Origin,
+        act: impl FnOnce(&Arc<Group<H>>, &mut State<H>) -> T,
+    ) -> Option<T> {
         loop {
             if let Some(group) = self.find(id) {
-                return Some(group);
+                let mut state = group.state.lock();
+                if !state.deleted {
+                    return Some(act(&group, &mut state));
+                }
+                // It has left the index: the next look finds none.
             }
             let group = Arc::new(Group::new(id, origin.kind, origin.created));
-            match self.publish_group(&group, usize::MAX) {
-                Ok(()) => return Some(group),
+            let mut state = group.state.lock();
+            match self.publish_group(&group, usize::MAX, true) {
+                Ok(()) => return Some(act(&group, &mut state)),
                 Err(Refusal::AlreadyExists) => {}
                 Err(_) => return None,
             }
@@ -405,29 +409,37 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         apart: bool,
         records: &[(Record, bool)],
     ) -> Vec<Box<str>> {
+        let out = self.with_new(id, origin, |group, state| {
+            self.united(group, state, origin, node, apart, records)
+        });
+        out.unwrap_or_default()
+    }
+
+    fn united(
+        &self,
+        group: &Arc<Group<H>>,
+        state: &mut State<H>,
+        origin: Origin,
+        node: u32,
+        apart: bool,
+        records: &[(Record, bool)],
+    ) -> Vec<Box<str>> {
         let mut out = Vec::new();
-        let Some(group) = self.group(id, origin) else {
-            return out;
-        };
-        let mut state = group.state.lock();
-        if state.deleted {
-            return out;
-        }
         let apart = apart || state.created != origin.created;
         let ours_is_older = state.created <= origin.created;
         let theirs_is_older = origin.created < state.created;
         if theirs_is_older {
             state.kind = origin.kind;
             state.created = origin.created;
-            self.dismiss(&group, &mut state);
+            self.dismiss(group, state);
         }
         let same = state.created == origin.created;
         state.changed_ms = state.changed_ms.max(origin.changed_ms);
         for (record, there) in records {
-            let Some(at) = self.place(&group, &mut state, &record.user) else {
+            let Some(at) = self.place(group, state, &record.user) else {
                 continue;
             };
-            Self::mark(&mut state, at, node, *there);
+            Self::mark(state, at, node, *there);
             let mut theirs = record.clone();
             if ours_is_older && !same {
                 theirs.standing = theirs.standing.without(Standing::ADMIN);
@@ -435,13 +447,13 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             let Some(united) = unite(state.roster.get(at), &theirs, apart) else {
                 continue;
             };
-            Self::copy(&mut state, at, &united);
+            Self::copy(state, at, &united);
             let devices = state.roster.get(at).is_some_and(|m| !m.devices.is_empty());
             if devices && !united.standing.has(Standing::PRESENT) {
-                self.detach_all(&group, &mut state, at);
+                self.detach_all(group, state, at);
                 out.push(record.user.clone());
             }
-            self.tidy(&group, &mut state, at);
+            self.tidy(group, state, at);
         }
         out
     }
