@@ -1,8 +1,8 @@
 //! What becomes of an operation.
 
 use super::chunks::Snapshot;
-use super::group::Recipient;
 use super::member::Status;
+use super::recipients::Recipient;
 use super::rules::GroupType;
 use smallvec::SmallVec;
 use std::sync::Arc;

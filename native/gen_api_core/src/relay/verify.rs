@@ -1,8 +1,9 @@
 //! That all parts agree, for tests.
 
-use super::group::{Group, Lane, State};
+use super::group::{Group, State};
 use super::index::Relay;
 use super::member::Standing;
+use super::recipients::Lane;
 use std::hash::Hash;
 use std::sync::Arc;
 
