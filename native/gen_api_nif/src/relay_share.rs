@@ -1,55 +1,14 @@
 //! NIFs of `PhoenixGenApi.Relay` for groups that several gateways hold.
-//!
-//! An origin is `{type, created_ms, created_by, changed_ms}`, a record
-//! `{user, standing, version, joined_ms}`.
 
-use crate::relay::{
-    device, kind_atom, refused, status_atom, watch, Joining, Kind, RelayResource, Verb,
+use crate::relay::RelayResource;
+use crate::relay_terms::{
+    device, origin, origin_term, record, record_term, refused, status_atom, Joining, Kind,
+    OriginTerm, RecordTerm, Verb,
 };
-use gen_api_core::relay::{Created, Origin, Record, Refusal, Standing};
+use crate::relay_watch::watch;
+use gen_api_core::relay::{Created, Origin, Record, Refusal};
 use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, LocalPid, ResourceArc, Term};
-
-type OriginTerm = (Kind, u64, u64, u64);
-type RecordTerm<'a> = (&'a str, u8, u32, u64);
-
-fn origin((kind, ms, by, changed_ms): OriginTerm) -> Origin {
-    Origin {
-        kind: kind.into(),
-        created: Created { ms, by },
-        changed_ms,
-    }
-}
-
-fn record((user, standing, version, joined_ms): RecordTerm<'_>) -> Record {
-    Record {
-        user: user.into(),
-        standing: Standing::from_bits(standing),
-        version,
-        joined_ms,
-    }
-}
-
-fn origin_term<'a>(env: Env<'a>, origin: &Origin) -> Term<'a> {
-    let created = origin.created;
-    (
-        kind_atom(origin.kind),
-        created.ms,
-        created.by,
-        origin.changed_ms,
-    )
-        .encode(env)
-}
-
-fn record_term<'a>(env: Env<'a>, record: &Record) -> Term<'a> {
-    (
-        &*record.user,
-        record.standing.bits(),
-        record.version,
-        record.joined_ms,
-    )
-        .encode(env)
-}
 
 /// `{origin, record}` or why not.
 fn ordered<'a>(env: Env<'a>, outcome: &Result<(Origin, Record), Refusal>) -> Term<'a> {
