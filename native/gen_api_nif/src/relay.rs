@@ -3,8 +3,10 @@
 //! Every operation on a group is constant in its size and runs on a normal scheduler; what walks
 //! all members or groups runs on a dirty one. Messages are sent in slices, and never under a lock.
 
-use crate::relay_terms::{device, done, refused, status_atom, BoundsTerm, Joining, Kind, Verb};
-use crate::relay_watch::watch;
+use crate::relay_terms::{
+    answer, device, done, refused, status_atom, BoundsTerm, Joining, Kind, Verb,
+};
+use crate::relay_watch::{watch, watched};
 use ahash::AHashSet;
 use arc_swap::ArcSwap;
 use gen_api_core::clock::Nanos;
@@ -78,19 +80,13 @@ fn relay_create<'a>(
     let outcome = relay
         .0
         .create(id, kind.into(), user, device(&joining), created);
-    if outcome == Ok(true) {
-        watch(env, &relay, joining.0);
-    }
-    done(env, outcome.map(drop))
+    watched(env, &relay, joining.0, outcome)
 }
 
 /// Deletes a group: how many members were in it, or why not. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn relay_delete<'a>(env: Env<'a>, relay: &RelayResource, id: &str) -> Term<'a> {
-    match relay.0.delete(id) {
-        Ok(members) => members.encode(env),
-        Err(refusal) => refused(env, refusal),
-    }
+    answer(env, relay.0.delete(id))
 }
 
 /// A device joins: `{:ok, status}` or why not. Normal scheduler.
@@ -103,15 +99,12 @@ fn relay_join<'a>(
     joining: Joining<'a>,
     now_ms: u64,
 ) -> Term<'a> {
-    match relay.0.join(id, user, device(&joining), now_ms) {
-        Ok(joined) => {
-            if joined.unwatched {
-                watch(env, &relay, joining.0);
-            }
-            (atom::ok(), status_atom(joined.status)).encode(env)
-        }
-        Err(refusal) => refused(env, refusal),
+    let outcome = relay.0.join(id, user, device(&joining), now_ms);
+    if outcome.is_ok_and(|joined| joined.unwatched) {
+        watch(env, &relay, joining.0);
     }
+    let status = outcome.map(|joined| (atom::ok(), status_atom(joined.status)));
+    answer(env, status)
 }
 
 /// A user leaves with all devices. Normal scheduler.
@@ -136,10 +129,7 @@ fn relay_leave_device<'a>(
     pid: LocalPid,
     now_ms: u64,
 ) -> Term<'a> {
-    match relay.0.leave_device(id, user, pid, now_ms) {
-        Ok(last) => last.encode(env),
-        Err(refusal) => refused(env, refusal),
-    }
+    answer(env, relay.0.leave_device(id, user, pid, now_ms))
 }
 
 /// A member does something to another one. Normal scheduler.

@@ -2,10 +2,10 @@
 
 use crate::relay::RelayResource;
 use crate::relay_terms::{
-    device, origin, origin_term, record, record_term, refused, status_atom, Joining, Kind,
-    OriginTerm, RecordTerm, Verb,
+    answer, device, done, origin, origin_term, record, record_term, refused, status_atom, Joining,
+    Kind, OriginTerm, RecordTerm, Verb,
 };
-use crate::relay_watch::watch;
+use crate::relay_watch::watched;
 use gen_api_core::relay::{Created, Origin, Record, Refusal};
 use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, LocalPid, ResourceArc, Term};
@@ -45,10 +45,7 @@ fn relay_order_create<'a>(
 /// Deletes a group: how many members were in it, or why not. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn relay_order_delete<'a>(env: Env<'a>, relay: &RelayResource, id: &str) -> Term<'a> {
-    match relay.0.order_delete(id) {
-        Ok(members) => members.encode(env),
-        Err(refusal) => refused(env, refusal),
-    }
+    answer(env, relay.0.order_delete(id))
 }
 
 /// As what a user is in, who joins: `{status, origin, record}` or why not. Normal scheduler.
@@ -118,15 +115,8 @@ fn relay_attach<'a>(
     user: &str,
     joining: Joining<'a>,
 ) -> Term<'a> {
-    match relay.0.attach(id, user, device(&joining)) {
-        Ok(unwatched) => {
-            if unwatched {
-                watch(env, &relay, joining.0);
-            }
-            atom::ok().encode(env)
-        }
-        Err(refusal) => refused(env, refusal),
-    }
+    let unwatched = relay.0.attach(id, user, device(&joining));
+    watched(env, &relay, joining.0, unwatched)
 }
 
 /// Takes a device out and nothing else: `:ok` or why not. Normal scheduler.
@@ -138,10 +128,7 @@ fn relay_release<'a>(
     user: &str,
     pid: LocalPid,
 ) -> Term<'a> {
-    match relay.0.release(id, user, pid) {
-        Ok(()) => atom::ok().encode(env),
-        Err(refusal) => refused(env, refusal),
-    }
+    done(env, relay.0.release(id, user, pid))
 }
 
 /// Whether a user has devices here, or this one. Normal scheduler.

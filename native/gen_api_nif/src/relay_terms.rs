@@ -100,12 +100,17 @@ pub fn refused(env: Env<'_>, refusal: Refusal) -> Term<'_> {
     reason.encode(env)
 }
 
-/// `:ok`, or why not.
-pub fn done(env: Env<'_>, outcome: Result<(), Refusal>) -> Term<'_> {
+/// What came of it, or why not.
+pub fn answer<T: Encoder>(env: Env<'_>, outcome: Result<T, Refusal>) -> Term<'_> {
     match outcome {
-        Ok(()) => atom::ok().encode(env),
+        Ok(result) => result.encode(env),
         Err(refusal) => refused(env, refusal),
     }
+}
+
+/// `:ok`, or why not.
+pub fn done(env: Env<'_>, outcome: Result<(), Refusal>) -> Term<'_> {
+    answer(env, outcome.map(|()| atom::ok()))
 }
 
 /// Who joins, whom messages are sent to, and in which form.

@@ -2,8 +2,9 @@
 
 use crate::atoms;
 use crate::relay::RelayResource;
-use gen_api_core::relay::Left;
-use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc};
+use crate::relay_terms::done;
+use gen_api_core::relay::{Left, Refusal};
+use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 use std::time::SystemTime;
 
 #[rustler::resource_impl]
@@ -38,6 +39,19 @@ fn departure(left: &Left) -> (&str, &str, bool) {
 fn wall_clock_ms() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// `:ok` once a device that has joined is watched, or why it has not.
+pub fn watched<'a>(
+    env: Env<'a>,
+    relay: &ResourceArc<RelayResource>,
+    pid: LocalPid,
+    unwatched: Result<bool, Refusal>,
+) -> Term<'a> {
+    if unwatched == Ok(true) {
+        watch(env, relay, pid);
+    }
+    done(env, unwatched.map(drop))
 }
 
 /// Has the device taken out when it ends; at once if it has ended already.

@@ -223,6 +223,7 @@ fn of_any_two_operations_one_is_as_if_before_the_other() {
         END_NEW,
         DELETE,
         CREATE_OTHER,
+        CREATE_MORE,
         CREATE_NEW,
         KICK,
         BAN,
