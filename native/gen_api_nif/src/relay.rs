@@ -14,19 +14,53 @@ use gen_api_core::relay::{Created, FanOut, Refusal, Relay};
 use rustler::types::atom;
 use rustler::types::tuple::make_tuple;
 use rustler::{Atom, Encoder, Env, LocalPid, Resource, ResourceArc, Term};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// All groups of this gateway, and the recipients that cannot keep up.
 pub struct RelayResource(pub Relay<LocalPid>, Slow);
 
 /// Whom messages are not sent to for the time being.
-#[derive(Default)]
 struct Slow {
     // A snapshot each: a fan-out looks once and waits for nobody.
     pids: ArcSwap<AHashSet<LocalPid>>,
-    /// Messages sent so far, roughly.
-    sent: AtomicUsize,
+    /// Slices so far of which some could be looked at.
+    slices: AtomicUsize,
+    since: Instant,
+    /// When recipients may be looked at again, in nanoseconds from `since`.
+    next_look: AtomicU64,
+}
+
+impl Slow {
+    fn new() -> Self {
+        Self {
+            pids: ArcSwap::default(),
+            slices: AtomicUsize::new(0),
+            since: Instant::now(),
+            next_look: AtomicU64::new(0),
+        }
+    }
+
+    /// The first recipient to look at, for a slice that begins now, if it is time to.
+    fn first_look(&self, now: u64) -> Option<usize> {
+        if now < self.next_look.load(Ordering::Relaxed) {
+            return None;
+        }
+        // Another place of each stretch every time, or some recipients would never be looked at.
+        let slice = self.slices.fetch_add(1, Ordering::Relaxed);
+        Some((slice.wrapping_mul(0x9E37_79B9) >> 8) % SAMPLED)
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.duration_since(self.since).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// So many have been looked at. Two slices at once may both have looked.
+    fn looked(&self, now: u64, looks: usize) {
+        let pause = LOOK_EVERY_NS.saturating_mul(u64::try_from(looks).unwrap_or(u64::MAX));
+        self.next_look
+            .store(now.saturating_add(pause), Ordering::Relaxed);
+    }
 }
 
 // A panic leaves locks open and counts that are each consistent.
@@ -46,7 +80,7 @@ impl std::panic::RefUnwindSafe for FanResource {}
 /// An index without groups.
 #[rustler::nif]
 fn relay_new(bounds: BoundsTerm) -> ResourceArc<RelayResource> {
-    ResourceArc::new(RelayResource(Relay::new(bounds.into()), Slow::default()))
+    ResourceArc::new(RelayResource(Relay::new(bounds.into()), Slow::new()))
 }
 
 /// Changes the bounds, and the messages per second of a group and of a member.
@@ -200,8 +234,11 @@ fn lane_term<'a>(env: Env<'a>, lane: &(u32, std::sync::Arc<[u8]>)) -> Term<'a> {
 const SLICE: Duration = Duration::from_micros(400);
 const BETWEEN_LOOKS: usize = 64;
 
-/// One recipient of so many is looked at: enough to find those that fall behind by thousands.
+/// One recipient of so many is looked at, unless that would be more often than so: a look costs as much
+/// as several messages, and delays those that are on their way. Even who sends all the time then sends
+/// a recipient no more than some thousand messages between two looks.
 const SAMPLED: usize = 256;
+const LOOK_EVERY_NS: u64 = 500_000;
 
 /// Sends the message of each lane to its devices for some hundred microseconds: `{more?, dropped,
 /// sample}`. The lanes are in order, as in a fan. `dropped` did not get it, because they are slow; `sample` are some who did. Normal
@@ -217,15 +254,14 @@ fn relay_send<'a>(
     let first = fan.next.load(Ordering::Relaxed);
     let slow = relay.1.pids.load();
     let (mut next, mut dropped, mut sample) = (first, 0, Vec::new());
-    // Another place of each stretch every time, or some recipients would never be looked at.
-    let seed = relay.1.sent.fetch_add(SAMPLED + 1, Ordering::Relaxed);
-    let mut looked_at = first + (seed.wrapping_mul(0x9E37_79B9) >> 8) % SAMPLED;
     let started = Instant::now();
+    let now = relay.1.nanos(started);
+    let mut looked_at = relay.1.first_look(now).map_or(usize::MAX, |at| first + at);
     while next < recipients.len() {
         for recipient in recipients.slice(next, BETWEEN_LOOKS) {
             if next == looked_at {
                 sample.push(recipient.to);
-                looked_at += SAMPLED;
+                looked_at = looked_at.saturating_add(SAMPLED);
             }
             next += 1;
             if !slow.is_empty() && slow.contains(&recipient.to) {
@@ -245,6 +281,9 @@ fn relay_send<'a>(
         }
     }
     fan.next.store(next, Ordering::Relaxed);
+    if !sample.is_empty() {
+        relay.1.looked(now, sample.len());
+    }
     (next < recipients.len(), dropped, sample)
 }
 
