@@ -125,6 +125,8 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         if parties.same {
             return Err(Refusal::CannotBan);
         }
+        // Or somebody whose time is over would keep the place.
+        self.expire(group, state, now_ms);
         let at = match self.known(state, target) {
             Some(at) => at,
             None => {
