@@ -3,21 +3,19 @@
 //! Every operation on a group is constant in its size and runs on a normal scheduler; what walks
 //! all members or groups runs on a dirty one. Messages are sent in slices, and never under a lock.
 
-use crate::atoms;
+use crate::relay_terms::{
+    answer, device, done, refused, status_atom, BoundsTerm, Joining, Kind, Verb,
+};
+use crate::relay_watch::{watch, watched};
 use ahash::AHashSet;
 use arc_swap::ArcSwap;
 use gen_api_core::clock::Nanos;
-use gen_api_core::relay::{
-    Bounds, Change, Created, Device, FanOut, GroupType, Left, Refusal, Relay, Status,
-};
+use gen_api_core::relay::{Created, FanOut, Refusal, Relay};
 use rustler::types::atom;
 use rustler::types::tuple::make_tuple;
-use rustler::{
-    Atom, Binary, Encoder, Env, LocalPid, Monitor, NifTuple, NifUnitEnum, Resource, ResourceArc,
-    Term,
-};
+use rustler::{Atom, Encoder, Env, LocalPid, Resource, ResourceArc, Term};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// All groups of this gateway, and the recipients that cannot keep up.
 pub struct RelayResource(pub Relay<LocalPid>, Slow);
@@ -68,38 +66,6 @@ impl Slow {
 // A panic leaves locks open and counts that are each consistent.
 impl std::panic::RefUnwindSafe for RelayResource {}
 
-#[rustler::resource_impl]
-impl Resource for RelayResource {
-    const IMPLEMENTS_DOWN: bool = true;
-
-    fn down<'a>(&'a self, env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
-        self.ended(env, pid);
-    }
-}
-
-impl RelayResource {
-    /// A device has ended: it leaves everything, and whoever follows departures is told.
-    fn ended(&self, env: Env<'_>, pid: LocalPid) {
-        let left = self.0.end(pid, wall_clock_ms());
-        if left.is_empty() {
-            return;
-        }
-        if let Some(watcher) = env.whereis_pid(atoms::relay_departures()) {
-            let left: Vec<(&str, &str, bool)> = left.iter().map(departure).collect();
-            let _ = env.send(&watcher, (atoms::left(), left, self.0.is_shared()));
-        }
-    }
-}
-
-fn departure(left: &Left) -> (&str, &str, bool) {
-    (&left.group, &left.user, left.last)
-}
-
-fn wall_clock_ms() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
-}
-
 /// Where the messages of one publish still have to go.
 pub struct FanResource {
     to: FanOut<LocalPid>,
@@ -110,144 +76,6 @@ pub struct FanResource {
 impl Resource for FanResource {}
 
 impl std::panic::RefUnwindSafe for FanResource {}
-
-#[derive(Clone, Copy, NifUnitEnum)]
-pub enum Kind {
-    Public,
-    Private,
-    StrictPrivate,
-}
-
-impl From<Kind> for GroupType {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Public => Self::Public,
-            Kind::Private => Self::Private,
-            Kind::StrictPrivate => Self::StrictPrivate,
-        }
-    }
-}
-
-pub fn kind_atom(kind: GroupType) -> Atom {
-    match kind {
-        GroupType::Public => atoms::public(),
-        GroupType::Private => atoms::private(),
-        GroupType::StrictPrivate => atoms::strict_private(),
-    }
-}
-
-pub fn status_atom(status: Status) -> Atom {
-    match status {
-        Status::Active => atoms::active(),
-        Status::Pending => atoms::pending(),
-        Status::Muted => atoms::muted(),
-    }
-}
-
-#[derive(Clone, Copy, NifUnitEnum)]
-pub enum Verb {
-    Accept,
-    Mute,
-    Unmute,
-    Kick,
-    Ban,
-    Unban,
-    Promote,
-    Demote,
-}
-
-impl From<Verb> for Change {
-    fn from(verb: Verb) -> Self {
-        match verb {
-            Verb::Accept => Self::Accept,
-            Verb::Mute => Self::Mute,
-            Verb::Unmute => Self::Unmute,
-            Verb::Kick => Self::Kick,
-            Verb::Ban => Self::Ban,
-            Verb::Unban => Self::Unban,
-            Verb::Promote => Self::Promote,
-            Verb::Demote => Self::Demote,
-        }
-    }
-}
-
-pub fn refused(env: Env<'_>, refusal: Refusal) -> Term<'_> {
-    let reason = match refusal {
-        Refusal::TooFast(after_ms) => return (atoms::too_fast(), after_ms).encode(env),
-        Refusal::NotFound => atoms::not_found(),
-        Refusal::AlreadyExists => atoms::already_exists(),
-        Refusal::TooManyGroups => atoms::too_many_groups(),
-        Refusal::AlreadyMember => atoms::already_member(),
-        Refusal::GroupFull => atoms::group_full(),
-        Refusal::Banned => atoms::banned(),
-        Refusal::NotInGroup => atoms::user_not_in_group(),
-        Refusal::NotAdmin => atoms::not_admin(),
-        Refusal::NotPending => atoms::user_not_pending(),
-        Refusal::NotStrictPrivate => atoms::not_strict_private(),
-        Refusal::CannotMute => atoms::cannot_mute(),
-        Refusal::NotMuted => atoms::not_muted(),
-        Refusal::CannotKick => atoms::cannot_kick(),
-        Refusal::CannotBan => atoms::cannot_ban(),
-        Refusal::AlreadyBanned => atoms::already_banned(),
-        Refusal::NotBanned => atoms::not_banned(),
-        Refusal::CannotPromote => atoms::cannot_promote(),
-        Refusal::AlreadyAdmin => atoms::already_admin(),
-        Refusal::CannotDemote => atoms::cannot_demote(),
-        Refusal::LastAdmin => atoms::last_admin(),
-        Refusal::Pending => atoms::pending(),
-        Refusal::Muted => atoms::muted(),
-        Refusal::Shared => atoms::shared(),
-    };
-    reason.encode(env)
-}
-
-/// `:ok`, or why not.
-fn done(env: Env<'_>, outcome: Result<(), Refusal>) -> Term<'_> {
-    match outcome {
-        Ok(()) => atom::ok().encode(env),
-        Err(refusal) => refused(env, refusal),
-    }
-}
-
-/// Who joins, whom messages are sent to, and in which form.
-pub type Joining<'a> = (LocalPid, LocalPid, Binary<'a>);
-
-pub fn device<'d>(joining: &'d Joining<'_>) -> Device<'d, LocalPid> {
-    Device {
-        id: joining.0,
-        to: joining.1,
-        lane: &joining.2,
-    }
-}
-
-/// Has the device taken out when it ends; at once if it has ended already.
-pub fn watch(env: Env<'_>, relay: &ResourceArc<RelayResource>, pid: LocalPid) {
-    if relay.monitor(Some(env), &pid).is_none() {
-        relay.ended(env, pid);
-    }
-}
-
-/// Groups, members, pending members, groups per user, grace in ms.
-#[derive(NifTuple)]
-struct BoundsTerm {
-    groups: usize,
-    members: usize,
-    pending: usize,
-    groups_per_user: usize,
-    grace_ms: u64,
-}
-
-impl From<BoundsTerm> for Bounds {
-    fn from(term: BoundsTerm) -> Self {
-        Self {
-            groups: term.groups,
-            members: term.members,
-            pending: term.pending,
-            groups_per_user: term.groups_per_user,
-            grace_ms: term.grace_ms,
-        }
-    }
-}
 
 /// An index without groups.
 #[rustler::nif]
@@ -286,19 +114,13 @@ fn relay_create<'a>(
     let outcome = relay
         .0
         .create(id, kind.into(), user, device(&joining), created);
-    if outcome == Ok(true) {
-        watch(env, &relay, joining.0);
-    }
-    done(env, outcome.map(drop))
+    watched(env, &relay, joining.0, outcome)
 }
 
 /// Deletes a group: how many members were in it, or why not. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn relay_delete<'a>(env: Env<'a>, relay: &RelayResource, id: &str) -> Term<'a> {
-    match relay.0.delete(id) {
-        Ok(members) => members.encode(env),
-        Err(refusal) => refused(env, refusal),
-    }
+    answer(env, relay.0.delete(id))
 }
 
 /// A device joins: `{:ok, status}` or why not. Normal scheduler.
@@ -311,15 +133,12 @@ fn relay_join<'a>(
     joining: Joining<'a>,
     now_ms: u64,
 ) -> Term<'a> {
-    match relay.0.join(id, user, device(&joining), now_ms) {
-        Ok(joined) => {
-            if joined.unwatched {
-                watch(env, &relay, joining.0);
-            }
-            (atom::ok(), status_atom(joined.status)).encode(env)
-        }
-        Err(refusal) => refused(env, refusal),
+    let outcome = relay.0.join(id, user, device(&joining), now_ms);
+    if outcome.is_ok_and(|joined| joined.unwatched) {
+        watch(env, &relay, joining.0);
     }
+    let status = outcome.map(|joined| (atom::ok(), status_atom(joined.status)));
+    answer(env, status)
 }
 
 /// A user leaves with all devices. Normal scheduler.
@@ -344,10 +163,7 @@ fn relay_leave_device<'a>(
     pid: LocalPid,
     now_ms: u64,
 ) -> Term<'a> {
-    match relay.0.leave_device(id, user, pid, now_ms) {
-        Ok(last) => last.encode(env),
-        Err(refusal) => refused(env, refusal),
-    }
+    answer(env, relay.0.leave_device(id, user, pid, now_ms))
 }
 
 /// A member does something to another one. Normal scheduler.
@@ -477,56 +293,6 @@ fn relay_slow(relay: &RelayResource, pids: Vec<LocalPid>) -> Atom {
     let pids = pids.into_iter().collect::<AHashSet<_>>();
     relay.1.pids.store(std::sync::Arc::new(pids));
     atom::ok()
-}
-
-/// Some members: `{type, [{user, status, admin?, joined_ms, devices}], next}` or why not. Dirty
-/// CPU scheduler.
-#[rustler::nif(schedule = "DirtyCpu")]
-fn relay_page<'a>(
-    env: Env<'a>,
-    relay: &RelayResource,
-    id: &str,
-    start: usize,
-    count: usize,
-) -> Term<'a> {
-    match relay.0.page(id, start, count) {
-        Err(refusal) => refused(env, refusal),
-        Ok(page) => {
-            let rows: Vec<Term> = page
-                .rows
-                .iter()
-                .map(|row| {
-                    let status = status_atom(row.status);
-                    (&*row.user, status, row.admin, row.joined_ms, row.devices).encode(env)
-                })
-                .collect();
-            (kind_atom(page.kind), rows, page.next).encode(env)
-        }
-    }
-}
-
-/// `[{group, status}]` of a user. Dirty CPU scheduler: it waits for each group in turn.
-#[rustler::nif(schedule = "DirtyCpu")]
-fn relay_groups_of<'a>(env: Env<'a>, relay: &RelayResource, user: &str) -> Term<'a> {
-    let groups = relay.0.groups_of(user);
-    let groups: Vec<(&str, Atom)> = groups
-        .iter()
-        .map(|(group, status)| (&**group, status_atom(*status)))
-        .collect();
-    groups.encode(env)
-}
-
-/// `{groups, members, users, devices, bytes}`. Dirty CPU scheduler.
-#[rustler::nif(schedule = "DirtyCpu")]
-fn relay_size(relay: &RelayResource) -> (usize, usize, usize, usize, usize) {
-    let size = relay.0.size();
-    (
-        size.groups,
-        size.members,
-        size.users,
-        size.devices,
-        size.bytes,
-    )
 }
 
 /// Reclaims memory of the limits on messages: whether there is more. Dirty CPU scheduler.

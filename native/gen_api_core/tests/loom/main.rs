@@ -14,6 +14,7 @@ mod limiter;
 mod limits;
 mod nodes;
 mod pool;
+mod relay;
 mod sticky;
 mod table;
 
