@@ -11,13 +11,13 @@ defmodule PhoenixGenApi.Relay.Shard do
   # arrives in order. What a gateway that comes needs to know travels the same way, ahead of
   # what happens afterwards.
   use GenServer
+  use PhoenixGenApi.Relay.Family, count: 8
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Relay.{Catalogue, Decision, Peers}
   alias PhoenixGenApi.Native
 
-  @count 8
   # Gateways that come one by one, as after a split, all come within this time.
   @settle_ms 1_000
   # While gateways do not agree on which of them is the oldest.
@@ -43,43 +43,25 @@ defmodule PhoenixGenApi.Relay.Shard do
     unsettled: nil
   ]
 
-  @spec count() :: pos_integer()
-  def count, do: @count
-
-  @doc "Their registered names."
-  @spec names() :: [atom()]
-  def names, do: for(n <- 0..(@count - 1), do: name(n))
-
-  @doc "The processes."
-  @spec children() :: [Supervisor.child_spec()]
-  def children do
-    for n <- 0..(@count - 1), do: Supervisor.child_spec({__MODULE__, n}, id: {__MODULE__, n})
-  end
-
   @doc "Has a change made on all gateways. `joining` is the device that comes with it."
   @spec change(tuple(), tuple() | nil) :: term()
   def change(op, joining \\ nil) do
-    GenServer.call(name(part(elem(op, 1))), {:change, op, joining}, :infinity)
+    GenServer.call(name(number(elem(op, 1))), {:change, op, joining}, :infinity)
   catch
     :exit, {_reason, {GenServer, :call, _}} -> {:error, :not_running}
   end
 
   @doc "The last device of a user here has ended."
   @spec gone(String.t(), String.t()) :: :ok
-  def gone(group, user), do: GenServer.cast(name(part(group)), {:gone, group, user})
+  def gone(group, user), do: GenServer.cast(name(number(group)), {:gone, group, user})
 
   @doc "Tells all shards of this gateway."
   @spec tell_all(term()) :: :ok
-  def tell_all(event), do: Enum.each(0..(@count - 1), &GenServer.cast(name(&1), event))
+  def tell_all(event), do: Enum.each(names(), &GenServer.cast(&1, event))
 
   @doc "Whether that group is of that shard."
   @spec of?(String.t(), non_neg_integer()) :: boolean()
-  def of?(group, number), do: part(group) == number
-
-  defp part(group), do: :erlang.phash2(group, @count)
-
-  @doc false
-  def start_link(n), do: GenServer.start_link(__MODULE__, n, name: name(n))
+  def of?(group, number), do: number(group) == number
 
   @impl true
   def init(n) do
@@ -567,9 +549,5 @@ defmodule PhoenixGenApi.Relay.Shard do
     nodes = Map.keys(state.peers)
     for node <- nodes, do: send({name(state.number), node}, message)
     nodes
-  end
-
-  for n <- 0..(@count - 1) do
-    defp name(unquote(n)), do: unquote(Module.concat(__MODULE__, "N#{n}"))
   end
 end
