@@ -4,6 +4,7 @@ defmodule PhoenixGenApi.Relay.Catalogue do
 
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Relay.Shard
+  alias PhoenixGenApi.Relay.Shard.State
 
   @page 500
   # How long, and how many, deleted groups are remembered for gateways that were not there.
@@ -11,8 +12,10 @@ defmodule PhoenixGenApi.Relay.Catalogue do
   @most_remembered 10_000
 
   @doc "Sends all groups of the shard."
-  @spec send_all(map(), {atom(), node()}) :: :ok
-  def send_all(state, target) do
+  @spec send_all(State.t(), node()) :: :ok
+  def send_all(state, node) do
+    target = {Shard.name(state.number), node}
+
     for group <- Native.relay_ids(state.relay),
         Shard.of?(group, state.number),
         do: send_pages(state.relay, group, 0, target)
@@ -32,14 +35,14 @@ defmodule PhoenixGenApi.Relay.Catalogue do
   end
 
   @doc "Keeps a page until the group is complete."
-  @spec collect(map(), node(), String.t(), list()) :: map()
+  @spec collect(State.t(), node(), String.t(), list()) :: State.t()
   def collect(state, node, group, records) do
     incoming = Map.update(state.incoming, {node, group}, records, &(records ++ &1))
     %{state | incoming: incoming}
   end
 
   @doc "Unites a complete group with what is here."
-  @spec unite(map(), node(), String.t(), tuple()) :: map()
+  @spec unite(State.t(), node(), String.t(), tuple()) :: State.t()
   def unite(state, node, group, {_type, _ms, _by, changed_ms} = origin) do
     {records, incoming} = Map.pop(state.incoming, {node, group}, [])
     state = %{state | incoming: incoming}
@@ -60,7 +63,7 @@ defmodule PhoenixGenApi.Relay.Catalogue do
   end
 
   @doc "Deletes what was deleted elsewhere after its last change here."
-  @spec bury(map(), %{String.t() => integer()}) :: map()
+  @spec bury(State.t(), %{String.t() => integer()}) :: State.t()
   def bury(state, deleted) do
     for {group, at} <- deleted,
         {{_type, _ms, _by, changed_ms}, _records, _next} <-
