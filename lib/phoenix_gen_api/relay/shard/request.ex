@@ -152,11 +152,14 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
       %{^ref => %{joining: {_, _, _} = joining, result: result} = request}
       when result == :ok or elem(result, 0) == :ok ->
         [group, user] = request.op |> Decision.member() |> Tuple.to_list()
-        Native.relay_attach(state.relay, group, user, joining)
+        attached = Native.relay_attach(state.relay, group, user, joining)
         here? = Native.relay_is_here(state.relay, group, user, nil)
         told = tell(state, {:presence, node(), ref, group, user, here?, :joined})
         waiting = Enum.into(told, request.waiting, &{:presence, &1})
-        state = put(state, ref, %{request | waiting: waiting})
+        # Another join of the same process was decided before this one. What else takes the member
+        # out between the decision and here came after the join, which was made.
+        result = if attached == :already_member, do: {:error, attached}, else: result
+        state = put(state, ref, %{request | waiting: waiting, result: result})
         Presence.release(state, group, user, node())
 
       _no_device ->
