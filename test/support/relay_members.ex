@@ -80,6 +80,10 @@ defmodule PhoenixGenApi.RelayMembers do
     1 + Enum.count(peers, fn {_node, peer} -> peer.synced? end)
   end
 
+  @doc "Whether no shard waits for what other gateways may have to say."
+  def settled?,
+    do: Enum.all?(Relay.Shard.names(), &(:sys.get_state(&1).unsettled == nil))
+
   @doc "As if there were as many other gateways as can be. Returns them."
   def fill do
     fakes = for n <- 0..31, do: {n, :"full-#{n}@127.0.0.1"}
@@ -107,17 +111,46 @@ defmodule PhoenixGenApi.RelayMembers do
     :ok
   end
 
+  @doc "A process that keeps who has left a group, and why, by the events of this gateway."
+  def leaves(group) do
+    pid = start()
+
+    handler = fn
+      [_, _, :leave], _measurements, %{group_id: ^group} = left, _config ->
+        message = {left.user_id, left.reason}
+        send(pid, {:relay_message, %{result: %{"message" => message}}})
+
+      _event, _measurements, _metadata, _config ->
+        :ok
+    end
+
+    :ok = PhoenixGenApi.Telemetry.attach_relay("leaves-#{group}", handler)
+    pid
+  end
+
+  @doc "Kills the processes of that name, and these members while the processes do nothing."
+  def crash_unseen(name, members) do
+    names = names(name)
+    for name <- names, do: :sys.suspend(name)
+    monitors = for pid <- members, do: Process.monitor(pid)
+    for pid <- members, do: Process.exit(pid, :kill)
+    for monitor <- monitors, do: receive(do: ({:DOWN, ^monitor, _, _, _} -> :ok))
+    # What there was to do for others has been done: what is left to do is left to those.
+    for other <- [Relay.Departures | Relay.Shard.names()] -- names, do: :sys.get_state(other)
+
+    crash(name)
+  end
+
   @doc "Kills the processes of that name; returns when they are there again."
   def crash(name) do
-    names =
-      if name in ["Shard", "Link"],
-        do: for(n <- 0..7, do: Module.concat([Relay, name, "N#{n}"])),
-        else: [Module.concat(Relay, name)]
-
-    for name <- names do
+    for name <- names(name) do
       pid = Process.whereis(name)
       Process.exit(pid, :kill)
       Await.until(fn -> Process.whereis(name) not in [nil, pid] end)
     end
   end
+
+  defp names("Shard"), do: Relay.Shard.names()
+  defp names("Link"), do: Relay.Link.names()
+  defp names(name), do: [Module.concat(Relay, name)]
 end

@@ -8,7 +8,7 @@ use ahash::AHashSet;
 use arc_swap::ArcSwap;
 use gen_api_core::clock::Nanos;
 use gen_api_core::relay::{
-    Bounds, Change, Created, Device, FanOut, GroupType, Left, Refusal, Relay, Status,
+    Bounds, Change, Created, Device, FanOut, GroupType, Refusal, Relay, Status,
 };
 use rustler::types::atom;
 use rustler::types::tuple::make_tuple;
@@ -38,27 +38,21 @@ impl std::panic::RefUnwindSafe for RelayResource {}
 impl Resource for RelayResource {
     const IMPLEMENTS_DOWN: bool = true;
 
+    // On whichever scheduler the process ended: what follows is done elsewhere.
     fn down<'a>(&'a self, env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
         self.ended(env, pid);
     }
 }
 
 impl RelayResource {
-    /// A device has ended: it leaves everything, and whoever follows departures is told.
+    /// A device has ended. Whoever follows departures is told, and looks himself when he starts.
     fn ended(&self, env: Env<'_>, pid: LocalPid) {
-        let left = self.0.end(pid, wall_clock_ms());
-        if left.is_empty() {
-            return;
-        }
-        if let Some(watcher) = env.whereis_pid(atoms::relay_departures()) {
-            let left: Vec<(&str, &str, bool)> = left.iter().map(departure).collect();
-            let _ = env.send(&watcher, (atoms::left(), left, self.0.is_shared()));
+        if self.0.ended(pid) {
+            if let Some(watcher) = env.whereis_pid(atoms::relay_departures()) {
+                let _ = env.send(&watcher, atoms::ended());
+            }
         }
     }
-}
-
-fn departure(left: &Left) -> (&str, &str, bool) {
-    (&left.group, &left.user, left.last)
 }
 
 fn wall_clock_ms() -> u64 {
@@ -437,6 +431,24 @@ fn relay_send<'a>(
 fn relay_slow(relay: &RelayResource, pids: Vec<LocalPid>) -> Atom {
     let pids = pids.into_iter().collect::<AHashSet<_>>();
     relay.1.pids.store(std::sync::Arc::new(pids));
+    atom::ok()
+}
+
+/// Takes out devices that have ended until some users have left: `[{group, user, stays?}]`, and
+/// the same again until each was dealt with. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn relay_departures<'a>(env: Env<'a>, relay: &RelayResource, enough: usize) -> Vec<Term<'a>> {
+    let departures = relay.0.departures(enough, wall_clock_ms());
+    let departures = departures.iter();
+    departures
+        .map(|left| (&*left.group, &*left.user, left.stays).encode(env))
+        .collect()
+}
+
+/// The first of them was dealt with. Normal scheduler.
+#[rustler::nif]
+fn relay_dealt_with(relay: &RelayResource) -> Atom {
+    relay.0.dealt_with();
     atom::ok()
 }
 

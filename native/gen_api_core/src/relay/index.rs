@@ -1,6 +1,7 @@
 //! All groups, and what can be done to them.
 
 use super::devices::Registry;
+use super::endings::Endings;
 use super::group::{Created, Device, Group, State};
 use super::member::{Standing, Status};
 use super::outcome::{FanOut, Joined, Left, Page, Refusal, Row, Size};
@@ -61,6 +62,7 @@ pub struct Relay<H> {
     count: AtomicUsize,
     pub(super) users: Users<H>,
     pub(super) devices: Registry<H>,
+    pub(super) endings: Endings<H>,
     pub(super) bounds: ArcSwap<Bounds>,
     pace: Pace,
     pub(super) shared: AtomicBool,
@@ -77,6 +79,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             count: AtomicUsize::new(0),
             users: Users::new(SHARDS),
             devices: Registry::new(SHARDS, hasher.clone()),
+            endings: Endings::default(),
             bounds: ArcSwap::from_pointee(bounds),
             pace: Pace::new(),
             shared: AtomicBool::new(false),
@@ -486,7 +489,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     }
 
     /// A device has ended. Costs a step for each of its groups. Where other nodes have to agree
-    /// the user stays a member, see [`Left::last`].
+    /// the user stays a member, see [`Left::stays`].
     pub fn end(&self, device: H, now_ms: u64) -> Vec<Left> {
         let mut left = Vec::new();
         for (group, at) in self.devices.end(device) {
@@ -502,12 +505,14 @@ impl<H: Copy + Eq + Hash> Relay<H> {
                 continue;
             };
             let last = member.devices.is_empty();
+            let stays = last && self.shared.load(Ordering::SeqCst);
             left.push(Left {
                 group: group.id.clone(),
                 user: member.user.id().into(),
                 last,
+                stays,
             });
-            if last && !self.shared.load(Ordering::SeqCst) {
+            if last && !stays {
                 self.depart(&group, &mut state, at, true, now_ms);
             }
         }

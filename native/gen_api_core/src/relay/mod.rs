@@ -29,12 +29,14 @@
 //! | `chunks` | the list of recipients, looked at while it changes |
 //! | `users` | users with their groups; ids are kept once |
 //! | `devices` | the reverse index by device |
+//! | `endings` | devices that have ended, until everybody who has to know does |
 //! | `pace` | messages per second |
 //! | `share` | groups that several nodes hold |
 //! | `outcome` | results and refusals |
 
 mod chunks;
 mod devices;
+mod endings;
 mod group;
 mod index;
 mod member;

@@ -79,6 +79,8 @@ pub struct Left {
     pub user: Box<str>,
     /// Whether that was his last device on this node.
     pub last: bool,
+    /// Whether he is a member all the same, until the nodes have agreed that he is none.
+    pub stays: bool,
 }
 
 /// A member as others see him.
