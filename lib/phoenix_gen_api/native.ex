@@ -435,8 +435,8 @@ defmodule PhoenixGenApi.Native do
   @spec relay_set_remote(handle(), String.t(), String.t(), non_neg_integer(), boolean()) :: :ok
   def relay_set_remote(_relay, _group, _user, _slot, _there?), do: not_loaded()
 
-  @spec relay_absent(handle(), String.t(), non_neg_integer() | nil) :: [String.t()]
-  def relay_absent(_relay, _group, _gone), do: not_loaded()
+  @spec relay_absent(handle(), String.t(), non_neg_integer()) :: [String.t()]
+  def relay_absent(_relay, _group, _nodes), do: not_loaded()
 
   @spec relay_ids(handle()) :: [String.t()]
   def relay_ids(_relay), do: not_loaded()

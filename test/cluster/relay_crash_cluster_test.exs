@@ -82,4 +82,16 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
       end
     end
   end
+
+  test "nor is anybody forgotten when the last of the others ends meanwhile", %{id: id} do
+    [a, b] = gateways(2)
+    {:ok, _root} = on(b, :create, [id, :public, "root"])
+    ann = joins(b, id, "ann")
+    _elsewhere = joins(a, id, "eve")
+    for gateway <- [a, b], do: Await.until(fn -> on(gateway, :settled?, []) end)
+    Process.unlink(elem(a, 0))
+    on(b, :crash_unseen_and_alone, ["Shard", [ann]])
+    Await.until(fn -> members(b, id) == ["root"] end)
+    Await.until(fn -> not on(b, :shared?, []) end)
+  end
 end

@@ -3,6 +3,8 @@ defmodule PhoenixGenApi.RelayMembers do
   # Members of groups on any gateway: processes that keep what they get.
 
   alias PhoenixGenApi.Await
+  alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.Native
   alias PhoenixGenApi.Relay
   alias PhoenixGenApi.Structs.Request
 
@@ -80,13 +82,17 @@ defmodule PhoenixGenApi.RelayMembers do
     1 + Enum.count(peers, fn {_node, peer} -> peer.synced? end)
   end
 
+  @doc "Whether other gateways have to agree to changes."
+  def shared?,
+    do: Native.relay_leave(Gateway.handle!(:relay), "no such group", "ann", 0) == :shared
+
   @doc "Whether no shard waits for what other gateways may have to say."
   def settled?,
     do: Enum.all?(Relay.Shard.names(), &(:sys.get_state(&1).unsettled == nil))
 
   @doc "As if there were as many other gateways as can be. Returns them."
   def fill do
-    fakes = for n <- 0..31, do: {n, :"full-#{n}@127.0.0.1"}
+    fakes = for n <- 0..63, do: {n, :"full-#{n}@127.0.0.1"}
     :ets.insert(Relay.Peers, fakes)
     nodes = MapSet.new(fakes, &elem(&1, 1))
     :sys.replace_state(Relay.Peers, &%{&1 | nodes: nodes})
@@ -129,7 +135,7 @@ defmodule PhoenixGenApi.RelayMembers do
   end
 
   @doc "Kills the processes of that name, and these members while the processes do nothing."
-  def crash_unseen(name, members) do
+  def crash_unseen(name, members, meanwhile \\ fn -> :ok end) do
     names = names(name)
     for name <- names, do: :sys.suspend(name)
     monitors = for pid <- members, do: Process.monitor(pid)
@@ -138,7 +144,20 @@ defmodule PhoenixGenApi.RelayMembers do
     # What there was to do for others has been done: what is left to do is left to those.
     for other <- [Relay.Departures | Relay.Shard.names()] -- names, do: :sys.get_state(other)
 
+    meanwhile.()
     crash(name)
+  end
+
+  @doc "The same; meanwhile the other gateways end."
+  def crash_unseen_and_alone(name, members) do
+    crash_unseen(name, members, fn ->
+      for node <- PhoenixGenApi.Cluster.gateways() do
+        :erpc.cast(node, :init, :stop, [])
+        Await.until(fn -> node not in PhoenixGenApi.Cluster.gateways() end)
+      end
+
+      :sys.get_state(Relay.Peers)
+    end)
   end
 
   @doc "Kills the processes of that name; returns when they are there again."

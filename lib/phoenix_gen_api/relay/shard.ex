@@ -43,12 +43,8 @@ defmodule PhoenixGenApi.Relay.Shard do
     {:ok, state, {:continue, :resume}}
   end
 
-  # After a crash the others are asked for what they have; otherwise there are none yet.
   @impl true
-  def handle_continue(:resume, state) do
-    nodes = Peers.current()
-    {:noreply, Enum.reduce(nodes, state, &Meeting.greet(&2, &1, Peers.number(&1), true))}
-  end
+  def handle_continue(:resume, state), do: {:noreply, Meeting.resume(state)}
 
   @impl true
   def handle_call({:change, op, joining}, from, state),

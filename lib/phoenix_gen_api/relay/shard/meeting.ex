@@ -6,6 +6,22 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
   alias PhoenixGenApi.Relay.{Catalogue, Peers}
   alias PhoenixGenApi.Relay.Shard.{Presence, Request, State}
 
+  @doc "After a crash the others are asked for what they have; otherwise there are none yet."
+  @spec resume(State.t()) :: State.t()
+  def resume(state) do
+    case Peers.current() do
+      # The last one may have left unseen.
+      [] -> bereft(state)
+      nodes -> Enum.reduce(nodes, state, &greet(&2, &1, Peers.number(&1), true))
+    end
+  end
+
+  # One has gone: who was only there leaves.
+  defp bereft(state) do
+    if state.peers == %{}, do: Peers.alone(state.number)
+    Presence.depart_absent(state)
+  end
+
   @doc "Tells a gateway everything; with `reply?` it is to do the same."
   @spec greet(State.t(), node(), non_neg_integer() | nil, boolean()) :: State.t()
   def greet(state, _node, nil, _reply?), do: state
@@ -92,9 +108,7 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
         lost = if peer.boot, do: Map.put(state.lost, node, peer.boot), else: state.lost
         incoming = Map.reject(state.incoming, fn {{n, _group}, _records} -> n == node end)
         state = Presence.forget(%{state | peers: peers, lost: lost, incoming: incoming}, node)
-        state = Presence.depart_absent(state, peer.number)
-        if peers == %{}, do: Peers.alone(state.number)
-        state |> Request.lose(node) |> Request.drain()
+        state |> bereft() |> Request.lose(node) |> Request.drain()
     end
   end
 end

@@ -36,11 +36,13 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
     state
   end
 
-  @doc "The same for all who have none; before that, the gateway `gone` has none any more."
-  @spec depart_absent(State.t(), non_neg_integer() | nil) :: State.t()
-  def depart_absent(state, gone) do
+  @doc "The same for all who have none. Gateways that are not there have none."
+  @spec depart_absent(State.t()) :: State.t()
+  def depart_absent(state) do
+    nodes = State.mask(state)
+
     for group <- Native.relay_ids(state.relay), Shard.of?(group, state.number) do
-      for user <- Native.relay_absent(state.relay, group, gone), reduce: state do
+      for user <- Native.relay_absent(state.relay, group, nodes), reduce: state do
         state -> depart(state, group, user, :down)
       end
     end
@@ -60,7 +62,7 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
   @spec settle(State.t()) :: State.t()
   def settle(state) do
     if State.caught_up?(state),
-      do: depart_absent(%{state | unsettled: nil}, nil),
+      do: depart_absent(%{state | unsettled: nil}),
       else: unsettle(state)
   end
 

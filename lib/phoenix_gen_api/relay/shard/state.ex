@@ -37,6 +37,14 @@ defmodule PhoenixGenApi.Relay.Shard.State do
   @spec caught_up?(t()) :: boolean()
   def caught_up?(state), do: Enum.all?(state.peers, fn {_node, peer} -> peer.synced? end)
 
+  @doc "The bits of the other gateways in the native index."
+  @spec mask(t()) :: non_neg_integer()
+  def mask(state) do
+    for {_node, %{number: number}} <- state.peers, reduce: 0 do
+      mask -> Bitwise.bor(mask, Bitwise.bsl(1, number))
+    end
+  end
+
   @doc "Sends to this shard of all other gateways, which are returned."
   @spec tell(t(), term()) :: [node()]
   def tell(state, message) do

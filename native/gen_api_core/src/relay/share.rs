@@ -17,6 +17,10 @@ use std::sync::Arc;
 
 type Outcome<T = ()> = Result<T, Refusal>;
 
+/// Members that are looked at without letting go of the group: those who send to it may wait on
+/// a scheduler of the VM.
+const SLICE: usize = 512;
+
 /// What all nodes know of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -325,7 +329,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     }
 
     fn mark(state: &mut State<H>, at: u32, node: u32, there: bool) {
-        let bit = 1 << (node & 31);
+        let bit = 1 << (node & 63);
         let Some(member) = state.roster.get_mut(at) else {
             return;
         };
@@ -343,26 +347,43 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         state.elsewhere.retain(|count| count.1 > 0);
     }
 
-    /// Members without a device on any node. Before that, `gone` has none any more.
-    pub fn absent(&self, id: &str, gone: Option<u32>) -> Vec<Box<str>> {
-        let absent = self.with(id, |group, state| {
-            let mut absent = Vec::new();
-            for at in 0..state.roster.end() as u32 {
-                if let Some(node) = gone {
-                    Self::mark(state, at, node, false);
+    /// Members without a device on any node, of which there are `nodes`, a bit each: others have
+    /// none any more. Linear in the number of members, but nobody waits for it for long.
+    pub fn absent(&self, id: &str, nodes: u64) -> Vec<Box<str>> {
+        let mut absent = Vec::new();
+        let mut start = Some(0);
+        while let Some(from) = start {
+            let slice = self.with(id, |group, state| {
+                let end = state.roster.end();
+                let to = end.min(from + SLICE);
+                for at in from as u32..to as u32 {
+                    Self::mark_only(state, at, nodes);
+                    let Some(member) = state.roster.get(at) else {
+                        continue;
+                    };
+                    let nowhere = member.remote == 0 && member.devices.is_empty();
+                    if nowhere && member.standing.has(Standing::PRESENT) {
+                        absent.push(member.user.id().into());
+                    }
+                    self.tidy(group, state, at);
                 }
-                let Some(member) = state.roster.get(at) else {
-                    continue;
-                };
-                let nowhere = member.remote == 0 && member.devices.is_empty();
-                if nowhere && member.standing.has(Standing::PRESENT) {
-                    absent.push(member.user.id().into());
-                }
-                self.tidy(group, state, at);
-            }
-            Ok(absent)
-        });
-        absent.unwrap_or_default()
+                Ok((to < end).then_some(to))
+            });
+            start = slice.unwrap_or_default();
+        }
+        absent
+    }
+
+    /// Of the other nodes, only these may have devices of a member.
+    fn mark_only(state: &mut State<H>, at: u32, nodes: u64) {
+        let mut others = state
+            .roster
+            .get(at)
+            .map_or(0, |member| member.remote & !nodes);
+        while others != 0 {
+            Self::mark(state, at, others.trailing_zeros(), false);
+            others &= others - 1;
+        }
     }
 
     /// The records at `count` places from `start` on.
