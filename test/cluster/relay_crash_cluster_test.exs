@@ -94,4 +94,12 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     Await.until(fn -> members(b, id) == ["root"] end)
     Await.until(fn -> not on(b, :shared?, []) end)
   end
+
+  test "a gateway knows that it is alone although Peers was killed before it heard of it" do
+    [a, b] = gateways(2)
+    Process.unlink(elem(a, 0))
+    assert on(b, :shared?, [])
+    on(b, :crash_unheard, [])
+    Await.until(fn -> not on(b, :shared?, []) end)
+  end
 end

@@ -149,15 +149,25 @@ defmodule PhoenixGenApi.RelayMembers do
   end
 
   @doc "The same; meanwhile the other gateways end."
-  def crash_unseen_and_alone(name, members) do
-    crash_unseen(name, members, fn ->
-      for node <- PhoenixGenApi.Cluster.gateways() do
-        :erpc.cast(node, :init, :stop, [])
-        Await.until(fn -> node not in PhoenixGenApi.Cluster.gateways() end)
-      end
+  def crash_unseen_and_alone(name, members), do: crash_unseen(name, members, &end_others/0)
 
-      :sys.get_state(Relay.Peers)
-    end)
+  @doc "The other gateways end; what the shards say to that is lost with the process it is for."
+  def crash_unheard do
+    for name <- Relay.Shard.names(), do: :sys.suspend(name)
+    end_others()
+    :sys.suspend(Relay.Peers)
+    for name <- Relay.Shard.names(), do: :sys.resume(name)
+    for name <- Relay.Shard.names(), do: :sys.get_state(name)
+    crash("Peers")
+  end
+
+  defp end_others do
+    for node <- PhoenixGenApi.Cluster.gateways() do
+      :erpc.cast(node, :init, :stop, [])
+      Await.until(fn -> node not in PhoenixGenApi.Cluster.gateways() end)
+    end
+
+    :sys.get_state(Relay.Peers)
   end
 
   @doc "Kills the processes of that name; returns when they are there again."

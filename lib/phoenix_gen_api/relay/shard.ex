@@ -56,8 +56,7 @@ defmodule PhoenixGenApi.Relay.Shard do
 
   def handle_cast({:down, node}, state), do: {:noreply, Meeting.lose(state, node)}
 
-  def handle_cast({:present, nodes}, state),
-    do: {:noreply, Enum.reduce(Map.keys(state.peers) -- nodes, state, &Meeting.lose(&2, &1))}
+  def handle_cast({:present, nodes}, state), do: {:noreply, Meeting.present(state, nodes)}
 
   def handle_cast({:gone, group, user}, state),
     do: {:noreply, Presence.vacated(state, group, user, :down)}

@@ -97,6 +97,16 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
     end
   end
 
+  @doc "Peers starts anew: these are there, and others may have gone unseen."
+  @spec present(State.t(), [node()]) :: State.t()
+  def present(state, nodes) do
+    case Map.keys(state.peers) -- nodes do
+      # It may not have heard of it.
+      [] when state.peers == %{} -> bereft(state)
+      gone -> Enum.reduce(gone, state, &lose(&2, &1))
+    end
+  end
+
   @doc "A gateway has gone."
   @spec lose(State.t(), node()) :: State.t()
   def lose(state, node) do
