@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
   # Processes of the relay are killed with work in their mailboxes.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, Relay, RelayMembers}
+  alias PhoenixGenApi.{Await, Relay, RelayDriver, RelayMembers}
   alias PhoenixGenApi.Test.Cluster
 
   @moduletag :cluster
@@ -101,5 +101,75 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     assert on(b, :shared?, [])
     on(b, :crash_unheard, [])
     Await.until(fn -> not on(b, :shared?, []) end)
+  end
+
+  @names ["Departures", "Shard", "Link", "Peers", "Backlog"]
+
+  @tag timeout: 180_000
+  test "what was acknowledged holds everywhere, whichever process of whichever gateway is killed",
+       %{id: id} do
+    gateways = gateways(3)
+    groups = for n <- 1..12, do: "#{id}-#{n}"
+
+    for {gateway, n} <- Enum.zip(Stream.cycle(gateways), 0..11) do
+      {:ok, root} = on(gateway, :create, [Enum.at(groups, n), :public, "root"])
+      Cluster.call(gateway, Process, :exit, [root, :kill])
+    end
+
+    drivers =
+      for {gateway, g} <- Enum.with_index(gateways), n <- 1..4 do
+        shared? = n > 2
+        user = if shared?, do: "shared-#{n}", else: "own-#{g}-#{n}"
+
+        {gateway, user,
+         Cluster.call(gateway, RelayDriver, :start, [groups, user, shared?, 10 * g + n])}
+      end
+
+    for _round <- 1..2, name <- Enum.shuffle(@names), gateway <- Enum.shuffle(gateways) do
+      on(gateway, :crash, [name])
+      together(gateways)
+    end
+
+    told =
+      for {gateway, user, pid} <- drivers do
+        {known, wrong, steps} = Cluster.call(gateway, RelayDriver, :stop, [pid])
+        assert {user, wrong} == {user, []}
+        assert steps > 100
+        {gateway, user, known}
+      end
+
+    for gateway <- gateways, do: Await.until(fn -> on(gateway, :settled?, []) end)
+    checked = for group <- groups, do: check(gateways, group, told)
+    # Most of what was done has been answered.
+    assert Enum.sum(checked) > 40
+  end
+
+  # The members of whom all is known are those with processes, and have these.
+  defp check(gateways, group, told) do
+    known = for {gateway, user, groups} <- told, do: {user, gateway, groups[group]}
+    unclear = for {user, _gateway, :unclear} <- known, uniq: true, do: user
+    known = Enum.reject(known, fn {user, _gateway, _pids} -> user in unclear end)
+
+    for gateway <- gateways do
+      expected =
+        for {user, of} <- Enum.group_by(known, &elem(&1, 0)),
+            Enum.any?(of, &(elem(&1, 2) != [])),
+            into: %{} do
+          {user, Enum.sum(for {_user, ^gateway, pids} <- of, do: length(pids))}
+        end
+
+      actual = fn ->
+        {:ok, members} = Cluster.call(gateway, Relay, :list_members, [group])
+        for {user, member} <- members, user not in unclear, into: %{}, do: {user, member.devices}
+      end
+
+      try do
+        Await.until(fn -> actual.() == expected end)
+      rescue
+        _still_not -> assert {gateway, group, actual.()} == {gateway, group, expected}
+      end
+    end
+
+    length(known)
   end
 end
