@@ -11,6 +11,7 @@ use super::member::{Standing, Status};
 use super::moderate::Change;
 use super::outcome::Refusal;
 use super::rules::GroupType;
+use crate::sync::unlock_fair;
 use std::hash::Hash;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ type Outcome<T = ()> = Result<T, Refusal>;
 
 /// Members that are looked at without letting go of the group: those who send to it may wait on
 /// a scheduler of the VM.
-const SLICE: usize = 512;
+const SLICE: usize = 256;
 
 /// What all nodes know of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +119,8 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// `NotFound`.
     pub fn order_delete(&self, id: &str) -> Outcome<usize> {
-        self.with(id, |group, state| self.dissolve(group, state))
+        let closed = self.with(id, |group, state| Ok(self.close(group, state)))?;
+        Ok(self.dissolve(closed))
     }
 
     /// Decides as what a user is in, who joins with a device.
@@ -431,54 +433,70 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             return out;
         };
         let mut state = group.state.lock();
-        if state.deleted {
-            return out;
-        }
-        let apart = apart || state.created != origin.created;
-        let ours_is_older = state.created <= origin.created;
-        let theirs_is_older = origin.created < state.created;
-        if theirs_is_older {
+        let ours = state.created;
+        if origin.created < ours {
             state.kind = origin.kind;
             state.created = origin.created;
-            self.dismiss(&group, &mut state);
         }
-        let same = state.created == origin.created;
         state.changed_ms = state.changed_ms.max(origin.changed_ms);
-        for (record, there) in records {
-            let Some(at) = self.place(&group, &mut state, &record.user) else {
-                continue;
-            };
-            Self::mark(&mut state, at, node, *there);
-            let mut theirs = record.clone();
-            if ours_is_older && !same {
-                theirs.standing = theirs.standing.without(Standing::ADMIN);
+        drop(state);
+        if origin.created < ours {
+            self.dismiss(&group);
+        }
+        let apart = apart || ours != origin.created;
+        for records in records.chunks(SLICE) {
+            let mut state = group.state.lock();
+            if state.deleted {
+                break;
             }
-            let Some(united) = unite(state.roster.get(at), &theirs, apart) else {
-                continue;
-            };
-            Self::copy(&mut state, at, &united);
-            let devices = state.roster.get(at).is_some_and(|m| !m.devices.is_empty());
-            if devices && !united.standing.has(Standing::PRESENT) {
-                self.detach_all(&group, &mut state, at);
-                out.push(record.user.clone());
+            for (record, there) in records {
+                let Some(at) = self.place(&group, &mut state, &record.user) else {
+                    continue;
+                };
+                Self::mark(&mut state, at, node, *there);
+                let mut theirs = record.clone();
+                if ours < origin.created {
+                    theirs.standing = theirs.standing.without(Standing::ADMIN);
+                }
+                let Some(united) = unite(state.roster.get(at), &theirs, apart) else {
+                    continue;
+                };
+                Self::copy(&mut state, at, &united);
+                let devices = state.roster.get(at).is_some_and(|m| !m.devices.is_empty());
+                if devices && !united.standing.has(Standing::PRESENT) {
+                    self.detach_all(&group, &mut state, at);
+                    out.push(record.user.clone());
+                }
+                self.tidy(&group, &mut state, at);
             }
-            self.tidy(&group, &mut state, at);
+            unlock_fair(state);
         }
         out
     }
 
     /// Nobody is an admin any more.
-    fn dismiss(&self, group: &Arc<Group<H>>, state: &mut State<H>) {
-        for at in 0..state.roster.end() as u32 {
-            let known = state.roster.get(at).map(|m| (m.standing, m.version));
-            if let Some((standing, version)) = known {
-                state.stand(at, standing.without(Standing::ADMIN));
-                // The other node takes it away in its copy as well: no change to be counted.
-                if let Some(member) = state.roster.get_mut(at) {
-                    member.version = version;
-                }
-                self.tidy(group, state, at);
+    fn dismiss(&self, group: &Arc<Group<H>>) {
+        let mut from = 0;
+        loop {
+            let mut state = group.state.lock();
+            let end = state.roster.end();
+            if from >= end {
+                break;
             }
+            let to = end.min(from + SLICE);
+            for at in from as u32..to as u32 {
+                let known = state.roster.get(at).map(|m| (m.standing, m.version));
+                if let Some((standing, version)) = known {
+                    state.stand(at, standing.without(Standing::ADMIN));
+                    // The other node takes it away in its copy as well: no change to be counted.
+                    if let Some(member) = state.roster.get_mut(at) {
+                        member.version = version;
+                    }
+                    self.tidy(group, &mut state, at);
+                }
+            }
+            unlock_fair(state);
+            from = to;
         }
     }
 }
