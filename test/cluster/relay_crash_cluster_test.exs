@@ -103,6 +103,52 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     Await.until(fn -> not on(b, :shared?, []) end)
   end
 
+  test "a change is made although the shard is killed that was asked for it", %{id: id} do
+    [a, b] = gateways(2)
+    on(a, :suspend, ["Shard"])
+    asked = Task.async(fn -> on(b, :create, [id, :public, "root"]) end)
+    Await.until(fn -> on(b, :pending?, [id]) end)
+    started = System.monotonic_time(:millisecond)
+    on(a, :crash, ["Shard"])
+    assert {:ok, _root} = Task.await(asked, 30_000)
+    assert System.monotonic_time(:millisecond) - started < 4_000
+    for gateway <- [a, b], do: assert(members(gateway, id) == ["root"])
+  end
+
+  test "a deletion is remembered by a gateway that was alone, and through a crash", %{id: id} do
+    [a, b] = gateways(2)
+
+    for n <- 1..2 do
+      {:ok, _root} = on(a, :create, ["#{id}-#{n}", :public, "root"])
+      joins(b, "#{id}-#{n}", "ann")
+    end
+
+    apart(a, b)
+    for gateway <- [a, b], do: Await.until(fn -> not on(gateway, :shared?, []) end)
+    :ok = Cluster.call(a, Relay, :delete_group, ["#{id}-1"])
+    :ok = Cluster.call(b, Relay, :delete_group, ["#{id}-2"])
+    for gateway <- [a, b], do: on(gateway, :crash, ["Shard"])
+    again(a, b)
+    together([a, b])
+
+    for gateway <- [a, b], n <- 1..2 do
+      info = fn -> Cluster.call(gateway, Relay, :get_group_info, ["#{id}-#{n}"]) end
+      Await.until(fn -> info.() == {:error, :not_found} end)
+    end
+  end
+
+  defp apart({_, node} = one, {_, other} = two) do
+    Cluster.call(one, :erlang, :set_cookie, [other, :apart])
+    Cluster.call(two, :erlang, :set_cookie, [node, :apart])
+    Cluster.call(one, Node, :disconnect, [other])
+  end
+
+  defp again({_, node} = one, {_, other} = two) do
+    Cluster.call(one, :erlang, :set_cookie, [other, Node.get_cookie()])
+    Cluster.call(two, :erlang, :set_cookie, [node, Node.get_cookie()])
+    true = Cluster.call(one, Node, :connect, [other])
+  end
+
   @names ["Departures", "Shard", "Link", "Peers", "Backlog"]
 
   @tag timeout: 180_000

@@ -101,7 +101,7 @@ defmodule PhoenixGenApi.RelayMembers do
 
   @doc "Whether a change of that group is waiting for its decision, and has been asked for there."
   def asking?(group) do
-    shard = Module.concat(Relay.Shard, "N#{:erlang.phash2(group, 8)}")
+    shard = shard(group)
     %{pending: pending, peers: peers} = :sys.get_state(shard)
     # They have got all that was sent to them before this.
     for node <- Map.keys(peers), do: :sys.get_state({shard, node})
@@ -170,6 +170,12 @@ defmodule PhoenixGenApi.RelayMembers do
     :sys.get_state(Relay.Peers)
   end
 
+  @doc "The processes of that name do nothing until they are killed."
+  def suspend(name), do: for(name <- names(name), do: :sys.suspend(name))
+
+  @doc "Whether a change of that group waits for its decision."
+  def pending?(group), do: map_size(:sys.get_state(shard(group)).pending) > 0
+
   @doc "Kills the processes of that name; returns when they are there again."
   def crash(name) do
     for name <- names(name) do
@@ -178,6 +184,8 @@ defmodule PhoenixGenApi.RelayMembers do
       Await.until(fn -> Process.whereis(name) not in [nil, pid] end)
     end
   end
+
+  defp shard(group), do: Relay.Shard.name(Relay.Shard.number(group))
 
   defp names("Shard"), do: Relay.Shard.names()
   defp names("Link"), do: Relay.Link.names()

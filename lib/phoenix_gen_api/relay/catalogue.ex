@@ -3,13 +3,10 @@ defmodule PhoenixGenApi.Relay.Catalogue do
   # What a gateway tells another one that it has met: its groups, and those that it has deleted.
 
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.Shard
+  alias PhoenixGenApi.Relay.{Deleted, Shard}
   alias PhoenixGenApi.Relay.Shard.State
 
   @page 500
-  # How long, and how many, deleted groups are remembered for gateways that were not there.
-  @remember_ms 86_400_000
-  @most_remembered 10_000
 
   @doc "Sends all groups of the shard."
   @spec send_all(State.t(), node()) :: :ok
@@ -49,13 +46,13 @@ defmodule PhoenixGenApi.Relay.Catalogue do
 
     case state do
       %{peers: %{^node => %{number: number, apart?: apart?}}} ->
-        if Map.get(state.deleted, group, -1) >= changed_ms do
-          state
-        else
+        if Deleted.at(group) < changed_ms do
           out = Native.relay_merge(state.relay, group, origin, number, apart?, records)
           for user <- out, do: Shard.gone(group, user)
-          %{state | deleted: Map.delete(state.deleted, group)}
+          Deleted.forget(group)
         end
+
+        state
 
       _gone ->
         state
@@ -63,33 +60,23 @@ defmodule PhoenixGenApi.Relay.Catalogue do
   end
 
   @doc "Deletes what was deleted elsewhere after its last change here."
-  @spec bury(State.t(), %{String.t() => integer()}) :: State.t()
+  @spec bury(State.t(), %{String.t() => integer()}) :: :ok
   def bury(state, deleted) do
-    for {group, at} <- deleted,
-        {{_type, _ms, _by, changed_ms}, _records, _next} <-
-          [Native.relay_records(state.relay, group, 0, 1)],
-        at >= changed_ms,
-        reduce: state do
-      state ->
-        Native.relay_order_delete(state.relay, group)
-        %{state | deleted: remember(state.deleted, group, at)}
+    for {group, at} <- deleted do
+      case Native.relay_records(state.relay, group, 0, 1) do
+        {{_type, _ms, _by, changed_ms}, _records, _next} when changed_ms > at ->
+          :ok
+
+        {_origin, _records, _next} ->
+          Native.relay_order_delete(state.relay, group)
+          Deleted.note(group, at)
+
+        # For those who come later.
+        _not_found ->
+          Deleted.note(group, max(at, Deleted.at(group)))
+      end
     end
-  end
 
-  @doc "Notes that a group was deleted."
-  @spec remember(%{String.t() => integer()}, String.t(), integer()) :: %{String.t() => integer()}
-  def remember(deleted, group, at) do
-    deleted = if map_size(deleted) < @most_remembered, do: deleted, else: forget(deleted, at)
-    Map.put(deleted, group, at)
-  end
-
-  defp forget(deleted, now) do
-    kept = Map.filter(deleted, fn {_group, at} -> now - at < @remember_ms end)
-
-    if map_size(kept) < @most_remembered do
-      kept
-    else
-      kept |> Enum.sort_by(&elem(&1, 1)) |> Enum.drop(div(@most_remembered, 2)) |> Map.new()
-    end
+    :ok
   end
 end

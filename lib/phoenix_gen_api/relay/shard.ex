@@ -39,7 +39,7 @@ defmodule PhoenixGenApi.Relay.Shard do
 
   @impl true
   def init(n) do
-    state = %State{number: n, relay: Gateway.handle!(:relay)}
+    state = %State{number: n, relay: Gateway.handle!(:relay), life: make_ref()}
     {:ok, state, {:continue, :resume}}
   end
 
@@ -64,8 +64,8 @@ defmodule PhoenixGenApi.Relay.Shard do
   # From this shard of another gateway
 
   @impl true
-  def handle_info({:hello, node, boot, lost?, deleted, reply?}, state),
-    do: {:noreply, Meeting.hello(state, node, boot, lost?, deleted, reply?)}
+  def handle_info({:hello, node, hello}, state),
+    do: {:noreply, Meeting.hello(state, node, hello)}
 
   def handle_info({:refused, node, why}, state) do
     Peers.refused(node, why)
@@ -77,7 +77,11 @@ defmodule PhoenixGenApi.Relay.Shard do
 
   def handle_info({:synced, node}, state), do: {:noreply, Meeting.synced(state, node)}
 
-  def handle_info({:request, node, ref, op}, state) do
+  # For one before it; who asks will hear that there is another one, and ask again.
+  def handle_info({:request, _node, _ref, _op, life}, state) when life != state.life,
+    do: {:noreply, state}
+
+  def handle_info({:request, node, ref, op, _life}, state) do
     if State.home(state) == node() do
       {result, effects, state} = Order.decide(state, op, node)
       awaited = State.tell(state, {:effects, ref, node, effects})
@@ -97,7 +101,7 @@ defmodule PhoenixGenApi.Relay.Shard do
     do: {:noreply, Request.decided(state, ref, op, result, awaited -- [node()])}
 
   def handle_info({:effects, ref, asked, effects}, state) do
-    state = Order.copy(state, effects)
+    Order.copy(state, effects)
     if ref && asked != node(), do: State.tell(state, asked, {:ack, ref, :effects, node()})
     {:noreply, state}
   end

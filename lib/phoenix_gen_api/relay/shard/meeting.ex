@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
   # Other gateways that come and go. One that comes is told everything, and from then on what
   # happens.
 
-  alias PhoenixGenApi.Relay.{Catalogue, Peers}
+  alias PhoenixGenApi.Relay.{Catalogue, Deleted, Peers}
   alias PhoenixGenApi.Relay.Shard.{Presence, Request, State}
 
   @doc "After a crash the others are asked for what they have; otherwise there are none yet."
@@ -27,28 +27,39 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
   def greet(state, _node, nil, _reply?), do: state
 
   def greet(state, node, number, reply?) do
-    known = state.peers[node] || %{number: number, boot: nil, apart?: false, synced?: false}
+    known = state.peers[node] || stranger(number)
     state = Presence.unsettle(%{state | peers: Map.put(state.peers, node, known)})
-    lost? = is_map_key(state.lost, node)
-    State.tell(state, node, {:hello, node(), Peers.boot(), lost?, state.deleted, reply?})
+
+    hello = %{
+      boot: Peers.boot(),
+      life: state.life,
+      lost?: is_map_key(state.lost, node),
+      deleted: Deleted.all(state.number),
+      reply?: reply?
+    }
+
+    State.tell(state, node, {:hello, node(), hello})
     Catalogue.send_all(state, node)
     State.tell(state, node, {:synced, node()})
     state
   end
 
   @doc "A gateway is about to tell everything."
-  @spec hello(State.t(), node(), tuple(), boolean(), map(), boolean()) :: State.t()
-  def hello(state, node, boot, lost?, deleted, reply?) do
+  @spec hello(State.t(), node(), map()) :: State.t()
+  def hello(state, node, hello) do
     state = if is_map_key(state.peers, node), do: state, else: meet(state, node)
 
     case state.peers do
       %{^node => peer} ->
-        apart? = lost? or Map.get(state.lost, node) == boot
-        peer = Map.merge(peer, %{boot: boot, apart?: apart?})
+        apart? = hello.lost? or Map.get(state.lost, node) == hello.boot
+        peer = Map.merge(peer, %{boot: hello.boot, life: hello.life, apart?: apart?})
         # A shard that starts anew no longer knows of what its predecessor was to attach.
         state = Presence.forget(%{state | peers: Map.put(state.peers, node, peer)}, node)
-        state = Catalogue.bury(state, deleted)
-        if reply?, do: greet(state, node, peer.number, false), else: state
+        Catalogue.bury(state, hello.deleted)
+        # Nor of what it was asked.
+        if hello.reply?,
+          do: state |> greet(node, peer.number, false) |> Request.lose(node),
+          else: state
 
       _no_part ->
         # Or it would wait for what this gateway has.
@@ -64,10 +75,12 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
         state
 
       number ->
-        peer = %{number: number, boot: nil, apart?: false, synced?: false}
-        %{state | peers: Map.put(state.peers, node, peer)}
+        %{state | peers: Map.put(state.peers, node, stranger(number))}
     end
   end
+
+  defp stranger(number),
+    do: %{number: number, boot: nil, life: nil, apart?: false, synced?: false}
 
   @doc "A page of a group that a gateway has."
   @spec page(State.t(), node(), String.t(), tuple(), list(), boolean()) :: State.t()

@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.Relay.Shard.Order do
   import PhoenixGenApi.Relay.Shard.State, only: [tell: 2]
 
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.{Catalogue, Decision}
+  alias PhoenixGenApi.Relay.{Decision, Deleted}
   alias PhoenixGenApi.Relay.Shard.{Presence, State}
 
   @doc "Makes a change that a gateway has asked for: its result, and what the others have to copy."
@@ -18,7 +18,7 @@ defmodule PhoenixGenApi.Relay.Shard.Order do
       end
 
     {result, effects} = Decision.make(state.relay, op)
-    state = Enum.reduce(effects, state, &note/2)
+    Enum.each(effects, &note/1)
 
     state =
       if Decision.joins?(op, result),
@@ -34,26 +34,21 @@ defmodule PhoenixGenApi.Relay.Shard.Order do
   end
 
   @doc "Copies what was decided."
-  @spec copy(State.t(), [Decision.effect()]) :: State.t()
-  def copy(state, effects), do: Enum.reduce(effects, state, &copy_one(&2, &1))
+  @spec copy(State.t(), [Decision.effect()]) :: :ok
+  def copy(state, effects), do: Enum.each(effects, &copy_one(state, &1))
 
   defp copy_one(state, {:deleted, group, _at} = effect) do
     Native.relay_order_delete(state.relay, group)
-    note(effect, state)
+    note(effect)
   end
 
   defp copy_one(state, {:put, group, origin, record, evict?} = effect) do
-    state = note(effect, state)
+    note(effect)
 
     if Native.relay_put(state.relay, group, origin, record, evict?),
       do: tell(state, {:presence, node(), nil, group, elem(record, 0), false, :asked})
-
-    state
   end
 
-  defp note({:deleted, group, at}, state),
-    do: %{state | deleted: Catalogue.remember(state.deleted, group, at)}
-
-  defp note({:put, group, _origin, _record, _evict?}, state),
-    do: %{state | deleted: Map.delete(state.deleted, group)}
+  defp note({:deleted, group, at}), do: Deleted.note(group, at)
+  defp note({:put, group, _origin, _record, _evict?}), do: Deleted.forget(group)
 end

@@ -92,7 +92,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
         decided(state, ref, op, result, awaited)
 
       home ->
-        State.tell(state, home, {:request, node(), ref, op})
+        State.tell(state, home, {:request, node(), ref, op, state.peers[home].life})
         put(state, ref, %{request | asked: home})
     end
   end
@@ -129,7 +129,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
   @spec decided(State.t(), reference(), Decision.op(), term(), [node()]) :: State.t()
   def decided(state, ref, op, result, awaited) do
     case state.pending do
-      %{^ref => request} ->
+      %{^ref => %{result: nil} = request} ->
         awaited = for node <- awaited, is_map_key(state.peers, node), do: {:effects, node}
         request = %{request | result: result, waiting: MapSet.new(awaited)}
         state |> put(ref, request) |> attach(ref) |> settle(ref)
@@ -200,7 +200,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
   end
 
   @doc """
-  A gateway has gone: requests wait for one less. Those that it had to decide are decided by the
+  A gateway has gone, or its shard starts anew: requests wait for one less. Those that it had to decide are decided by the
   next one, unless nobody waits for them.
   """
   @spec lose(State.t(), node()) :: State.t()

@@ -7,7 +7,9 @@ defmodule PhoenixGenApi.Relay.Shard.State do
   defstruct [
     :number,
     :relay,
-    # node => %{number, boot, apart?, synced?}
+    # Tells this process from those of the same name before it.
+    :life,
+    # node => %{number, boot, life, apart?, synced?}
     peers: %{},
     # Gateways that were lost while both went on: node => boot
     lost: %{},
@@ -18,7 +20,6 @@ defmodule PhoenixGenApi.Relay.Shard.State do
     queue: [],
     # Joins that were decided here and whose device is not there yet: {group, user, node} => count
     reserved: %{},
-    deleted: %{},
     incoming: %{},
     # Set while gateways find each other, see Presence.unsettle/1.
     unsettled: nil
