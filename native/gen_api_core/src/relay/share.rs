@@ -353,25 +353,30 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     /// none any more. Linear in the number of members, but nobody waits for it for long.
     pub fn absent(&self, id: &str, nodes: u64) -> Vec<Box<str>> {
         let mut absent = Vec::new();
-        let mut start = Some(0);
-        while let Some(from) = start {
-            let slice = self.with(id, |group, state| {
-                let end = state.roster.end();
-                let to = end.min(from + SLICE);
-                for at in from as u32..to as u32 {
-                    Self::mark_only(state, at, nodes);
-                    let Some(member) = state.roster.get(at) else {
-                        continue;
-                    };
-                    let nowhere = member.remote == 0 && member.devices.is_empty();
-                    if nowhere && member.standing.has(Standing::PRESENT) {
-                        absent.push(member.user.id().into());
-                    }
-                    self.tidy(group, state, at);
+        let Some(group) = self.find(id) else {
+            return absent;
+        };
+        let mut from = 0;
+        loop {
+            let mut state = group.state.lock();
+            let end = state.roster.end();
+            if from >= end {
+                break;
+            }
+            let to = end.min(from + SLICE);
+            for at in from as u32..to as u32 {
+                Self::mark_only(&mut state, at, nodes);
+                let Some(member) = state.roster.get(at) else {
+                    continue;
+                };
+                let nowhere = member.remote == 0 && member.devices.is_empty();
+                if nowhere && member.standing.has(Standing::PRESENT) {
+                    absent.push(member.user.id().into());
                 }
-                Ok((to < end).then_some(to))
-            });
-            start = slice.unwrap_or_default();
+                self.tidy(&group, &mut state, at);
+            }
+            unlock_fair(state);
+            from = to;
         }
         absent
     }
