@@ -355,6 +355,12 @@ defmodule PhoenixGenApi.Native do
   @spec relay_slow(handle(), [pid()]) :: :ok
   def relay_slow(_relay, _pids), do: not_loaded()
 
+  @spec relay_departures(handle(), pos_integer()) :: [{String.t(), String.t(), boolean()}]
+  def relay_departures(_relay, _enough), do: not_loaded()
+
+  @spec relay_dealt_with(handle()) :: :ok
+  def relay_dealt_with(_relay), do: not_loaded()
+
   @spec relay_page(handle(), String.t(), non_neg_integer(), pos_integer()) ::
           {atom(), [{String.t(), atom(), boolean(), non_neg_integer(), non_neg_integer()}],
            non_neg_integer() | nil}
@@ -429,8 +435,8 @@ defmodule PhoenixGenApi.Native do
   @spec relay_set_remote(handle(), String.t(), String.t(), non_neg_integer(), boolean()) :: :ok
   def relay_set_remote(_relay, _group, _user, _slot, _there?), do: not_loaded()
 
-  @spec relay_absent(handle(), String.t(), non_neg_integer() | nil) :: [String.t()]
-  def relay_absent(_relay, _group, _gone), do: not_loaded()
+  @spec relay_absent(handle(), String.t(), non_neg_integer()) :: [String.t()]
+  def relay_absent(_relay, _group, _nodes), do: not_loaded()
 
   @spec relay_ids(handle()) :: [String.t()]
   def relay_ids(_relay), do: not_loaded()

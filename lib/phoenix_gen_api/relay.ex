@@ -63,7 +63,7 @@ defmodule PhoenixGenApi.Relay do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.{Fastlane, Members, Observed, Peers, Publish, Shard}
+  alias PhoenixGenApi.Relay.{Deleted, Fastlane, Members, Observed, Peers, Publish, Shard}
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
 
   @type group_id :: String.t()
@@ -100,6 +100,7 @@ defmodule PhoenixGenApi.Relay do
       with :ok <-
              here(pid, fn -> Native.relay_create(relay, id, type, user, joining, created) end)
              |> done(fn -> Shard.change(change, joining) end) do
+        Deleted.forget(id)
         Observed.joined(id, user, :active)
       end
     end
@@ -110,7 +111,8 @@ defmodule PhoenixGenApi.Relay do
   def delete_group(id) do
     with :ok <- valid([id]), {:ok, relay} <- handle() do
       case Native.relay_delete(relay, id) do
-        members when is_integer(members) -> :ok
+        # For a gateway that is out of reach and has it still.
+        members when is_integer(members) -> Deleted.note(id, now())
         reason -> done(reason, fn -> Shard.change({:delete, id}) end)
       end
     end

@@ -39,6 +39,7 @@ defmodule PhoenixGenApi.Supervisor do
     RateLimiter.Limits.new()
     StreamCall.Registry.new()
     Relay.Peers.new()
+    Relay.Deleted.new()
     ttl = Config.get(:node_selector, :sticky_ttl_ms)
     entries = Config.get(:node_selector, :sticky_max_entries)
 

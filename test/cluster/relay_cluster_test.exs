@@ -126,6 +126,28 @@ defmodule PhoenixGenApi.RelayClusterTest do
     end
   end
 
+  test "of many that join at once with one process one does, wherever they ask", context do
+    %{gateways: [a, _b, _c] = all, id: id} = context
+    creates(a, id, :public, "root")
+
+    for {gateway, n} <- Enum.with_index(all), round <- (5 * n + 1)..(5 * n + 5) do
+      pid = on(gateway, :start, [])
+      user = "user-#{round}"
+
+      results =
+        for asked <- all, _n <- 1..3 do
+          Task.async(fn -> relay(asked, :join_group, [id, user, pid]) end)
+        end
+
+      results = results |> Task.await_many(30_000) |> Enum.frequencies()
+      assert results == %{{:ok, :active} => 1, {:error, :already_member} => 8}
+      assert on(gateway, :say, [id, user, round]) == round + 1
+      gets({gateway, pid}, [round])
+      assert relay(gateway, :leave_group, [id, user, pid]) == :ok
+      joins(gateway, id, user)
+    end
+  end
+
   test "a user is gone with his last process, wherever those were", context do
     %{gateways: [a, b, c] = all, id: id} = context
     creates(a, id, :private, "root")

@@ -3,71 +3,17 @@ defmodule PhoenixGenApi.SchedulerTest do
   # 10 ms or longer.
   use ExUnit.Case, async: false
 
+  import PhoenixGenApi.LongSchedule
+
   alias PhoenixGenApi.{ArgumentHandler, ConfigDb, Gateway, Native, NodeSelector, Plan}
   alias PhoenixGenApi.Structs.{FunConfig, Request}
 
   @moduletag :capture_log
   @moduletag timeout: 120_000
 
-  @long_ms 10
-  # A busy machine takes the scheduler itself away for that long now and then; what a NIF does
-  # it does every time.
-  @attempts 20
-
   setup do
     ConfigDb.clear()
     on_exit(&ConfigDb.clear/0)
-  end
-
-  # Fails if a NIF holds a scheduler in each of some attempts to run `fun` in a process of
-  # its own. That process has room on its heap, so that it is not the garbage collector's time.
-  defp assert_yields(name, fun) do
-    attempts = Stream.map(1..@attempts, fn _ -> reports(fun) end)
-
-    if Enum.all?(attempts, &(&1 != [])),
-      do: flunk("#{name} holds a scheduler: #{inspect(reports(fun))}")
-  end
-
-  defp reports(fun) do
-    previous = :erlang.system_monitor(self(), long_schedule: @long_ms)
-
-    try do
-      {pid, monitor} =
-        :erlang.spawn_opt(
-          fn ->
-            fun.()
-            # Scheduled out here, whatever came before.
-            receive do
-            after
-              1 -> :ok
-            end
-          end,
-          [:monitor, min_heap_size: 8_000_000]
-        )
-
-      assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}, 60_000
-      refute_receive :reports_have_arrived, 5
-      collect(pid)
-    after
-      :erlang.system_monitor(previous)
-    end
-  end
-
-  # What the process under test did, and what any other did in a NIF of ours.
-  defp collect(pid) do
-    receive do
-      {:monitor, ^pid, :long_schedule, info} ->
-        [info | collect(pid)]
-
-      {:monitor, _other, :long_schedule, info} ->
-        if(native?(info), do: [info], else: []) ++ collect(pid)
-    after
-      0 -> []
-    end
-  end
-
-  defp native?(info) do
-    Enum.any?([:in, :out], &match?({PhoenixGenApi.Native, _, _}, info[&1]))
   end
 
   test "a function that does hold a scheduler is reported" do

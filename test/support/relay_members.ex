@@ -3,6 +3,8 @@ defmodule PhoenixGenApi.RelayMembers do
   # Members of groups on any gateway: processes that keep what they get.
 
   alias PhoenixGenApi.Await
+  alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.Native
   alias PhoenixGenApi.Relay
   alias PhoenixGenApi.Structs.Request
 
@@ -80,9 +82,17 @@ defmodule PhoenixGenApi.RelayMembers do
     1 + Enum.count(peers, fn {_node, peer} -> peer.synced? end)
   end
 
+  @doc "Whether other gateways have to agree to changes."
+  def shared?,
+    do: Native.relay_leave(Gateway.handle!(:relay), "no such group", "ann", 0) == :shared
+
+  @doc "Whether no shard waits for what other gateways may have to say."
+  def settled?,
+    do: Enum.all?(Relay.Shard.names(), &(:sys.get_state(&1).unsettled == nil))
+
   @doc "As if there were as many other gateways as can be. Returns them."
   def fill do
-    fakes = for n <- 0..31, do: {n, :"full-#{n}@127.0.0.1"}
+    fakes = for n <- 0..63, do: {n, :"full-#{n}@127.0.0.1"}
     :ets.insert(Relay.Peers, fakes)
     nodes = MapSet.new(fakes, &elem(&1, 1))
     :sys.replace_state(Relay.Peers, &%{&1 | nodes: nodes})
@@ -91,7 +101,7 @@ defmodule PhoenixGenApi.RelayMembers do
 
   @doc "Whether a change of that group is waiting for its decision, and has been asked for there."
   def asking?(group) do
-    shard = Module.concat(Relay.Shard, "N#{:erlang.phash2(group, 8)}")
+    shard = shard(group)
     %{pending: pending, peers: peers} = :sys.get_state(shard)
     # They have got all that was sent to them before this.
     for node <- Map.keys(peers), do: :sys.get_state({shard, node})
@@ -107,17 +117,77 @@ defmodule PhoenixGenApi.RelayMembers do
     :ok
   end
 
+  @doc "A process that keeps who has left a group, and why, by the events of this gateway."
+  def leaves(group) do
+    pid = start()
+
+    handler = fn
+      [_, _, :leave], _measurements, %{group_id: ^group} = left, _config ->
+        message = {left.user_id, left.reason}
+        send(pid, {:relay_message, %{result: %{"message" => message}}})
+
+      _event, _measurements, _metadata, _config ->
+        :ok
+    end
+
+    :ok = PhoenixGenApi.Telemetry.attach_relay("leaves-#{group}", handler)
+    pid
+  end
+
+  @doc "Kills the processes of that name, and these members while the processes do nothing."
+  def crash_unseen(name, members, meanwhile \\ fn -> :ok end) do
+    names = names(name)
+    for name <- names, do: :sys.suspend(name)
+    monitors = for pid <- members, do: Process.monitor(pid)
+    for pid <- members, do: Process.exit(pid, :kill)
+    for monitor <- monitors, do: receive(do: ({:DOWN, ^monitor, _, _, _} -> :ok))
+    # What there was to do for others has been done: what is left to do is left to those.
+    for other <- [Relay.Departures | Relay.Shard.names()] -- names, do: :sys.get_state(other)
+
+    meanwhile.()
+    crash(name)
+  end
+
+  @doc "The same; meanwhile the other gateways end."
+  def crash_unseen_and_alone(name, members), do: crash_unseen(name, members, &end_others/0)
+
+  @doc "The other gateways end; what the shards say to that is lost with the process it is for."
+  def crash_unheard do
+    for name <- Relay.Shard.names(), do: :sys.suspend(name)
+    end_others()
+    :sys.suspend(Relay.Peers)
+    for name <- Relay.Shard.names(), do: :sys.resume(name)
+    for name <- Relay.Shard.names(), do: :sys.get_state(name)
+    crash("Peers")
+  end
+
+  defp end_others do
+    for node <- PhoenixGenApi.Cluster.gateways() do
+      :erpc.cast(node, :init, :stop, [])
+      Await.until(fn -> node not in PhoenixGenApi.Cluster.gateways() end)
+    end
+
+    :sys.get_state(Relay.Peers)
+  end
+
+  @doc "The processes of that name do nothing until they are killed."
+  def suspend(name), do: for(name <- names(name), do: :sys.suspend(name))
+
+  @doc "Whether a change of that group waits for its decision."
+  def pending?(group), do: map_size(:sys.get_state(shard(group)).pending) > 0
+
   @doc "Kills the processes of that name; returns when they are there again."
   def crash(name) do
-    names =
-      if name in ["Shard", "Link"],
-        do: for(n <- 0..7, do: Module.concat([Relay, name, "N#{n}"])),
-        else: [Module.concat(Relay, name)]
-
-    for name <- names do
+    for name <- names(name) do
       pid = Process.whereis(name)
       Process.exit(pid, :kill)
       Await.until(fn -> Process.whereis(name) not in [nil, pid] end)
     end
   end
+
+  defp shard(group), do: Relay.Shard.name(Relay.Shard.number(group))
+
+  defp names("Shard"), do: Relay.Shard.names()
+  defp names("Link"), do: Relay.Link.names()
+  defp names(name), do: [Module.concat(Relay, name)]
 end

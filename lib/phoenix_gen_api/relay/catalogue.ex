@@ -3,16 +3,16 @@ defmodule PhoenixGenApi.Relay.Catalogue do
   # What a gateway tells another one that it has met: its groups, and those that it has deleted.
 
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.Shard
+  alias PhoenixGenApi.Relay.{Deleted, Shard}
+  alias PhoenixGenApi.Relay.Shard.State
 
   @page 500
-  # How long, and how many, deleted groups are remembered for gateways that were not there.
-  @remember_ms 86_400_000
-  @most_remembered 10_000
 
   @doc "Sends all groups of the shard."
-  @spec send_all(map(), {atom(), node()}) :: :ok
-  def send_all(state, target) do
+  @spec send_all(State.t(), node()) :: :ok
+  def send_all(state, node) do
+    target = {Shard.name(state.number), node}
+
     for group <- Native.relay_ids(state.relay),
         Shard.of?(group, state.number),
         do: send_pages(state.relay, group, 0, target)
@@ -32,27 +32,27 @@ defmodule PhoenixGenApi.Relay.Catalogue do
   end
 
   @doc "Keeps a page until the group is complete."
-  @spec collect(map(), node(), String.t(), list()) :: map()
+  @spec collect(State.t(), node(), String.t(), list()) :: State.t()
   def collect(state, node, group, records) do
     incoming = Map.update(state.incoming, {node, group}, records, &(records ++ &1))
     %{state | incoming: incoming}
   end
 
   @doc "Unites a complete group with what is here."
-  @spec unite(map(), node(), String.t(), tuple()) :: map()
+  @spec unite(State.t(), node(), String.t(), tuple()) :: State.t()
   def unite(state, node, group, {_type, _ms, _by, changed_ms} = origin) do
     {records, incoming} = Map.pop(state.incoming, {node, group}, [])
     state = %{state | incoming: incoming}
 
     case state do
       %{peers: %{^node => %{number: number, apart?: apart?}}} ->
-        if Map.get(state.deleted, group, -1) >= changed_ms do
-          state
-        else
+        if Deleted.at(group) < changed_ms do
           out = Native.relay_merge(state.relay, group, origin, number, apart?, records)
           for user <- out, do: Shard.gone(group, user)
-          %{state | deleted: Map.delete(state.deleted, group)}
+          Deleted.forget(group)
         end
+
+        state
 
       _gone ->
         state
@@ -60,33 +60,23 @@ defmodule PhoenixGenApi.Relay.Catalogue do
   end
 
   @doc "Deletes what was deleted elsewhere after its last change here."
-  @spec bury(map(), %{String.t() => integer()}) :: map()
+  @spec bury(State.t(), %{String.t() => integer()}) :: :ok
   def bury(state, deleted) do
-    for {group, at} <- deleted,
-        {{_type, _ms, _by, changed_ms}, _records, _next} <-
-          [Native.relay_records(state.relay, group, 0, 1)],
-        at >= changed_ms,
-        reduce: state do
-      state ->
-        Native.relay_order_delete(state.relay, group)
-        %{state | deleted: remember(state.deleted, group, at)}
+    for {group, at} <- deleted do
+      case Native.relay_records(state.relay, group, 0, 1) do
+        {{_type, _ms, _by, changed_ms}, _records, _next} when changed_ms > at ->
+          :ok
+
+        {_origin, _records, _next} ->
+          Native.relay_order_delete(state.relay, group)
+          Deleted.note(group, at)
+
+        # For those who come later.
+        _not_found ->
+          Deleted.note(group, max(at, Deleted.at(group)))
+      end
     end
-  end
 
-  @doc "Notes that a group was deleted."
-  @spec remember(%{String.t() => integer()}, String.t(), integer()) :: %{String.t() => integer()}
-  def remember(deleted, group, at) do
-    deleted = if map_size(deleted) < @most_remembered, do: deleted, else: forget(deleted, at)
-    Map.put(deleted, group, at)
-  end
-
-  defp forget(deleted, now) do
-    kept = Map.filter(deleted, fn {_group, at} -> now - at < @remember_ms end)
-
-    if map_size(kept) < @most_remembered do
-      kept
-    else
-      kept |> Enum.sort_by(&elem(&1, 1)) |> Enum.drop(div(@most_remembered, 2)) |> Map.new()
-    end
+    :ok
   end
 end

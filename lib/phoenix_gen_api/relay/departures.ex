@@ -1,7 +1,9 @@
 defmodule PhoenixGenApi.Relay.Departures do
   @moduledoc false
-  # What follows when processes end that were devices. They are out of the index before this
-  # process hears of it; nothing waits for it. Also reclaims memory of the limits on messages.
+  # What follows when processes end that were devices: they are taken out of the index, and who
+  # has none left leaves. Nothing waits for this process, and nothing is lost with it: what there
+  # is to do is kept by the native side until it has been done. Also reclaims memory of the limits
+  # on messages.
   use GenServer
 
   alias PhoenixGenApi.Config
@@ -9,6 +11,8 @@ defmodule PhoenixGenApi.Relay.Departures do
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Relay.{Observed, Shard}
 
+  # Departures that are dealt with in one go, and windows of limits.
+  @batch 1_000
   @slice 2_000
 
   @doc false
@@ -16,32 +20,44 @@ defmodule PhoenixGenApi.Relay.Departures do
 
   @impl true
   def init(_opts) do
+    # What ended while nobody was there to be told.
+    send(self(), :ended)
     schedule()
-    {:ok, nil}
+    {:ok, Gateway.handle!(:relay)}
   end
 
   @impl true
   # From the native side, by this process's name.
-  def handle_info({:left, departures, shared?}, state) do
-    for {group, user, true} <- departures do
-      if shared?, do: Shard.gone(group, user)
-      Observed.left(group, user, :down)
+  def handle_info(:ended, relay) do
+    case Native.relay_departures(relay, @batch) do
+      [] ->
+        :ok
+
+      departures ->
+        for {group, user, stays?} <- departures do
+          if stays?, do: Shard.gone(group, user)
+          # Between the two: with this process one event is lost at most, and none comes twice.
+          Native.relay_dealt_with(relay)
+          Observed.left(group, user, :down)
+        end
+
+        send(self(), :ended)
     end
 
-    {:noreply, state}
+    {:noreply, relay}
   end
 
-  def handle_info(:sweep, state) do
+  def handle_info(:sweep, relay) do
     now = System.monotonic_time(:nanosecond)
 
-    if Native.relay_sweep(Gateway.handle!(:relay), now, @slice),
+    if Native.relay_sweep(relay, now, @slice),
       do: send(self(), :sweep),
       else: schedule()
 
-    {:noreply, state}
+    {:noreply, relay}
   end
 
-  def handle_info(_other, state), do: {:noreply, state}
+  def handle_info(_other, relay), do: {:noreply, relay}
 
   defp schedule,
     do: Process.send_after(self(), :sweep, Config.get(:rate_limiter, :cleanup_interval))

@@ -6,34 +6,24 @@ defmodule PhoenixGenApi.Relay.Link do
   # arrive in the order in which they were sent, which different senders would not guarantee:
   # large messages are sent in fragments that a small one of somebody else can overtake.
   use GenServer
+  use PhoenixGenApi.Relay.Family, count: 16
 
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Relay.{Observed, Peers, Publish}
 
-  @count 16
   # Messages waiting for the network in one process, beyond which they are dropped.
   @most_waiting 50_000
 
-  @doc "Their registered names."
-  @spec names() :: [atom()]
-  def names, do: for(n <- 0..(@count - 1), do: name(n))
-
-  @doc "The processes."
-  @spec children() :: [Supervisor.child_spec()]
-  def children do
-    for n <- 0..(@count - 1), do: Supervisor.child_spec({__MODULE__, n}, id: {__MODULE__, n})
-  end
-
   @doc "What counts the messages that wait."
   @spec counters() :: :counters.counters_ref()
-  def counters, do: :counters.new(@count, [:write_concurrency])
+  def counters, do: :counters.new(count(), [:write_concurrency])
 
   @doc "Hands a message on; never waits for the network."
   @spec deliver(non_neg_integer(), String.t(), String.t(), term()) :: :ok
   def deliver(0, _group, _user, _response), do: :ok
 
   def deliver(mask, group, user, response) do
-    n = :erlang.phash2(user, @count)
+    n = number(user)
     counters = Gateway.handle!(:relay_links)
 
     if :counters.get(counters, n + 1) < @most_waiting do
@@ -43,9 +33,6 @@ defmodule PhoenixGenApi.Relay.Link do
       Observed.dropped(group, :slow_gateway, length(Peers.nodes(mask)))
     end
   end
-
-  @doc false
-  def start_link(n), do: GenServer.start_link(__MODULE__, n, name: name(n))
 
   @impl true
   def init(n) do
@@ -68,8 +55,4 @@ defmodule PhoenixGenApi.Relay.Link do
   end
 
   def handle_info(_other, n), do: {:noreply, n}
-
-  for n <- 0..(@count - 1) do
-    defp name(unquote(n)), do: unquote(Module.concat(__MODULE__, "N#{n}"))
-  end
 end

@@ -16,7 +16,7 @@ defmodule PhoenixGenApi.Relay.Peers do
 
   @table __MODULE__
   # The native index has that many bits.
-  @most 31
+  @most 63
 
   @doc "Creates the table, owned by the calling process, unless it is there."
   @spec new() :: :ok
@@ -38,11 +38,15 @@ defmodule PhoenixGenApi.Relay.Peers do
   def nodes(0), do: []
 
   def nodes(mask) do
-    for number <- 0..@most,
-        Bitwise.band(mask, Bitwise.bsl(1, number)) != 0,
-        [{_number, node}] <- [:ets.lookup(@table, number)],
-        do: node
+    for number <- bits(mask, 0), [{_number, node}] <- [:ets.lookup(@table, number)], do: node
   end
+
+  # Those that are set: as a rule some of the first.
+  defp bits(0, _number), do: []
+  defp bits(mask, number) when Bitwise.band(mask, 1) == 1, do: [number | rest(mask, number)]
+  defp bits(mask, number), do: rest(mask, number)
+
+  defp rest(mask, number), do: bits(Bitwise.bsr(mask, 1), number + 1)
 
   @doc "The number of a gateway, or nil when there are too many."
   @spec number(node()) :: non_neg_integer() | nil

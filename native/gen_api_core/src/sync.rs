@@ -17,6 +17,12 @@ mod real {
     pub(crate) use arc_swap::{ArcSwap, ArcSwapOption, Guard};
     pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock};
     pub(crate) use std::sync::atomic;
+
+    /// Unlocks for whoever waits, who would otherwise come too late for somebody who locks again
+    /// at once.
+    pub(crate) fn unlock_fair<T>(guard: MutexGuard<'_, T>) {
+        MutexGuard::unlock_fair(guard);
+    }
 }
 
 #[cfg(loom)]

@@ -3,37 +3,48 @@
 use crate::atoms;
 use crate::relay::RelayResource;
 use crate::relay_terms::done;
-use gen_api_core::relay::{Left, Refusal};
-use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc, Term};
+use gen_api_core::relay::Refusal;
+use rustler::types::atom;
+use rustler::{Atom, Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 use std::time::SystemTime;
 
 #[rustler::resource_impl]
 impl Resource for RelayResource {
     const IMPLEMENTS_DOWN: bool = true;
 
+    // On whichever scheduler the process ended: what follows is done elsewhere.
     fn down<'a>(&'a self, env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
         self.ended(env, pid);
     }
 }
 
 impl RelayResource {
-    /// A device has ended: it leaves everything, and whoever follows departures is told.
+    /// A device has ended. Whoever follows departures is told, and looks himself when he starts.
     fn ended(&self, env: Env<'_>, pid: LocalPid) {
-        let left = self.0.end(pid, wall_clock_ms());
-        if left.is_empty() {
-            return;
-        }
-        if let Some(watcher) = env.whereis_pid(atoms::relay_departures()) {
-            // Not whether groups are shared by now: each stays, or has gone, by what held for him.
-            let stays = left.iter().any(|left| left.stays);
-            let left: Vec<(&str, &str, bool)> = left.iter().map(departure).collect();
-            let _ = env.send(&watcher, (atoms::left(), left, stays));
+        if self.0.ended(pid) {
+            if let Some(watcher) = env.whereis_pid(atoms::relay_departures()) {
+                let _ = env.send(&watcher, atoms::ended());
+            }
         }
     }
 }
 
-fn departure(left: &Left) -> (&str, &str, bool) {
-    (&left.group, &left.user, left.last)
+/// Takes out devices that have ended until some users have left: `[{group, user, stays?}]`, and
+/// the same again until each was dealt with. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn relay_departures<'a>(env: Env<'a>, relay: &RelayResource, enough: usize) -> Vec<Term<'a>> {
+    let departures = relay.0.departures(enough, wall_clock_ms());
+    let departures = departures.iter();
+    departures
+        .map(|left| (&*left.group, &*left.user, left.stays).encode(env))
+        .collect()
+}
+
+/// The first of them was dealt with. Normal scheduler.
+#[rustler::nif]
+fn relay_dealt_with(relay: &RelayResource) -> Atom {
+    relay.0.dealt_with();
+    atom::ok()
 }
 
 fn wall_clock_ms() -> u64 {

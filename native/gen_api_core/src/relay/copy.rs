@@ -5,6 +5,7 @@ use super::index::Relay;
 use super::member::Standing;
 use super::outcome::Refusal;
 use super::share::{Origin, Record};
+use crate::sync::MutexGuard;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     /// Copies a record that another node has made, and the group if it is not known. With
     /// `evict` all devices of the user are taken out; whether there were any.
     pub fn put(&self, id: &str, origin: Origin, record: &Record, evict: bool) -> bool {
-        let had = self.with_new(id, origin, |group, state| {
+        let had = self.with_new(id, origin, |group, mut state| {
+            let state = &mut *state;
             state.changed_ms = state.changed_ms.max(origin.changed_ms);
             self.expire(group, state, origin.changed_ms);
             let at = self.place(group, state, &record.user)?;
@@ -31,25 +33,25 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         evict && had.flatten() == Some(true)
     }
 
-    /// Does something to the group of that name, which is there afterwards.
+    /// Does something to the group of that name, which is there and locked.
     pub(super) fn with_new<T>(
         &self,
         id: &str,
         origin: Origin,
-        act: impl FnOnce(&Arc<Group<H>>, &mut State<H>) -> T,
+        act: impl FnOnce(&Arc<Group<H>>, MutexGuard<'_, State<H>>) -> T,
     ) -> Option<T> {
         loop {
             if let Some(group) = self.find(id) {
-                let mut state = group.state.lock();
+                let state = group.state.lock();
                 if !state.deleted {
-                    return Some(act(&group, &mut state));
+                    return Some(act(&group, state));
                 }
                 // It has left the index: the next look finds none.
             }
             let group = Arc::new(Group::new(id, origin.kind, origin.created));
-            let mut state = group.state.lock();
+            let state = group.state.lock();
             match self.publish_group(&group, usize::MAX, true) {
-                Ok(()) => return Some(act(&group, &mut state)),
+                Ok(()) => return Some(act(&group, state)),
                 Err(Refusal::AlreadyExists) => {}
                 Err(_) => return None,
             }

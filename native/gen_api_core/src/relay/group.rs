@@ -155,10 +155,10 @@ impl<H: Copy + Eq> State<H> {
     }
 
     /// A bit for each other node with devices of members.
-    pub(super) fn remote(&self) -> u32 {
+    pub(super) fn remote(&self) -> u64 {
         self.elsewhere
             .iter()
-            .fold(0, |mask, (node, _)| mask | 1 << (node & 31))
+            .fold(0, |mask, (node, _)| mask | 1 << (node & 63))
     }
 
     /// Roughly the bytes that it takes.

@@ -1,6 +1,7 @@
 //! All groups, and how one is found.
 
 use super::devices::Registry;
+use super::endings::Endings;
 use super::group::{Group, State};
 use super::outcome::Refusal;
 use super::pace::Pace;
@@ -58,6 +59,7 @@ pub struct Relay<H> {
     pub(super) count: AtomicUsize,
     pub(super) users: Users<H>,
     pub(super) devices: Registry<H>,
+    pub(super) endings: Endings<H>,
     pub(super) bounds: ArcSwap<Bounds>,
     pub(super) pace: Pace,
     pub(super) shared: AtomicBool,
@@ -74,6 +76,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             count: AtomicUsize::new(0),
             users: Users::new(SHARDS),
             devices: Registry::new(SHARDS, hasher.clone()),
+            endings: Endings::default(),
             bounds: ArcSwap::from_pointee(bounds),
             pace: Pace::new(),
             shared: AtomicBool::new(false),

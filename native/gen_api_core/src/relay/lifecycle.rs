@@ -109,10 +109,12 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// `NotFound`.
     pub fn delete(&self, id: &str) -> Outcome<usize> {
-        self.alone(id, |group, state| Ok(self.dissolve(group, state)))
+        let closed = self.alone(id, |group, state| Ok(self.close(group, state)))?;
+        Ok(self.dissolve(closed))
     }
 
-    pub(super) fn dissolve(&self, group: &Arc<Group<H>>, state: &mut State<H>) -> usize {
+    /// Nobody finds the group any more.
+    pub(super) fn close(&self, group: &Arc<Group<H>>, state: &mut State<H>) -> Closed<H> {
         state.deleted = true;
         let hash = self.hash(group.id.as_bytes());
         if let Some(shard) = self.shard(hash) {
@@ -122,20 +124,41 @@ impl<H: Copy + Eq + Hash> Relay<H> {
                 self.count.fetch_sub(1, Ordering::Relaxed);
             }
         }
-        let present = state.present;
-        for at in 0..state.roster.end() as u32 {
-            let Some(member) = state.roster.get(at) else {
+        Closed {
+            group: Arc::clone(group),
+            roster: std::mem::take(&mut state.roster),
+            present: state.present,
+        }
+    }
+
+    /// Its members are no longer in it; how many there were. The group is not locked: somebody
+    /// who had found it before may be waiting for it.
+    pub(super) fn dissolve(&self, closed: Closed<H>) -> usize {
+        let Closed {
+            group,
+            roster,
+            present,
+        } = closed;
+        for at in 0..roster.end() as u32 {
+            let Some(member) = roster.get(at) else {
                 continue;
             };
             for n in 0..member.devices.len() {
                 if let Some((id, _)) = member.devices.get(n) {
-                    self.devices.leave(id, group, at);
+                    self.devices.leave(id, &group, at);
                 }
             }
             let hash = self.hash(member.user.bytes());
-            self.users.leave(&member.user, hash, group);
+            self.users.leave(&member.user, hash, &group);
         }
-        state.roster = Roster::default();
         present
     }
+}
+
+/// A group that was deleted, and who was in it.
+#[derive(Debug)]
+pub(super) struct Closed<H> {
+    group: Arc<Group<H>>,
+    roster: Roster<H>,
+    present: usize,
 }

@@ -182,7 +182,7 @@ pub(super) struct Member<H> {
     /// Which change of the group made the standing what it is, for copies on other nodes.
     pub(super) version: u32,
     /// The other nodes on which he has devices, a bit each.
-    pub(super) remote: u32,
+    pub(super) remote: u64,
 }
 
 impl<H> Member<H> {
@@ -210,4 +210,4 @@ impl<H> Member<H> {
     }
 }
 
-const _: () = assert!(size_of::<Option<Member<u64>>>() <= 40);
+const _: () = assert!(size_of::<Option<Member<u64>>>() <= 48);

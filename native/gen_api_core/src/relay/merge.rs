@@ -1,9 +1,10 @@
 //! What two nodes know of a group is united.
 
-use super::group::{Group, State};
+use super::group::Group;
 use super::index::Relay;
 use super::member::{Member, Standing};
 use super::share::{Origin, Record};
+use super::turns::Turns;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -22,39 +23,48 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         apart: bool,
         records: &[(Record, bool)],
     ) -> Vec<Box<str>> {
-        let out = self.with_new(id, origin, |group, state| {
-            self.united(group, state, origin, node, apart, records)
-        });
-        out.unwrap_or_default()
+        loop {
+            let out = self.with_new(id, origin, |group, state| {
+                let mut turns = Turns::new(group, state);
+                self.united(group, &mut turns, origin, node, apart, records)
+            });
+            match out {
+                Some(Some(out)) => return out,
+                // Deleted on the way. What the other node tells is of a group that is there.
+                Some(None) => {}
+                None => return Vec::new(),
+            }
+        }
     }
 
+    /// None if the group was deleted meanwhile.
     fn united(
         &self,
         group: &Arc<Group<H>>,
-        state: &mut State<H>,
+        turns: &mut Turns<'_, H>,
         origin: Origin,
         node: u32,
         apart: bool,
         records: &[(Record, bool)],
-    ) -> Vec<Box<str>> {
+    ) -> Option<Vec<Box<str>>> {
         let mut out = Vec::new();
-        let apart = apart || state.created != origin.created;
-        let ours_is_older = state.created <= origin.created;
-        let theirs_is_older = origin.created < state.created;
-        if theirs_is_older {
+        let state = turns.next()?;
+        let ours = state.created;
+        state.changed_ms = state.changed_ms.max(origin.changed_ms);
+        if origin.created < ours {
             state.kind = origin.kind;
             state.created = origin.created;
-            self.dismiss(group, state);
+            self.dismiss(group, turns)?;
         }
-        let same = state.created == origin.created;
-        state.changed_ms = state.changed_ms.max(origin.changed_ms);
+        let apart = apart || ours != origin.created;
         for (record, there) in records {
+            let state = turns.next()?;
             let Some(at) = self.place(group, state, &record.user) else {
                 continue;
             };
             Self::mark(state, at, node, *there);
             let mut theirs = record.clone();
-            if ours_is_older && !same {
+            if ours < origin.created {
                 theirs.standing = theirs.standing.without(Standing::ADMIN);
             }
             let Some(united) = unite(state.roster.get(at), &theirs, apart) else {
@@ -68,12 +78,17 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             }
             self.tidy(group, state, at);
         }
-        out
+        Some(out)
     }
 
-    /// Nobody is an admin any more.
-    fn dismiss(&self, group: &Arc<Group<H>>, state: &mut State<H>) {
-        for at in 0..state.roster.end() as u32 {
+    /// Nobody is an admin any more. None if the group was deleted meanwhile.
+    fn dismiss(&self, group: &Arc<Group<H>>, turns: &mut Turns<'_, H>) -> Option<()> {
+        let mut at = 0;
+        loop {
+            let state = turns.next()?;
+            if at as usize >= state.roster.end() {
+                return Some(());
+            }
             let known = state.roster.get(at).map(|m| (m.standing, m.version));
             if let Some((standing, version)) = known {
                 state.stand(at, standing.without(Standing::ADMIN));
@@ -83,6 +98,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
                 }
                 self.tidy(group, state, at);
             }
+            at += 1;
         }
     }
 }

@@ -32,8 +32,10 @@
 //! | `member` | one user in one group |
 //! | `roster` | the members of a group by user |
 //! | `chunks` | the list of recipients, looked at while it changes |
+//! | `turns` | a group that is held for long, and not all the time |
 //! | `users` | users with their groups; ids are kept once |
 //! | `devices` | the reverse index by device |
+//! | `endings` | devices that have ended, until everybody who has to know does |
 //! | `pace` | messages per second |
 //! | `share` | groups that several nodes hold: what they tell each other |
 //! | `order` | changes on which one node decides for all |
@@ -46,6 +48,7 @@
 mod chunks;
 mod copy;
 mod devices;
+mod endings;
 mod group;
 mod index;
 mod lifecycle;
@@ -63,6 +66,7 @@ mod recipients;
 mod roster;
 mod rules;
 mod share;
+mod turns;
 mod users;
 mod verify;
 

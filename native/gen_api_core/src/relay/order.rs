@@ -33,7 +33,8 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// `NotFound`.
     pub fn order_delete(&self, id: &str) -> Outcome<usize> {
-        self.with(id, |group, state| Ok(self.dissolve(group, state)))
+        let closed = self.with(id, |group, state| Ok(self.close(group, state)))?;
+        Ok(self.dissolve(closed))
     }
 
     /// Decides as what a user is in, who joins with a device.

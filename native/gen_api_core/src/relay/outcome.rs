@@ -119,7 +119,7 @@ pub struct FanOut<H> {
     /// Members who get it, on all nodes.
     pub audience: usize,
     /// The other nodes with devices of members, a bit each.
-    pub remote: u32,
+    pub remote: u64,
 }
 
 /// What the index holds.

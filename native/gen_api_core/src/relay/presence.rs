@@ -5,6 +5,7 @@ use super::index::{Outcome, Relay};
 use super::member::Standing;
 use super::outcome::Refusal;
 use super::recipients::Device;
+use super::turns::Turns;
 use std::hash::Hash;
 
 impl<H: Copy + Eq + Hash> Relay<H> {
@@ -73,7 +74,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     }
 
     pub(super) fn mark(state: &mut State<H>, at: u32, node: u32, there: bool) {
-        let bit = 1 << (node & 31);
+        let bit = 1 << (node & 63);
         let Some(member) = state.roster.get_mut(at) else {
             return;
         };
@@ -91,25 +92,41 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         state.elsewhere.retain(|count| count.1 > 0);
     }
 
-    /// Members without a device on any node. Before that, `gone` has none any more.
-    pub fn absent(&self, id: &str, gone: Option<u32>) -> Vec<Box<str>> {
-        let absent = self.with(id, |group, state| {
-            let mut absent = Vec::new();
-            for at in 0..state.roster.end() as u32 {
-                if let Some(node) = gone {
-                    Self::mark(state, at, node, false);
-                }
-                let Some(member) = state.roster.get(at) else {
-                    continue;
-                };
+    /// Members without a device on any node, of which there are `nodes`, a bit each: others have
+    /// none any more. Linear in the number of members, but nobody waits for it for long.
+    pub fn absent(&self, id: &str, nodes: u64) -> Vec<Box<str>> {
+        let mut absent = Vec::new();
+        let Some(group) = self.find(id) else {
+            return absent;
+        };
+        let mut turns = Turns::new(&group, group.state.lock());
+        let mut at = 0;
+        while let Some(state) = turns
+            .next()
+            .filter(|state| (at as usize) < state.roster.end())
+        {
+            Self::mark_only(state, at, nodes);
+            if let Some(member) = state.roster.get(at) {
                 let nowhere = member.remote == 0 && member.devices.is_empty();
                 if nowhere && member.standing.has(Standing::PRESENT) {
                     absent.push(member.user.id().into());
                 }
-                self.tidy(group, state, at);
+                self.tidy(&group, state, at);
             }
-            Ok(absent)
-        });
-        absent.unwrap_or_default()
+            at += 1;
+        }
+        absent
+    }
+
+    /// Of the other nodes, only these may have devices of a member.
+    fn mark_only(state: &mut State<H>, at: u32, nodes: u64) {
+        let mut others = state
+            .roster
+            .get(at)
+            .map_or(0, |member| member.remote & !nodes);
+        while others != 0 {
+            Self::mark(state, at, others.trailing_zeros(), false);
+            others &= others - 1;
+        }
     }
 }

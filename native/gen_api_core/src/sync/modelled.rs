@@ -109,6 +109,10 @@ impl<T> Mutex<T> {
     }
 }
 
+pub(crate) fn unlock_fair<T>(guard: MutexGuard<'_, T>) {
+    drop(guard);
+}
+
 impl<T> Deref for MutexGuard<'_, T> {
     type Target = T;
 

@@ -6,6 +6,7 @@ mod model;
 mod operations;
 mod share;
 mod threads;
+mod turns;
 
 use gen_api_core::relay::{Device, FanOut};
 

@@ -1,0 +1,64 @@
+defmodule PhoenixGenApi.Relay.Deleted do
+  @moduledoc false
+  # Groups that were deleted, and when, for gateways that were not there. The table is the
+  # supervisor's: no crash of a shard brings a group back.
+  #
+  # Rows: {group, milliseconds}
+
+  alias PhoenixGenApi.Relay.Shard
+
+  @table __MODULE__
+  # How long, and about how many.
+  @remember_ms 86_400_000
+  @most 50_000
+
+  @doc "Creates the table, owned by the calling process, unless it is there."
+  @spec new() :: :ok
+  def new do
+    if :ets.whereis(@table) == :undefined,
+      do: :ets.new(@table, [:named_table, :set, :public, write_concurrency: true])
+
+    :ok
+  end
+
+  @doc "Notes that a group was deleted."
+  @spec note(String.t(), integer()) :: :ok
+  def note(group, at) do
+    if :ets.info(@table, :size) >= @most, do: make_room(at)
+    :ets.insert(@table, {group, at})
+    :ok
+  end
+
+  @doc "It is there again."
+  @spec forget(String.t()) :: :ok
+  def forget(group) do
+    :ets.delete(@table, group)
+    :ok
+  end
+
+  @doc "When a group was deleted; before all times if it was not."
+  @spec at(String.t()) :: integer()
+  def at(group), do: :ets.lookup_element(@table, group, 2, -1)
+
+  @doc "Those of a shard."
+  @spec all(non_neg_integer()) :: %{String.t() => integer()}
+  def all(shard),
+    do:
+      for(
+        {group, at} <- :ets.tab2list(@table),
+        Shard.of?(group, shard),
+        into: %{},
+        do: {group, at}
+      )
+
+  # The older half, or whatever nobody needs to know any more.
+  defp make_room(now) do
+    :ets.select_delete(@table, [{{:_, :"$1"}, [{:<, :"$1", now - @remember_ms}], [true]}])
+
+    if :ets.info(@table, :size) >= @most do
+      times = Enum.sort(:ets.select(@table, [{{:_, :"$1"}, [], [:"$1"]}]))
+      median = Enum.at(times, div(length(times), 2))
+      :ets.select_delete(@table, [{{:_, :"$1"}, [{:"=<", :"$1", median}], [true]}])
+    end
+  end
+end

@@ -1,0 +1,137 @@
+defmodule PhoenixGenApi.Relay.Shard.Meeting do
+  @moduledoc false
+  # Other gateways that come and go. One that comes is told everything, and from then on what
+  # happens.
+
+  alias PhoenixGenApi.Relay.{Catalogue, Deleted, Peers}
+  alias PhoenixGenApi.Relay.Shard.{Presence, Request, State}
+
+  @doc "After a crash the others are asked for what they have; otherwise there are none yet."
+  @spec resume(State.t()) :: State.t()
+  def resume(state) do
+    case Peers.current() do
+      # The last one may have left unseen.
+      [] -> bereft(state)
+      nodes -> Enum.reduce(nodes, state, &greet(&2, &1, Peers.number(&1), true))
+    end
+  end
+
+  # One has gone: who was only there leaves.
+  defp bereft(state) do
+    if state.peers == %{}, do: Peers.alone(state.number)
+    Presence.depart_absent(state)
+  end
+
+  @doc "Tells a gateway everything; with `reply?` it is to do the same."
+  @spec greet(State.t(), node(), non_neg_integer() | nil, boolean()) :: State.t()
+  def greet(state, _node, nil, _reply?), do: state
+
+  def greet(state, node, number, reply?) do
+    known = state.peers[node] || stranger(number)
+    state = Presence.unsettle(%{state | peers: Map.put(state.peers, node, known)})
+
+    hello = %{
+      boot: Peers.boot(),
+      life: state.life,
+      lost?: is_map_key(state.lost, node),
+      deleted: Deleted.all(state.number),
+      reply?: reply?
+    }
+
+    State.tell(state, node, {:hello, node(), hello})
+    Catalogue.send_all(state, node)
+    State.tell(state, node, {:synced, node()})
+    state
+  end
+
+  @doc "A gateway is about to tell everything."
+  @spec hello(State.t(), node(), map()) :: State.t()
+  def hello(state, node, hello) do
+    state = if is_map_key(state.peers, node), do: state, else: meet(state, node)
+
+    case state.peers do
+      %{^node => peer} ->
+        apart? = hello.lost? or Map.get(state.lost, node) == hello.boot
+        peer = Map.merge(peer, %{boot: hello.boot, life: hello.life, apart?: apart?})
+        # A shard that starts anew no longer knows of what its predecessor was to attach.
+        state = Presence.forget(%{state | peers: Map.put(state.peers, node, peer)}, node)
+        Catalogue.bury(state, hello.deleted)
+        # Nor of what it was asked.
+        if hello.reply?,
+          do: state |> greet(node, peer.number, false) |> Request.lose(node),
+          else: state
+
+      _no_part ->
+        # Or it would wait for what this gateway has.
+        State.tell(state, node, {:refused, node(), Peers.refusal()})
+        state
+    end
+  end
+
+  # It was quicker than this gateway's own news of it, which will follow.
+  defp meet(state, node) do
+    case Peers.number(node) do
+      nil ->
+        state
+
+      number ->
+        %{state | peers: Map.put(state.peers, node, stranger(number))}
+    end
+  end
+
+  defp stranger(number),
+    do: %{number: number, boot: nil, life: nil, apart?: false, synced?: false}
+
+  @doc "A page of a group that a gateway has."
+  @spec page(State.t(), node(), String.t(), tuple(), list(), boolean()) :: State.t()
+  def page(state, node, group, origin, records, last?) do
+    state =
+      if is_map_key(state.peers, node),
+        do: Catalogue.collect(state, node, group, records),
+        else: state
+
+    if last?, do: Catalogue.unite(state, node, group, origin), else: state
+  end
+
+  @doc "A gateway has told everything."
+  @spec synced(State.t(), node()) :: State.t()
+  def synced(state, node) do
+    case state.peers do
+      %{^node => peer} ->
+        peers = Map.put(state.peers, node, %{peer | synced?: true})
+        # What is incomplete by now was deleted on its way.
+        incoming = Map.reject(state.incoming, fn {{of, _group}, _records} -> of == node end)
+        lost = Map.delete(state.lost, node)
+        state = %{state | peers: peers, lost: lost, incoming: incoming}
+        state |> Presence.unsettle() |> Request.drain()
+
+      _gone ->
+        state
+    end
+  end
+
+  @doc "Peers starts anew: these are there, and others may have gone unseen."
+  @spec present(State.t(), [node()]) :: State.t()
+  def present(state, nodes) do
+    case Map.keys(state.peers) -- nodes do
+      # It may not have heard of it.
+      [] when state.peers == %{} -> bereft(state)
+      gone -> Enum.reduce(gone, state, &lose(&2, &1))
+    end
+  end
+
+  @doc "A gateway has gone."
+  @spec lose(State.t(), node()) :: State.t()
+  def lose(state, node) do
+    case Map.pop(state.peers, node) do
+      {nil, _peers} ->
+        state
+
+      {peer, peers} ->
+        lost = if peer.boot, do: Map.put(state.lost, node, peer.boot), else: state.lost
+        incoming = Map.reject(state.incoming, fn {{n, _group}, _records} -> n == node end)
+        state = Presence.forget(%{state | peers: peers, lost: lost, incoming: incoming}, node)
+        state |> bereft() |> Request.lose(node) |> Request.drain()
+    end
+  end
+end

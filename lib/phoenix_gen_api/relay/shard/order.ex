@@ -1,0 +1,54 @@
+defmodule PhoenixGenApi.Relay.Shard.Order do
+  @moduledoc false
+  # Decisions on the oldest gateway, and their copies on the others.
+
+  import PhoenixGenApi.Relay.Shard.State, only: [tell: 2]
+
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.Relay.{Decision, Deleted}
+  alias PhoenixGenApi.Relay.Shard.{Presence, State}
+
+  @doc "Makes a change that a gateway has asked for: its result, and what the others have to copy."
+  @spec decide(State.t(), Decision.op(), node()) :: {term(), [Decision.effect()], State.t()}
+  def decide(state, op, asked) do
+    here? =
+      case Decision.member(op) do
+        {group, user} -> Native.relay_is_here(state.relay, group, user, nil)
+        nil -> false
+      end
+
+    {result, effects} = Decision.make(state.relay, op)
+    Enum.each(effects, &note/1)
+
+    state =
+      if Decision.joins?(op, result),
+        do: Presence.reserve(state, Decision.member(op), asked),
+        else: state
+
+    # Its own devices went with the decision.
+    for {:put, group, _origin, record, true} <- effects, here? do
+      tell(state, {:presence, node(), nil, group, elem(record, 0), false, :asked})
+    end
+
+    {result, effects, state}
+  end
+
+  @doc "Copies what was decided."
+  @spec copy(State.t(), [Decision.effect()]) :: :ok
+  def copy(state, effects), do: Enum.each(effects, &copy_one(state, &1))
+
+  defp copy_one(state, {:deleted, group, _at} = effect) do
+    Native.relay_order_delete(state.relay, group)
+    note(effect)
+  end
+
+  defp copy_one(state, {:put, group, origin, record, evict?} = effect) do
+    note(effect)
+
+    if Native.relay_put(state.relay, group, origin, record, evict?),
+      do: tell(state, {:presence, node(), nil, group, elem(record, 0), false, :asked})
+  end
+
+  defp note({:deleted, group, at}), do: Deleted.note(group, at)
+  defp note({:put, group, _origin, _record, _evict?}), do: Deleted.forget(group)
+end

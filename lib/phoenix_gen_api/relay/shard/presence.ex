@@ -1,0 +1,108 @@
+defmodule PhoenixGenApi.Relay.Shard.Presence do
+  @moduledoc false
+  # Where devices are, and who leaves because he has none any more.
+
+  import PhoenixGenApi.Relay.Shard.State, only: [tell: 2]
+
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.Relay.{Decision, Shard}
+  alias PhoenixGenApi.Relay.Shard.State
+
+  # Gateways that come one by one, as after a split, all come within this time.
+  @settle_ms 1_000
+
+  @doc "A device of a user here has ended, the last one as far as is known."
+  @spec vacated(State.t(), String.t(), String.t(), atom()) :: State.t()
+  def vacated(state, group, user, why) do
+    if Native.relay_is_here(state.relay, group, user, nil) do
+      state
+    else
+      tell(state, {:presence, node(), nil, group, user, false, why})
+      depart(state, group, user, why)
+    end
+  end
+
+  @doc "Has a user leave who has no device anywhere, if that is for this gateway to say."
+  @spec depart(State.t(), String.t(), String.t(), atom()) :: State.t()
+  def depart(state, group, user, why) do
+    waited_for? =
+      Enum.any?(state.reserved, fn {{g, u, _node}, _n} -> g == group and u == user end)
+
+    if State.home(state) == node() and not waited_for? and state.unsettled == nil do
+      {_result, effects} = Decision.make(state.relay, {:depart, group, user, why == :down})
+      if effects != [], do: tell(state, {:effects, nil, nil, effects})
+    end
+
+    state
+  end
+
+  @doc "The same for all who have none. Gateways that are not there have none."
+  @spec depart_absent(State.t()) :: State.t()
+  def depart_absent(state) do
+    nodes = State.mask(state)
+
+    for group <- Native.relay_ids(state.relay), Shard.of?(group, state.number) do
+      for user <- Native.relay_absent(state.relay, group, nodes), reduce: state do
+        state -> depart(state, group, user, :down)
+      end
+    end
+
+    state
+  end
+
+  @doc "While not every gateway has told where devices are, nobody is absent."
+  @spec unsettle(State.t()) :: State.t()
+  def unsettle(state) do
+    token = make_ref()
+    Process.send_after(self(), {:settle, token}, @settle_ms)
+    %{state | unsettled: token}
+  end
+
+  @doc "The time for gateways to come one by one is over."
+  @spec settle(State.t()) :: State.t()
+  def settle(state) do
+    if State.caught_up?(state),
+      do: depart_absent(%{state | unsettled: nil}),
+      else: unsettle(state)
+  end
+
+  @doc "A device of that user is to come, on that gateway."
+  @spec reserve(State.t(), {String.t(), String.t()}, node()) :: State.t()
+  def reserve(state, {group, user}, node),
+    do: %{state | reserved: Map.update(state.reserved, {group, user, node}, 1, &(&1 + 1))}
+
+  @doc "It has come, or will not."
+  @spec release(State.t(), String.t(), String.t(), node()) :: State.t()
+  def release(state, group, user, node) do
+    key = {group, user, node}
+
+    case state.reserved do
+      %{^key => n} when n > 1 -> %{state | reserved: %{state.reserved | key => n - 1}}
+      _last_or_none -> %{state | reserved: Map.delete(state.reserved, key)}
+    end
+  end
+
+  @doc "No device is to come on that gateway."
+  @spec forget(State.t(), node()) :: State.t()
+  def forget(state, node) do
+    reserved = Map.reject(state.reserved, fn {{_group, _user, of}, _n} -> of == node end)
+    %{state | reserved: reserved}
+  end
+
+  @doc "Another gateway says whether it has devices of a user."
+  @spec told(State.t(), node(), reference() | nil, String.t(), String.t(), boolean(), atom()) ::
+          State.t()
+  def told(state, node, ref, group, user, there?, why) do
+    case state.peers do
+      %{^node => %{number: number}} ->
+        Native.relay_set_remote(state.relay, group, user, number, there?)
+        if ref, do: State.tell(state, node, {:ack, ref, :presence, node()})
+        state = if why == :joined, do: release(state, group, user, node), else: state
+        # With :asked the request for it follows.
+        if there? or why == :asked, do: state, else: depart(state, group, user, why)
+
+      _gone ->
+        state
+    end
+  end
+end

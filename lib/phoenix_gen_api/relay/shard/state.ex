@@ -1,0 +1,63 @@
+defmodule PhoenixGenApi.Relay.Shard.State do
+  @moduledoc false
+  # What a shard knows of itself and of the other gateways.
+
+  alias PhoenixGenApi.Relay.{Peers, Shard}
+
+  defstruct [
+    :number,
+    :relay,
+    # Tells this process from those of the same name before it.
+    :life,
+    # node => %{number, boot, life, apart?, synced?}
+    peers: %{},
+    # Gateways that were lost while both went on: node => boot
+    lost: %{},
+    # Requests of callers here: ref => %{from, op, joining, asked, result, waiting, acked}. A join
+    # stays without its caller, who waits no longer, as its device has to follow.
+    pending: %{},
+    # Those that wait for a gateway to tell what it has.
+    queue: [],
+    # Joins that were decided here and whose device is not there yet: {group, user, node} => count
+    reserved: %{},
+    incoming: %{},
+    # Set while gateways find each other, see Presence.unsettle/1.
+    unsettled: nil
+  ]
+
+  @type t :: %__MODULE__{}
+
+  @doc "The gateway that decides: the oldest one of those that have told what they have."
+  @spec home(t()) :: node()
+  def home(state) do
+    others = for {node, %{synced?: true, boot: boot}} <- state.peers, do: {boot, node}
+    [{Peers.boot(), node()} | others] |> Enum.min() |> elem(1)
+  end
+
+  @doc "Whether every gateway has told what it has."
+  @spec caught_up?(t()) :: boolean()
+  def caught_up?(state), do: Enum.all?(state.peers, fn {_node, peer} -> peer.synced? end)
+
+  @doc "The bits of the other gateways in the native index."
+  @spec mask(t()) :: non_neg_integer()
+  def mask(state) do
+    for {_node, %{number: number}} <- state.peers, reduce: 0 do
+      mask -> Bitwise.bor(mask, Bitwise.bsl(1, number))
+    end
+  end
+
+  @doc "Sends to this shard of all other gateways, which are returned."
+  @spec tell(t(), term()) :: [node()]
+  def tell(state, message) do
+    nodes = Map.keys(state.peers)
+    for node <- nodes, do: tell(state, node, message)
+    nodes
+  end
+
+  @doc "Sends to this shard of one gateway."
+  @spec tell(t(), node(), term()) :: :ok
+  def tell(state, node, message) do
+    send({Shard.name(state.number), node}, message)
+    :ok
+  end
+end

@@ -1,0 +1,221 @@
+defmodule PhoenixGenApi.RelayCrashClusterTest do
+  # Processes of the relay are killed with work in their mailboxes.
+  use ExUnit.Case, async: false
+
+  alias PhoenixGenApi.{Await, Relay, RelayDriver, RelayMembers}
+  alias PhoenixGenApi.Test.Cluster
+
+  @moduletag :cluster
+
+  setup do
+    %{id: "crash-#{System.unique_integer([:positive])}"}
+  end
+
+  defp gateways(count) do
+    gateways =
+      for _ <- 1..count, do: Cluster.start_peer(app: [client_mode: false], connect: false)
+
+    for a <- gateways,
+        {_, node} = b <- gateways,
+        a != b,
+        do: true = Cluster.call(a, Node, :connect, [node])
+
+    together(gateways)
+    # Or those who are absent are looked for anyway.
+    for gateway <- gateways, do: Await.until(fn -> on(gateway, :settled?, []) end)
+    gateways
+  end
+
+  defp together(gateways) do
+    count = length(gateways)
+
+    Await.until(fn ->
+      Enum.all?(gateways, fn gateway ->
+        Enum.all?(0..7, &(on(gateway, :known, [&1]) == count))
+      end)
+    end)
+  end
+
+  defp on(gateway, function, args), do: Cluster.call(gateway, RelayMembers, function, args)
+
+  defp joins(gateway, id, user) do
+    {{:ok, :active}, pid} = on(gateway, :join, [id, user])
+    pid
+  end
+
+  defp members(gateway, id) do
+    {:ok, %{members: members}} = Cluster.call(gateway, Relay, :get_group_info, [id])
+    members |> Map.keys() |> Enum.sort()
+  end
+
+  for count <- [1, 3], name <- ["Departures", "Shard"] do
+    test "with #{count} gateways, who ends unseen by #{name}, which is killed, leaves everywhere",
+         %{id: id} do
+      gateways = gateways(unquote(count))
+
+      for gateway <- gateways do
+        {:ok, root} = on(gateway, :create, ["#{id}-0", :public, "root"])
+        groups = for n <- 0..15, do: "#{id}-#{n}"
+
+        for group <- tl(groups),
+            do: :ok = Cluster.call(gateway, Relay, :create_group, [group, :public, "root", root])
+
+        leaves = Map.new(groups, &{&1, on(gateway, :leaves, [&1])})
+        stay = joins(gateway, hd(groups), "stays")
+        gone = for group <- groups, n <- 1..5, do: joins(gateway, group, "user-#{n}")
+        for other <- gateways, do: Await.until(fn -> on(other, :settled?, []) end)
+        on(gateway, :crash_unseen, [unquote(name), gone])
+
+        for group <- groups, other <- gateways do
+          expected = if group == hd(groups), do: ["root", "stays"], else: ["root"]
+          Await.until(fn -> members(other, group) == expected end)
+        end
+
+        for {group, leaves} <- leaves do
+          expected = for n <- 1..5, do: {"user-#{n}", :down}
+          Await.until(fn -> length(on(gateway, :got, [leaves])) >= 5 end)
+          assert Enum.sort(on(gateway, :got, [leaves])) == expected, group
+        end
+
+        Cluster.call(gateway, Process, :exit, [stay, :kill])
+        for group <- groups, do: :ok = Cluster.call(gateway, Relay, :delete_group, [group])
+      end
+    end
+  end
+
+  test "nor is anybody forgotten when the last of the others ends meanwhile", %{id: id} do
+    [a, b] = gateways(2)
+    {:ok, _root} = on(b, :create, [id, :public, "root"])
+    ann = joins(b, id, "ann")
+    _elsewhere = joins(a, id, "eve")
+    for gateway <- [a, b], do: Await.until(fn -> on(gateway, :settled?, []) end)
+    Process.unlink(elem(a, 0))
+    on(b, :crash_unseen_and_alone, ["Shard", [ann]])
+    Await.until(fn -> members(b, id) == ["root"] end)
+    Await.until(fn -> not on(b, :shared?, []) end)
+  end
+
+  test "a gateway knows that it is alone although Peers was killed before it heard of it" do
+    [a, b] = gateways(2)
+    Process.unlink(elem(a, 0))
+    assert on(b, :shared?, [])
+    on(b, :crash_unheard, [])
+    Await.until(fn -> not on(b, :shared?, []) end)
+  end
+
+  test "a change is made although the shard is killed that was asked for it", %{id: id} do
+    [a, b] = gateways(2)
+    on(a, :suspend, ["Shard"])
+    asked = Task.async(fn -> on(b, :create, [id, :public, "root"]) end)
+    Await.until(fn -> on(b, :pending?, [id]) end)
+    started = System.monotonic_time(:millisecond)
+    on(a, :crash, ["Shard"])
+    assert {:ok, _root} = Task.await(asked, 30_000)
+    assert System.monotonic_time(:millisecond) - started < 4_000
+    for gateway <- [a, b], do: assert(members(gateway, id) == ["root"])
+  end
+
+  test "a deletion is remembered by a gateway that was alone, and through a crash", %{id: id} do
+    [a, b] = gateways(2)
+
+    for n <- 1..2 do
+      {:ok, _root} = on(a, :create, ["#{id}-#{n}", :public, "root"])
+      joins(b, "#{id}-#{n}", "ann")
+    end
+
+    apart(a, b)
+    for gateway <- [a, b], do: Await.until(fn -> not on(gateway, :shared?, []) end)
+    :ok = Cluster.call(a, Relay, :delete_group, ["#{id}-1"])
+    :ok = Cluster.call(b, Relay, :delete_group, ["#{id}-2"])
+    for gateway <- [a, b], do: on(gateway, :crash, ["Shard"])
+    again(a, b)
+    together([a, b])
+
+    for gateway <- [a, b], n <- 1..2 do
+      info = fn -> Cluster.call(gateway, Relay, :get_group_info, ["#{id}-#{n}"]) end
+      Await.until(fn -> info.() == {:error, :not_found} end)
+    end
+  end
+
+  defp apart({_, node} = one, {_, other} = two) do
+    Cluster.call(one, :erlang, :set_cookie, [other, :apart])
+    Cluster.call(two, :erlang, :set_cookie, [node, :apart])
+    Cluster.call(one, Node, :disconnect, [other])
+  end
+
+  defp again({_, node} = one, {_, other} = two) do
+    Cluster.call(one, :erlang, :set_cookie, [other, Node.get_cookie()])
+    Cluster.call(two, :erlang, :set_cookie, [node, Node.get_cookie()])
+    true = Cluster.call(one, Node, :connect, [other])
+  end
+
+  @names ["Departures", "Shard", "Link", "Peers", "Backlog"]
+
+  @tag timeout: 180_000
+  test "what was acknowledged holds everywhere, whichever process of whichever gateway is killed",
+       %{id: id} do
+    gateways = gateways(3)
+    groups = for n <- 1..12, do: "#{id}-#{n}"
+
+    for {gateway, n} <- Enum.zip(Stream.cycle(gateways), 0..11) do
+      {:ok, root} = on(gateway, :create, [Enum.at(groups, n), :public, "root"])
+      Cluster.call(gateway, Process, :exit, [root, :kill])
+    end
+
+    drivers =
+      for {gateway, g} <- Enum.with_index(gateways), n <- 1..4 do
+        shared? = n > 2
+        user = if shared?, do: "shared-#{n}", else: "own-#{g}-#{n}"
+
+        {gateway, user,
+         Cluster.call(gateway, RelayDriver, :start, [groups, user, shared?, 10 * g + n])}
+      end
+
+    for _round <- 1..2, name <- Enum.shuffle(@names), gateway <- Enum.shuffle(gateways) do
+      on(gateway, :crash, [name])
+      together(gateways)
+    end
+
+    told =
+      for {gateway, user, pid} <- drivers do
+        {known, wrong, steps} = Cluster.call(gateway, RelayDriver, :stop, [pid])
+        assert {user, wrong} == {user, []}
+        assert steps > 100
+        {gateway, user, known}
+      end
+
+    for gateway <- gateways, do: Await.until(fn -> on(gateway, :settled?, []) end)
+    checked = for group <- groups, do: check(gateways, group, told)
+    # Most of what was done has been answered.
+    assert Enum.sum(checked) > 40
+  end
+
+  # The members of whom all is known are those with processes, and have these.
+  defp check(gateways, group, told) do
+    known = for {gateway, user, groups} <- told, do: {user, gateway, groups[group]}
+    unclear = for {user, _gateway, :unclear} <- known, uniq: true, do: user
+    known = Enum.reject(known, fn {user, _gateway, _pids} -> user in unclear end)
+
+    for gateway <- gateways do
+      expected =
+        for {user, of} <- Enum.group_by(known, &elem(&1, 0)),
+            Enum.any?(of, &(elem(&1, 2) != [])),
+            into: %{} do
+          {user, Enum.sum(for {_user, ^gateway, pids} <- of, do: length(pids))}
+        end
+
+      actual = fn ->
+        {:ok, members} = Cluster.call(gateway, Relay, :list_members, [group])
+        for {user, member} <- members, user not in unclear, into: %{}, do: {user, member.devices}
+      end
+
+      try do
+        Await.until(fn -> actual.() == expected end)
+      rescue
+        _still_not -> assert {gateway, group, actual.()} == {gateway, group, expected}
+      end
+    end
+
+    length(known)
+  end
+end

@@ -1,0 +1,149 @@
+defmodule PhoenixGenApi.RelaySchedulerTest do
+  # Large groups, and many that end at once, while the VM reports every process that holds a
+  # scheduler for a millisecond or longer. That nobody waits for the lock of a large group for
+  # long is tested in gen_api_core, in tests/relay/turns.rs.
+  use ExUnit.Case, async: false
+
+  import PhoenixGenApi.LongSchedule
+
+  alias PhoenixGenApi.{Await, Gateway, Native, Relay}
+
+  @moduletag timeout: 300_000
+  @members 100_000
+  @ms 1
+
+  setup_all do
+    before = Application.get_env(:phoenix_gen_api, :relay, [])
+
+    limits = [max_members: 2 * @members, max_groups: @members, max_groups_per_user: @members]
+    Application.put_env(:phoenix_gen_api, :relay, limits)
+    :ok = PhoenixGenApi.reload_config()
+
+    on_exit(fn ->
+      Application.put_env(:phoenix_gen_api, :relay, before)
+      :ok = PhoenixGenApi.reload_config()
+    end)
+
+    idle = for _ <- 1..1_000, do: spawn(&swallow/0)
+    on_exit(fn -> Enum.each(idle, &Process.exit(&1, :kill)) end)
+    %{idle: List.to_tuple(idle)}
+  end
+
+  setup do
+    %{relay: Gateway.handle!(:relay), id: "scheduler-#{System.unique_integer([:positive])}"}
+  end
+
+  defp swallow, do: receive(do: (_message -> swallow()))
+
+  # A group of 100,000 members in any relay.
+  defp group(relay, id, idle) do
+    joining = fn n -> List.to_tuple(List.duplicate(elem(idle, rem(n, 1_000)), 2) ++ [""]) end
+    :ok = Native.relay_create(relay, id, :public, "user-0", joining.(0), {1, 1})
+
+    for n <- 1..(@members - 1),
+        do: {:ok, _} = Native.relay_join(relay, id, "user-#{n}", joining.(n), 1)
+
+    id
+  end
+
+  defp relay, do: Native.relay_new({@members, 2 * @members, 1_000, @members, 0})
+
+  defp yields(name, before, fun), do: assert_yields(name, fun, ms: @ms, before: before)
+
+  test "a function that holds a scheduler for some milliseconds is reported" do
+    counting = fn -> :erts_debug.flat_size(List.duplicate(Enum.to_list(1..10_000), 500)) end
+    assert reports(counting, ms: @ms) != []
+  end
+
+  test "a message to 100,000 members", %{relay: relay, id: id, idle: idle} do
+    group(relay, id, idle)
+    yields("send", nil, fn -> {:ok, @members} = Relay.send_to_group(id, "server", "hello") end)
+    :ok = Relay.delete_group(id)
+  end
+
+  test "a list of 100,000 members", %{relay: relay, id: id, idle: idle} do
+    group(relay, id, idle)
+    yields("list", nil, fn -> {:ok, %{"user-0" => _}} = Relay.list_members(id) end)
+    :ok = Relay.delete_group(id)
+  end
+
+  test "the end of a group of 100,000 members", %{relay: relay, id: id, idle: idle} do
+    yields("delete", fn -> group(relay, id, idle) end, &(:ok = Relay.delete_group(&1)))
+  end
+
+  test "what a gateway tells of a group of 100,000 members, and what another one makes of it",
+       %{id: id, idle: idle} do
+    relay = relay()
+    group(relay, id, idle)
+    yields("records", nil, fn -> records(relay, id, 0) end)
+    {origin, records} = records(relay, id, 0)
+
+    for created <- [elem(origin, 1), 0] do
+      origin = put_elem(origin, 1, created)
+
+      yields("unite", nil, fn -> [] = Native.relay_merge(relay, id, origin, 1, false, records) end)
+    end
+  end
+
+  defp records(relay, id, start) do
+    {origin, records, next} = Native.relay_records(relay, id, start, 500)
+    if next, do: {origin, records ++ elem(records(relay, id, next), 1)}, else: {origin, records}
+  end
+
+  test "the loss of a gateway with 100,000 members", %{id: id} do
+    relay = relay()
+    {_origin, _record} = Native.relay_order_create(relay, id, :public, "user-0", {1, 1})
+
+    for n <- 1..(@members - 1) do
+      {_, _, _} = Native.relay_order_join(relay, id, "user-#{n}", 1)
+      Native.relay_set_remote(relay, id, "user-#{n}", 3, true)
+    end
+
+    yields("absent", nil, fn -> @members = length(Native.relay_absent(relay, id, 0)) end)
+  end
+
+  test "the end of a process with 10,000 memberships", %{relay: relay, id: id} do
+    for n <- 1..10_000, do: group_of_nobody(relay, "#{id}-#{n}")
+
+    before = fn ->
+      pid = spawn(&swallow/0)
+
+      for n <- 1..10_000,
+          do: {:ok, _} = Native.relay_join(relay, "#{id}-#{n}", "ann", {pid, pid, ""}, 1)
+
+      pid
+    end
+
+    yields("end", before, fn pid ->
+      Process.exit(pid, :kill)
+      Await.until(fn -> Relay.list_groups_for_user("ann") == {:ok, []} end)
+    end)
+
+    for n <- 1..10_000, do: Relay.delete_group("#{id}-#{n}")
+  end
+
+  defp group_of_nobody(relay, id) do
+    pid = self()
+    :ok = Native.relay_create(relay, id, :public, "root", {pid, pid, ""}, {1, 1})
+    :ok = Native.relay_leave(relay, id, "root", 1)
+  end
+
+  test "the end of 10,000 processes at once", %{relay: relay, id: id} do
+    :ok = Relay.create_group(id, :public, "root", self())
+
+    before = fn ->
+      for n <- 1..10_000 do
+        pid = spawn(&swallow/0)
+        {:ok, _} = Native.relay_join(relay, id, "user-#{n}", {pid, pid, ""}, 1)
+        pid
+      end
+    end
+
+    yields("ends", before, fn pids ->
+      Enum.each(pids, &Process.exit(&1, :kill))
+      Await.until(fn -> match?({:ok, m} when map_size(m) == 1, Relay.list_members(id)) end)
+    end)
+
+    :ok = Relay.delete_group(id)
+  end
+end
