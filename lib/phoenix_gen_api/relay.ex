@@ -110,9 +110,12 @@ defmodule PhoenixGenApi.Relay do
   @spec delete_group(group_id()) :: :ok | refused()
   def delete_group(id) do
     with :ok <- valid([id]), {:ok, relay} <- handle() do
+      # Before whatever somebody creates in its place.
+      at = now() - 1
+
       case Native.relay_delete(relay, id) do
         # For a gateway that is out of reach and has it still.
-        members when is_integer(members) -> Deleted.note(id, now())
+        members when is_integer(members) -> Deleted.note(id, at)
         reason -> done(reason, fn -> Shard.change({:delete, id}) end)
       end
     end

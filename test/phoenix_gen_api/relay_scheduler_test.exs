@@ -50,9 +50,10 @@ defmodule PhoenixGenApi.RelaySchedulerTest do
 
   defp yields(name, before, fun), do: assert_yields(name, fun, ms: @ms, before: before)
 
-  test "a function that holds a scheduler for some milliseconds is reported" do
-    counting = fn -> :erts_debug.flat_size(List.duplicate(Enum.to_list(1..10_000), 500)) end
-    assert reports(counting, ms: @ms) != []
+  test "a function that holds a scheduler is reported" do
+    # For some 100 ms, which is longer than a busy machine takes it away from the idle process.
+    counting = fn -> :erts_debug.flat_size(List.duplicate(Enum.to_list(1..10_000), 5_000)) end
+    assert Enum.any?(1..3, fn _attempt -> reports(counting, ms: @ms) != [] end)
   end
 
   test "a message to 100,000 members", %{relay: relay, id: id, idle: idle} do
