@@ -4,7 +4,7 @@ use super::group::{Group, State};
 use crate::sync::{unlock_fair, MutexGuard};
 
 /// Steps without letting go of the group: those who send to it may wait on a scheduler of the VM.
-const STEPS: usize = 256;
+const STEPS: usize = if cfg!(loom) { 8 } else { 256 };
 
 /// The lock of a group; every so many steps whoever waits for it has it in between.
 pub(super) struct Turns<'g, H> {

@@ -545,3 +545,56 @@ fn orders_meet_copies_devices_and_the_ends_of_nodes_as_if_before_or_after_them()
     ];
     explore_threes(|| World::empty(bounds()), &works);
 }
+
+/// More steps than are made at a time: others come in between, and what they do counts all the same.
+#[test]
+fn a_group_that_is_united_or_searched_in_turns_meets_one_operation_as_if_before_or_after_it() {
+    fn crowded() -> World {
+        let world = World::new();
+        for user in ["a", "b", "c", "d", "e", "f"] {
+            world.join("g", user, CAT).unwrap();
+        }
+        world.relay.set_shared(true);
+        world.relay.set_remote("g", "ann", 1, true);
+        world.relay.release("g", "ann", ANN).unwrap();
+        world
+    }
+    // Of an older group, so that those who are here lose their rights.
+    let merge: Work = |w| {
+        let origin = Origin {
+            kind: GroupType::Private,
+            created: Created { ms: 0, by: 0 },
+            changed_ms: 2,
+        };
+        let record = |user: &str| Record {
+            user: user.into(),
+            standing: Standing::PRESENT,
+            version: 9,
+            joined_ms: 1,
+        };
+        let users = ["p", "q", "r", "s", "t", "u", "v", "w", "x"];
+        let records = users.map(|user| (record(user), true));
+        said(w.relay.merge("g", origin, 2, false, &records))
+    };
+    let works: [Work; 6] = [
+        // How many were in it by then is for nobody to know.
+        |w| said(w.relay.order_delete("g").is_ok()),
+        |w| said(w.relay.absent("g", !(1 << 1))),
+        |w| {
+            w.relay.set_remote("g", "ann", 1, false);
+            String::new()
+        },
+        |w| said(w.relay.order_leave("g", "f", 1).map(|_| ())),
+        |w| said(w.relay.end(CAT, 1).len()),
+        FAN_OUT_OF_NOBODY_LESS,
+    ];
+    for other in works {
+        explore_works(crowded, [merge, other]);
+    }
+}
+
+/// A message on the way of the union reaches everybody who was in before.
+const FAN_OUT_OF_NOBODY_LESS: Work = |w| {
+    let to = w.receiving("g");
+    said([ROOT, BOB, CAT].iter().all(|device| to.contains(device)))
+};
