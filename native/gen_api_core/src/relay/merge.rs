@@ -23,18 +23,12 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         apart: bool,
         records: &[(Record, bool)],
     ) -> Vec<Box<str>> {
-        loop {
-            let out = self.with_new(id, origin, |group, state| {
-                let mut turns = Turns::new(group, state);
-                self.united(group, &mut turns, origin, node, apart, records)
-            });
-            match out {
-                Some(Some(out)) => return out,
-                // Deleted on the way. What the other node tells is of a group that is there.
-                Some(None) => {}
-                None => return Vec::new(),
-            }
-        }
+        let out = self.with_new(id, origin, |group, state| {
+            let mut turns = Turns::new(group, state);
+            self.united(group, &mut turns, origin, node, apart, records)
+        });
+        // A group that is deleted on the way might as well have been deleted afterwards.
+        out.flatten().unwrap_or_default()
     }
 
     /// None if the group was deleted meanwhile.
