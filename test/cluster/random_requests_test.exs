@@ -26,9 +26,7 @@ defmodule PhoenixGenApi.RandomRequestsTest do
     {:crash, [:kill], 5, "Internal Server Error"},
     {:crash, [:result], 5, "Internal Server Error"},
     {:crash, [:malformed], 5, "Unexpected execution result"},
-    # Twenty timeouts and not for ever: one that its node begins only after its time was up, as a busy
-    # machine may, is known to nobody who could kill it.
-    {:take_long, [], 10, "Request timed out after 100ms"}
+    {:hang, [], 10, "Request timed out after 100ms"}
   ]
 
   @anytime [
@@ -75,7 +73,7 @@ defmodule PhoenixGenApi.RandomRequestsTest do
     assert Process.info(Process.whereis(Executor.Reaper), :message_queue_len) ==
              {:message_queue_len, 0}
 
-    for node <- [stays, name], do: Await.until(fn -> calls_on(node) == [] end)
+    for node <- [stays, name], do: Await.until(fn -> Cluster.calls_on(node) == [] end)
     Await.until(fn -> :erlang.system_info(:process_count) <= processes end)
     Cluster.stop_peer(peer)
   end
@@ -199,12 +197,5 @@ defmodule PhoenixGenApi.RandomRequestsTest do
     for {node, _, calls} <- Native.node_selector_statuses(Gateway.handle!(:node_selector)),
         calls > 0,
         do: {node, calls}
-  end
-
-  defp calls_on(node) do
-    for pid <- :erpc.call(node, :erlang, :processes, []),
-        {_, {:erpc, :execute_call, _}} <-
-          [:erpc.call(node, :erlang, :process_info, [pid, :initial_call])],
-        do: pid
   end
 end

@@ -92,6 +92,8 @@ rustler::atoms! {
     request_id,
     request_type,
     round_robin,
+    revoke,
+    revoked,
     second,
     service,
     shared,
