@@ -242,11 +242,11 @@ defmodule PhoenixGenApi.Native do
   @spec callees_new() :: handle()
   def callees_new, do: not_loaded()
 
-  @spec callees_enter(handle(), call_key()) :: handle() | :revoked
+  @spec callees_enter(handle(), call_key()) :: boolean()
   def callees_enter(_callees, _key), do: not_loaded()
 
-  @spec callees_leave(handle()) :: :ok
-  def callees_leave(_callee), do: not_loaded()
+  @spec callees_leave(handle(), call_key()) :: :ok
+  def callees_leave(_callees, _key), do: not_loaded()
 
   @spec callees_revoke(handle(), call_key()) :: pid() | nil
   def callees_revoke(_callees, _key), do: not_loaded()

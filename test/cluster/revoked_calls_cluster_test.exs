@@ -124,6 +124,7 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
   end
 
   describe "on a node that is busy" do
+    # It says at once that there is a process, and lets it run when it gets to it.
     test "a function whose call timed out does not run on" do
       {peer, node} = started(:library)
       :erpc.cast(node, Functions, :occupy, [self(), 1_000])

@@ -7,8 +7,9 @@ defmodule PhoenixGenApi.Executor.Callees do
   # it is killed; if it has not come yet, it will not begin. Of that the node remembers 65,536
   # calls for a minute, the last ones; a function that comes after that runs to its own end.
   #
-  # What is remembered is native. The row of a function belongs to its process and goes with it,
-  # however it dies. There is no process here that could be missing: who revokes a call spawns one.
+  # All of it is native, and there is no process here that could be missing: who revokes a call
+  # spawns one. A function that is killed leaves a row behind, but never more of them stay than
+  # functions run, and a thousand.
 
   alias PhoenixGenApi.Executor.Nodes
   alias PhoenixGenApi.Native
@@ -49,29 +50,27 @@ defmodule PhoenixGenApi.Executor.Callees do
   Where a gateway's call begins, in the process that it has spawned here. It ends as
   `:erpc.execute_call/4` does: with the result as its exit reason, marked by the key.
   """
-  @spec run(key(), module(), atom(), [term()]) :: :revoked | no_return()
+  @spec run(key(), module(), atom(), [term()]) :: nil | no_return()
   def run(key, module, function, args) do
-    with callee when callee != :revoked <- enter(key) do
+    callees = callees()
+
+    if enter?(callees, key) do
       try do
         if ServiceGuard.guarded?(),
           do: ServiceGuard.execute_call(key, module, function, args),
           else: :erpc.execute_call(key, module, function, args)
       after
-        # Not only to be quick: until here the row is held by the stack.
-        leave(callee)
+        leave(callees, key)
       end
     end
   end
 
-  defp enter(key) do
-    case callees() do
-      nil -> nil
-      callees -> Native.callees_enter(callees, key)
-    end
-  end
+  # Where the application does not run, a guard may still be wanted.
+  defp enter?(nil, _key), do: true
+  defp enter?(callees, key), do: Native.callees_enter(callees, key)
 
-  defp leave(nil), do: :ok
-  defp leave(callee), do: Native.callees_leave(callee)
+  defp leave(nil, _key), do: :ok
+  defp leave(callees, key), do: Native.callees_leave(callees, key)
 
   @doc "Revokes a call on another node. Waits for nothing, and is never in vain because of a process that is not there."
   # Over a connection that is still being made, too: the call waits there.

@@ -4,24 +4,25 @@
 //! Nothing says which of the two arrives first, the call or its end: so a key that is not there yet is
 //! remembered, and the function that comes with it later does not begin.
 //!
+//! A process that is killed does not leave. Its row goes when the rows of its shard have doubled since they were
+//! last looked through, so that those of the dead are never more than those of the living, and a few.
+//!
 //! ```
-//! use std::sync::Arc;
 //! use gen_api_core::callees::{Callees, Key};
 //! use gen_api_core::clock::Nanos;
 //!
-//! let callees = Arc::new(Callees::new());
+//! let callees = Callees::new();
 //! let (late, early) = (Key(1, 1), Key(1, 2));
-//! let running = callees.enter(late, "process 1");
-//! assert!(running.is_some());
+//! let alive = |_process| true;
+//! assert!(callees.enter(late, "process 1", alive));
 //! assert_eq!(callees.revoke(late, Nanos::ZERO), Some("process 1"));
 //! assert_eq!(callees.revoke(early, Nanos::ZERO), None);
-//! assert!(callees.enter(early, "process 2").is_none());
-//! drop(running);
-//! assert_eq!(callees.size(), (0, 0));
+//! assert!(!callees.enter(early, "process 2", alive));
+//! callees.leave(late);
+//! assert_eq!(callees.size(alive), (0, 0));
 //! ```
 
 use std::fmt;
-use std::sync::Arc;
 
 use hashlink::LinkedHashMap;
 
@@ -36,8 +37,8 @@ const REVOKED_PER_SHARD: usize = 4_096;
 /// How long a revoked call is remembered: longer than the two can be apart on one connection.
 const REMEMBERED: Nanos = Nanos::from_secs(60);
 
-/// Maps with less room than this are not worth shrinking.
-const SMALL: usize = 64;
+/// With fewer rows than this a shard is not looked through for those of dead processes.
+const FEW: usize = 64;
 
 /// What names a call among those of all nodes: something that its node has drawn at its start, and a number there.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,13 +54,9 @@ pub struct Callees<P> {
 
 struct Shard<P> {
     running: AHashMap<Key, P>,
+    /// At how many rows those of the dead are dropped next.
+    full: usize,
     revoked: LinkedHashMap<Key, Nanos, RandomState>,
-}
-
-/// A call that runs. It ends when this is dropped.
-pub struct Callee<P> {
-    callees: Arc<Callees<P>>,
-    key: Key,
 }
 
 impl<P> Callees<P> {
@@ -80,16 +77,6 @@ impl<P> Callees<P> {
         }
     }
 
-    /// How many calls run, and how many revoked ones are remembered.
-    pub fn size(&self) -> (usize, usize) {
-        self.shards
-            .iter()
-            .fold((0, 0), |(running, revoked), shard| {
-                let shard = shard.lock();
-                (running + shard.running.len(), revoked + shard.revoked.len())
-            })
-    }
-
     fn shard(&self, key: Key) -> Option<&Mutex<Shard<P>>> {
         let hash = self.hasher.hash_one(key);
         // The maps use the low bits.
@@ -99,30 +86,50 @@ impl<P> Callees<P> {
 }
 
 impl<P: Copy> Callees<P> {
-    /// A call begins in this process; none if it has been revoked already, which is then forgotten.
+    /// A call begins in this process: whether it may; if it has been revoked already, that is forgotten now.
     #[must_use]
-    pub fn enter(self: &Arc<Self>, key: Key, process: P) -> Option<Callee<P>> {
-        let mut shard = self.shard(key)?.lock();
+    pub fn enter(&self, key: Key, process: P, alive: impl Fn(P) -> bool) -> bool {
+        let Some(shard) = self.shard(key) else {
+            return true;
+        };
+        let mut shard = shard.lock();
         if shard.revoked.remove(&key).is_some() {
-            return None;
+            return false;
+        }
+        if shard.running.len() >= shard.full {
+            shard.bury(alive);
         }
         shard.running.insert(key, process);
-        drop(shard);
-        Some(Callee {
-            callees: Arc::clone(self),
-            key,
-        })
+        true
+    }
+
+    /// A call has ended.
+    pub fn leave(&self, key: Key) {
+        if let Some(shard) = self.shard(key) {
+            shard.lock().running.remove(&key);
+        }
     }
 
     /// Nobody waits for this call any more: its process, which is to be killed, or none if it has not begun. It
     /// may also have ended.
     pub fn revoke(&self, key: Key, now: Nanos) -> Option<P> {
         let mut shard = self.shard(key)?.lock();
-        if let Some(process) = shard.running.get(&key) {
-            return Some(*process);
+        if let Some(process) = shard.running.remove(&key) {
+            return Some(process);
         }
         shard.remember(key, now, self.revoked_per_shard);
         None
+    }
+
+    /// How many calls run, after a look at each, and how many revoked ones are remembered.
+    pub fn size(&self, alive: impl Fn(P) -> bool) -> (usize, usize) {
+        self.shards
+            .iter()
+            .fold((0, 0), |(running, revoked), shard| {
+                let mut shard = shard.lock();
+                shard.bury(&alive);
+                (running + shard.running.len(), revoked + shard.revoked.len())
+            })
     }
 }
 
@@ -134,8 +141,7 @@ impl<P> Default for Callees<P> {
 
 impl<P> fmt::Debug for Callees<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (running, revoked) = self.size();
-        write!(f, "Callees {{ running: {running}, revoked: {revoked} }}")
+        write!(f, "Callees({} shards)", self.shards.len())
     }
 }
 
@@ -143,6 +149,7 @@ impl<P> Shard<P> {
     fn new() -> Self {
         Self {
             running: AHashMap::default(),
+            full: FEW,
             revoked: LinkedHashMap::with_hasher(RandomState::new()),
         }
     }
@@ -158,29 +165,13 @@ impl<P> Shard<P> {
     }
 }
 
-impl<P> Callee<P> {
-    /// Which call it is.
-    #[must_use]
-    pub fn key(&self) -> Key {
-        self.key
-    }
-}
-
-impl<P> fmt::Debug for Callee<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Callee({:?})", self.key)
-    }
-}
-
-impl<P> Drop for Callee<P> {
-    fn drop(&mut self) {
-        if let Some(shard) = self.callees.shard(self.key) {
-            let running = &mut shard.lock().running;
-            running.remove(&self.key);
-            let room = running.capacity();
-            if room > SMALL && running.len() < room / 8 {
-                running.shrink_to(room / 4);
-            }
+impl<P: Copy> Shard<P> {
+    fn bury(&mut self, alive: impl Fn(P) -> bool) {
+        self.running.retain(|_key, process| alive(*process));
+        let left = self.running.len();
+        if left < self.running.capacity() / 4 {
+            self.running.shrink_to(2 * left);
         }
+        self.full = FEW.max(2 * left);
     }
 }

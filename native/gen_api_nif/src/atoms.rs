@@ -93,7 +93,6 @@ rustler::atoms! {
     request_type,
     round_robin,
     revoke,
-    revoked,
     second,
     service,
     shared,
