@@ -59,7 +59,7 @@ defmodule Bench.Relay do
   end
 
   defp joining(pid) do
-    {pid, pid, :erlang.term_to_binary({Serializer, "chat:1", "chat"})}
+    {pid, pid, Relay.Fastlane.lane(Serializer, "chat:1", "chat")}
   end
 
   defp group(id, members) do
@@ -156,10 +156,8 @@ defmodule Bench.Relay do
   end
 
   # 1,000,000 memberships of 10,000 processes: 100 groups of 10,000.
-  defp crowd do
+  defp crowd(idle) do
     relay = Gateway.handle!(:relay)
-    idle = for _ <- 1..10_000, do: spawn(fn -> Process.hibernate(Function, :identity, [nil]) end)
-    idle = List.to_tuple(idle)
 
     for g <- 1..100 do
       id = "crowd-#{g}"
@@ -171,8 +169,6 @@ defmodule Bench.Relay do
         {:ok, _} = Native.relay_join(relay, id, "user-#{g}-#{n}", {pid, pid, ""}, 1)
       end
     end
-
-    idle
   end
 
   defp small_group do
@@ -191,10 +187,22 @@ defmodule Bench.Relay do
     end
 
     measure.()
-    empty = measure.()
-    idle = crowd()
-    full = measure.()
+    idle = for _ <- 1..10_000, do: spawn(fn -> Process.hibernate(Function, :identity, [nil]) end)
+    idle = List.to_tuple(idle)
+
+    # They come and go between the measurements, so that both are taken at the same hour.
+    rounds =
+      for round <- 1..7 do
+        if round > 1, do: for(g <- 1..100, do: :ok = Relay.delete_group("crowd-#{g}"))
+        empty = measure.()
+        crowd(idle)
+        {empty, measure.()}
+      end
+
     Process.put(:idle, idle)
+    empty = rounds |> Enum.map(&elem(&1, 0)) |> quantile(0.5)
+    full = rounds |> Enum.map(&elem(&1, 1)) |> quantile(0.5)
+    ratio = rounds |> Enum.map(fn {empty, full} -> full / empty end) |> quantile(0.5)
 
     IO.puts("\n#### one message to 10 members\n")
 
@@ -204,8 +212,7 @@ defmodule Bench.Relay do
     ])
 
     [
-      {"10 members, with 1,000,000 memberships elsewhere", {:times, full / empty},
-       {:at_most, 1.1}}
+      {"10 members, with 1,000,000 memberships elsewhere", {:times, ratio}, {:at_most, 1.1}}
     ]
   end
 

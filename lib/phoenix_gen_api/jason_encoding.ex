@@ -50,8 +50,27 @@ if Code.ensure_loaded?(Jason.Encoder) do
   end
 
   defimpl Jason.Encoder, for: PhoenixGenApi.Structs.Response do
+    alias PhoenixGenApi.JasonEncoding
+
+    # Field by field, as with JSON.Encoder: a map would be walked and each key checked.
     def encode(response, opts) do
-      response |> Map.from_struct() |> PhoenixGenApi.JasonEncoding.encode(opts)
+      [
+        ~s({"request_id":),
+        JasonEncoding.encode(response.request_id, opts),
+        ~s(,"success":),
+        JasonEncoding.encode(response.success, opts),
+        ~s(,"result":),
+        JasonEncoding.encode(response.result, opts),
+        ~s(,"error":),
+        JasonEncoding.encode(response.error, opts),
+        ~s(,"async":),
+        JasonEncoding.encode(response.async, opts),
+        ~s(,"has_more":),
+        JasonEncoding.encode(response.has_more, opts),
+        ~s(,"can_retry":),
+        JasonEncoding.encode(response.can_retry, opts),
+        ?}
+      ]
     end
   end
 end

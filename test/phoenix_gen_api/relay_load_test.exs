@@ -104,6 +104,39 @@ defmodule PhoenixGenApi.RelayLoadTest do
     Await.until(fn -> match?({:ok, %{members: m}} when m == %{}, Relay.get_group_info(id)) end)
   end
 
+  # Each look is a signal to a process that is busy with what it was sent.
+  test "who sends all the time has some recipients looked at, and 2,000 a second at most", %{
+    id: id
+  } do
+    :ok = Relay.create_group(id, :public, "root", sleeper())
+    for n <- 1..2_000, do: {:ok, :active} = Relay.join_group(id, "user-#{n}", sleeper())
+    backlog = Process.whereis(Relay.Backlog)
+    1 = :erlang.trace(backlog, true, [:receive])
+    started = System.monotonic_time(:microsecond)
+    for n <- 1..200, do: {:ok, 2_001} = Relay.send_to_group(id, "server", n)
+    elapsed = System.monotonic_time(:microsecond) - started
+    _ = :sys.get_state(backlog)
+    1 = :erlang.trace(backlog, false, [:receive])
+
+    # 200 messages to 2,001 recipients each name 1,563 of them, at one in 256. A slice may look at
+    # all it has at once and makes up for it afterwards.
+    looks = looked_at(0)
+    assert looks > 0
+    assert looks <= div(elapsed, 500) + 8
+  end
+
+  defp looked_at(looks) do
+    receive do
+      {:trace, _backlog, :receive, {:"$gen_cast", {:look_at, pids}}} ->
+        looked_at(looks + length(pids))
+
+      {:trace, _backlog, :receive, _other} ->
+        looked_at(looks)
+    after
+      0 -> looks
+    end
+  end
+
   test "the crash of all processes of the relay at once loses no group and not the gateway",
        %{id: id} do
     :ok = Relay.create_group(id, :public, "root", self())

@@ -1,7 +1,8 @@
 defmodule PhoenixGenApi.Relay.Backlog do
   @moduledoc false
   # Finds recipients that cannot keep up. To look into another process costs as much as several
-  # messages to it, so those who send name one recipient of 256, and this process looks.
+  # messages to it, so those who send name one recipient of 256, and not too many a second, and
+  # this process looks.
   use GenServer
 
   alias PhoenixGenApi.Config

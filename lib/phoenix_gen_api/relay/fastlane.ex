@@ -2,8 +2,8 @@ defmodule PhoenixGenApi.Relay.Fastlane do
   @moduledoc false
   # How messages get to a device. A lane is the form in which they do, as bytes that the native
   # side keeps per group: none for the channel process itself, which gets the response; for a
-  # transport the serializer, topic and event that make a frame of it. All devices of a lane get
-  # the same binary, made once.
+  # transport the serializer, topic and event that make a frame of it, and the library that has
+  # to be able to. All devices of a lane get the same binary, made once.
   @compile {:no_warn_undefined, Phoenix.Socket.Broadcast}
 
   alias PhoenixGenApi.Channel.Delivery
@@ -17,10 +17,16 @@ defmodule PhoenixGenApi.Relay.Fastlane do
   @doc "In a channel that is about to be joined: its own process, if it joins a group, is passed by."
   @spec open(struct(), String.t()) :: :ok
   def open(socket, event) do
-    lane = :erlang.term_to_binary({socket.serializer, socket.topic, event})
+    lane = lane(socket.serializer, socket.topic, event)
     Process.put(__MODULE__, {socket.transport_pid, lane})
     :ok
   end
+
+  @doc "The lane of the frames that a serializer makes for a topic."
+  @spec lane(module(), String.t(), String.t()) :: binary()
+  # Which library that is takes longer to ask than to encode.
+  def lane(serializer, topic, event),
+    do: :erlang.term_to_binary({serializer, topic, event, Delivery.json_library()})
 
   @doc "How messages get to that process."
   @spec joining(pid()) :: joining()
@@ -45,13 +51,22 @@ defmodule PhoenixGenApi.Relay.Fastlane do
   defp message(@channel, response), do: {:relay_message, response}
 
   defp message(key, response) do
-    {serializer, topic, event} = :erlang.binary_to_term(key)
-    response = Delivery.encodable(response, Delivery.json_library())
+    {serializer, topic, event, json_library} = :erlang.binary_to_term(key)
+    broadcast = struct!(Phoenix.Socket.Broadcast, topic: topic, event: event, payload: response)
 
-    frame(
-      serializer,
-      struct!(Phoenix.Socket.Broadcast, topic: topic, event: event, payload: response)
-    )
+    try do
+      frame(serializer, broadcast)
+    catch
+      kind, reason -> instead(serializer, broadcast, json_library, {kind, reason, __STACKTRACE__})
+    end
+  end
+
+  # What can be written needs no look at every value first, which takes a third of the writing.
+  defp instead(serializer, %{payload: response} = broadcast, json_library, {kind, reason, stack}) do
+    case Delivery.encodable(response, json_library) do
+      ^response -> :erlang.raise(kind, reason, stack)
+      error -> frame(serializer, struct!(broadcast, payload: error))
+    end
   end
 
   # One binary for all: data in pieces would be put together again by each transport.

@@ -9,7 +9,7 @@ defmodule PhoenixGenApi.Relay.Publish do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.{Backlog, Fastlane, Link, Observed}
+  alias PhoenixGenApi.Relay.{Backlog, Fastlane, Link, Observed, Timestamp}
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @texts %{
@@ -99,7 +99,7 @@ defmodule PhoenixGenApi.Relay.Publish do
       "group_id" => group,
       "from_user_id" => user,
       "message" => message,
-      "timestamp" => DateTime.to_iso8601(DateTime.utc_now())
+      "timestamp" => Timestamp.now()
     })
   end
 

@@ -17,7 +17,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
 
   @enforce_keys [:call, :key, :callers, :exempt, :since, :alone?]
   defstruct @enforce_keys ++
-              [:receiver, :id, :frame, :monitor, :timer, :function, ref: nil, sent?: false]
+              [:receiver, :id, :monitor, :timer, :function, ref: nil, sent?: false]
 
   @typep t :: %__MODULE__{
            call: Call.t(),
@@ -31,8 +31,6 @@ defmodule PhoenixGenApi.StreamCall.Relay do
            alone?: boolean(),
            receiver: pid() | nil,
            id: term(),
-           # what the frames have in common
-           frame: Response.t() | nil,
            monitor: reference() | nil,
            timer: reference() | nil,
            function: Function.t() | nil,
@@ -89,7 +87,6 @@ defmodule PhoenixGenApi.StreamCall.Relay do
       | receiver: receiver,
         id: id,
         ref: ref,
-        frame: Response.stream_response(id, nil),
         monitor: Process.monitor(receiver)
     }
 
@@ -159,20 +156,26 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   # `left` is the number of frames until the next look at the receiver.
   defp relay(stream, 0), do: hold(stream, 0)
 
-  defp relay(%{receiver: receiver, frame: frame} = stream, left) do
+  defp relay(stream, left) do
     receive do
       {:result, item} ->
-        send(receiver, {:stream_response, %{frame | result: item}})
-        relay(sent(stream), left - 1)
+        %{receiver: receiver, id: id} = stream = sent(stream)
+        send(receiver, {:stream_response, Response.stream_response(id, item)})
+        items(stream, receiver, id, left - 1)
 
-      {Credit, question, _from, reply_to} ->
-        Credit.answer(reply_to, reply(stream, question))
-        relay(stream, left)
+      message ->
+        handle(stream, message, left)
+    end
+  end
 
-      # Less than a credit of them, so that they need no look in between.
-      {:results, items} ->
-        for item <- items, do: send(receiver, {:stream_response, %{frame | result: item}})
-        relay(sent(stream), max(left - length(items), 0))
+  # One item after the other, with nothing looked up in the stream for each.
+  defp items(stream, _receiver, _id, 0), do: hold(stream, 0)
+
+  defp items(stream, receiver, id, left) do
+    receive do
+      {:result, item} ->
+        send(receiver, {:stream_response, Response.stream_response(id, item)})
+        items(stream, receiver, id, left - 1)
 
       message ->
         handle(stream, message, left)
@@ -182,8 +185,33 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   defp sent(%{sent?: true} = stream), do: stream
   defp sent(stream), do: %{stream | sent?: true}
 
+  # The receiver first: with this process, the sender and the receiver ready to run at once, an
+  # idle core takes one of the three, and every item has to cross between the cores then.
+  defp answer(stream, :credit, reply_to, left) do
+    :erlang.yield()
+    Credit.answer(reply_to, :ok)
+    relay(stream, left)
+  end
+
+  defp answer(stream, question, reply_to, left) do
+    Credit.answer(reply_to, reply(stream, question))
+    relay(stream, left)
+  end
+
   defp reply(_stream, :credit), do: :ok
   defp reply(%{sent?: sent?}, :enumerate), do: if(sent?, do: :no, else: :go)
+
+  # Less than a credit of them, so that they need no look in between.
+  defp parcel(%{receiver: receiver, id: id} = stream, items, left) do
+    relay(sent(stream), max(left - send_all(items, receiver, id, 0), 0))
+  end
+
+  defp send_all([item | items], receiver, id, sent) do
+    send(receiver, {:stream_response, Response.stream_response(id, item)})
+    send_all(items, receiver, id, sent + 1)
+  end
+
+  defp send_all([], _receiver, _id, sent), do: sent
 
   # Senders get no answers meanwhile, so they come to wait as well.
   defp hold(stream, waited) do
@@ -224,6 +252,8 @@ defmodule PhoenixGenApi.StreamCall.Relay do
 
   defp handle(%{monitor: monitor, timer: timer, id: id} = stream, message, left) do
     case message do
+      {Credit, question, _from, reply_to} -> answer(stream, question, reply_to, left)
+      {:results, items} -> parcel(stream, items, left)
       {:last_result, item} -> finish(stream, Response.stream_response(id, item, false))
       :complete -> finish(stream, Response.stream_end_response(id))
       {:error, %Response{} = response} -> finish(stream, last(response, id))

@@ -14,7 +14,7 @@ pub(crate) use self::modelled::*;
 #[cfg(not(loom))]
 mod real {
     pub(crate) use ahash::{AHashMap, RandomState};
-    pub(crate) use arc_swap::{ArcSwap, Guard};
+    pub(crate) use arc_swap::{ArcSwap, ArcSwapOption, Guard};
     pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock};
     pub(crate) use std::sync::atomic;
 }

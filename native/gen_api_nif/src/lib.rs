@@ -1,7 +1,8 @@
 //! The boundary between the BEAM and `gen_api_core`.
 //!
 //! A NIF decodes its arguments, makes one core call and encodes the outcome; it decides
-//! nothing. One file per Elixir module; a NIF is named `<module>_<verb>`.
+//! nothing. One file per Elixir module, or several that begin with its name; a NIF is named
+//! `<module>_<verb>`.
 
 mod argument_handler;
 mod atoms;
@@ -15,7 +16,10 @@ mod outcome;
 mod plan;
 mod rate_limiter;
 mod relay;
+mod relay_listing;
 mod relay_share;
+mod relay_terms;
+mod relay_watch;
 mod route;
 mod schema;
 mod terms;

@@ -3,68 +3,68 @@
 //! Every operation on a group is constant in its size and runs on a normal scheduler; what walks
 //! all members or groups runs on a dirty one. Messages are sent in slices, and never under a lock.
 
-use crate::atoms;
+use crate::relay_terms::{
+    answer, device, done, refused, status_atom, BoundsTerm, Joining, Kind, Verb,
+};
+use crate::relay_watch::{watch, watched};
 use ahash::AHashSet;
 use arc_swap::ArcSwap;
 use gen_api_core::clock::Nanos;
-use gen_api_core::relay::{
-    Bounds, Change, Created, Device, FanOut, GroupType, Left, Refusal, Relay, Status,
-};
+use gen_api_core::relay::{Created, FanOut, Refusal, Relay};
 use rustler::types::atom;
 use rustler::types::tuple::make_tuple;
-use rustler::{
-    Atom, Binary, Encoder, Env, LocalPid, Monitor, NifTuple, NifUnitEnum, Resource, ResourceArc,
-    Term,
-};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use rustler::{Atom, Encoder, Env, LocalPid, Resource, ResourceArc, Term};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// All groups of this gateway, and the recipients that cannot keep up.
 pub struct RelayResource(pub Relay<LocalPid>, Slow);
 
 /// Whom messages are not sent to for the time being.
-#[derive(Default)]
 struct Slow {
     // A snapshot each: a fan-out looks once and waits for nobody.
     pids: ArcSwap<AHashSet<LocalPid>>,
-    /// Messages sent so far, roughly.
-    sent: AtomicUsize,
+    /// Slices so far of which some could be looked at.
+    slices: AtomicUsize,
+    since: Instant,
+    /// When recipients may be looked at again, in nanoseconds from `since`.
+    next_look: AtomicU64,
+}
+
+impl Slow {
+    fn new() -> Self {
+        Self {
+            pids: ArcSwap::default(),
+            slices: AtomicUsize::new(0),
+            since: Instant::now(),
+            next_look: AtomicU64::new(0),
+        }
+    }
+
+    /// The first recipient to look at, for a slice that begins now, if it is time to.
+    fn first_look(&self, now: u64) -> Option<usize> {
+        if now < self.next_look.load(Ordering::Relaxed) {
+            return None;
+        }
+        // Another place of each stretch every time, or some recipients would never be looked at.
+        let slice = self.slices.fetch_add(1, Ordering::Relaxed);
+        Some((slice.wrapping_mul(0x9E37_79B9) >> 8) % SAMPLED)
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.duration_since(self.since).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// So many have been looked at. Two slices at once may both have looked.
+    fn looked(&self, now: u64, looks: usize) {
+        let pause = LOOK_EVERY_NS.saturating_mul(u64::try_from(looks).unwrap_or(u64::MAX));
+        self.next_look
+            .store(now.saturating_add(pause), Ordering::Relaxed);
+    }
 }
 
 // A panic leaves locks open and counts that are each consistent.
 impl std::panic::RefUnwindSafe for RelayResource {}
-
-#[rustler::resource_impl]
-impl Resource for RelayResource {
-    const IMPLEMENTS_DOWN: bool = true;
-
-    fn down<'a>(&'a self, env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
-        self.ended(env, pid);
-    }
-}
-
-impl RelayResource {
-    /// A device has ended: it leaves everything, and whoever follows departures is told.
-    fn ended(&self, env: Env<'_>, pid: LocalPid) {
-        let left = self.0.end(pid, wall_clock_ms());
-        if left.is_empty() {
-            return;
-        }
-        if let Some(watcher) = env.whereis_pid(atoms::relay_departures()) {
-            let left: Vec<(&str, &str, bool)> = left.iter().map(departure).collect();
-            let _ = env.send(&watcher, (atoms::left(), left, self.0.is_shared()));
-        }
-    }
-}
-
-fn departure(left: &Left) -> (&str, &str, bool) {
-    (&left.group, &left.user, left.last)
-}
-
-fn wall_clock_ms() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
-}
 
 /// Where the messages of one publish still have to go.
 pub struct FanResource {
@@ -77,148 +77,10 @@ impl Resource for FanResource {}
 
 impl std::panic::RefUnwindSafe for FanResource {}
 
-#[derive(Clone, Copy, NifUnitEnum)]
-pub enum Kind {
-    Public,
-    Private,
-    StrictPrivate,
-}
-
-impl From<Kind> for GroupType {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Public => Self::Public,
-            Kind::Private => Self::Private,
-            Kind::StrictPrivate => Self::StrictPrivate,
-        }
-    }
-}
-
-pub fn kind_atom(kind: GroupType) -> Atom {
-    match kind {
-        GroupType::Public => atoms::public(),
-        GroupType::Private => atoms::private(),
-        GroupType::StrictPrivate => atoms::strict_private(),
-    }
-}
-
-pub fn status_atom(status: Status) -> Atom {
-    match status {
-        Status::Active => atoms::active(),
-        Status::Pending => atoms::pending(),
-        Status::Muted => atoms::muted(),
-    }
-}
-
-#[derive(Clone, Copy, NifUnitEnum)]
-pub enum Verb {
-    Accept,
-    Mute,
-    Unmute,
-    Kick,
-    Ban,
-    Unban,
-    Promote,
-    Demote,
-}
-
-impl From<Verb> for Change {
-    fn from(verb: Verb) -> Self {
-        match verb {
-            Verb::Accept => Self::Accept,
-            Verb::Mute => Self::Mute,
-            Verb::Unmute => Self::Unmute,
-            Verb::Kick => Self::Kick,
-            Verb::Ban => Self::Ban,
-            Verb::Unban => Self::Unban,
-            Verb::Promote => Self::Promote,
-            Verb::Demote => Self::Demote,
-        }
-    }
-}
-
-pub fn refused(env: Env<'_>, refusal: Refusal) -> Term<'_> {
-    let reason = match refusal {
-        Refusal::TooFast(after_ms) => return (atoms::too_fast(), after_ms).encode(env),
-        Refusal::NotFound => atoms::not_found(),
-        Refusal::AlreadyExists => atoms::already_exists(),
-        Refusal::TooManyGroups => atoms::too_many_groups(),
-        Refusal::AlreadyMember => atoms::already_member(),
-        Refusal::GroupFull => atoms::group_full(),
-        Refusal::Banned => atoms::banned(),
-        Refusal::NotInGroup => atoms::user_not_in_group(),
-        Refusal::NotAdmin => atoms::not_admin(),
-        Refusal::NotPending => atoms::user_not_pending(),
-        Refusal::NotStrictPrivate => atoms::not_strict_private(),
-        Refusal::CannotMute => atoms::cannot_mute(),
-        Refusal::NotMuted => atoms::not_muted(),
-        Refusal::CannotKick => atoms::cannot_kick(),
-        Refusal::CannotBan => atoms::cannot_ban(),
-        Refusal::AlreadyBanned => atoms::already_banned(),
-        Refusal::NotBanned => atoms::not_banned(),
-        Refusal::CannotPromote => atoms::cannot_promote(),
-        Refusal::AlreadyAdmin => atoms::already_admin(),
-        Refusal::CannotDemote => atoms::cannot_demote(),
-        Refusal::LastAdmin => atoms::last_admin(),
-        Refusal::Pending => atoms::pending(),
-        Refusal::Muted => atoms::muted(),
-        Refusal::Shared => atoms::shared(),
-    };
-    reason.encode(env)
-}
-
-/// `:ok`, or why not.
-fn done(env: Env<'_>, outcome: Result<(), Refusal>) -> Term<'_> {
-    match outcome {
-        Ok(()) => atom::ok().encode(env),
-        Err(refusal) => refused(env, refusal),
-    }
-}
-
-/// Who joins, whom messages are sent to, and in which form.
-pub type Joining<'a> = (LocalPid, LocalPid, Binary<'a>);
-
-pub fn device<'d>(joining: &'d Joining<'_>) -> Device<'d, LocalPid> {
-    Device {
-        id: joining.0,
-        to: joining.1,
-        lane: &joining.2,
-    }
-}
-
-/// Has the device taken out when it ends; at once if it has ended already.
-pub fn watch(env: Env<'_>, relay: &ResourceArc<RelayResource>, pid: LocalPid) {
-    if relay.monitor(Some(env), &pid).is_none() {
-        relay.ended(env, pid);
-    }
-}
-
-/// Groups, members, pending members, groups per user, grace in ms.
-#[derive(NifTuple)]
-struct BoundsTerm {
-    groups: usize,
-    members: usize,
-    pending: usize,
-    groups_per_user: usize,
-    grace_ms: u64,
-}
-
-impl From<BoundsTerm> for Bounds {
-    fn from(term: BoundsTerm) -> Self {
-        Self {
-            groups: term.groups,
-            members: term.members,
-            pending: term.pending,
-            groups_per_user: term.groups_per_user,
-            grace_ms: term.grace_ms,
-        }
-    }
-}
-
 /// An index without groups.
 #[rustler::nif]
 fn relay_new(bounds: BoundsTerm) -> ResourceArc<RelayResource> {
-    ResourceArc::new(RelayResource(Relay::new(bounds.into()), Slow::default()))
+    ResourceArc::new(RelayResource(Relay::new(bounds.into()), Slow::new()))
 }
 
 /// Changes the bounds, and the messages per second of a group and of a member.
@@ -252,19 +114,13 @@ fn relay_create<'a>(
     let outcome = relay
         .0
         .create(id, kind.into(), user, device(&joining), created);
-    if outcome == Ok(true) {
-        watch(env, &relay, joining.0);
-    }
-    done(env, outcome.map(drop))
+    watched(env, &relay, joining.0, outcome)
 }
 
 /// Deletes a group: how many members were in it, or why not. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn relay_delete<'a>(env: Env<'a>, relay: &RelayResource, id: &str) -> Term<'a> {
-    match relay.0.delete(id) {
-        Ok(members) => members.encode(env),
-        Err(refusal) => refused(env, refusal),
-    }
+    answer(env, relay.0.delete(id))
 }
 
 /// A device joins: `{:ok, status}` or why not. Normal scheduler.
@@ -277,15 +133,12 @@ fn relay_join<'a>(
     joining: Joining<'a>,
     now_ms: u64,
 ) -> Term<'a> {
-    match relay.0.join(id, user, device(&joining), now_ms) {
-        Ok(joined) => {
-            if joined.unwatched {
-                watch(env, &relay, joining.0);
-            }
-            (atom::ok(), status_atom(joined.status)).encode(env)
-        }
-        Err(refusal) => refused(env, refusal),
+    let outcome = relay.0.join(id, user, device(&joining), now_ms);
+    if outcome.is_ok_and(|joined| joined.unwatched) {
+        watch(env, &relay, joining.0);
     }
+    let status = outcome.map(|joined| (atom::ok(), status_atom(joined.status)));
+    answer(env, status)
 }
 
 /// A user leaves with all devices. Normal scheduler.
@@ -310,10 +163,7 @@ fn relay_leave_device<'a>(
     pid: LocalPid,
     now_ms: u64,
 ) -> Term<'a> {
-    match relay.0.leave_device(id, user, pid, now_ms) {
-        Ok(last) => last.encode(env),
-        Err(refusal) => refused(env, refusal),
-    }
+    answer(env, relay.0.leave_device(id, user, pid, now_ms))
 }
 
 /// A member does something to another one. Normal scheduler.
@@ -384,8 +234,11 @@ fn lane_term<'a>(env: Env<'a>, lane: &(u32, std::sync::Arc<[u8]>)) -> Term<'a> {
 const SLICE: Duration = Duration::from_micros(400);
 const BETWEEN_LOOKS: usize = 64;
 
-/// One recipient of so many is looked at: enough to find those that fall behind by thousands.
+/// One recipient of so many is looked at, unless that would be more often than so: a look costs as much
+/// as several messages, and delays those that are on their way. Even who sends all the time then sends
+/// a recipient no more than some thousand messages between two looks.
 const SAMPLED: usize = 256;
+const LOOK_EVERY_NS: u64 = 500_000;
 
 /// Sends the message of each lane to its devices for some hundred microseconds: `{more?, dropped,
 /// sample}`. The lanes are in order, as in a fan. `dropped` did not get it, because they are slow; `sample` are some who did. Normal
@@ -401,15 +254,14 @@ fn relay_send<'a>(
     let first = fan.next.load(Ordering::Relaxed);
     let slow = relay.1.pids.load();
     let (mut next, mut dropped, mut sample) = (first, 0, Vec::new());
-    // Another place of each stretch every time, or some recipients would never be looked at.
-    let seed = relay.1.sent.fetch_add(SAMPLED + 1, Ordering::Relaxed);
-    let mut looked_at = first + (seed.wrapping_mul(0x9E37_79B9) >> 8) % SAMPLED;
     let started = Instant::now();
+    let now = relay.1.nanos(started);
+    let mut looked_at = relay.1.first_look(now).map_or(usize::MAX, |at| first + at);
     while next < recipients.len() {
         for recipient in recipients.slice(next, BETWEEN_LOOKS) {
             if next == looked_at {
                 sample.push(recipient.to);
-                looked_at += SAMPLED;
+                looked_at = looked_at.saturating_add(SAMPLED);
             }
             next += 1;
             if !slow.is_empty() && slow.contains(&recipient.to) {
@@ -429,6 +281,9 @@ fn relay_send<'a>(
         }
     }
     fan.next.store(next, Ordering::Relaxed);
+    if !sample.is_empty() {
+        relay.1.looked(now, sample.len());
+    }
     (next < recipients.len(), dropped, sample)
 }
 
@@ -438,56 +293,6 @@ fn relay_slow(relay: &RelayResource, pids: Vec<LocalPid>) -> Atom {
     let pids = pids.into_iter().collect::<AHashSet<_>>();
     relay.1.pids.store(std::sync::Arc::new(pids));
     atom::ok()
-}
-
-/// Some members: `{type, [{user, status, admin?, joined_ms, devices}], next}` or why not. Dirty
-/// CPU scheduler.
-#[rustler::nif(schedule = "DirtyCpu")]
-fn relay_page<'a>(
-    env: Env<'a>,
-    relay: &RelayResource,
-    id: &str,
-    start: usize,
-    count: usize,
-) -> Term<'a> {
-    match relay.0.page(id, start, count) {
-        Err(refusal) => refused(env, refusal),
-        Ok(page) => {
-            let rows: Vec<Term> = page
-                .rows
-                .iter()
-                .map(|row| {
-                    let status = status_atom(row.status);
-                    (&*row.user, status, row.admin, row.joined_ms, row.devices).encode(env)
-                })
-                .collect();
-            (kind_atom(page.kind), rows, page.next).encode(env)
-        }
-    }
-}
-
-/// `[{group, status}]` of a user. Dirty CPU scheduler: it waits for each group in turn.
-#[rustler::nif(schedule = "DirtyCpu")]
-fn relay_groups_of<'a>(env: Env<'a>, relay: &RelayResource, user: &str) -> Term<'a> {
-    let groups = relay.0.groups_of(user);
-    let groups: Vec<(&str, Atom)> = groups
-        .iter()
-        .map(|(group, status)| (&**group, status_atom(*status)))
-        .collect();
-    groups.encode(env)
-}
-
-/// `{groups, members, users, devices, bytes}`. Dirty CPU scheduler.
-#[rustler::nif(schedule = "DirtyCpu")]
-fn relay_size(relay: &RelayResource) -> (usize, usize, usize, usize, usize) {
-    let size = relay.0.size();
-    (
-        size.groups,
-        size.members,
-        size.users,
-        size.devices,
-        size.bytes,
-    )
 }
 
 /// Reclaims memory of the limits on messages: whether there is more. Dirty CPU scheduler.

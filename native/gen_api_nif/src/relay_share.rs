@@ -1,55 +1,14 @@
 //! NIFs of `PhoenixGenApi.Relay` for groups that several gateways hold.
-//!
-//! An origin is `{type, created_ms, created_by, changed_ms}`, a record
-//! `{user, standing, version, joined_ms}`.
 
-use crate::relay::{
-    device, kind_atom, refused, status_atom, watch, Joining, Kind, RelayResource, Verb,
+use crate::relay::RelayResource;
+use crate::relay_terms::{
+    answer, device, done, origin, origin_term, record, record_term, refused, status_atom, Joining,
+    Kind, OriginTerm, RecordTerm, Verb,
 };
-use gen_api_core::relay::{Created, Origin, Record, Refusal, Standing};
+use crate::relay_watch::watched;
+use gen_api_core::relay::{Created, Origin, Record, Refusal};
 use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, LocalPid, ResourceArc, Term};
-
-type OriginTerm = (Kind, u64, u64, u64);
-type RecordTerm<'a> = (&'a str, u8, u32, u64);
-
-fn origin((kind, ms, by, changed_ms): OriginTerm) -> Origin {
-    Origin {
-        kind: kind.into(),
-        created: Created { ms, by },
-        changed_ms,
-    }
-}
-
-fn record((user, standing, version, joined_ms): RecordTerm<'_>) -> Record {
-    Record {
-        user: user.into(),
-        standing: Standing::from_bits(standing),
-        version,
-        joined_ms,
-    }
-}
-
-fn origin_term<'a>(env: Env<'a>, origin: &Origin) -> Term<'a> {
-    let created = origin.created;
-    (
-        kind_atom(origin.kind),
-        created.ms,
-        created.by,
-        origin.changed_ms,
-    )
-        .encode(env)
-}
-
-fn record_term<'a>(env: Env<'a>, record: &Record) -> Term<'a> {
-    (
-        &*record.user,
-        record.standing.bits(),
-        record.version,
-        record.joined_ms,
-    )
-        .encode(env)
-}
 
 /// `{origin, record}` or why not.
 fn ordered<'a>(env: Env<'a>, outcome: &Result<(Origin, Record), Refusal>) -> Term<'a> {
@@ -86,10 +45,7 @@ fn relay_order_create<'a>(
 /// Deletes a group: how many members were in it, or why not. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn relay_order_delete<'a>(env: Env<'a>, relay: &RelayResource, id: &str) -> Term<'a> {
-    match relay.0.order_delete(id) {
-        Ok(members) => members.encode(env),
-        Err(refusal) => refused(env, refusal),
-    }
+    answer(env, relay.0.order_delete(id))
 }
 
 /// As what a user is in, who joins: `{status, origin, record}` or why not. Normal scheduler.
@@ -159,15 +115,8 @@ fn relay_attach<'a>(
     user: &str,
     joining: Joining<'a>,
 ) -> Term<'a> {
-    match relay.0.attach(id, user, device(&joining)) {
-        Ok(unwatched) => {
-            if unwatched {
-                watch(env, &relay, joining.0);
-            }
-            atom::ok().encode(env)
-        }
-        Err(refusal) => refused(env, refusal),
-    }
+    let unwatched = relay.0.attach(id, user, device(&joining));
+    watched(env, &relay, joining.0, unwatched)
 }
 
 /// Takes a device out and nothing else: `:ok` or why not. Normal scheduler.
@@ -179,10 +128,7 @@ fn relay_release<'a>(
     user: &str,
     pid: LocalPid,
 ) -> Term<'a> {
-    match relay.0.release(id, user, pid) {
-        Ok(()) => atom::ok().encode(env),
-        Err(refusal) => refused(env, refusal),
-    }
+    done(env, relay.0.release(id, user, pid))
 }
 
 /// Whether a user has devices here, or this one. Normal scheduler.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-/// Items that are copied when one of them changes while somebody looks at the old ones.
-const CHUNK: usize = 1_024;
+/// Items that are copied when one of them changes while somebody looks at the old ones. Two chunks need few
+/// items where every order of threads is tried.
+const CHUNK: usize = if cfg!(loom) { 2 } else { 1_024 };
 
 /// A vector in chunks. A snapshot shares them; a change copies only the chunk that it touches,
 /// and only while a snapshot holds it. Growing moves one chunk at most.

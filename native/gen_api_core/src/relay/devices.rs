@@ -1,8 +1,8 @@
 //! The reverse index: which groups a device is in, so that its death costs no search.
 
 use super::group::Group;
+use crate::sync::{Mutex, RandomState};
 use hashbrown::HashTable;
-use parking_lot::Mutex;
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
@@ -55,6 +55,17 @@ impl<H> Seats<H> {
         }
     }
 
+    fn iter(&self) -> impl Iterator<Item = (&Weak<Group<H>>, u32)> {
+        let (one, many) = match self {
+            Self::None => (None, None),
+            Self::One(member, group) => (Some((group, *member)), None),
+            Self::Many(seats) => (None, Some(seats)),
+        };
+        let many = many.into_iter().flat_map(|seats| seats.iter());
+        one.into_iter()
+            .chain(many.map(|(group, member)| (group, *member)))
+    }
+
     fn into_vec(self) -> Vec<Seat<H>> {
         match self {
             Self::None => Vec::new(),
@@ -68,7 +79,7 @@ impl<H> Seats<H> {
 #[derive(Debug)]
 pub(super) struct Registry<H> {
     shards: Box<[Mutex<Table<H>>]>,
-    hasher: ahash::RandomState,
+    hasher: RandomState,
 }
 
 // Boxed: a table that is half empty wastes pointers, not nodes.
@@ -76,7 +87,7 @@ pub(super) struct Registry<H> {
 type Table<H> = HashTable<Box<Node<H>>>;
 
 impl<H: Copy + Eq + Hash> Registry<H> {
-    pub(super) fn new(shards: usize, hasher: ahash::RandomState) -> Self {
+    pub(super) fn new(shards: usize, hasher: RandomState) -> Self {
         Self {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             hasher,
@@ -135,6 +146,31 @@ impl<H: Copy + Eq + Hash> Registry<H> {
             Ok(entry) => entry.remove().0.seats.into_vec(),
             Err(_) => Vec::new(),
         }
+    }
+
+    /// Whether the device is known to sit there, once; for tests.
+    pub(super) fn knows(&self, id: H, group: &Arc<Group<H>>, member: u32) -> bool {
+        let hash = self.hasher.hash_one(id);
+        let shard = self.shard(hash).map(Mutex::lock);
+        let node = shard
+            .as_ref()
+            .and_then(|shard| shard.find(hash, |node| node.id == id));
+        let is_it = |(weak, of): &(&Weak<Group<H>>, u32)| {
+            *of == member && std::ptr::eq(weak.as_ptr(), &raw const **group)
+        };
+        node.is_some_and(|node| node.seats.iter().filter(is_it).count() == 1)
+    }
+
+    /// The seats of all devices, for tests.
+    pub(super) fn seats(&self) -> usize {
+        let of_shard = |shard: &Mutex<Table<H>>| {
+            let shard = shard.lock();
+            shard
+                .iter()
+                .map(|node| node.seats.iter().count())
+                .sum::<usize>()
+        };
+        self.shards.iter().map(of_shard).sum()
     }
 
     /// How many there are, and roughly the bytes that they take.

@@ -20,37 +20,58 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `index` | all groups, and what can be done to them |
+//! | `index` | all groups, and how one is found |
+//! | `lifecycle` | groups are created and deleted |
+//! | `membership` | users join with their devices, and leave |
 //! | `moderate` | what members do to members |
 //! | `rules` | who may do what: the permission matrix |
-//! | `group` | one group: members, and the list of recipients |
+//! | `publish` | to whom a message goes |
+//! | `listing` | what there is |
+//! | `group` | one group: its members, and how they stand |
+//! | `recipients` | the devices of a group, and which of them get messages |
 //! | `member` | one user in one group |
 //! | `roster` | the members of a group by user |
 //! | `chunks` | the list of recipients, looked at while it changes |
 //! | `users` | users with their groups; ids are kept once |
 //! | `devices` | the reverse index by device |
 //! | `pace` | messages per second |
-//! | `share` | groups that several nodes hold |
+//! | `share` | groups that several nodes hold: what they tell each other |
+//! | `order` | changes on which one node decides for all |
+//! | `copy` | what was decided elsewhere is copied |
+//! | `presence` | on which nodes members have devices |
+//! | `merge` | what two nodes know of a group is united |
 //! | `outcome` | results and refusals |
+//! | `verify` | that all parts agree, for tests |
 
 mod chunks;
+mod copy;
 mod devices;
 mod group;
 mod index;
+mod lifecycle;
+mod listing;
 mod member;
+mod membership;
+mod merge;
 mod moderate;
+mod order;
 mod outcome;
 mod pace;
+mod presence;
+mod publish;
+mod recipients;
 mod roster;
 mod rules;
 mod share;
 mod users;
+mod verify;
 
 pub use chunks::Snapshot;
-pub use group::{Created, Device, Recipient};
+pub use group::Created;
 pub use index::{Bounds, Relay};
 pub use member::{Standing, Status};
 pub use moderate::Change;
 pub use outcome::{FanOut, Joined, Left, Page, Refusal, Row, Size};
+pub use recipients::{Device, Recipient};
 pub use rules::{Action, GroupType};
 pub use share::{Origin, Record, Records};

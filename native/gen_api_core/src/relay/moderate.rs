@@ -1,7 +1,7 @@
 //! What members do to members.
 
 use super::group::{Group, State};
-use super::index::{Parties, Relay};
+use super::index::Relay;
 use super::member::{Standing, Status};
 use super::outcome::Refusal;
 use super::rules::{Action, GroupType};
@@ -125,6 +125,8 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         if parties.same {
             return Err(Refusal::CannotBan);
         }
+        // Or somebody whose time is over would keep the place.
+        self.expire(group, state, now_ms);
         let at = match self.known(state, target) {
             Some(at) => at,
             None => {
@@ -155,6 +157,14 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         self.depart(group, state, at, false, now_ms);
         Ok(())
     }
+}
+
+/// For operations that do something to a member: who, to whom.
+#[derive(Copy, Clone, Debug)]
+struct Parties {
+    actor: Option<(u32, Standing)>,
+    target: Option<(u32, Standing)>,
+    same: bool,
 }
 
 fn may<H: Copy + Eq>(state: &State<H>, parties: Parties, action: Action) -> Result<(), Refusal> {

@@ -1,8 +1,8 @@
 //! What becomes of an operation.
 
 use super::chunks::Snapshot;
-use super::group::Recipient;
 use super::member::Status;
+use super::recipients::Recipient;
 use super::rules::GroupType;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -79,6 +79,8 @@ pub struct Left {
     pub user: Box<str>,
     /// Whether that was his last device on this node.
     pub last: bool,
+    /// Whether he stays a member, until nodes agree that he has no device on any of them.
+    pub stays: bool,
 }
 
 /// A member as others see him.

@@ -3,7 +3,7 @@
 use super::outcome::Refusal;
 use crate::clock::Nanos;
 use crate::limiter::{Caps, Decision, Limit, Limiter, Rule, SlidingWindow, Stats, Swept};
-use arc_swap::ArcSwapOption;
+use crate::sync::ArcSwapOption;
 use smallvec::SmallVec;
 
 const SECOND: Nanos = Nanos::from_secs(1);
@@ -19,8 +19,12 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new() -> Self {
+        let mut caps = Caps::default();
+        if cfg!(loom) {
+            caps.shards = 1;
+        }
         Self {
-            limiter: Limiter::new(Caps::default()),
+            limiter: Limiter::new(caps),
             group: ArcSwapOption::empty(),
             member: ArcSwapOption::empty(),
         }

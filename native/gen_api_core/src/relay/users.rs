@@ -1,8 +1,8 @@
 //! Users, each with the groups that know him. The bytes of an id are kept once.
 
 use super::group::Group;
+use crate::sync::Mutex;
 use hashbrown::HashTable;
-use parking_lot::Mutex;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use triomphe::ThinArc;
@@ -139,8 +139,9 @@ impl<H> Users<H> {
             return;
         };
         let mut shard = shard.lock();
-        user.groups().lock().remove(group);
-        if user.groups().lock().as_slice().is_empty() {
+        let mut groups = user.groups().lock();
+        groups.remove(group);
+        if groups.as_slice().is_empty() {
             if let Ok(entry) = shard.find_entry(hash, |other| other.bytes() == user.bytes()) {
                 entry.remove();
             }
@@ -158,6 +159,24 @@ impl<H> Users<H> {
         };
         let groups = user.groups().lock();
         groups.as_slice().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Whether `group` is among the groups of this user, who is the only one of that id; for tests.
+    pub(super) fn knows(&self, user: &User<H>, hash: u64, group: &Arc<Group<H>>) -> bool {
+        let shard = self.shard(hash).map(Mutex::lock);
+        let known = shard
+            .as_ref()
+            .and_then(|shard| shard.find(hash, |other| std::ptr::eq(other.bytes(), user.bytes())));
+        let is_it = |weak: &&Weak<Group<H>>| std::ptr::eq(weak.as_ptr(), &raw const **group);
+        known.is_some_and(|user| user.groups().lock().as_slice().iter().filter(is_it).count() == 1)
+    }
+
+    /// The groups of all users, for tests.
+    pub(super) fn seats(&self) -> usize {
+        let groups = |user: &User<H>| user.groups().lock().as_slice().len();
+        let of_shard =
+            |shard: &Mutex<HashTable<User<H>>>| shard.lock().iter().map(groups).sum::<usize>();
+        self.shards.iter().map(of_shard).sum()
     }
 
     /// How many there are, and roughly the bytes that they take.

@@ -132,32 +132,40 @@ impl<T> Drop for MutexGuard<'_, T> {
     }
 }
 
-/// As `parking_lot`'s: without poisoning.
+/// As `parking_lot`'s: without poisoning. Of a lock, too, loom remembers the last access: reads pass a gate, as loads
+/// do.
 #[derive(Debug, Default)]
-pub(crate) struct RwLock<T>(loom::sync::RwLock<T>);
+pub(crate) struct RwLock<T> {
+    lock: loom::sync::RwLock<T>,
+    gate: atomic::Gate,
+}
 
 impl<T> RwLock<T> {
     pub(crate) fn read(&self) -> loom::sync::RwLockReadGuard<'_, T> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.gate.pass();
+        self.lock.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn write(&self) -> loom::sync::RwLockWriteGuard<'_, T> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.lock.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// As `arc_swap`'s, with no more order between threads than it promises: a load sees what a swap published, and
 /// not always the latest. A lock around an `Arc` would order more and hide mistakes. Every value is kept.
 #[derive(Debug)]
-pub(crate) struct ArcSwap<T> {
+pub(crate) struct ArcSwapAny<A> {
     current: AtomicUsize,
-    first: Version<T>,
+    first: Version<A>,
 }
 
+pub(crate) type ArcSwap<T> = ArcSwapAny<Arc<T>>;
+pub(crate) type ArcSwapOption<T> = ArcSwapAny<Option<Arc<T>>>;
+
 #[derive(Debug)]
-struct Version<T> {
-    value: Arc<T>,
-    next: OnceLock<Box<Version<T>>>,
+struct Version<A> {
+    value: A,
+    next: OnceLock<Box<Version<A>>>,
 }
 
 /// What was current at a load.
@@ -180,25 +188,37 @@ impl<T: Default> Default for ArcSwap<T> {
 
 impl<T> ArcSwap<T> {
     pub(crate) fn from_pointee(value: T) -> Self {
+        Self::of(Arc::new(value))
+    }
+}
+
+impl<T> ArcSwapOption<T> {
+    pub(crate) fn empty() -> Self {
+        Self::of(None)
+    }
+}
+
+impl<A: Clone> ArcSwapAny<A> {
+    fn of(value: A) -> Self {
         Self {
             current: AtomicUsize::new(0),
-            first: Version::new(Arc::new(value)),
+            first: Version::new(value),
         }
     }
 
-    pub(crate) fn load(&self) -> Guard<Arc<T>> {
+    pub(crate) fn load(&self) -> Guard<A> {
         Guard(self.load_full())
     }
 
-    pub(crate) fn load_full(&self) -> Arc<T> {
+    pub(crate) fn load_full(&self) -> A {
         self.version(self.current.load(Ordering::Acquire))
     }
 
-    pub(crate) fn store(&self, value: Arc<T>) {
+    pub(crate) fn store(&self, value: A) {
         self.swap(value);
     }
 
-    pub(crate) fn swap(&self, value: Arc<T>) -> Arc<T> {
+    pub(crate) fn swap(&self, value: A) -> A {
         let mut index = 1;
         let mut last = &self.first;
         while let Some(next) = last.next.get() {
@@ -210,17 +230,17 @@ impl<T> ArcSwap<T> {
         self.version(self.current.swap(index, Ordering::AcqRel))
     }
 
-    fn version(&self, index: usize) -> Arc<T> {
+    fn version(&self, index: usize) -> A {
         let mut version = &self.first;
         for _ in 0..index {
             version = version.next.get().map_or(version, |next| next);
         }
-        Arc::clone(&version.value)
+        version.value.clone()
     }
 }
 
-impl<T> Version<T> {
-    fn new(value: Arc<T>) -> Self {
+impl<A> Version<A> {
+    fn new(value: A) -> Self {
         Self {
             value,
             next: OnceLock::new(),

@@ -15,6 +15,7 @@ mod limiter;
 mod limits;
 mod nodes;
 mod pool;
+mod relay;
 mod sticky;
 mod table;
 

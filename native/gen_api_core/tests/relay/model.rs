@@ -155,7 +155,7 @@ impl Room {
         self.tidy();
     }
 
-    fn change(&mut self, verb: Change, actor: u8, target: u8) -> Result<(), Refusal> {
+    fn change(&mut self, verb: Change, actor: u8, target: u8, now: u64) -> Result<(), Refusal> {
         let strict = self.kind == GroupType::StrictPrivate;
         let admin = self.active_admin(actor);
         let status = self.status(target);
@@ -178,7 +178,9 @@ impl Room {
             _ if !admin => return Err(Refusal::NotAdmin),
             Change::Ban if actor == target => return Err(Refusal::CannotBan),
             Change::Ban => {
-                if person.clone().is_some_and(|person| person.banned) {
+                self.expire(now);
+                let person = self.people.get(&target);
+                if person.is_some_and(|person| person.banned) {
                     return Err(Refusal::AlreadyBanned);
                 }
                 if person.is_none() && self.people.len() >= MEMBERS {
@@ -329,7 +331,7 @@ impl Model {
                 format!(
                     "{:?}",
                     self.room(group)
-                        .and_then(|room| room.change(verb, actor, target))
+                        .and_then(|room| room.change(verb, actor, target, now))
                 )
             }
             Op::Publish(group, user) => format!(
@@ -467,14 +469,18 @@ proptest! {
         let mut now = 0;
         let create = Op::Create(0, kind, 0, 0);
         prop_assert_eq!(real(&relay, &create, now), model.apply(&create, now));
-        for (op, later) in ops {
+        for (n, (op, later)) in ops.into_iter().enumerate() {
             now += later;
             prop_assert_eq!(real(&relay, &op, now), model.apply(&op, now), "{:?}", op);
-            relay.verify();
+            // It walks all shards, which takes longer than the rest.
+            if n % 4 == 0 {
+                relay.verify();
+            }
             for group in 0..2 {
                 prop_assert_eq!(members(&relay, group), expected(&model, group), "{:?}", op);
             }
         }
+        relay.verify();
         for user in 0..5 {
             let mut groups = relay.groups_of(&user_name(user));
             groups.sort_by(|a, b| a.0.cmp(&b.0));

@@ -329,3 +329,23 @@ fn an_empty_index_takes_no_memory_for_what_was_in_it() {
     assert_eq!((size.groups, size.users), (0, 0));
     assert!(relay.groups_of("root").is_empty());
 }
+
+#[test]
+fn who_did_not_come_back_in_time_keeps_no_place_from_a_stranger_who_is_banned() {
+    let relay: Relay<u64> = Relay::new(Bounds {
+        members: 2,
+        grace_ms: 10,
+        ..Bounds::default()
+    });
+    let kind = GroupType::Private;
+    relay
+        .create("g", kind, "root", device(1), Created::default())
+        .unwrap();
+    relay.join("g", "ann", device(2), 0).unwrap();
+    relay.change("g", Change::Accept, "root", "ann", 0).unwrap();
+    relay.end(2, 0);
+    let ban = |now| relay.change("g", Change::Ban, "root", "cat", now);
+    assert_eq!(ban(9), Err(Refusal::GroupFull));
+    assert_eq!(ban(10), Ok(()));
+    relay.verify();
+}

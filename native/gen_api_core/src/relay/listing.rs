@@ -1,0 +1,87 @@
+//! What there is: members, groups of users, and how much of all.
+
+use super::group::Created;
+use super::index::{Outcome, Relay};
+use super::member::{Standing, Status};
+use super::outcome::{Page, Row, Size};
+use super::rules::GroupType;
+use std::hash::Hash;
+
+impl<H: Copy + Eq + Hash> Relay<H> {
+    /// The members at `count` places from `start` on. Pages are read one after the other: a
+    /// member who joins or leaves meanwhile may be in it or not.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub fn page(&self, id: &str, start: usize, count: usize) -> Outcome<Page> {
+        self.with(id, |_group, state| {
+            let rows = state.roster.slice(start, count);
+            let rows = rows
+                .filter_map(|member| {
+                    Some(Row {
+                        user: member.user.id().into(),
+                        status: member.standing.status()?,
+                        admin: member.standing.has(Standing::ADMIN),
+                        joined_ms: member.joined_ms(),
+                        devices: member.devices.len(),
+                    })
+                })
+                .collect();
+            let next = start.saturating_add(count);
+            Ok(Page {
+                kind: state.kind,
+                rows,
+                next: (next < state.roster.end()).then_some(next),
+            })
+        })
+    }
+
+    /// The type of a group, and when and where it was created.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub fn origin(&self, id: &str) -> Outcome<(GroupType, Created)> {
+        self.with(id, |_group, state| Ok((state.kind, state.created)))
+    }
+
+    /// The groups that a user is in, with how he stands in each. They are looked at one after the
+    /// other: what happens meanwhile may be seen in one and not in another.
+    pub fn groups_of(&self, user: &str) -> Vec<(Box<str>, Status)> {
+        let groups = self
+            .users
+            .groups(user, self.hash(user.as_bytes()))
+            .into_iter();
+        groups
+            .filter_map(|group| {
+                let state = group.state.lock();
+                // One that could not be created, too.
+                if state.deleted {
+                    return None;
+                }
+                let (_, standing) = self.present(&state, user)?;
+                Some((group.id.clone(), standing.status()?))
+            })
+            .collect()
+    }
+
+    /// What it holds. Linear in the number of groups and users.
+    pub fn size(&self) -> Size {
+        let (users, of_users) = self.users.size();
+        let (devices, of_devices) = self.devices.size();
+        let mut size = Size {
+            groups: self.len(),
+            users,
+            devices,
+            bytes: of_users + of_devices + self.pace.stats().bytes,
+            ..Size::default()
+        };
+        for group in self.all() {
+            let state = group.state.lock();
+            size.members += state.present;
+            size.bytes += group.id.len() + state.bytes();
+        }
+        size
+    }
+}

@@ -1,0 +1,122 @@
+//! What two nodes know of a group is united.
+
+use super::group::{Group, State};
+use super::index::Relay;
+use super::member::{Member, Standing};
+use super::share::{Origin, Record};
+use std::hash::Hash;
+use std::sync::Arc;
+
+impl<H: Copy + Eq + Hash> Relay<H> {
+    /// Unites what another node knows of a group with what is known here; users who have been
+    /// taken out here by that.
+    ///
+    /// Where both nodes have changed a group on their own (`apart`), or have each created it, the
+    /// type and the admins of the older creation win, members unite, muted beats active beats
+    /// pending, and a ban beats them all. Otherwise the later version of a record wins.
+    pub fn merge(
+        &self,
+        id: &str,
+        origin: Origin,
+        node: u32,
+        apart: bool,
+        records: &[(Record, bool)],
+    ) -> Vec<Box<str>> {
+        let out = self.with_new(id, origin, |group, state| {
+            self.united(group, state, origin, node, apart, records)
+        });
+        out.unwrap_or_default()
+    }
+
+    fn united(
+        &self,
+        group: &Arc<Group<H>>,
+        state: &mut State<H>,
+        origin: Origin,
+        node: u32,
+        apart: bool,
+        records: &[(Record, bool)],
+    ) -> Vec<Box<str>> {
+        let mut out = Vec::new();
+        let apart = apart || state.created != origin.created;
+        let ours_is_older = state.created <= origin.created;
+        let theirs_is_older = origin.created < state.created;
+        if theirs_is_older {
+            state.kind = origin.kind;
+            state.created = origin.created;
+            self.dismiss(group, state);
+        }
+        let same = state.created == origin.created;
+        state.changed_ms = state.changed_ms.max(origin.changed_ms);
+        for (record, there) in records {
+            let Some(at) = self.place(group, state, &record.user) else {
+                continue;
+            };
+            Self::mark(state, at, node, *there);
+            let mut theirs = record.clone();
+            if ours_is_older && !same {
+                theirs.standing = theirs.standing.without(Standing::ADMIN);
+            }
+            let Some(united) = unite(state.roster.get(at), &theirs, apart) else {
+                continue;
+            };
+            Self::copy(state, at, &united);
+            let devices = state.roster.get(at).is_some_and(|m| !m.devices.is_empty());
+            if devices && !united.standing.has(Standing::PRESENT) {
+                self.detach_all(group, state, at);
+                out.push(record.user.clone());
+            }
+            self.tidy(group, state, at);
+        }
+        out
+    }
+
+    /// Nobody is an admin any more.
+    fn dismiss(&self, group: &Arc<Group<H>>, state: &mut State<H>) {
+        for at in 0..state.roster.end() as u32 {
+            let known = state.roster.get(at).map(|m| (m.standing, m.version));
+            if let Some((standing, version)) = known {
+                state.stand(at, standing.without(Standing::ADMIN));
+                // The other node takes it away in its copy as well: no change to be counted.
+                if let Some(member) = state.roster.get_mut(at) {
+                    member.version = version;
+                }
+                self.tidy(group, state, at);
+            }
+        }
+    }
+}
+
+/// What becomes of two records of one user; none if ours stays.
+fn unite<H>(ours: Option<&Member<H>>, theirs: &Record, apart: bool) -> Option<Record> {
+    let ours = ours?;
+    let (a, b) = (ours.standing, theirs.standing);
+    if !apart || ours.version == 0 {
+        let newer = (theirs.version, b.bits()) > (ours.version, a.bits());
+        return newer.then(|| theirs.clone());
+    }
+    let present = Standing::PRESENT;
+    let mut united = Standing::from_bits(a.bits() | b.bits());
+    let waits = |standing: Standing| !standing.has(present) || standing.has(Standing::PENDING);
+    if !(waits(a) && waits(b)) || united.has(Standing::MUTED) || united.has(Standing::ADMIN) {
+        united = united.without(Standing::PENDING);
+    }
+    if united.has(Standing::BANNED) {
+        united = united.without(present).without(Standing::PENDING);
+        united = united.without(Standing::ADMIN).without(Standing::GRACE);
+    }
+    if united.has(present) {
+        united = united.without(Standing::GRACE);
+    }
+    let version = ours.version.max(theirs.version);
+    Some(Record {
+        user: theirs.user.clone(),
+        standing: united,
+        version: version.saturating_add(u32::from(a != b)),
+        joined_ms: match (a.has(present), b.has(present)) {
+            (true, true) => ours.joined_ms().min(theirs.joined_ms),
+            (true, false) => ours.joined_ms(),
+            _ => theirs.joined_ms,
+        },
+    })
+}

@@ -1,0 +1,188 @@
+//! What the NIFs of the relay say and are told, as terms.
+//!
+//! An origin is `{type, created_ms, created_by, changed_ms}`, a record
+//! `{user, standing, version, joined_ms}`.
+
+use crate::atoms;
+use gen_api_core::relay::{
+    Bounds, Change, Created, Device, GroupType, Origin, Record, Refusal, Standing, Status,
+};
+use rustler::types::atom;
+use rustler::{Atom, Binary, Encoder, Env, LocalPid, NifTuple, NifUnitEnum, Term};
+
+#[derive(Clone, Copy, NifUnitEnum)]
+pub enum Kind {
+    Public,
+    Private,
+    StrictPrivate,
+}
+
+impl From<Kind> for GroupType {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Public => Self::Public,
+            Kind::Private => Self::Private,
+            Kind::StrictPrivate => Self::StrictPrivate,
+        }
+    }
+}
+
+pub fn kind_atom(kind: GroupType) -> Atom {
+    match kind {
+        GroupType::Public => atoms::public(),
+        GroupType::Private => atoms::private(),
+        GroupType::StrictPrivate => atoms::strict_private(),
+    }
+}
+
+pub fn status_atom(status: Status) -> Atom {
+    match status {
+        Status::Active => atoms::active(),
+        Status::Pending => atoms::pending(),
+        Status::Muted => atoms::muted(),
+    }
+}
+
+#[derive(Clone, Copy, NifUnitEnum)]
+pub enum Verb {
+    Accept,
+    Mute,
+    Unmute,
+    Kick,
+    Ban,
+    Unban,
+    Promote,
+    Demote,
+}
+
+impl From<Verb> for Change {
+    fn from(verb: Verb) -> Self {
+        match verb {
+            Verb::Accept => Self::Accept,
+            Verb::Mute => Self::Mute,
+            Verb::Unmute => Self::Unmute,
+            Verb::Kick => Self::Kick,
+            Verb::Ban => Self::Ban,
+            Verb::Unban => Self::Unban,
+            Verb::Promote => Self::Promote,
+            Verb::Demote => Self::Demote,
+        }
+    }
+}
+
+pub fn refused(env: Env<'_>, refusal: Refusal) -> Term<'_> {
+    let reason = match refusal {
+        Refusal::TooFast(after_ms) => return (atoms::too_fast(), after_ms).encode(env),
+        Refusal::NotFound => atoms::not_found(),
+        Refusal::AlreadyExists => atoms::already_exists(),
+        Refusal::TooManyGroups => atoms::too_many_groups(),
+        Refusal::AlreadyMember => atoms::already_member(),
+        Refusal::GroupFull => atoms::group_full(),
+        Refusal::Banned => atoms::banned(),
+        Refusal::NotInGroup => atoms::user_not_in_group(),
+        Refusal::NotAdmin => atoms::not_admin(),
+        Refusal::NotPending => atoms::user_not_pending(),
+        Refusal::NotStrictPrivate => atoms::not_strict_private(),
+        Refusal::CannotMute => atoms::cannot_mute(),
+        Refusal::NotMuted => atoms::not_muted(),
+        Refusal::CannotKick => atoms::cannot_kick(),
+        Refusal::CannotBan => atoms::cannot_ban(),
+        Refusal::AlreadyBanned => atoms::already_banned(),
+        Refusal::NotBanned => atoms::not_banned(),
+        Refusal::CannotPromote => atoms::cannot_promote(),
+        Refusal::AlreadyAdmin => atoms::already_admin(),
+        Refusal::CannotDemote => atoms::cannot_demote(),
+        Refusal::LastAdmin => atoms::last_admin(),
+        Refusal::Pending => atoms::pending(),
+        Refusal::Muted => atoms::muted(),
+        Refusal::Shared => atoms::shared(),
+    };
+    reason.encode(env)
+}
+
+/// What came of it, or why not.
+pub fn answer<T: Encoder>(env: Env<'_>, outcome: Result<T, Refusal>) -> Term<'_> {
+    match outcome {
+        Ok(result) => result.encode(env),
+        Err(refusal) => refused(env, refusal),
+    }
+}
+
+/// `:ok`, or why not.
+pub fn done(env: Env<'_>, outcome: Result<(), Refusal>) -> Term<'_> {
+    answer(env, outcome.map(|()| atom::ok()))
+}
+
+/// Who joins, whom messages are sent to, and in which form.
+pub type Joining<'a> = (LocalPid, LocalPid, Binary<'a>);
+
+pub fn device<'d>(joining: &'d Joining<'_>) -> Device<'d, LocalPid> {
+    Device {
+        id: joining.0,
+        to: joining.1,
+        lane: &joining.2,
+    }
+}
+
+/// Groups, members, pending members, groups per user, grace in ms.
+#[derive(NifTuple)]
+pub struct BoundsTerm {
+    groups: usize,
+    members: usize,
+    pending: usize,
+    groups_per_user: usize,
+    grace_ms: u64,
+}
+
+impl From<BoundsTerm> for Bounds {
+    fn from(term: BoundsTerm) -> Self {
+        Self {
+            groups: term.groups,
+            members: term.members,
+            pending: term.pending,
+            groups_per_user: term.groups_per_user,
+            grace_ms: term.grace_ms,
+        }
+    }
+}
+
+pub type OriginTerm = (Kind, u64, u64, u64);
+pub type RecordTerm<'a> = (&'a str, u8, u32, u64);
+
+pub fn origin((kind, ms, by, changed_ms): OriginTerm) -> Origin {
+    Origin {
+        kind: kind.into(),
+        created: Created { ms, by },
+        changed_ms,
+    }
+}
+
+pub fn record((user, standing, version, joined_ms): RecordTerm<'_>) -> Record {
+    Record {
+        user: user.into(),
+        standing: Standing::from_bits(standing),
+        version,
+        joined_ms,
+    }
+}
+
+pub fn origin_term<'a>(env: Env<'a>, origin: &Origin) -> Term<'a> {
+    let created = origin.created;
+    (
+        kind_atom(origin.kind),
+        created.ms,
+        created.by,
+        origin.changed_ms,
+    )
+        .encode(env)
+}
+
+pub fn record_term<'a>(env: Env<'a>, record: &Record) -> Term<'a> {
+    (
+        &*record.user,
+        record.standing.bits(),
+        record.version,
+        record.joined_ms,
+    )
+        .encode(env)
+}
