@@ -146,7 +146,7 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     Cluster.stop_peer(peer)
   end
 
-  test "a stream that ended while its node hung begins nothing there" do
+  test "the function of a stream that ended while its node hung does not run on" do
     {peer, node} = started(:library)
     wake = Cluster.suspend(peer)
 
