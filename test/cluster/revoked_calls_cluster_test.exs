@@ -179,6 +179,20 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     Cluster.stop_peer(peer)
   end
 
+  test "a stream's envoy keeps no arguments while the function runs" do
+    {peer, node} = started(:bare)
+    mark = make_ref()
+    arguments = [&:timer.sleep/1, [:infinity | Enum.to_list(1..100_000)]]
+    {envoy, monitor} = Envoy.send_out(node, mark, {:lists, :foreach, arguments}, :begun)
+    assert_receive :begun, 5_000
+    assert {:total_heap_size, words} = Process.info(envoy, :total_heap_size)
+    assert words < 10_000
+    Envoy.recall(envoy, mark)
+    assert_receive {:DOWN, ^monitor, :process, ^envoy, :normal}, 5_000
+    assert_nothing_runs(node)
+    Cluster.stop_peer(peer)
+  end
+
   test "an envoy ends when the connection is lost before the node has answered" do
     {peer, node} = started(:bare)
     wake = Cluster.suspend(peer)
