@@ -210,7 +210,7 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     key = Callees.key()
     assert :erpc.call(node, Callees, :revoke, [key]) == :ok
     assert :erpc.call(node, Callees, :size, []) == {0, 1}
-    arguments = [:erlang, :send, [self(), {:began, String.duplicate("x", 600_000)}]]
+    arguments = [[self()], :erlang, :send, [self(), {:began, String.duplicate("x", 600_000)}]]
     request = :erlang.spawn_request(node, Callees, :run, [key | arguments], [:monitor])
     assert_receive {:spawn_reply, ^request, :ok, pid}, 5_000
     assert_receive {:DOWN, ^request, :process, ^pid, :normal}, 5_000
