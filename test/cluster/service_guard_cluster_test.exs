@@ -213,6 +213,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
     end
 
     {:ok, _} = Cluster.call(service, Application, :ensure_all_started, [:phoenix_gen_api])
+    :ok = Cluster.call(service, :logger, :set_primary_config, [:level, :none])
     wake.()
     Await.until(fn -> run.().error == "Internal Server Error" end)
   end
