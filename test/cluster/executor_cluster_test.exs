@@ -12,6 +12,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
     Permission
   }
 
+  alias PhoenixGenApi.Executor.Isolated
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
   alias PhoenixGenApi.Test.{Cluster, Functions}
 
@@ -469,6 +470,26 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
       assert_received {:asked, ^b}
     end
   end
+
+  test "a function knows its callers where the library runs", %{a: a, b: b} do
+    Process.put(:"$callers", [self()])
+    me = self()
+    assert Isolated.call(a, Functions, :callers, [], 5_000, nil) == {:return, {a, [me, me]}}
+    assert Isolated.call(b, Functions, :callers, [], 5_000, nil) == {:return, {b, nil}}
+  end
+
+  test "a function that returns leaves what it has linked itself with alone", %{a: a} do
+    assert %Response{success: true, result: [pid]} = run(config(a, :linked, [:returned]))
+    assert alive?(pid)
+    Process.exit(pid, :kill)
+
+    assert {:raised, :exit, {:linked, pid}, []} =
+             Isolated.call(a, Functions, :linked, [:failed], 5_000, nil)
+
+    Await.until(fn -> not alive?(pid) end)
+  end
+
+  defp alive?(pid), do: :erpc.call(node(pid), :erlang, :is_process_alive, [pid])
 
   test "least_busy prefers the idle node", %{a: a, b: b} do
     busy = config(a, :wait_for, [self()], timeout: :infinity)

@@ -146,7 +146,7 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     Cluster.stop_peer(peer)
   end
 
-  test "a stream that ended while its node hung begins nothing there" do
+  test "the function of a stream that ended while its node hung does not run on" do
     {peer, node} = started(:library)
     wake = Cluster.suspend(peer)
 
@@ -179,6 +179,20 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     Cluster.stop_peer(peer)
   end
 
+  test "a stream's envoy keeps no arguments while the function runs" do
+    {peer, node} = started(:bare)
+    mark = make_ref()
+    arguments = [&:timer.sleep/1, [:infinity | Enum.to_list(1..100_000)]]
+    {envoy, monitor} = Envoy.send_out(node, mark, {:lists, :foreach, arguments}, :begun)
+    assert_receive :begun, 5_000
+    assert {:total_heap_size, words} = Process.info(envoy, :total_heap_size)
+    assert words < 10_000
+    Envoy.recall(envoy, mark)
+    assert_receive {:DOWN, ^monitor, :process, ^envoy, :normal}, 5_000
+    assert_nothing_runs(node)
+    Cluster.stop_peer(peer)
+  end
+
   test "an envoy ends when the connection is lost before the node has answered" do
     {peer, node} = started(:bare)
     wake = Cluster.suspend(peer)
@@ -196,7 +210,7 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     key = Callees.key()
     assert :erpc.call(node, Callees, :revoke, [key]) == :ok
     assert :erpc.call(node, Callees, :size, []) == {0, 1}
-    arguments = [:erlang, :send, [self(), {:began, String.duplicate("x", 600_000)}]]
+    arguments = [[self()], :erlang, :send, [self(), {:began, String.duplicate("x", 600_000)}]]
     request = :erlang.spawn_request(node, Callees, :run, [key | arguments], [:monitor])
     assert_receive {:spawn_reply, ^request, :ok, pid}, 5_000
     assert_receive {:DOWN, ^request, :process, ^pid, :normal}, 5_000

@@ -175,6 +175,49 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
     assert run(fun(node, :node_name)).error == "Internal Server Error"
   end
 
+  test "an answer that a node has taken back before it was read is not remembered" do
+    {_pid, node} = Cluster.start_peer(app: @guarded)
+
+    assert {:ok, false} =
+             Nodes.ask(node, fn _question ->
+               :ok = :erpc.call(node, Nodes, :announce, [])
+               # What was sent before has been seen to.
+               :erpc.call(node, :sys, :get_state, [{Nodes, node()}])
+               {:return, false}
+             end)
+
+    assert Nodes.known(node) == :unknown
+    assert run(fun(node, :node_name)).error == "Internal Server Error"
+  end
+
+  test "a gateway that hangs while a node's application starts is told when it is back" do
+    gateway = {_pid, gateway_node} = Cluster.start_peer(app: [client_mode: false])
+    service = {_pid, node} = Cluster.start_peer()
+    request = %Request{request_id: "r1", request_type: "t", service: "remote"}
+    call = [request, fun(node, :node_name)]
+    run = fn -> Cluster.call(gateway, Executor, :execute_with_config!, call) end
+    assert run.().result == node
+    assert Cluster.call(gateway, Nodes, :known, [node]) == false
+
+    wake = Cluster.suspend(gateway)
+    # More than the connection holds.
+    large = String.duplicate("x", 1_000_000)
+    to = {:nobody, gateway_node}
+
+    Await.until(fn ->
+      Cluster.call(service, :erlang, :send, [to, large, [:nosuspend]]) == :nosuspend
+    end)
+
+    for {key, value} <- @guarded do
+      :ok = Cluster.call(service, Application, :put_env, [:phoenix_gen_api, key, value])
+    end
+
+    {:ok, _} = Cluster.call(service, Application, :ensure_all_started, [:phoenix_gen_api])
+    :ok = Cluster.call(service, :logger, :set_primary_config, [:level, :none])
+    wake.()
+    Await.until(fn -> run.().error == "Internal Server Error" end)
+  end
+
   test "a node whose application starts late says so, and is asked again" do
     peer = {_pid, node} = Cluster.start_peer()
     assert run(fun(node, :node_name)).result == node

@@ -346,12 +346,6 @@ defmodule PhoenixGenApi.ServiceGuardTest do
       assert ServiceGuard.withdraw("shop") == :ok
     end
 
-    test "is not remembered of a node that is not connected" do
-      assert Nodes.known(:nobody@nowhere) == :unknown
-      assert ask(:nobody@nowhere, {:return, true}) == {:ok, true}
-      assert Nodes.known(:nobody@nowhere) == :unknown
-    end
-
     test "is forgotten when the process that forgets is gone" do
       :persistent_term.put({Nodes, :gone@h1}, false)
       assert Nodes.known(:gone@h1) == false

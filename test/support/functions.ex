@@ -33,6 +33,13 @@ defmodule PhoenixGenApi.Test.Functions do
   def choose(nodes, request, fun), do: fun.(nodes, request)
 
   def node_name, do: node()
+  def callers, do: {node(), Process.get(:"$callers")}
+
+  def linked(how) do
+    pid = spawn_link(fn -> Process.sleep(:infinity) end)
+    if how == :returned, do: [pid], else: exit({:linked, pid})
+  end
+
   def hang, do: Process.sleep(:infinity)
   def node_and(value), do: [node(), value]
   def crash(:raise), do: raise("database password is hunter2")

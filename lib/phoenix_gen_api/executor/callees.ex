@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.Executor.Callees do
   # spawns one. A function that is killed leaves a row behind, but never more of them stay than
   # functions run, and a thousand.
 
-  alias PhoenixGenApi.Executor.Nodes
+  alias PhoenixGenApi.Executor.{Isolated, Nodes}
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.ServiceGuard
 
@@ -29,7 +29,7 @@ defmodule PhoenixGenApi.Executor.Callees do
     Nodes.announce()
   end
 
-  @doc "Whether gateways have to begin their calls here with `run/4`. They ask this."
+  @doc "Whether gateways have to begin their calls here with `run/5`. They ask this."
   @spec ready?() :: boolean()
   def ready?, do: callees() != nil or ServiceGuard.guarded?()
 
@@ -48,17 +48,24 @@ defmodule PhoenixGenApi.Executor.Callees do
 
   @doc """
   Where a gateway's call begins, in the process that it has spawned here. It ends as
-  `:erpc.execute_call/4` does: with the result as its exit reason, marked by the key.
+  `:erpc.execute_call/4` does: with the result as its exit reason, marked by the key. As in
+  `Isolated.run/5` the function knows its `callers`, and leaves what it has linked itself with alone.
   """
-  @spec run(key(), module(), atom(), [term()]) :: nil | no_return()
-  def run(key, module, function, args) do
+  @spec run(key(), [pid()], module(), atom(), [term()]) :: nil | no_return()
+  def run(key, callers, module, function, args) do
     callees = callees()
 
     if enter?(callees, key) do
+      Process.put(:"$callers", callers)
+
       try do
         if ServiceGuard.guarded?(),
           do: ServiceGuard.execute_call(key, module, function, args),
           else: :erpc.execute_call(key, module, function, args)
+      catch
+        :exit, {^key, :return, _value} = returned ->
+          Isolated.leave_links()
+          exit(returned)
       after
         leave(callees, key)
       end

@@ -39,7 +39,7 @@ defmodule PhoenixGenApi.Executor.Envoy do
 
     receive do
       {:spawn_reply, ^request, :ok, pid} ->
-        if told, do: send(caller, told)
+        if told, do: tell(caller, told)
         await(request, pid, monitor, mark)
 
       {:spawn_reply, ^request, :error, reason} ->
@@ -51,6 +51,12 @@ defmodule PhoenixGenApi.Executor.Envoy do
       {^mark, :recall} ->
         stay(request)
     end
+  end
+
+  # That is a stream. Arguments may be large, and streams long.
+  defp tell(caller, told) do
+    :erlang.garbage_collect()
+    send(caller, told)
   end
 
   defp await(request, pid, monitor, mark) do

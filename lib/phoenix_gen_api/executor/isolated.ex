@@ -101,22 +101,24 @@ defmodule PhoenixGenApi.Executor.Isolated do
         kind, reason -> {:raised, kind, reason, __STACKTRACE__}
       end
 
-    leave_links(outcome)
+    if match?({:return, _value}, outcome), do: leave_links()
     exit({:phoenix_gen_api, caller, outcome})
   end
 
+  @doc false
   # The exit reason carries the result, but to what the function has linked itself with a
   # function that returned has ended normally.
-  defp leave_links({:return, _value}) do
+  @spec leave_links() :: :ok
+  def leave_links do
     {:links, links} = Process.info(self(), :links)
 
     for pid when is_pid(pid) <- links do
       Process.unlink(pid)
       Process.exit(pid, :normal)
     end
-  end
 
-  defp leave_links(_raised), do: :ok
+    :ok
+  end
 
   defp begin(nil), do: Native.executor_begin(nil, 0)
   defp begin({routed, index}), do: Native.executor_begin(routed, index)

@@ -9,7 +9,7 @@ defmodule PhoenixGenApi.Executor.Nodes do
   # process be scanned.
   use GenServer
 
-  alias PhoenixGenApi.Executor.Callees
+  alias PhoenixGenApi.Executor.{Callees, Remote}
 
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
@@ -28,11 +28,11 @@ defmodule PhoenixGenApi.Executor.Nodes do
           {:ok, boolean()} | outcome | :not_connected
         when outcome: term()
   def ask(node, call) do
-    before = connection(node)
+    mark = mark()
 
     case call.({Callees, :ready?, []}) do
-      {:return, ready?} when is_boolean(ready?) -> remember(node, ready?, before)
-      {:raised, :error, :undef, _stack} -> remember(node, false, before)
+      {:return, ready?} when is_boolean(ready?) -> remember(node, ready?, mark)
+      {:raised, :error, :undef, _stack} -> remember(node, false, mark)
       {:node_down, _reason} -> :not_connected
       outcome -> outcome
     end
@@ -41,30 +41,29 @@ defmodule PhoenixGenApi.Executor.Nodes do
   @doc "Tells the gateways that are connected to this node to ask it again."
   @spec announce() :: :ok
   def announce do
-    for gateway <- Node.list(:connected),
-        do: Process.send({__MODULE__, gateway}, {:ask_again, node()}, [:noconnect, :nosuspend])
+    # A connection that is full must not lose it, and must not hold up the start.
+    Remote.undelayed(fn ->
+      for gateway <- Node.list(:connected),
+          do: Process.send({__MODULE__, gateway}, {:ask_again, node()}, [:noconnect])
+    end)
 
     :ok
   end
 
-  # Only what somebody will forget is remembered. The connection that gave the answer may have
-  # ended meanwhile, and with it the event on which that happens.
-  defp remember(node, ready?, before) do
-    if Process.whereis(__MODULE__) do
+  # Only what somebody will forget is remembered. If that happened to any node while this one was
+  # asked, it may have been this one, and the answer is from before.
+  defp remember(node, ready?, mark) do
+    if mark != nil do
       :persistent_term.put({__MODULE__, node}, ready?)
-      now = connection(node)
-      if now == nil or now != (before || now), do: forget(node)
+      if mark() != mark, do: forget(node)
     end
 
     {:ok, ready?}
   end
 
-  defp connection(node) do
-    Enum.find_value(:erlang.nodes(:connected, %{connection_id: true}), fn
-      {^node, %{connection_id: id}} -> id
-      _other -> nil
-    end)
-  end
+  # Another one each time that something is forgotten, and none without this process.
+  defp mark, do: :persistent_term.get(__MODULE__, nil)
+  defp mark_anew, do: :persistent_term.put(__MODULE__, :erlang.unique_integer())
 
   @impl true
   def init(_opts) do
@@ -72,17 +71,20 @@ defmodule PhoenixGenApi.Executor.Nodes do
     Process.flag(:trap_exit, true)
     :ok = :net_kernel.monitor_nodes(true, node_type: :all)
     # Events were missed if the process before this one was killed.
+    mark_anew()
     forget_all()
     {:ok, nil}
   end
 
   @impl true
   def handle_info({:nodedown, node, _info}, state) do
+    mark_anew()
     forget(node)
     {:noreply, state}
   end
 
   def handle_info({:ask_again, node}, state) do
+    mark_anew()
     forget(node)
     {:noreply, state}
   end
@@ -90,7 +92,10 @@ defmodule PhoenixGenApi.Executor.Nodes do
   def handle_info(_other, state), do: {:noreply, state}
 
   @impl true
-  def terminate(_reason, _state), do: forget_all()
+  def terminate(_reason, _state) do
+    :persistent_term.erase(__MODULE__)
+    forget_all()
+  end
 
   defp forget_all do
     for {{__MODULE__, node}, _ready?} <- :persistent_term.get(), do: forget(node)

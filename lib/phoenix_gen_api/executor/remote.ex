@@ -35,10 +35,12 @@ defmodule PhoenixGenApi.Executor.Remote do
     key = Callees.key()
     connected? = connected?(node)
     Native.executor_ask(handle, node, key)
+    callers = [self() | Process.get(:"$callers", [])]
 
     request =
       undelayed(fn ->
-        :erlang.spawn_request(node, Callees, :run, [key, module, function, args], [:monitor])
+        arguments = [key, callers, module, function, args]
+        :erlang.spawn_request(node, Callees, :run, arguments, [:monitor])
       end)
 
     deadline = deadline(timeout)
