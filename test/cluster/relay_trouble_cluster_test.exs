@@ -123,4 +123,17 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     assert members(a, id <> "-1") == ["ann", "root"]
     for gateway <- [a, b], do: assert(relay(gateway, :status, []).gateways == 2)
   end
+
+  test "who was on a gateway that ended leaves, although the one in its place was quicker than the news",
+       %{id: id} do
+    [a, {b_peer, goes} = b, {_, comes} = c] = [start(), start(), start()]
+    connect(a, b)
+    assert {:ok, _root} = on(a, :create, [id, :public, "root"])
+    assert {{:ok, :active}, _ann} = on(b, :join, [id, "ann"])
+    on(a, :fill_up, [])
+    Process.unlink(b_peer)
+    on(a, :replaced, [goes, comes])
+    together([a, c])
+    for gateway <- [a, c], do: Await.until(fn -> members(gateway, id) == ["root"] end)
+  end
 end
