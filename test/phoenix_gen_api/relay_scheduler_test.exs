@@ -103,6 +103,25 @@ defmodule PhoenixGenApi.RelaySchedulerTest do
     yields("absent", nil, fn -> @members = length(Native.relay_absent(relay, id, 0)) end)
   end
 
+  test "the first who joins after 100,000 did not come back in time", %{id: id} do
+    before = fn ->
+      relay = Native.relay_new({@members, 2 * @members, 1_000, @members, 10})
+      {_origin, _record} = Native.relay_order_create(relay, id, :private, "root", {1, 1})
+
+      for n <- 1..@members do
+        {:pending, _, _} = Native.relay_order_join(relay, id, "user-#{n}", 1)
+        {_, _} = Native.relay_order_change(relay, id, :accept, "root", "user-#{n}", 1)
+        {_, _} = Native.relay_order_depart(relay, id, "user-#{n}", true, 1)
+      end
+
+      relay
+    end
+
+    yields("join", before, fn relay ->
+      {:pending, _, _} = Native.relay_order_join(relay, id, "ann", 100)
+    end)
+  end
+
   test "the end of a process with 10,000 memberships", %{relay: relay, id: id} do
     for n <- 1..10_000, do: group_of_nobody(relay, "#{id}-#{n}")
 
