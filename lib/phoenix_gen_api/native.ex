@@ -355,7 +355,8 @@ defmodule PhoenixGenApi.Native do
   @spec relay_slow(handle(), [pid()]) :: :ok
   def relay_slow(_relay, _pids), do: not_loaded()
 
-  @spec relay_departures(handle(), pos_integer()) :: [{String.t(), String.t(), boolean()}]
+  @spec relay_departures(handle(), pos_integer()) ::
+          [{String.t(), String.t(), boolean(), boolean()}]
   def relay_departures(_relay, _enough), do: not_loaded()
 
   @spec relay_dealt_with(handle()) :: :ok

@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
   import PhoenixGenApi.Relay.Shard.State, only: [tell: 2]
 
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.{Decision, Shard}
+  alias PhoenixGenApi.Relay.{Decision, Observed, Shard}
   alias PhoenixGenApi.Relay.Shard.State
 
   # Gateways that come one by one, as after a split, all come within this time.
@@ -29,8 +29,12 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
       Enum.any?(state.reserved, fn {{g, u, _node}, _n} -> g == group and u == user end)
 
     if State.home(state) == node() and not waited_for? and state.unsettled == nil do
-      {_result, effects} = Decision.make(state.relay, {:depart, group, user, why == :down})
+      died? = why in [:down, :down_here]
+      {_result, effects} = Decision.make(state.relay, {:depart, group, user, died?})
       if effects != [], do: tell(state, {:effects, nil, nil, effects})
+
+      # His processes ended on several gateways at once, each of which took another one's to be there.
+      if effects != [] and why == :down_here, do: Observed.left(group, user, :down)
     end
 
     state

@@ -254,6 +254,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
                 user: member.user.id().into(),
                 last,
                 stays,
+                elsewhere: stays && member.remote != 0,
             });
             if last && !stays {
                 self.depart(&group, &mut state, at, true, now_ms);
