@@ -98,6 +98,10 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     Await.until(fn -> Cluster.call(b, PhoenixGenApi.Cluster, :gateways, []) == [node] end)
     assert relay(b, :create_group, [id, :public, "root", far]) == {:error, :invalid_argument}
     assert relay(a, :get_group_info, [id]) == {:error, :not_found}
+    Await.until(fn -> relay(a, :status, []).gateways == 1 end)
+    Cluster.call(b, :erlang, :set_cookie, [node, :apart])
+    Cluster.call(b, Node, :disconnect, [node])
+    Await.until(fn -> not on(a, :shared?, []) end)
   end
 
   test "a gateway that is one too many goes on alone, says so, and is taken in when there is room",

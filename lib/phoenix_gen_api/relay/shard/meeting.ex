@@ -133,7 +133,9 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
   @spec lose(State.t(), node()) :: State.t()
   def lose(state, node) do
     case Map.pop(state.peers, node) do
+      # One that was refused may have been the last one that Peers knew of.
       {nil, _peers} ->
+        if state.peers == %{}, do: Peers.alone(state.number)
         state
 
       {peer, peers} ->
