@@ -436,7 +436,7 @@ defmodule PhoenixGenApi.Native do
   @spec relay_set_remote(handle(), String.t(), String.t(), non_neg_integer(), boolean()) :: :ok
   def relay_set_remote(_relay, _group, _user, _slot, _there?), do: not_loaded()
 
-  @spec relay_absent(handle(), String.t(), non_neg_integer()) :: [String.t()]
+  @spec relay_absent(handle(), String.t(), non_neg_integer()) :: [{String.t(), boolean()}]
   def relay_absent(_relay, _group, _nodes), do: not_loaded()
 
   @spec relay_ids(handle()) :: [String.t()]

@@ -248,6 +248,8 @@ defmodule PhoenixGenApi.RelayClusterTest do
       :ok = relay(y, :promote_member, [id, "root", "bob"])
       before = Enum.to_list(1..50)
       on(x, :say_all, [id, "ann", before])
+      for gateway <- rest, do: Await.until(fn -> on(gateway, :settled?, []) end)
+      leaves = for gateway <- rest, do: {gateway, on(gateway, :leaves, [id])}
 
       spawn(fn -> Cluster.stop_peer(victim) end)
       during = for n <- 51..500, do: n
@@ -256,6 +258,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
 
       together(rest)
       Await.until(fn -> Map.keys(elem(agree(rest, id), 1)) == ["ann", "bob"] end)
+      Await.until(fn -> Enum.flat_map(leaves, &got/1) == [{"root", :down}] end)
       assert relay(x, :mute_member, [id, "bob", "ann"]) == :ok
       assert on(x, :say, [id, "ann", 501]) == "You are muted and cannot send messages"
       joins(x, id, "root", :active)

@@ -206,7 +206,8 @@ fn the_end_of_a_node_leaves_those_absent_who_were_only_there() {
     a.attach("g", "max", device(1)).unwrap();
     a.attach("g", "root", device(2)).unwrap();
     a.set_remote("g", "pat", NODE + 1, true);
-    assert_eq!(a.absent("g", !(1 << NODE)), ["ann".into()]);
+    assert_eq!(a.absent("g", !(1 << NODE)), [("ann".into(), true)]);
+    assert_eq!(a.absent("g", !(1 << NODE)), [("ann".into(), false)]);
     assert_eq!(a.fan_out("g").unwrap().remote, 1 << (NODE + 1));
 }
 
