@@ -35,8 +35,19 @@ defmodule Bench.Execute do
   end
 
   defp elsewhere do
-    node = peer()
-    request = registered("elsewhere", [node])
+    node = peer("service")
+    {:ok, _started} = :erpc.call(node, :application, :ensure_all_started, [:phoenix_gen_api])
+    ratio = against_erpc(node, "a node that runs the library")
+    bare = against_erpc(peer("bare"), "a node that does not")
+
+    [
+      {"remote, against a bare `:erpc.call/5`, p50", {:times, ratio}, {:at_most, 1.1}},
+      {"the same for a node without the library", {:times, bare}, nil}
+    ]
+  end
+
+  defp against_erpc(node, title) do
+    request = registered("on #{node}", [node])
 
     erpc = fn %Request{args: args} ->
       :erpc.call(node, String, :upcase, [args["text"]], @timeout)
@@ -60,7 +71,7 @@ defmodule Bench.Execute do
       rounds |> Enum.map(&quantile(&1, fraction)) |> quantile(0.5)
     end
 
-    IO.puts("\n#### the same function on another node of this machine\n")
+    IO.puts("\n#### the same function on another node of this machine, #{title}\n")
 
     table(
       ["", "p50", "p99"],
@@ -69,8 +80,7 @@ defmodule Bench.Execute do
       end
     )
 
-    ratio = Enum.zip_with(ours, bare, &(quantile(&1, 0.5) / quantile(&2, 0.5))) |> quantile(0.5)
-    [{"remote, against a bare `:erpc.call/5`, p50", {:times, ratio}, {:at_most, 1.1}}]
+    Enum.zip_with(ours, bare, &(quantile(&1, 0.5) / quantile(&2, 0.5))) |> quantile(0.5)
   end
 
   defp singles(fun, request, count) do
@@ -113,21 +123,30 @@ defmodule Bench.Execute do
     end
   end
 
-  defp peer do
-    System.cmd("epmd", ["-daemon"])
-    {:ok, _} = Node.start(:"bench#{System.pid()}@127.0.0.1", :longnames)
+  defp peer(name) do
+    start_distribution()
     paths = Enum.flat_map(:code.get_path(), &[~c"-pa", &1])
 
     {:ok, _pid, node} =
       :peer.start_link(%{
-        name: :"service#{System.pid()}",
+        name: ~c"#{name}#{System.pid()}",
         host: ~c"127.0.0.1",
         longnames: true,
-        args: paths ++ [~c"-setcookie", Atom.to_charlist(Node.get_cookie())]
+        args:
+          paths ++
+            [~c"-setcookie", Atom.to_charlist(Node.get_cookie())] ++
+            [~c"-phoenix_gen_api", ~c"client_mode", ~c"true"]
       })
 
     {:module, String} = :erpc.call(node, :code, :ensure_loaded, [String])
     node
+  end
+
+  defp start_distribution do
+    unless Node.alive?() do
+      System.cmd("epmd", ["-daemon"])
+      {:ok, _} = Node.start(:"bench#{System.pid()}@127.0.0.1", :longnames)
+    end
   end
 end
 

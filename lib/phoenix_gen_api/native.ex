@@ -212,6 +212,9 @@ defmodule PhoenixGenApi.Native do
   @spec executor_begin(handle() | nil, non_neg_integer()) :: handle() | :circuit_open
   def executor_begin(_routed, _index), do: not_loaded()
 
+  @spec executor_ask(handle(), node(), call_key()) :: :ok
+  def executor_ask(_call, _node, _key), do: not_loaded()
+
   @spec executor_watch(handle(), pid()) :: :ok
   def executor_watch(_call, _callee), do: not_loaded()
 
@@ -231,6 +234,25 @@ defmodule PhoenixGenApi.Native do
 
   @spec executor_retry(handle(), float(), non_neg_integer()) :: boolean()
   def executor_retry(_plan, _ratio, _free), do: not_loaded()
+
+  # PhoenixGenApi.Executor.Callees
+
+  @type call_key :: {non_neg_integer(), non_neg_integer()}
+
+  @spec callees_new() :: handle()
+  def callees_new, do: not_loaded()
+
+  @spec callees_enter(handle(), call_key()) :: boolean()
+  def callees_enter(_callees, _key), do: not_loaded()
+
+  @spec callees_leave(handle(), call_key()) :: :ok
+  def callees_leave(_callees, _key), do: not_loaded()
+
+  @spec callees_revoke(handle(), call_key()) :: pid() | nil
+  def callees_revoke(_callees, _key), do: not_loaded()
+
+  @spec callees_size(handle()) :: {non_neg_integer(), non_neg_integer()}
+  def callees_size(_callees), do: not_loaded()
 
   # PhoenixGenApi.Circuits
 

@@ -45,9 +45,9 @@ defmodule PhoenixGenApi.ServiceGuard do
 
   ## How it works
 
-  A gateway asks each node once per connection whether it is guarded, before the first call. It
-  sends the calls for a guarded node to this module there instead of to `:erpc`; for others nothing
-  changes. A node is guarded from the start of the application on, also in client mode.
+  A call of a gateway begins, on the node that it is for, in a function of this library, which looks
+  here before it calls anything. A node is guarded from the start of the application on, also in
+  client mode.
   """
 
   alias PhoenixGenApi.Config
@@ -78,7 +78,7 @@ defmodule PhoenixGenApi.ServiceGuard do
   @spec registered() :: [mfa()]
   defdelegate registered, to: Registry
 
-  @doc "Whether this node is guarded. Gateways ask this."
+  @doc "Whether this node is guarded."
   @spec guarded?() :: boolean()
   def guarded?, do: Registry.running?() or configured?()
 
@@ -98,9 +98,9 @@ defmodule PhoenixGenApi.ServiceGuard do
   end
 
   @doc false
-  # Where a gateway's call of a guarded node begins, in the process that the gateway has spawned
-  # here. It ends as `:erpc.execute_call/4` does: with the result as its exit reason.
-  @spec execute_call(reference(), module(), atom(), [term()]) :: no_return()
+  # A gateway's call, in the process that the gateway has spawned here. It ends as
+  # `:erpc.execute_call/4` does: with the result as its exit reason.
+  @spec execute_call(term(), module(), atom(), [term()]) :: no_return()
   def execute_call(result, module, function, args) do
     case permit(module, function, args) do
       :ok -> :erpc.execute_call(result, module, function, args)

@@ -27,7 +27,7 @@ defmodule PhoenixGenApi.Supervisor do
   def init(client_mode: true) do
     # The application may have pools of its own.
     WorkerPool.Published.new()
-    Supervisor.init(guard(), strategy: :one_for_one)
+    Supervisor.init(serving(), strategy: :one_for_one)
   end
 
   def init(client_mode: false) do
@@ -61,7 +61,7 @@ defmodule PhoenixGenApi.Supervisor do
     Relay.reload()
 
     children = [
-      ServiceGuard.Nodes,
+      Executor.Nodes,
       ConfigFailed,
       NodeSelector.Health,
       Executor.Reaper,
@@ -76,14 +76,21 @@ defmodule PhoenixGenApi.Supervisor do
       {Cluster, self()}
     ]
 
-    Supervisor.init(guard() ++ children,
+    Supervisor.init(serving() ++ children,
       strategy: :one_for_one,
       max_restarts: 100,
       max_seconds: 10
     )
   end
 
-  # What this node runs for gateways, if it wants to decide about that.
+  # What this node needs to run functions for gateways.
+  defp serving do
+    guard = guard()
+    Executor.Callees.open()
+    guard
+  end
+
+  # If it wants to decide what it runs.
   defp guard do
     if Config.get(:service_guard, :enabled) do
       ServiceGuard.Registry.new()

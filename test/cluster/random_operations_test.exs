@@ -4,11 +4,11 @@ defmodule PhoenixGenApi.RandomOperationsTest do
   # answered to them: random_requests_test.exs.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, ConfigDb, Executor, Gateway, Native, NodeSelector, WorkerPool}
+  alias PhoenixGenApi.{Await, ConfigDb, Executor, NodeSelector, WorkerPool}
   alias PhoenixGenApi.ChannelCase
   alias PhoenixGenApi.StreamCall.Registry
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
-  alias PhoenixGenApi.Test.{Cluster, Operations, Options}
+  alias PhoenixGenApi.Test.{Cluster, Leaks, Operations, Options}
 
   @moduletag :capture_log
   @moduletag timeout: 120_000
@@ -50,10 +50,12 @@ defmodule PhoenixGenApi.RandomOperationsTest do
     types = stored(name, recorder)
     on_exit(&ConfigDb.clear/0)
     Await.until(&idle?/0)
-    before = %{processes: Process.list(), tables: length(:ets.all())}
+    before = %{processes: Process.list(), tables: length(:ets.all()), watch: Leaks.watch()}
     done = :counters.new(1, [])
 
-    clients = for n <- 1..@clients, do: Task.async(fn -> client(n, types, recorder, done) end)
+    clients =
+      for n <- 1..@clients,
+          do: Task.async(fn -> client(n, types, recorder, done, before.watch) end)
 
     peer =
       Enum.reduce(1..@rounds, peer, fn round, peer ->
@@ -76,9 +78,7 @@ defmodule PhoenixGenApi.RandomOperationsTest do
 
     Await.until(&idle?/0)
     Await.until(fn -> ask(recorder, :running) == [] end)
-    assert in_flight() == []
-    assert Enum.all?(NodeSelector.circuits(), &(&1.state != :half_open))
-    Await.until(fn -> :sys.get_state(Registry) == %{} end)
+    Leaks.assert_none(before.watch)
     assert length(:ets.all()) == before.tables
     Await.until(fn -> left(before.processes) == [] end)
     Cluster.stop_peer(peer)
@@ -117,12 +117,6 @@ defmodule PhoenixGenApi.RandomOperationsTest do
   defp idle? do
     for(pool <- [:async_pool, :stream_pool], do: WorkerPool.status(pool))
     |> Enum.all?(&(&1.busy_workers == 0 and &1.queued_tasks == 0)) and Registry.count() == 0
-  end
-
-  defp in_flight do
-    for {node, _, calls} <- Native.node_selector_statuses(Gateway.handle!(:node_selector)),
-        calls > 0,
-        do: {node, calls}
   end
 
   defp stored(name, recorder) do
@@ -195,7 +189,7 @@ defmodule PhoenixGenApi.RandomOperationsTest do
   end
 
   # A client: its channel, and what it still waits for.
-  defp client(n, types, recorder, done) do
+  defp client(n, types, recorder, done, watch) do
     :rand.seed(:exsss, {@seed, n, 0})
 
     state = %{
@@ -224,8 +218,38 @@ defmodule PhoenixGenApi.RandomOperationsTest do
       end
 
     state = finish(state)
+    state = rest(state, watch)
+    idle(state.channel, watch)
     Process.exit(state.channel, :kill)
     state.seen
+  end
+
+  # What it sends to itself at a time it takes now.
+  defp rest(state, watch) do
+    Await.until(fn -> Leaks.timers_of(watch, self()) == [] end)
+    state = take(state, 0)
+    assert Process.info(self(), [:monitors, :messages]) == [monitors: [], messages: []]
+    state
+  end
+
+  # A channel, and its session, which monitors it, if it has been asked for anything.
+  defp idle(channel, watch) do
+    {:monitored_by, watching} = Process.info(channel, :monitored_by)
+    sessions = Enum.filter(watching, &session?/1)
+    assert length(sessions) <= 1
+
+    # The processes of its last requests may be about to end.
+    for {pid, monitors} <- [{channel, []} | Enum.map(sessions, &{&1, [process: channel]})] do
+      Await.until(fn ->
+        info = Process.info(pid, [:monitors, :messages])
+        Leaks.timers_of(watch, pid) == [] and info == [monitors: monitors, messages: []]
+      end)
+    end
+  end
+
+  defp session?(pid) do
+    with {:dictionary, dictionary} <- Process.info(pid, :dictionary),
+         do: dictionary[:"$initial_call"] == {PhoenixGenApi.Channel.Session, :init, 1}
   end
 
   defp join do

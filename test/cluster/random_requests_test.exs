@@ -2,11 +2,10 @@ defmodule PhoenixGenApi.RandomRequestsTest do
   # Requests of every kind with every outcome, on two nodes, one of which dies and comes back.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, ConfigDb, Executor, Gateway, Native, NodeSelector}
+  alias PhoenixGenApi.{Await, ConfigDb, Executor, NodeSelector}
   alias PhoenixGenApi.WorkerPool
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
-  alias PhoenixGenApi.Test.{Functions, Options}
-  alias PhoenixGenApi.Test.Cluster
+  alias PhoenixGenApi.Test.{Cluster, Functions, Leaks, Options}
 
   @moduletag :capture_log
   @moduletag timeout: 120_000
@@ -26,9 +25,7 @@ defmodule PhoenixGenApi.RandomRequestsTest do
     {:crash, [:kill], 5, "Internal Server Error"},
     {:crash, [:result], 5, "Internal Server Error"},
     {:crash, [:malformed], 5, "Unexpected execution result"},
-    # Twenty timeouts and not for ever: one that its node begins only after its time was up, as a busy
-    # machine may, is known to nobody who could kill it.
-    {:take_long, [], 10, "Request timed out after 100ms"}
+    {:hang, [], 10, "Request timed out after 100ms"}
   ]
 
   @anytime [
@@ -39,16 +36,18 @@ defmodule PhoenixGenApi.RandomRequestsTest do
 
   test "10,000 random requests on nodes that come and go get one answer each and leave nothing" do
     Options.set(:circuit_breaker, cooldown_ms: 100)
-    {_, stays} = Cluster.start_peer()
+    # One where the library runs, and one that has its code alone.
+    {_, stays} = Cluster.start_peer(app: [client_mode: true])
     name = Cluster.node_name("comes_and_goes")
     peer = Cluster.start_peer(name: name)
     types = stored([stays, name])
     on_exit(&ConfigDb.clear/0)
     Await.until(&idle?/0)
+    watch = Leaks.watch()
     processes = :erlang.system_info(:process_count)
 
     sent = :counters.new(1, [])
-    workers = for n <- 1..@workers, do: Task.async(fn -> work(n, types, sent) end)
+    workers = for n <- 1..@workers, do: Task.async(fn -> work(n, types, sent, watch) end)
 
     # Each round begins with the node up, and loses it halfway.
     peer =
@@ -69,13 +68,9 @@ defmodule PhoenixGenApi.RandomRequestsTest do
 
     # Nothing is in flight, waiting or half done, here or there.
     Await.until(&idle?/0)
-    assert in_flight() == []
-    assert Enum.all?(NodeSelector.circuits(), &(&1.state != :half_open))
-
-    assert Process.info(Process.whereis(Executor.Reaper), :message_queue_len) ==
-             {:message_queue_len, 0}
-
-    for node <- [stays, name], do: Await.until(fn -> calls_on(node) == [] end)
+    Leaks.assert_none(watch)
+    for node <- [stays, name], do: Await.until(fn -> Cluster.calls_on(node) == [] end)
+    assert {0, _revoked} = :erpc.call(stays, Executor.Callees, :size, [])
     Await.until(fn -> :erlang.system_info(:process_count) <= processes end)
     Cluster.stop_peer(peer)
   end
@@ -115,7 +110,7 @@ defmodule PhoenixGenApi.RandomRequestsTest do
   end
 
   # The answers to so many requests of one process, which ends as empty-handed as it began.
-  defp work(n, types, sent) do
+  defp work(n, types, sent, watch) do
     :rand.seed(:exsss, {@seed, n, 0})
 
     weighted =
@@ -147,6 +142,7 @@ defmodule PhoenixGenApi.RandomRequestsTest do
     Await.until(&idle?/0, 60_000)
     assert Process.info(self(), :messages) == {:messages, []}
     assert Process.info(self(), :monitors) == {:monitors, []}
+    assert Leaks.timers_of(watch, self()) == []
 
     for {id, {response_type, text, first}} <- answered do
       answer = Map.get(later, id, first)
@@ -193,18 +189,5 @@ defmodule PhoenixGenApi.RandomRequestsTest do
   defp idle? do
     status = WorkerPool.status(:async_pool)
     status.busy_workers == 0 and status.queued_tasks == 0
-  end
-
-  defp in_flight do
-    for {node, _, calls} <- Native.node_selector_statuses(Gateway.handle!(:node_selector)),
-        calls > 0,
-        do: {node, calls}
-  end
-
-  defp calls_on(node) do
-    for pid <- :erpc.call(node, :erlang, :processes, []),
-        {_, {:erpc, :execute_call, _}} <-
-          [:erpc.call(node, :erlang, :process_info, [pid, :initial_call])],
-        do: pid
   end
 end

@@ -5,7 +5,8 @@ defmodule PhoenixGenApi.ServiceGuardTest do
   import ExUnit.CaptureLog
 
   alias PhoenixGenApi.{Config, ConfigPusher, ServiceGuard}
-  alias PhoenixGenApi.ServiceGuard.{Nodes, Refused, Registry}
+  alias PhoenixGenApi.Executor.{Callees, Nodes}
+  alias PhoenixGenApi.ServiceGuard.{Refused, Registry}
   alias PhoenixGenApi.Structs.{FunConfig, Request, StreamHelper}
 
   @moduletag :capture_log
@@ -373,7 +374,7 @@ defmodule PhoenixGenApi.ServiceGuardTest do
 
     defp ask(node, outcome) do
       Nodes.ask(node, fn question ->
-        assert question == {ServiceGuard, :guarded?, []}
+        assert question == {Callees, :ready?, []}
         outcome
       end)
     end

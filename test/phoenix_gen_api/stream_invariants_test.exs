@@ -2,10 +2,10 @@ defmodule PhoenixGenApi.StreamInvariantsTest do
   # A thousand streams that end in every way there is, many at a time.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, Executor, Gateway, Native, StreamCall, WorkerPool}
+  alias PhoenixGenApi.{Await, Executor, StreamCall, WorkerPool}
   alias PhoenixGenApi.StreamCall.Registry
   alias PhoenixGenApi.Structs.{Response, StreamHelper}
-  alias PhoenixGenApi.Test.Functions
+  alias PhoenixGenApi.Test.{Functions, Leaks}
 
   @moduletag :capture_log
   @streams 1_000
@@ -34,6 +34,7 @@ defmodule PhoenixGenApi.StreamInvariantsTest do
     # Whatever the first stream loads or starts.
     run(plan(0))
     Await.until(&idle?/0)
+    watch = Leaks.watch()
     processes = processes()
 
     receivers =
@@ -53,9 +54,7 @@ defmodule PhoenixGenApi.StreamInvariantsTest do
     end
 
     Await.until(fn -> processes() -- processes == [] end)
-    assert Registry.count() == 0
-    assert :sys.get_state(Registry) == %{}
-    assert in_flight() == 0
+    Leaks.assert_none(watch)
   end
 
   # Not those of the VM and of ExUnit, which come and go.
@@ -70,14 +69,6 @@ defmodule PhoenixGenApi.StreamInvariantsTest do
   defp idle? do
     Registry.count() == 0 and WorkerPool.status(:stream_pool).busy_workers == 0 and
       :sys.get_state(Registry) == %{}
-  end
-
-  defp in_flight do
-    for(
-      {_name, _status, calls} <- Native.node_selector_statuses(Gateway.handle!(:node_selector)),
-      do: calls
-    )
-    |> Enum.sum()
   end
 
   defp plan(n) do

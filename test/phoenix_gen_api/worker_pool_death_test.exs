@@ -3,6 +3,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
   use ExUnit.Case, async: false
 
   alias PhoenixGenApi.{Await, Native, Telemetry, WorkerPool}
+  alias PhoenixGenApi.Test.Leaks
   alias PhoenixGenApi.WorkerPool.{Keeper, Published}
 
   @moduletag :capture_log
@@ -306,8 +307,10 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     Telemetry.detach_all(pool)
     start(pool, pool_size: 3, max_queue_size: 20)
     {handle, _} = Keeper.find(pool)
+    watch = Leaks.watch()
     processes = length(Process.list())
     {:monitored_by, watched_by} = Process.info(self(), :monitored_by)
+    {:monitors, monitors} = Process.info(self(), :monitors)
 
     state = %{pool: pool, hanging: %{}, accepted: MapSet.new(), ended: %{}}
 
@@ -332,6 +335,16 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     assert {[], [], nil} = Native.worker_pool_attend(handle)
     assert Await.until(fn -> length(Process.list()) <= processes end)
     assert Process.info(self(), :monitored_by) == {:monitored_by, watched_by}
+    assert Process.info(self(), :monitors) == {:monitors, monitors}
+    keeper = Process.whereis(pool)
+
+    assert Process.info(keeper, [:monitors, :message_queue_len]) == [
+             monitors: [],
+             message_queue_len: 0
+           ]
+
+    # Nothing runs, so it has nothing to look after: not even its own timer is left.
+    Leaks.assert_none(watch)
   end
 
   defp operations do

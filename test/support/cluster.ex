@@ -7,6 +7,13 @@ defmodule PhoenixGenApi.Test.Cluster do
 
   @host "127.0.0.1"
 
+  # Where calls begin on the nodes that they are for.
+  @entries [
+    {PhoenixGenApi.Executor.Callees, :run},
+    {PhoenixGenApi.StreamCall.Producer, :run},
+    {:erpc, :execute_call}
+  ]
+
   @doc "Makes this node distributed, once. The name is free also when several test runs share a machine."
   @spec start_distribution() :: node()
   def start_distribution do
@@ -84,7 +91,7 @@ defmodule PhoenixGenApi.Test.Cluster do
   """
   @spec suspend({pid(), node()}) :: (-> :ok)
   def suspend(peer) do
-    pid = call(peer, System, :pid, [])
+    pid = peer |> call(:os, :getpid, []) |> to_string()
     signal(pid, "STOP")
     # It is told at once and done by each thread in its own time.
     Await.until(fn -> pid |> states() |> Enum.all?(&(&1 == "T")) end)
@@ -129,6 +136,16 @@ defmodule PhoenixGenApi.Test.Cluster do
   @spec call({pid(), node()}, module(), atom(), [term()]) :: term()
   def call({peer, _node}, module, function, args),
     do: :peer.call(peer, module, function, args, 30_000)
+
+  @doc "The processes on a node in which functions run for other nodes, whichever way they were begun."
+  @spec calls_on(node()) :: [pid()]
+  def calls_on(node) do
+    for pid <- :erpc.call(node, :erlang, :processes, []),
+        {_, {module, function, _arity}} <-
+          [:erpc.call(node, :erlang, :process_info, [pid, :initial_call])],
+        {module, function} in @entries,
+        do: pid
+  end
 
   defp arguments(code?) do
     paths = if code?, do: Enum.flat_map(:code.get_path(), &[~c"-pa", &1]), else: []

@@ -33,7 +33,7 @@ defmodule PhoenixGenApi.Test.Functions do
   def choose(nodes, request, fun), do: fun.(nodes, request)
 
   def node_name, do: node()
-  def take_long, do: Process.sleep(2_000)
+  def hang, do: Process.sleep(:infinity)
   def node_and(value), do: [node(), value]
   def crash(:raise), do: raise("database password is hunter2")
   def crash(:error), do: :erlang.error({:odd, "hunter2"})
@@ -59,6 +59,21 @@ defmodule PhoenixGenApi.Test.Functions do
     send(pid, {:asked, node()})
     answer
   end
+
+  @doc "Lets no process of this node run for so many ms, but those that `pid` hears of."
+  def occupy(pid, ms) do
+    deadline = System.monotonic_time(:millisecond) + ms
+
+    for _scheduler <- 1..(2 * System.schedulers_online()) do
+      spawn(fn ->
+        Process.flag(:priority, :max)
+        send(pid, {:occupied, node()})
+        spin(deadline)
+      end)
+    end
+  end
+
+  defp spin(deadline), do: if(System.monotonic_time(:millisecond) < deadline, do: spin(deadline))
 
   @doc "A handler for `:logger` that tells a process what the node's default handler would write."
   def log(%{msg: {:string, text}, meta: %{gl: leader}}, %{config: pid}) do

@@ -7,9 +7,8 @@ defmodule PhoenixGenApi.Executor.Isolated do
   # nothing can arrive after the caller has stopped waiting.
 
   alias PhoenixGenApi.Circuits
+  alias PhoenixGenApi.Executor.Remote
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.ServiceGuard
-  alias PhoenixGenApi.ServiceGuard.Nodes
 
   # The longest that the VM can wait in a receive, some 49 days.
   @longest_wait 0xFFFF_FFFF
@@ -88,128 +87,7 @@ defmodule PhoenixGenApi.Executor.Isolated do
     end
   end
 
-  defp run(handle, node, call, timeout) do
-    case Nodes.known(node) do
-      false -> run_remote(handle, node, :erpc, call, timeout)
-      true -> run_remote(handle, node, ServiceGuard, call, timeout)
-      :unknown -> ask_first(handle, node, call, timeout)
-    end
-  end
-
-  # Once per connection.
-  defp ask_first(handle, node, call, timeout) do
-    deadline = deadline(timeout)
-
-    case Nodes.ask(node, &ask(node, &1, timeout)) do
-      {:ok, guarded?} ->
-        entry = if guarded?, do: ServiceGuard, else: :erpc
-        run_remote(handle, node, entry, call, remaining(deadline))
-
-      not_sent ->
-        not_sent
-    end
-  end
-
-  defp ask(node, question, timeout) do
-    handle = begin(nil)
-    outcome = run_remote(handle, node, :erpc, question, timeout)
-    finish(handle, nil, node, outcome)
-    outcome
-  end
-
-  # The entry point is the one that `:erpc` itself uses between nodes, on every OTP since 23,
-  # so the other node needs no library of ours, or the guard in front of it. Unlike `:erpc.call`
-  # this learns the pid, and can therefore end what nobody waits for any more.
-  defp run_remote(handle, node, entry, {module, function, args}, timeout) do
-    result = make_ref()
-    connected? = connected?(node)
-
-    request =
-      undelayed(fn ->
-        arguments = [result, module, function, args]
-        :erlang.spawn_request(node, entry, :execute_call, arguments, [:monitor])
-      end)
-
-    deadline = deadline(timeout)
-
-    receive do
-      {:spawn_reply, ^request, :ok, pid} ->
-        Native.executor_watch(handle, pid)
-        await(request, result, pid, remaining(deadline))
-
-      # The VM says the same of a connection that could not be made and of one that was lost
-      # before the other node answered. In the latter case the function may have been called.
-      {:spawn_reply, ^request, :error, :noconnection} ->
-        if connected?, do: {:node_down, :noconnection}, else: :not_connected
-
-      {:spawn_reply, ^request, :error, reason} ->
-        {:node_down, reason}
-    after
-      timeout ->
-        abandon(request)
-        if connected?(node), do: :timeout, else: :unreachable
-    end
-  end
-
-  @doc "Whether there is a connection to the node now."
-  @spec connected?(node()) :: boolean()
-  def connected?(node), do: node in Node.list(:connected)
-
-  defp await(request, result, pid, timeout) do
-    receive do
-      {:DOWN, ^request, :process, ^pid, reason} -> outcome(reason, result)
-    after
-      timeout ->
-        kill(request, pid)
-        :timeout
-    end
-  end
-
-  @doc "Gives a `spawn_request` up, or kills its process if it has begun after all."
-  @spec abandon(reference()) :: :ok
-  def abandon(request) do
-    unless :erlang.spawn_request_abandon(request) do
-      receive do
-        {:spawn_reply, ^request, :ok, pid} ->
-          kill(request, pid)
-
-        {:spawn_reply, ^request, :error, _reason} ->
-          :ok
-      after
-        0 -> :ok
-      end
-    end
-
-    :ok
-  end
-
-  @doc "Kills a process that is monitored, and hears no more of it."
-  @spec kill(reference(), pid()) :: true
-  def kill(monitor, pid) do
-    undelayed(fn ->
-      Process.demonitor(monitor, [:flush])
-      Process.exit(pid, :kill)
-    end)
-  end
-
-  @doc "Runs what sends signals to another node such that a full connection does not hold it up."
-  # The connection to a node that hangs is soon full. Signals then suspend their sender until
-  # the connection is given up, after a minute, and no timeout runs meanwhile. What is sent
-  # like this waits in the connection's own queue instead.
-  @spec undelayed((-> result)) :: result when result: term()
-  def undelayed(send) do
-    before = :erlang.process_flag(:async_dist, true)
-    sent = send.()
-    :erlang.process_flag(:async_dist, before)
-    sent
-  end
-
-  defp outcome({result, :return, value}, result), do: {:return, value}
-  defp outcome({result, :throw, value}, result), do: {:raised, :throw, value, []}
-  defp outcome({result, :exit, reason}, result), do: {:raised, :exit, reason, []}
-  defp outcome({result, :error, reason, stack}, result), do: {:raised, :error, reason, stack}
-  defp outcome(:noconnection, _result), do: {:node_down, :noconnection}
-  defp outcome(reason, _result), do: {:raised, :exit, reason, []}
+  defp run(handle, node, call, timeout), do: Remote.call(handle, node, call, timeout)
 
   @doc false
   @spec run(pid(), [pid()], module(), atom(), [term()]) :: no_return()
@@ -254,12 +132,4 @@ defmodule PhoenixGenApi.Executor.Isolated do
       :ok -> :ok
     end
   end
-
-  defp now, do: System.monotonic_time(:millisecond)
-
-  defp deadline(:infinity), do: :infinity
-  defp deadline(timeout), do: now() + timeout
-
-  defp remaining(:infinity), do: :infinity
-  defp remaining(deadline), do: max(deadline - now(), 0)
 end

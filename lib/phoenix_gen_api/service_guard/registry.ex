@@ -15,7 +15,6 @@ defmodule PhoenixGenApi.ServiceGuard.Registry do
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Executor.Isolated
-  alias PhoenixGenApi.ServiceGuard.Nodes
   alias PhoenixGenApi.Structs.{FunConfig, Request, ServiceConfig, StreamHelper}
 
   @table __MODULE__
@@ -150,8 +149,6 @@ defmodule PhoenixGenApi.ServiceGuard.Registry do
   @impl true
   def init(_opts) do
     :ok = store(declared())
-    # A gateway that asked this node before its application started has got another answer.
-    Nodes.announce()
     {:ok, nil}
   end
 

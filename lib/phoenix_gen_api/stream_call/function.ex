@@ -4,7 +4,7 @@ defmodule PhoenixGenApi.StreamCall.Function do
   # Called by the stream's process, which passes on the messages it gets meanwhile.
 
   alias PhoenixGenApi.Circuits
-  alias PhoenixGenApi.Executor.Isolated
+  alias PhoenixGenApi.Executor.{Envoy, Remote}
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.StreamCall.{Producer, Verdict}
 
@@ -26,12 +26,13 @@ defmodule PhoenixGenApi.StreamCall.Function do
   @type t :: %__MODULE__{
           work: Producer.t(),
           node: node(),
-          # of the process there: the guard, or where there is no library the function's own
+          # of the guard there, or where there is no library of the envoy
           monitor: reference(),
           # counts the stream as load of its node
           handle: reference(),
           # the node that was chosen, and what to count it on; the work may end up here
           target: {node(), {reference(), non_neg_integer()} | nil},
+          # of the same
           pid: pid() | nil,
           # marks what `:erpc` says of a process that it runs
           result: reference() | nil,
@@ -79,21 +80,27 @@ defmodule PhoenixGenApi.StreamCall.Function do
     %{function | pid: pid, monitor: monitor}
   end
 
-  # By the entry point of `:erpc`, see `Isolated`: an exit of that does not alarm a node that
-  # does not know our library.
-  defp launch(%{node: node, work: work} = function) do
-    mfa = if function.library?, do: {Producer, :guard, [work]}, else: work.mfa
-    {module, name, arguments} = mfa
+  # By the entry point of `:erpc`: an exit of that does not alarm a node that does not know our
+  # library.
+  defp launch(%{node: node, work: work, library?: true} = function) do
     result = make_ref()
-    connected? = Isolated.connected?(node)
+    connected? = Remote.connected?(node)
 
     request =
-      Isolated.undelayed(fn ->
-        arguments = [result, module, name, arguments]
+      Remote.undelayed(fn ->
+        arguments = [result, Producer, :guard, [work]]
         :erlang.spawn_request(node, :erpc, :execute_call, arguments, [:monitor])
       end)
 
     %{function | monitor: request, result: result, pid: nil, connected?: connected?}
+  end
+
+  # By somebody who can wait for it longer than the stream, whose worker others need.
+  defp launch(%{node: node, work: work} = function) do
+    result = make_ref()
+    connected? = Remote.connected?(node)
+    {envoy, monitor} = Envoy.send_out(node, result, work.mfa, {work.ref, :begun})
+    %{function | monitor: monitor, result: result, pid: envoy, connected?: connected?}
   end
 
   @doc "What a message of this function means, and the function afterwards."
@@ -101,7 +108,8 @@ defmodule PhoenixGenApi.StreamCall.Function do
   def event(%{monitor: monitor, work: %{ref: ref}} = function, message) do
     {event, function} =
       case message do
-        {:spawn_reply, ^monitor, :ok, pid} -> started(%{function | pid: pid})
+        # That there is a guard is told by itself.
+        {:spawn_reply, ^monitor, :ok, pid} -> {:none, %{function | pid: pid}}
         {:spawn_reply, ^monitor, :error, reason} -> {refused(function, reason), function}
         {:DOWN, ^monitor, :process, _pid, reason} -> ended(function, reason)
         {^ref, :begun} -> begun(function)
@@ -136,15 +144,6 @@ defmodule PhoenixGenApi.StreamCall.Function do
     do: %{function | verdict: Circuits.verdict(:timeout)}
 
   def timed_out(function), do: function
-
-  # That there is a guard is told by itself.
-  defp started(%{library?: true} = function), do: {:none, function}
-
-  # Without one the reaper kills the function if we are killed.
-  defp started(function) do
-    Native.executor_watch(function.handle, function.pid)
-    begun(function)
-  end
 
   defp begun(%{work: work} = function),
     do: {:begun, vouched(%{function | work: %{work | mfa: nil}})}
@@ -185,6 +184,9 @@ defmodule PhoenixGenApi.StreamCall.Function do
         {{:outcome, {:died, reason}}, function}
     end
   end
+
+  defp ended(%{result: result} = function, {result, :not_started, reason}),
+    do: {refused(function, reason), function}
 
   defp ended(%{result: result, work: work} = function, reason) do
     event =
@@ -229,19 +231,15 @@ defmodule PhoenixGenApi.StreamCall.Function do
     if pid do
       # Not by way of a new connection, which would be one too late.
       message = {function.work.ref, :stop}
-      Isolated.undelayed(fn -> Process.send(pid, message, [:noconnect]) end)
+      Remote.undelayed(fn -> Process.send(pid, message, [:noconnect]) end)
     end
 
     close(function)
   end
 
-  def stop(%{pid: nil} = function) do
-    Isolated.abandon(function.monitor)
-    close(function)
-  end
-
   def stop(function) do
-    if Isolated.connected?(function.node), do: Isolated.kill(function.monitor, function.pid)
+    Process.demonitor(function.monitor, [:flush])
+    Envoy.recall(function.pid, function.result)
     Node.monitor(function.node, false)
     close(function)
   end

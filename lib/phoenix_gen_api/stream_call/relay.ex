@@ -8,7 +8,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
   alias PhoenixGenApi.Config
-  alias PhoenixGenApi.Executor.{Attempt, Call, Failure, Isolated}
+  alias PhoenixGenApi.Executor.{Attempt, Call, Failure, Remote}
   alias PhoenixGenApi.Hooks
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Plan
@@ -340,7 +340,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
     # A host that swallows every packet. Connecting fails only after seven seconds, when
     # requests have given up: they must not go on choosing it.
     with %{pid: nil, node: node} <- stream.function,
-         false <- Isolated.connected?(node),
+         false <- Remote.connected?(node),
          do: NodeSelector.mark(node, :down)
 
     function = stream.function && Function.timed_out(stream.function)

@@ -15,6 +15,7 @@
 )]
 
 pub mod breaker;
+pub mod callees;
 pub mod clock;
 pub mod limiter;
 pub mod limits;

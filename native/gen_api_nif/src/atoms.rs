@@ -92,6 +92,7 @@ rustler::atoms! {
     request_id,
     request_type,
     round_robin,
+    revoke,
     second,
     service,
     shared,

@@ -16,8 +16,8 @@ use rustler::{
 };
 
 /// A call in progress. Its node counts as busier until the call ends; if the caller dies
-/// first, the process that runs the function is handed to the reaper to be killed, and a probe
-/// is given back.
+/// first, the process that runs the function is handed to the reaper to be killed, or its key to be
+/// revoked, and a probe is given back.
 pub struct CallResource {
     flight: Option<Flight>,
     ticket: Option<Ticket>,
@@ -26,6 +26,8 @@ pub struct CallResource {
 
 enum Callee {
     None,
+    /// Asked for from a node that has not yet said which process it is; the key that revokes it there.
+    Asked(Atom, (u64, u64)),
     Local(LocalPid),
     Remote(OwnedEnv, SavedTerm),
 }
@@ -40,14 +42,18 @@ impl Resource for CallResource {
         if let Some(ticket) = &self.ticket {
             ticket.give_back(now);
         }
-        let pid = match self.callee.into_inner() {
+        let order = match self.callee.into_inner() {
             Callee::None => return,
-            Callee::Local(pid) => pid.encode(env),
-            Callee::Remote(own, saved) => own.run(|own| saved.load(own).in_env(env)),
+            Callee::Asked(node, key) => (atoms::revoke(), node, key).encode(env),
+            Callee::Local(pid) => (atoms::kill(), pid).encode(env),
+            Callee::Remote(own, saved) => {
+                let pid = own.run(|own| saved.load(own).in_env(env));
+                (atoms::kill(), pid).encode(env)
+            }
         };
         if let Some(reaper) = env.whereis_pid(atoms::reaper()) {
             // A reaper that has just died leaves the function to its own end.
-            let _ = env.send(&reaper, (atoms::kill(), pid));
+            let _ = env.send(&reaper, order);
         }
     }
 }
@@ -77,6 +83,13 @@ fn executor_begin<'a>(
         }
     }
     Ok(ResourceArc::new(call).encode(env))
+}
+
+/// Another node is going to be asked to run the function, under a key that revokes it there.
+#[rustler::nif]
+fn executor_ask(call: &CallResource, node: Atom, key: (u64, u64)) -> Atom {
+    *call.callee.lock() = Callee::Asked(node, key);
+    atom::ok()
 }
 
 /// Names the process that runs the function.

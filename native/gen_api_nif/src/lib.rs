@@ -7,6 +7,7 @@
 mod argument_handler;
 mod atoms;
 mod build;
+mod callees;
 mod circuits;
 mod config_db;
 mod executor;

@@ -9,6 +9,7 @@
 )]
 
 mod breaker;
+mod callees;
 mod circuits;
 mod limiter;
 mod limits;

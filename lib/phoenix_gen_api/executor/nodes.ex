@@ -1,19 +1,20 @@
-defmodule PhoenixGenApi.ServiceGuard.Nodes do
+defmodule PhoenixGenApi.Executor.Nodes do
   @moduledoc false
-  # Which nodes are guarded, as a gateway knows it: asked once per connection, and forgotten
-  # when the connection ends.
+  # Which nodes are to be called by way of `Callees`, as a gateway knows it: asked once per
+  # connection, and forgotten when the connection ends. Others are those where the library is not,
+  # or does not run.
   #
   # Kept in persistent terms, one for each node, because they are read for every remote call: 30
   # ns, where ETS takes over 100. They are booleans, so replacing and erasing them makes no
   # process be scanned.
   use GenServer
 
-  alias PhoenixGenApi.ServiceGuard
+  alias PhoenixGenApi.Executor.Callees
 
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
 
-  @doc "Whether a node is guarded, if it has been asked. On the path of every remote call."
+  @doc "Whether a node has `Callees`, if it has been asked. On the path of every remote call."
   @spec known(node()) :: boolean() | :unknown
   def known(node), do: :persistent_term.get({__MODULE__, node}, :unknown)
 
@@ -29,8 +30,8 @@ defmodule PhoenixGenApi.ServiceGuard.Nodes do
   def ask(node, call) do
     before = connection(node)
 
-    case call.({ServiceGuard, :guarded?, []}) do
-      {:return, guarded?} when is_boolean(guarded?) -> remember(node, guarded?, before)
+    case call.({Callees, :ready?, []}) do
+      {:return, ready?} when is_boolean(ready?) -> remember(node, ready?, before)
       {:raised, :error, :undef, _stack} -> remember(node, false, before)
       {:node_down, _reason} -> :not_connected
       outcome -> outcome
@@ -48,14 +49,14 @@ defmodule PhoenixGenApi.ServiceGuard.Nodes do
 
   # Only what somebody will forget is remembered. The connection that gave the answer may have
   # ended meanwhile, and with it the event on which that happens.
-  defp remember(node, guarded?, before) do
+  defp remember(node, ready?, before) do
     if Process.whereis(__MODULE__) do
-      :persistent_term.put({__MODULE__, node}, guarded?)
+      :persistent_term.put({__MODULE__, node}, ready?)
       now = connection(node)
       if now == nil or now != (before || now), do: forget(node)
     end
 
-    {:ok, guarded?}
+    {:ok, ready?}
   end
 
   defp connection(node) do
@@ -92,7 +93,7 @@ defmodule PhoenixGenApi.ServiceGuard.Nodes do
   def terminate(_reason, _state), do: forget_all()
 
   defp forget_all do
-    for {{__MODULE__, node}, _guarded?} <- :persistent_term.get(), do: forget(node)
+    for {{__MODULE__, node}, _ready?} <- :persistent_term.get(), do: forget(node)
   end
 
   defp forget(node), do: :persistent_term.erase({__MODULE__, node})

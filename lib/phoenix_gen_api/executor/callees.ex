@@ -1,0 +1,99 @@
+defmodule PhoenixGenApi.Executor.Callees do
+  @moduledoc false
+  # The functions that run on this node for gateways, each under the key of its call.
+  #
+  # A gateway may stop waiting before it has heard which process its function is: the node hangs
+  # or is busy, or the caller has died. It then revokes the call by its key. If the function runs,
+  # it is killed; if it has not come yet, it will not begin. Of that the node remembers 65,536
+  # calls for a minute, the last ones; a function that comes after that runs to its own end.
+  #
+  # All of it is native, and there is no process here that could be missing: who revokes a call
+  # spawns one. A function that is killed leaves a row behind, but never more of them stay than
+  # functions run, and a thousand.
+
+  alias PhoenixGenApi.Executor.Nodes
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.ServiceGuard
+
+  @typedoc "Names a call among those of all nodes: drawn once by its gateway, and a number there."
+  @type key :: Native.call_key()
+
+  # The largest integer that is no big one on any heap.
+  @most 0x7FF_FFFF_FFFF_FFFF
+
+  @doc "Makes this node ready, when the application starts. What runs stays known if it stops."
+  @spec open() :: :ok
+  def open do
+    unless callees(), do: :persistent_term.put(__MODULE__, Native.callees_new())
+    # A gateway that asked this node before has got another answer.
+    Nodes.announce()
+  end
+
+  @doc "Whether gateways have to begin their calls here with `run/4`. They ask this."
+  @spec ready?() :: boolean()
+  def ready?, do: callees() != nil or ServiceGuard.guarded?()
+
+  @doc "A key for a call of this node."
+  @spec key() :: key()
+  def key, do: {drawn(), :erlang.unique_integer([:positive])}
+
+  defp drawn, do: :persistent_term.get({__MODULE__, :drawn}, nil) || draw()
+
+  # Those that do this at once draw different ones, each as good.
+  defp draw do
+    {drawn, _state} = :rand.uniform_s(@most, :rand.seed_s(:exsss))
+    :persistent_term.put({__MODULE__, :drawn}, drawn)
+    drawn
+  end
+
+  @doc """
+  Where a gateway's call begins, in the process that it has spawned here. It ends as
+  `:erpc.execute_call/4` does: with the result as its exit reason, marked by the key.
+  """
+  @spec run(key(), module(), atom(), [term()]) :: nil | no_return()
+  def run(key, module, function, args) do
+    callees = callees()
+
+    if enter?(callees, key) do
+      try do
+        if ServiceGuard.guarded?(),
+          do: ServiceGuard.execute_call(key, module, function, args),
+          else: :erpc.execute_call(key, module, function, args)
+      after
+        leave(callees, key)
+      end
+    end
+  end
+
+  # Where the application does not run, a guard may still be wanted.
+  defp enter?(nil, _key), do: true
+  defp enter?(callees, key), do: Native.callees_enter(callees, key)
+
+  defp leave(nil, _key), do: :ok
+  defp leave(callees, key), do: Native.callees_leave(callees, key)
+
+  @doc "Revokes a call on another node. Waits for nothing, and is never in vain because of a process that is not there."
+  # Over a connection that is still being made, too: the call waits there.
+  @spec revoke_at(node(), key()) :: :ok
+  def revoke_at(node, key) do
+    :erlang.spawn_request(node, __MODULE__, :revoke, [key], reply: :no)
+    :ok
+  end
+
+  @doc "Revokes a call here."
+  @spec revoke(key()) :: :ok
+  def revoke(key) do
+    with callees when callees != nil <- callees(),
+         pid when pid != nil <- Native.callees_revoke(callees, key) do
+      Process.exit(pid, :kill)
+    end
+
+    :ok
+  end
+
+  @doc "How many functions run here for others, and how many revoked calls are remembered."
+  @spec size() :: {non_neg_integer(), non_neg_integer()}
+  def size, do: Native.callees_size(callees())
+
+  defp callees, do: :persistent_term.get(__MODULE__, nil)
+end

@@ -1,0 +1,73 @@
+defmodule PhoenixGenApi.Executor.Envoy do
+  @moduledoc false
+  # Calls a function on a node without our library, in a process here that does nothing else.
+  #
+  # The answer of such a node, with the process that it has made, goes to whoever has asked for it
+  # and to nobody else. So that is not the caller, which may have stopped waiting by then, but
+  # an envoy. It stays until the answer has come, or the connection is lost, and then kills what
+  # nobody waits for. The price is a copy of the arguments and of the result, some 3 us.
+  #
+  # It enters by the function that `:erpc` itself uses between nodes, on every OTP since 23, and
+  # ends like the process there: with what became of the function as its exit reason.
+
+  @doc """
+  Sends one out for the calling process, and monitors it. Its exit reason is that of
+  `:erpc.execute_call/4` with `mark`, or `{mark, :not_started, reason}`.
+
+  When the function has begun, the caller gets `told`, unless that is nil.
+  """
+  @spec send_out(node(), reference(), {module(), atom(), [term()]}, term()) ::
+          {pid(), reference()}
+  def send_out(node, mark, call, told \\ nil),
+    do: spawn_monitor(__MODULE__, :run, [self(), node, mark, call, told])
+
+  @doc "Nobody waits for it any more: it ends the function, and itself."
+  @spec recall(pid(), reference()) :: :ok
+  def recall(envoy, mark) do
+    send(envoy, {mark, :recall})
+    :ok
+  end
+
+  @doc false
+  @spec run(pid(), node(), reference(), {module(), atom(), [term()]}, term()) :: no_return()
+  def run(caller, node, mark, {module, function, args}, told) do
+    # It may have to say so while the connection is full.
+    :erlang.process_flag(:async_dist, true)
+    monitor = Process.monitor(caller)
+    arguments = [mark, module, function, args]
+    request = :erlang.spawn_request(node, :erpc, :execute_call, arguments, [:monitor])
+
+    receive do
+      {:spawn_reply, ^request, :ok, pid} ->
+        if told, do: send(caller, told)
+        await(request, pid, monitor, mark)
+
+      {:spawn_reply, ^request, :error, reason} ->
+        exit({mark, :not_started, reason})
+
+      {:DOWN, ^monitor, :process, ^caller, _reason} ->
+        stay(request)
+
+      {^mark, :recall} ->
+        stay(request)
+    end
+  end
+
+  defp await(request, pid, monitor, mark) do
+    receive do
+      {:DOWN, ^request, :process, ^pid, reason} -> exit(reason)
+      {:DOWN, ^monitor, :process, _caller, _reason} -> Process.exit(pid, :kill)
+      {^mark, :recall} -> Process.exit(pid, :kill)
+    end
+  end
+
+  defp stay(request) do
+    # Arguments may be large, and a node may hang for a minute.
+    :erlang.garbage_collect()
+
+    receive do
+      {:spawn_reply, ^request, :ok, pid} -> Process.exit(pid, :kill)
+      {:spawn_reply, ^request, :error, _reason} -> :ok
+    end
+  end
+end

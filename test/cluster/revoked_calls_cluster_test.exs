@@ -1,0 +1,254 @@
+defmodule PhoenixGenApi.RevokedCallsClusterTest do
+  # Callers that stop waiting before they have heard which process their function is.
+  use ExUnit.Case, async: false
+
+  alias PhoenixGenApi.{Await, Executor}
+  alias PhoenixGenApi.Executor.{Callees, Envoy, Nodes, Reaper, Remote}
+  alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
+  alias PhoenixGenApi.Test.{Cluster, Functions, Options, Streams}
+
+  @moduletag :capture_log
+
+  # Where the library runs, where there is only its code, and where there is none of it.
+  @kinds [library: [app: [client_mode: true]], code: [], bare: [code: false]]
+
+  # So many timeouts would close the node to the next call.
+  setup do
+    Options.set(:circuit_breaker, threshold: 10_000)
+  end
+
+  defp started(kind) do
+    {_pid, node} = peer = Cluster.start_peer(@kinds[kind])
+    # What is sent from now on is the call itself.
+    assert %Response{success: true, result: [1, 2]} = run(config(node, {:lists, :seq, [1, 2]}))
+    assert Nodes.known(node) == (kind == :library)
+    {peer, node}
+  end
+
+  defp config(node, mfa, fields \\ []) do
+    struct!(
+      %FunConfig{service: "remote", request_type: "t", nodes: [node], timeout: 200, mfa: mfa},
+      fields
+    )
+  end
+
+  defp endless(node, fields \\ []), do: config(node, {:timer, :sleep, [:infinity]}, fields)
+
+  # It sleeps for the first item of its list.
+  defp large(node) do
+    arguments = [&:timer.sleep/1, [:infinity, String.duplicate("x", 600_000)]]
+    config(node, {:lists, :foreach, arguments})
+  end
+
+  defp run(config) do
+    request = %Request{request_id: "r1", request_type: "t", service: "remote"}
+    Executor.execute_with_config!(request, config)
+  end
+
+  defp assert_timed_out(%Response{error: error}),
+    do: assert(error == "Request timed out after 200ms")
+
+  defp assert_nothing_runs(node) do
+    # What was sent before has been seen to.
+    assert :erpc.call(node, :erlang, :node, []) == node
+    Await.until(fn -> Cluster.calls_on(node) == [] end)
+    Await.until(fn -> envoys() == [] end)
+  end
+
+  defp envoys do
+    for pid <- Process.list(),
+        Process.info(pid, :initial_call) == {:initial_call, {Envoy, :run, 5}},
+        do: pid
+  end
+
+  # Callers that have sent their request, and have no answer.
+  defp waiting(config, count) do
+    callers = for _ <- 1..count, do: spawn(fn -> run(%{config | timeout: :infinity}) end)
+    for pid <- callers, do: Await.until(fn -> waits_in?(pid, Remote) end)
+    callers
+  end
+
+  defp waits_in?(pid, module) do
+    info = Process.info(pid, [:status, :current_function])
+    match?([status: :waiting, current_function: {^module, _, _}], info)
+  end
+
+  defp killed(pids) do
+    for pid <- pids, do: Process.exit(pid, :kill)
+    Await.until(fn -> not Enum.any?(pids, &Process.alive?/1) end)
+  end
+
+  for {kind, _options} <- @kinds do
+    describe "on a node of the kind #{kind}" do
+      @describetag kind: kind
+
+      test "a function that runs is seen by these tests", %{kind: kind} do
+        {peer, node} = started(kind)
+        caller = spawn(fn -> run(endless(node, timeout: :infinity)) end)
+        Await.until(fn -> Cluster.calls_on(node) != [] end)
+        killed([caller])
+        assert_nothing_runs(node)
+        Cluster.stop_peer(peer)
+      end
+
+      test "a function whose call timed out while the node hung does not run on", %{kind: kind} do
+        {peer, node} = started(kind)
+        wake = Cluster.suspend(peer)
+        for _ <- 1..5, do: assert_timed_out(run(endless(node)))
+        wake.()
+        assert_nothing_runs(node)
+        Cluster.stop_peer(peer)
+      end
+
+      test "a function whose caller was killed while the node hung does not run on", context do
+        {peer, node} = started(context.kind)
+        wake = Cluster.suspend(peer)
+        node |> endless() |> waiting(5) |> killed()
+        wake.()
+        assert_nothing_runs(node)
+        Cluster.stop_peer(peer)
+      end
+
+      test "a call in fragments, over a connection that is full, does not run on", %{kind: kind} do
+        {peer, node} = started(kind)
+        wake = Cluster.suspend(peer)
+        callers = waiting(large(node), 10)
+        calls = for _ <- 1..40, do: Task.async(fn -> run(large(node)) end)
+        for response <- Task.await_many(calls, 20_000), do: assert_timed_out(response)
+        killed(callers)
+        wake.()
+        assert_nothing_runs(node)
+        Cluster.stop_peer(peer)
+      end
+    end
+  end
+
+  describe "on a node that is busy" do
+    # It says at once that there is a process, and lets it run when it gets to it.
+    test "a function whose call timed out does not run on" do
+      {peer, node} = started(:library)
+      :erpc.cast(node, Functions, :occupy, [self(), 1_000])
+      assert_receive {:occupied, ^node}, 5_000
+      for _ <- 1..5, do: assert_timed_out(run(endless(node)))
+      assert_nothing_runs(node)
+      Cluster.stop_peer(peer)
+    end
+  end
+
+  test "a permission callback does not run on either" do
+    {peer, node} = started(:library)
+    wake = Cluster.suspend(peer)
+    callback = {Functions, :told_late, [self()]}
+    late = endless(node, permission_callback: callback, hook_timeout: 200)
+    assert %Response{error: "Permission denied"} = run(late)
+    wake.()
+    assert_nothing_runs(node)
+    Cluster.stop_peer(peer)
+  end
+
+  test "a stream that ended while its node hung begins nothing there" do
+    {peer, node} = started(:library)
+    wake = Cluster.suspend(peer)
+
+    for mfa <- [{Streams, :endless, [self()]}, {Functions, :wait_for, [self()]}],
+        do: run(config(node, mfa, response_type: :stream))
+
+    for _ <- 1..2, do: assert_receive({:stream_response, %Response{has_more: false}}, 5_000)
+    wake.()
+    assert_nothing_runs(node)
+    Cluster.stop_peer(peer)
+  end
+
+  test "a stream's function on a node without the library ends with its envoy's order" do
+    {peer, node} = started(:bare)
+    wake = Cluster.suspend(peer)
+    mark = make_ref()
+    {envoy, monitor} = Envoy.send_out(node, mark, {:timer, :sleep, [:infinity]}, :begun)
+    Envoy.recall(envoy, mark)
+    wake.()
+    assert_receive {:DOWN, ^monitor, :process, ^envoy, :normal}, 5_000
+    assert_nothing_runs(node)
+    refute_received :begun
+
+    {envoy, monitor} = Envoy.send_out(node, mark, {:timer, :sleep, [:infinity]}, :begun)
+    assert_receive :begun, 5_000
+    assert [_function] = Cluster.calls_on(node)
+    Envoy.recall(envoy, mark)
+    assert_receive {:DOWN, ^monitor, :process, ^envoy, :normal}, 5_000
+    assert_nothing_runs(node)
+    Cluster.stop_peer(peer)
+  end
+
+  test "an envoy ends when the connection is lost before the node has answered" do
+    {peer, node} = started(:bare)
+    wake = Cluster.suspend(peer)
+    assert_timed_out(run(endless(node)))
+    assert [envoy] = envoys()
+    monitor = Process.monitor(envoy)
+    Node.disconnect(node)
+    assert_receive {:DOWN, ^monitor, :process, ^envoy, :normal}, 5_000
+    wake.()
+    Cluster.stop_peer(peer)
+  end
+
+  test "a call that comes after it was revoked does not begin, however large it is" do
+    {peer, node} = started(:library)
+    key = Callees.key()
+    assert :erpc.call(node, Callees, :revoke, [key]) == :ok
+    assert :erpc.call(node, Callees, :size, []) == {0, 1}
+    arguments = [:erlang, :send, [self(), {:began, String.duplicate("x", 600_000)}]]
+    request = :erlang.spawn_request(node, Callees, :run, [key | arguments], [:monitor])
+    assert_receive {:spawn_reply, ^request, :ok, pid}, 5_000
+    assert_receive {:DOWN, ^request, :process, ^pid, :normal}, 5_000
+    refute_received {:began, _text}
+    assert :erpc.call(node, Callees, :size, []) == {0, 0}
+    Cluster.stop_peer(peer)
+  end
+
+  test "a node knows which functions run until they end, however they do" do
+    {peer, node} = started(:library)
+    sizes = fn -> :erpc.call(node, Callees, :size, []) end
+    callers = for _ <- 1..3, do: spawn(fn -> run(endless(node, timeout: :infinity)) end)
+    Await.until(fn -> sizes.() == {3, 0} end)
+    node |> Cluster.calls_on() |> hd() |> Process.exit(:kill)
+    Await.until(fn -> sizes.() == {2, 0} end)
+    killed(callers)
+    Await.until(fn -> sizes.() == {0, 0} end)
+
+    for how <- [:raise, :exit, :throw, :kill, :result],
+        do: run(config(node, {Functions, :crash, [how]}))
+
+    assert_timed_out(run(endless(node)))
+    Await.until(fn -> sizes.() == {0, 0} end)
+    Cluster.stop_peer(peer)
+  end
+
+  test "an application that stops and starts again on the node loses no call" do
+    {peer, node} = started(:library)
+    caller = spawn(fn -> run(endless(node, timeout: :infinity)) end)
+    Await.until(fn -> Cluster.calls_on(node) != [] end)
+    :ok = Cluster.call(peer, :application, :stop, [:phoenix_gen_api])
+    :ok = Cluster.call(peer, :application, :start, [:phoenix_gen_api])
+    assert :erpc.call(node, Callees, :size, []) == {1, 0}
+    killed([caller])
+    Await.until(fn -> :erpc.call(node, Callees, :size, []) == {0, 0} end)
+    Cluster.stop_peer(peer)
+  end
+
+  test "the reaper is not held up by a node that hangs" do
+    {hanging, node} = started(:library)
+    {peer, other} = started(:library)
+    wake = Cluster.suspend(hanging)
+    # The connection is full of what nobody waits for.
+    node |> large() |> waiting(40) |> killed()
+    caller = spawn(fn -> run(endless(other, timeout: :infinity)) end)
+    Await.until(fn -> Cluster.calls_on(other) != [] end)
+    killed([caller])
+    assert_nothing_runs(other)
+    assert Process.info(Process.whereis(Reaper), :message_queue_len) == {:message_queue_len, 0}
+    wake.()
+    assert_nothing_runs(node)
+    Cluster.stop_peer(hanging)
+    Cluster.stop_peer(peer)
+  end
+end
