@@ -377,7 +377,8 @@ defmodule PhoenixGenApi.Native do
   @spec relay_slow(handle(), [pid()]) :: :ok
   def relay_slow(_relay, _pids), do: not_loaded()
 
-  @spec relay_departures(handle(), pos_integer()) :: [{String.t(), String.t(), boolean()}]
+  @spec relay_departures(handle(), pos_integer()) ::
+          [{String.t(), String.t(), boolean(), boolean()}]
   def relay_departures(_relay, _enough), do: not_loaded()
 
   @spec relay_dealt_with(handle()) :: :ok
@@ -457,7 +458,7 @@ defmodule PhoenixGenApi.Native do
   @spec relay_set_remote(handle(), String.t(), String.t(), non_neg_integer(), boolean()) :: :ok
   def relay_set_remote(_relay, _group, _user, _slot, _there?), do: not_loaded()
 
-  @spec relay_absent(handle(), String.t(), non_neg_integer()) :: [String.t()]
+  @spec relay_absent(handle(), String.t(), non_neg_integer()) :: [{String.t(), boolean()}]
   def relay_absent(_relay, _group, _nodes), do: not_loaded()
 
   @spec relay_ids(handle()) :: [String.t()]

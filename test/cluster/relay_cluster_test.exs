@@ -168,6 +168,37 @@ defmodule PhoenixGenApi.RelayClusterTest do
     assert Map.keys(elem(agree(all, id), 1)) == ["root", "zoe"]
   end
 
+  test "a user leaves once, with his last process, in the events of all gateways together",
+       %{gateways: [a, b, c] = all, id: id} do
+    for gateway <- all, do: Await.until(fn -> on(gateway, :settled?, []) end)
+    creates(a, id, :public, "root")
+    leaves = for gateway <- all, do: {gateway, on(gateway, :leaves, [id])}
+    events = fn -> Enum.flat_map(leaves, &got/1) end
+    {_, one} = joins(b, id, "ann")
+    {_, two} = joins(c, id, "ann")
+    Cluster.call(b, Process, :exit, [one, :kill])
+    Await.until(fn -> on(b, :devices, [id, "ann"]) == 0 end)
+    assert events.() == []
+    Cluster.call(c, Process, :exit, [two, :kill])
+    Await.until(fn -> events.() == [{"ann", :down}] end)
+
+    # Where neither gateway knows yet of what happens on the other one.
+    for n <- 1..20 do
+      members = for gateway <- [b, c], do: joins(gateway, id, "user-#{n}")
+
+      members
+      |> Enum.map(fn {gateway, pid} ->
+        Task.async(fn -> Cluster.call(gateway, Process, :exit, [pid, :kill]) end)
+      end)
+      |> Task.await_many()
+    end
+
+    Await.until(fn -> Map.keys(elem(agree(all, id), 1)) == ["root"] end)
+    for gateway <- all, do: on(gateway, :devices, [id, "root"])
+    expected = for user <- ["ann" | for(n <- 1..20, do: "user-#{n}")], do: {user, :down}
+    assert Enum.sort(events.()) == Enum.sort(expected)
+  end
+
   test "the crash of a process of the relay loses nothing, on the gateway that decides too",
        context do
     %{gateways: [a, b, c] = all, id: id} = context
@@ -217,6 +248,8 @@ defmodule PhoenixGenApi.RelayClusterTest do
       :ok = relay(y, :promote_member, [id, "root", "bob"])
       before = Enum.to_list(1..50)
       on(x, :say_all, [id, "ann", before])
+      for gateway <- rest, do: Await.until(fn -> on(gateway, :settled?, []) end)
+      leaves = for gateway <- rest, do: {gateway, on(gateway, :leaves, [id])}
 
       spawn(fn -> Cluster.stop_peer(victim) end)
       during = for n <- 51..500, do: n
@@ -225,6 +258,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
 
       together(rest)
       Await.until(fn -> Map.keys(elem(agree(rest, id), 1)) == ["ann", "bob"] end)
+      Await.until(fn -> Enum.flat_map(leaves, &got/1) == [{"root", :down}] end)
       assert relay(x, :mute_member, [id, "bob", "ann"]) == :ok
       assert on(x, :say, [id, "ann", 501]) == "You are muted and cannot send messages"
       joins(x, id, "root", :active)

@@ -98,6 +98,10 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     Await.until(fn -> Cluster.call(b, PhoenixGenApi.Cluster, :gateways, []) == [node] end)
     assert relay(b, :create_group, [id, :public, "root", far]) == {:error, :invalid_argument}
     assert relay(a, :get_group_info, [id]) == {:error, :not_found}
+    Await.until(fn -> relay(a, :status, []).gateways == 1 end)
+    Cluster.call(b, :erlang, :set_cookie, [node, :apart])
+    Cluster.call(b, Node, :disconnect, [node])
+    Await.until(fn -> not on(a, :shared?, []) end)
   end
 
   test "a gateway that is one too many goes on alone, says so, and is taken in when there is room",
@@ -122,5 +126,18 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     assert {{:ok, :active}, _ann} = on(b, :join, [id <> "-1", "ann"])
     assert members(a, id <> "-1") == ["ann", "root"]
     for gateway <- [a, b], do: assert(relay(gateway, :status, []).gateways == 2)
+  end
+
+  test "who was on a gateway that ended leaves, although the one in its place was quicker than the news",
+       %{id: id} do
+    [a, {b_peer, goes} = b, {_, comes} = c] = [start(), start(), start()]
+    connect(a, b)
+    assert {:ok, _root} = on(a, :create, [id, :public, "root"])
+    assert {{:ok, :active}, _ann} = on(b, :join, [id, "ann"])
+    on(a, :fill_up, [])
+    Process.unlink(b_peer)
+    on(a, :replaced, [goes, comes])
+    together([a, c])
+    for gateway <- [a, c], do: Await.until(fn -> members(gateway, id) == ["root"] end)
   end
 end

@@ -2,6 +2,8 @@ defmodule PhoenixGenApi.RelayChatTest do
   # The relay chat of the acceptance script, over channels and through the pipeline.
   use PhoenixGenApi.ChannelCase, async: true
 
+  import ExUnit.CaptureLog
+
   alias PhoenixGenApi.Await
   alias PhoenixGenApi.Relay
   alias PhoenixGenApi.Structs.Request
@@ -43,6 +45,17 @@ defmodule PhoenixGenApi.RelayChatTest do
 
       {:socket_push, :text, data}
     end
+  end
+
+  defmodule Refusing do
+    # Writes no messages, but errors in their place.
+    defdelegate encode!(message), to: Fastlane
+    def fastlane!(%{payload: %{success: false}} = broadcast), do: Fastlane.fastlane!(broadcast)
+  end
+
+  defmodule Broken do
+    defdelegate encode!(message), to: Fastlane
+    def fastlane!(_broadcast), do: throw(:nothing)
   end
 
   setup %{service: service} do
@@ -281,6 +294,26 @@ defmodule PhoenixGenApi.RelayChatTest do
 
       assert %{"success" => false, "error" => "Internal Server Error"} =
                JSON.decode!(frame) |> List.last()
+    end
+
+    test "a serializer that fails takes the message from its own clients only", context do
+      %{service: service, lobby: lobby} = context
+      {ann, _} = connect("ann", lobby, FastChannel, Fastlane)
+      {_bob, _} = connect("bob", lobby, FastChannel, Refusing)
+      {_carl, _} = connect("carl", lobby, FeedChannel, Broken)
+
+      log =
+        capture_log(fn ->
+          assert say(ann, service, lobby, "hi").result["recipients_count"] == 4
+        end)
+
+      assert log =~ "Refusing.fastlane!" and log =~ "Broken.fastlane!"
+      assert_receive {:root, "hi"}
+      assert_receive {"ann", {:socket_push, :text, frame}}
+      assert %{"success" => true} = JSON.decode!(frame) |> List.last()
+      assert_receive {"bob", {:socket_push, :text, frame}}
+      assert %{"error" => "Internal Server Error"} = JSON.decode!(frame) |> List.last()
+      refute_received {"carl", {:socket_push, _kind, _data}}
     end
   end
 end

@@ -137,6 +137,54 @@ defmodule PhoenixGenApi.RelayLoadTest do
     end
   end
 
+  # Which processes that live long and do little would do until they collect garbage.
+  test "who has sent to a large group keeps nothing of it", %{id: id} do
+    relay = Native.relay_new({1, 50_000, 1, 1, 0})
+    pid = sleeper()
+    user = fn n -> {"user-#{n}", {pid, pid, ""}} end
+    :ok = Native.relay_create(relay, id, :public, "root", {pid, pid, ""}, {1, 1})
+
+    join = fn n ->
+      {user, joining} = user.(n)
+      {:ok, :active} = Native.relay_join(relay, id, user, joining, 1)
+    end
+
+    Enum.each(1..40_000, join)
+    resident = resident_kb()
+
+    test = self()
+
+    for _ <- 1..100 do
+      # Some change in every piece of the list, so that each sender has seen another one.
+      for n <- 500..40_000//1_000 do
+        :ok = Native.relay_leave(relay, id, "user-#{n}", 1)
+        join.(n)
+      end
+
+      sender = spawn_link(fn -> send_nothing(relay, id, test) end)
+      assert_receive {^sender, :sent}
+    end
+
+    assert resident_kb() - resident < 20_000
+  end
+
+  # To all members, none of which gets anything, as there is nothing for their lane.
+  defp send_nothing(relay, id, test) do
+    {_audience, fan, _lanes, 0} = Native.relay_fan_out(relay, id)
+
+    Stream.repeatedly(fn -> Native.relay_send(relay, fan, []) end)
+    |> Enum.find(&(not elem(&1, 0)))
+
+    {false, 0, []} = Native.relay_send(relay, fan, [])
+    send(test, {self(), :sent})
+    swallow()
+  end
+
+  defp resident_kb do
+    [_, kb] = Regex.run(~r/VmRSS:\s+(\d+)/, File.read!("/proc/self/status"))
+    String.to_integer(kb)
+  end
+
   test "the crash of all processes of the relay at once loses no group and not the gateway",
        %{id: id} do
     :ok = Relay.create_group(id, :public, "root", self())

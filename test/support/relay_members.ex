@@ -99,6 +99,41 @@ defmodule PhoenixGenApi.RelayMembers do
     MapSet.to_list(nodes)
   end
 
+  @doc "As if there were as many other gateways as can be, with those that there are."
+  def fill_up do
+    taken = for n <- 0..63, {number, _node} <- :ets.lookup(Relay.Peers, n), do: number
+    fakes = for n <- Enum.to_list(0..63) -- taken, do: {n, :"full-#{n}@127.0.0.1"}
+    :ets.insert(Relay.Peers, fakes)
+    more = MapSet.new(fakes, &elem(&1, 1))
+    :sys.replace_state(Relay.Peers, &%{&1 | nodes: MapSet.union(&1.nodes, more)})
+    :ok
+  end
+
+  @doc "While the shards do nothing: one gateway comes, and when they all have mail, another one ends."
+  def replaced(goes, comes) do
+    for name <- Relay.Shard.names(), do: :sys.suspend(name)
+    true = Node.connect(comes)
+
+    for name <- Relay.Shard.names() do
+      mail = fn -> Process.info(Process.whereis(name), :message_queue_len) end
+      Await.until(fn -> mail.() != {:message_queue_len, 0} end)
+    end
+
+    :erpc.cast(goes, :init, :stop, [])
+    Await.until(fn -> goes not in PhoenixGenApi.Cluster.gateways() end)
+    :sys.get_state(Relay.Peers)
+    for name <- Relay.Shard.names(), do: :sys.resume(name)
+    :ok
+  end
+
+  @doc "How many processes a user has here, once those that have ended are no longer counted."
+  def devices(group, user) do
+    :sys.get_state(Relay.Departures)
+    for name <- Relay.Shard.names(), do: :sys.get_state(name)
+    {:ok, members} = Relay.list_members(group)
+    members[user] && members[user].devices
+  end
+
   @doc "Whether a change of that group is waiting for its decision, and has been asked for there."
   def asking?(group) do
     shard = shard(group)

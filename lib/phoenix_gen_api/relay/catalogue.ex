@@ -48,7 +48,7 @@ defmodule PhoenixGenApi.Relay.Catalogue do
       %{peers: %{^node => %{number: number, apart?: apart?}}} ->
         if Deleted.at(group) < changed_ms do
           out = Native.relay_merge(state.relay, group, origin, number, apart?, records)
-          for user <- out, do: Shard.gone(group, user)
+          for user <- out, do: Shard.gone(group, user, :down)
           Deleted.forget(group)
         end
 

@@ -34,12 +34,7 @@ defmodule PhoenixGenApi.Relay.Departures do
         :ok
 
       departures ->
-        for {group, user, stays?} <- departures do
-          if stays?, do: Shard.gone(group, user)
-          # Between the two: with this process one event is lost at most, and none comes twice.
-          Native.relay_dealt_with(relay)
-          Observed.left(group, user, :down)
-        end
+        for departure <- departures, do: departed(relay, departure)
 
         send(self(), :ended)
     end
@@ -58,6 +53,14 @@ defmodule PhoenixGenApi.Relay.Departures do
   end
 
   def handle_info(_other, relay), do: {:noreply, relay}
+
+  defp departed(relay, {group, user, stays?, elsewhere?}) do
+    # Of who has processes elsewhere, the gateway that decides says whether he has left.
+    if stays?, do: Shard.gone(group, user, if(elsewhere?, do: :down_here, else: :down))
+    # Between the two: with this process one event is lost at most, and none comes twice.
+    Native.relay_dealt_with(relay)
+    unless elsewhere?, do: Observed.left(group, user, :down)
+  end
 
   defp schedule,
     do: Process.send_after(self(), :sweep, Config.get(:rate_limiter, :cleanup_interval))

@@ -7,6 +7,7 @@ defmodule PhoenixGenApi.Relay.Fastlane do
   @compile {:no_warn_undefined, Phoenix.Socket.Broadcast}
 
   alias PhoenixGenApi.Channel.Delivery
+  alias PhoenixGenApi.Executor.Failure
   alias PhoenixGenApi.Structs.Response
 
   @typedoc "The device, whom messages are sent to, and the lane."
@@ -42,10 +43,10 @@ defmodule PhoenixGenApi.Relay.Fastlane do
 
   def joining(pid), do: {pid, pid, @channel}
 
-  @doc "What the devices of each lane are sent."
+  @doc "What the devices of each lane are sent; nothing where nothing can be written."
   @spec messages([{non_neg_integer(), binary()}], Response.t()) :: [{non_neg_integer(), term()}]
   def messages(lanes, response) do
-    for {number, key} <- lanes, do: {number, message(key, response)}
+    for {number, key} <- lanes, message = message(key, response), do: {number, message}
   end
 
   defp message(@channel, response), do: {:relay_message, response}
@@ -62,11 +63,20 @@ defmodule PhoenixGenApi.Relay.Fastlane do
   end
 
   # What can be written needs no look at every value first, which takes a third of the writing.
-  defp instead(serializer, %{payload: response} = broadcast, json_library, {kind, reason, stack}) do
-    case Delivery.encodable(response, json_library) do
-      ^response -> :erlang.raise(kind, reason, stack)
-      error -> frame(serializer, struct!(broadcast, payload: error))
-    end
+  # No lane may keep the message from the others, nor end the process that sends for all.
+  defp instead(serializer, %{payload: response} = broadcast, json_library, failed) do
+    error =
+      with ^response <- Delivery.encodable(response, json_library) do
+        {kind, reason, stack} = failed
+        Failure.log_bug(kind, reason, stack)
+        Response.error_response(response.request_id, "Internal Server Error")
+      end
+
+    frame(serializer, struct!(broadcast, payload: error))
+  catch
+    kind, reason ->
+      Failure.log_bug(kind, reason, __STACKTRACE__)
+      nil
   end
 
   # One binary for all: data in pieces would be put together again by each transport.

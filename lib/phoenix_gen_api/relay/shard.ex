@@ -25,9 +25,9 @@ defmodule PhoenixGenApi.Relay.Shard do
     :exit, {_reason, {GenServer, :call, _}} -> {:error, :not_running}
   end
 
-  @doc "The last device of a user here has ended."
-  @spec gone(String.t(), String.t()) :: :ok
-  def gone(group, user), do: GenServer.cast(name(number(group)), {:gone, group, user})
+  @doc "The last device of a user here has ended; `:down_here` if other gateways have some."
+  @spec gone(String.t(), String.t(), :down | :down_here) :: :ok
+  def gone(group, user, why), do: GenServer.cast(name(number(group)), {:gone, group, user, why})
 
   @doc "Tells all shards of this gateway."
   @spec tell_all(term()) :: :ok
@@ -58,8 +58,8 @@ defmodule PhoenixGenApi.Relay.Shard do
 
   def handle_cast({:present, nodes}, state), do: {:noreply, Meeting.present(state, nodes)}
 
-  def handle_cast({:gone, group, user}, state),
-    do: {:noreply, Presence.vacated(state, group, user, :down)}
+  def handle_cast({:gone, group, user, why}, state),
+    do: {:noreply, Presence.vacated(state, group, user, why)}
 
   # From this shard of another gateway
 

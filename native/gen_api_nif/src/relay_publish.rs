@@ -5,6 +5,7 @@
 use crate::relay::RelayResource;
 use crate::relay_slow::Slow;
 use crate::relay_terms::refused;
+use arc_swap::ArcSwapOption;
 use gen_api_core::clock::Nanos;
 use gen_api_core::relay::{FanOut, Refusal};
 use rustler::types::tuple::make_tuple;
@@ -12,9 +13,10 @@ use rustler::{Encoder, Env, LocalPid, Resource, ResourceArc, Term};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Where the messages of one publish still have to go.
+/// Where the messages of one publish still have to go. Nowhere in the end: who has sent may not
+/// collect garbage for long, and would keep a list of its own of a group that changes.
 pub struct FanResource {
-    to: FanOut<LocalPid>,
+    to: ArcSwapOption<FanOut<LocalPid>>,
     next: AtomicUsize,
 }
 
@@ -50,7 +52,7 @@ fn fan_term(env: Env<'_>, outcome: Result<FanOut<LocalPid>, Refusal>) -> Term<'_
             let lanes: Vec<Term> = to.lanes.iter().map(|lane| lane_term(env, lane)).collect();
             let (audience, remote) = (to.audience, to.remote);
             let fan = ResourceArc::new(FanResource {
-                to,
+                to: ArcSwapOption::from_pointee(to),
                 next: AtomicUsize::new(0),
             });
             make_tuple(
@@ -86,7 +88,10 @@ fn relay_send<'a>(
     fan: &FanResource,
     messages: Vec<(u32, Term<'a>)>,
 ) -> (bool, usize, Vec<LocalPid>) {
-    let recipients = &fan.to.recipients;
+    let Some(to) = fan.to.load_full() else {
+        return (false, 0, Vec::new());
+    };
+    let recipients = &to.recipients;
     let first = fan.next.load(Ordering::Relaxed);
     let slow = relay.1.pids.load();
     let (mut next, mut dropped, mut sample) = (first, 0, Vec::new());
@@ -117,8 +122,12 @@ fn relay_send<'a>(
         }
     }
     fan.next.store(next, Ordering::Relaxed);
+    let more = next < recipients.len();
+    if !more {
+        fan.to.store(None);
+    }
     if !sample.is_empty() {
         relay.1.looked(now, sample.len());
     }
-    (next < recipients.len(), dropped, sample)
+    (more, dropped, sample)
 }

@@ -156,11 +156,15 @@ fn relay_set_remote(relay: &RelayResource, id: &str, user: &str, node: u32, ther
     atom::ok()
 }
 
-/// Members without a device anywhere, of these other gateways and this one. Dirty CPU scheduler.
+/// Members without a device anywhere, of these other gateways and this one: `[{user, gone?}]` with
+/// whether his were on another one. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn relay_absent<'a>(env: Env<'a>, relay: &RelayResource, id: &str, nodes: u64) -> Vec<Term<'a>> {
     let absent = relay.0.absent(id, nodes);
-    absent.iter().map(|user| (**user).encode(env)).collect()
+    let absent = absent.iter();
+    absent
+        .map(|(user, gone)| (&**user, *gone).encode(env))
+        .collect()
 }
 
 /// The names of all groups. Dirty CPU scheduler.

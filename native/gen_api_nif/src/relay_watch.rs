@@ -29,14 +29,14 @@ impl RelayResource {
     }
 }
 
-/// Takes out devices that have ended until some users have left: `[{group, user, stays?}]`, and
-/// the same again until each was dealt with. Dirty CPU scheduler.
+/// Takes out devices that have ended until some users have left: `[{group, user, stays?,
+/// elsewhere?}]`, and the same again until each was dealt with. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn relay_departures<'a>(env: Env<'a>, relay: &RelayResource, enough: usize) -> Vec<Term<'a>> {
     let departures = relay.0.departures(enough, wall_clock_ms());
     let departures = departures.iter();
     departures
-        .map(|left| (&*left.group, &*left.user, left.stays).encode(env))
+        .map(|left| (&*left.group, &*left.user, left.stays, left.elsewhere).encode(env))
         .collect()
 }
 

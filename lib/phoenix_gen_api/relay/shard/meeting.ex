@@ -27,6 +27,7 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
   def greet(state, _node, nil, _reply?), do: state
 
   def greet(state, node, number, reply?) do
+    state = follow(state, node, number)
     known = state.peers[node] || stranger(number)
     state = Presence.unsettle(%{state | peers: Map.put(state.peers, node, known)})
 
@@ -75,8 +76,16 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
         state
 
       number ->
+        state = follow(state, node, number)
         %{state | peers: Map.put(state.peers, node, stranger(number))}
     end
+  end
+
+  # Who had that number before has gone, or it would not be free. News of that may be on their way
+  # still, but what is noted of the one must not be taken for the other's.
+  defp follow(state, node, number) do
+    before = for {other, %{number: ^number}} when other != node <- state.peers, do: other
+    Enum.reduce(before, state, &lose(&2, &1))
   end
 
   defp stranger(number),
@@ -124,7 +133,9 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
   @spec lose(State.t(), node()) :: State.t()
   def lose(state, node) do
     case Map.pop(state.peers, node) do
+      # One that was refused may have been the last one that Peers knew of.
       {nil, _peers} ->
+        if state.peers == %{}, do: Peers.alone(state.number)
         state
 
       {peer, peers} ->

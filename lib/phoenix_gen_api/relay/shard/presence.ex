@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
   import PhoenixGenApi.Relay.Shard.State, only: [tell: 2]
 
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.{Decision, Shard}
+  alias PhoenixGenApi.Relay.{Decision, Observed, Shard}
   alias PhoenixGenApi.Relay.Shard.State
 
   # Gateways that come one by one, as after a split, all come within this time.
@@ -29,8 +29,13 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
       Enum.any?(state.reserved, fn {{g, u, _node}, _n} -> g == group and u == user end)
 
     if State.home(state) == node() and not waited_for? and state.unsettled == nil do
-      {_result, effects} = Decision.make(state.relay, {:depart, group, user, why == :down})
+      died? = why in [:down, :down_here, :gone]
+      {_result, effects} = Decision.make(state.relay, {:depart, group, user, died?})
       if effects != [], do: tell(state, {:effects, nil, nil, effects})
+
+      # Nobody else says it: his gateway is gone, or his processes ended on several at once, each of
+      # which took another one's to be there.
+      if effects != [] and why in [:down_here, :gone], do: Observed.left(group, user, :down)
     end
 
     state
@@ -42,8 +47,9 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
     nodes = State.mask(state)
 
     for group <- Native.relay_ids(state.relay), Shard.of?(group, state.number) do
-      for user <- Native.relay_absent(state.relay, group, nodes), reduce: state do
-        state -> depart(state, group, user, :down)
+      for {user, gone?} <- Native.relay_absent(state.relay, group, nodes), reduce: state do
+        # His gateway cannot say any more that he has left. Any other one has.
+        state -> depart(state, group, user, if(gone?, do: :gone, else: :down))
       end
     end
 

@@ -10,6 +10,9 @@ use crate::sync::atomic::Ordering;
 use std::hash::Hash;
 use std::sync::Arc;
 
+/// More than one operation adds, so that none are left in the end.
+const FORGOTTEN_AT_ONCE: usize = 64;
+
 impl<H: Copy + Eq + Hash> Relay<H> {
     /// A device of a user joins.
     ///
@@ -61,7 +64,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         if before.has(Standing::BANNED) {
             return Err(Refusal::Banned);
         }
-        if known.is_none() && state.roster.len() >= bounds.members {
+        if known.is_none() && self.is_full(group, state, now_ms) {
             return Err(Refusal::GroupFull);
         }
         let starts_over = !before.is_remembered();
@@ -93,9 +96,15 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         Ok((at, after.status().unwrap_or(Status::Pending)))
     }
 
-    /// Forgets those who did not come back in time.
-    pub(super) fn expire(&self, group: &Arc<Group<H>>, state: &mut State<H>, now_ms: u64) {
-        while let Some(at) = state.next_overdue(now_ms) {
+    /// Forgets some of those who did not come back in time; whether there were any to look at. Not all at
+    /// once: after a large group has lost its network they are as many as it has members.
+    pub(super) fn expire(&self, group: &Arc<Group<H>>, state: &mut State<H>, now_ms: u64) -> bool {
+        let mut any = false;
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            let Some(at) = state.next_overdue(now_ms) else {
+                break;
+            };
+            any = true;
             let overdue = state.roster.get(at).filter(|member| {
                 member.standing.has(Standing::GRACE) && member.joined_ms() <= now_ms
             });
@@ -108,6 +117,18 @@ impl<H: Copy + Eq + Hash> Relay<H> {
                 self.tidy(group, state, at);
             }
         }
+        any
+    }
+
+    /// Whether there is no place for one more. Nobody whose time is over keeps one.
+    pub(super) fn is_full(&self, group: &Arc<Group<H>>, state: &mut State<H>, now_ms: u64) -> bool {
+        let most = self.bounds.load().members;
+        while state.roster.len() >= most {
+            if !self.expire(group, state, now_ms) {
+                return true;
+            }
+        }
+        false
     }
 
     pub(super) fn tidy(&self, group: &Arc<Group<H>>, state: &mut State<H>, at: u32) {
@@ -233,6 +254,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
                 user: member.user.id().into(),
                 last,
                 stays,
+                elsewhere: stays && member.remote != 0,
             });
             if last && !stays {
                 self.depart(&group, &mut state, at, true, now_ms);

@@ -125,21 +125,17 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         if parties.same {
             return Err(Refusal::CannotBan);
         }
-        // Or somebody whose time is over would keep the place.
-        self.expire(group, state, now_ms);
         let at = match self.known(state, target) {
             Some(at) => at,
             None => {
-                let bounds = self.bounds.load();
-                if state.roster.len() >= bounds.members {
+                if self.is_full(group, state, now_ms) {
                     return Err(Refusal::GroupFull);
                 }
                 let hash = self.hash(target.as_bytes());
+                let most = self.bounds.load().groups_per_user;
                 let user = self
                     .users
-                    .enter(target, hash, group, bounds.groups_per_user, |id| {
-                        self.hash(id)
-                    })
+                    .enter(target, hash, group, most, |id| self.hash(id))
                     .ok_or(Refusal::TooManyGroups)?;
                 state.add(user, hash, |id| self.hash(id))
             }

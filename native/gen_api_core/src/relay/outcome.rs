@@ -81,6 +81,8 @@ pub struct Left {
     pub last: bool,
     /// Whether he stays a member, until nodes agree that he has no device on any of them.
     pub stays: bool,
+    /// And whether that is because others have some, as far as is known here.
+    pub elsewhere: bool,
 }
 
 /// A member as others see him.

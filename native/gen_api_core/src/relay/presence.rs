@@ -93,8 +93,9 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     }
 
     /// Members without a device on any node, of which there are `nodes`, a bit each: others have
-    /// none any more. Linear in the number of members, but nobody waits for it for long.
-    pub fn absent(&self, id: &str, nodes: u64) -> Vec<Box<str>> {
+    /// none any more. Each with whether his were on one of those. Linear in the number of members, but
+    /// nobody waits for it for long.
+    pub fn absent(&self, id: &str, nodes: u64) -> Vec<(Box<str>, bool)> {
         let mut absent = Vec::new();
         let Some(group) = self.find(id) else {
             return absent;
@@ -105,11 +106,11 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             .next()
             .filter(|state| (at as usize) < state.roster.end())
         {
-            Self::mark_only(state, at, nodes);
+            let gone = Self::mark_only(state, at, nodes);
             if let Some(member) = state.roster.get(at) {
                 let nowhere = member.remote == 0 && member.devices.is_empty();
                 if nowhere && member.standing.has(Standing::PRESENT) {
-                    absent.push(member.user.id().into());
+                    absent.push((member.user.id().into(), gone));
                 }
                 self.tidy(&group, state, at);
             }
@@ -118,15 +119,17 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         absent
     }
 
-    /// Of the other nodes, only these may have devices of a member.
-    fn mark_only(state: &mut State<H>, at: u32, nodes: u64) {
+    /// Of the other nodes, only these may have devices of a member. Whether another one was noted.
+    fn mark_only(state: &mut State<H>, at: u32, nodes: u64) -> bool {
         let mut others = state
             .roster
             .get(at)
             .map_or(0, |member| member.remote & !nodes);
+        let any = others != 0;
         while others != 0 {
             Self::mark(state, at, others.trailing_zeros(), false);
             others &= others - 1;
         }
+        any
     }
 }

@@ -349,3 +349,41 @@ fn who_did_not_come_back_in_time_keeps_no_place_from_a_stranger_who_is_banned() 
     assert_eq!(ban(10), Ok(()));
     relay.verify();
 }
+
+#[test]
+fn those_who_did_not_come_back_in_time_are_forgotten_in_the_end_and_at_once_where_their_place_is_needed(
+) {
+    let many = 1_000;
+    let relay: Relay<u64> = Relay::new(Bounds {
+        members: many + 1,
+        grace_ms: 10,
+        ..Bounds::default()
+    });
+    let kind = GroupType::Private;
+    relay
+        .create("g", kind, "root", device(1), Created::default())
+        .unwrap();
+    let dies = |n: usize, now| {
+        let (user, id) = (format!("user-{n}"), n as u64 + 2);
+        relay.join("g", &user, device(id), now).unwrap();
+        // Refused the second time, when he is back as he was.
+        let _ = relay.change("g", Change::Accept, "root", &user, now);
+        relay.end(id, now);
+    };
+    // All come back once, so that twice as many are to be looked at.
+    for now in [0, 1] {
+        for n in 0..many {
+            dies(n, now);
+        }
+    }
+    let join = |user: &str, now| relay.join("g", user, device(9_999), now).map(|_| ());
+    assert_eq!(join("ann", 10), Err(Refusal::GroupFull));
+    assert_eq!(join("ann", 11), Ok(()));
+    assert_eq!(join("bob", 11), Ok(()));
+    for _ in 0..many {
+        relay.leave("g", "bob", 12).unwrap();
+        join("bob", 12).unwrap();
+    }
+    assert_eq!(relay.size().users, 3);
+    relay.verify();
+}

@@ -182,7 +182,7 @@ fn a_member_stays_until_no_node_has_a_device_of_his() {
     assert_eq!((recipients(&fan), fan.remote), (vec![1_001], 1 << NODE));
     let left = a.end(1, 5);
     assert_eq!(left.len(), 1);
-    assert!(left[0].last && left[0].stays);
+    assert!(left[0].last && left[0].stays && left[0].elsewhere);
     let depart = || {
         a.order_depart("g", "ann", true, 6)
             .map(|(_, record)| record.standing)
@@ -190,6 +190,9 @@ fn a_member_stays_until_no_node_has_a_device_of_his() {
     assert_eq!(depart(), Err(Refusal::AlreadyMember));
     a.set_remote("g", "ann", NODE, false);
     assert_eq!(a.fan_out("g").unwrap().remote, 0);
+    assert_eq!(a.attach("g", "ann", device(2)), Ok(true));
+    let left = a.end(2, 5);
+    assert!(left[0].last && left[0].stays && !left[0].elsewhere);
     assert_eq!(depart(), Ok(Standing::default()));
     assert_eq!(depart(), Err(Refusal::NotInGroup));
 }
@@ -203,7 +206,8 @@ fn the_end_of_a_node_leaves_those_absent_who_were_only_there() {
     a.attach("g", "max", device(1)).unwrap();
     a.attach("g", "root", device(2)).unwrap();
     a.set_remote("g", "pat", NODE + 1, true);
-    assert_eq!(a.absent("g", !(1 << NODE)), ["ann".into()]);
+    assert_eq!(a.absent("g", !(1 << NODE)), [("ann".into(), true)]);
+    assert_eq!(a.absent("g", !(1 << NODE)), [("ann".into(), false)]);
     assert_eq!(a.fan_out("g").unwrap().remote, 1 << (NODE + 1));
 }
 
