@@ -4,7 +4,7 @@ defmodule PhoenixGenApi.RelayChatTest do
 
   import ExUnit.CaptureLog
 
-  alias PhoenixGenApi.Await
+  alias PhoenixGenApi.{Await, Gateway, Native}
   alias PhoenixGenApi.Relay
   alias PhoenixGenApi.Structs.Request
 
@@ -294,6 +294,21 @@ defmodule PhoenixGenApi.RelayChatTest do
 
       assert %{"success" => false, "error" => "Internal Server Error"} =
                JSON.decode!(frame) |> List.last()
+    end
+
+    test "whoever comes with a topic too many gets messages through the channel", context do
+      %{service: service, lobby: lobby, root: root} = context
+      relay = Gateway.handle!(:relay)
+
+      for n <- 1..64 do
+        lane = PhoenixGenApi.Relay.Fastlane.lane(Fastlane, "own:#{n}", "chat")
+        {:ok, :active} = Native.relay_join(relay, lobby, "user-#{n}", {root, root, lane}, 1)
+      end
+
+      {ann, _} = connect("ann", lobby, FastChannel, Fastlane)
+      assert say(ann, service, lobby, "hi").result["recipients_count"] == 66
+      assert_receive {"ann", {:push, "chat", %Response{result: %{"message" => "hi"}}}}
+      refute_receive {"ann", {:socket_push, _kind, _data}}, 50
     end
 
     test "a serializer that fails takes the message from its own clients only", context do

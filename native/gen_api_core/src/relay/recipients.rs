@@ -12,9 +12,12 @@ pub struct Device<'l, H> {
     pub id: H,
     /// Whom messages are sent to.
     pub to: H,
-    /// In which form: bytes that mean something to the caller.
+    /// In which form: bytes that mean something to the caller; none if messages go to the device itself.
     pub lane: &'l [u8],
 }
+
+/// How many forms there are in a group besides that of devices themselves: a message is written once for each.
+const LANES: usize = 64;
 
 /// An entry of the list that a fan-out walks.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -27,7 +30,7 @@ pub struct Recipient<H> {
 }
 
 /// The form of messages that some devices of a group want.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Lane {
     key: Arc<[u8]>,
     pub(super) devices: u32,
@@ -106,26 +109,24 @@ impl<H: Copy + Eq> State<H> {
         self.lanes.get_mut(entry.lane as usize)
     }
 
-    /// The number of a lane, which has one more device.
-    fn enter_lane(&mut self, key: &[u8]) -> u32 {
+    /// The number of a lane, which has one more device; none if there are too many.
+    fn enter_lane(&mut self, key: &[u8]) -> Option<u32> {
         let known = self.lanes.iter().position(|lane| *lane.key == *key);
-        let at = known.or_else(|| {
-            let unused = self.lanes.iter().position(|lane| lane.devices == 0)?;
-            self.lanes.get_mut(unused)?.key = key.into();
-            Some(unused)
-        });
-        let at = at.unwrap_or_else(|| {
-            self.lanes.push(Lane {
-                key: key.into(),
-                devices: 0,
-                receiving: 0,
-            });
-            self.lanes.len() - 1
-        });
-        if let Some(lane) = self.lanes.get_mut(at) {
-            lane.devices = lane.devices.saturating_add(1);
+        let unused = || self.lanes.iter().position(|lane| lane.devices == 0);
+        let at = match known.or_else(unused) {
+            Some(at) => at,
+            None if self.lanes.len() >= LANES && !key.is_empty() => return None,
+            None => {
+                self.lanes.push(Lane::default());
+                self.lanes.len() - 1
+            }
+        };
+        let lane = self.lanes.get_mut(at)?;
+        if known.is_none() {
+            lane.key = key.into();
         }
-        u32::try_from(at).unwrap_or(u32::MAX)
+        lane.devices = lane.devices.saturating_add(1);
+        u32::try_from(at).ok()
     }
 
     /// A member has one more device here.
@@ -133,7 +134,11 @@ impl<H: Copy + Eq> State<H> {
         if self.roster.get(at).is_none() {
             return;
         }
-        let lane = self.enter_lane(device.lane);
+        // Where every device wants a form of its own, each has to find its own.
+        let (to, lane) = match self.enter_lane(device.lane) {
+            Some(lane) => (device.to, lane),
+            None => (device.id, self.enter_lane(b"").unwrap_or(u32::MAX)),
+        };
         let slot = u32::try_from(self.fan.len()).unwrap_or(u32::MAX);
         let Some(member) = self.roster.get_mut(at) else {
             return;
@@ -141,7 +146,7 @@ impl<H: Copy + Eq> State<H> {
         member.devices.push(device.id, slot);
         let receives = member.standing.is_audience();
         self.fan.push(Recipient {
-            to: device.to,
+            to,
             lane,
             member: at,
         });

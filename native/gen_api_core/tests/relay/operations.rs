@@ -2,7 +2,9 @@
 
 use super::{device, recipients};
 use gen_api_core::clock::Nanos;
-use gen_api_core::relay::{Bounds, Change, Created, GroupType, Refusal, Relay, Row, Status};
+use gen_api_core::relay::{
+    Bounds, Change, Created, Device, GroupType, Refusal, Relay, Row, Status,
+};
 use Change::{Accept, Ban, Demote, Kick, Mute, Promote, Unban, Unmute};
 
 fn relay(kind: GroupType) -> Relay<u64> {
@@ -299,6 +301,39 @@ fn a_message_goes_to_the_devices_of_the_moment_each_in_its_lane() {
     let after = relay.fan_out("g").unwrap();
     assert_eq!(recipients(&after), [1_000, 1_002]);
     assert_eq!(after.lanes.len(), 1);
+}
+
+#[test]
+fn devices_that_each_want_a_form_of_their_own_get_messages_themselves_beyond_64() {
+    let relay = relay(GroupType::Public);
+    let join = |id: u64| {
+        let lane = id.to_le_bytes();
+        let (to, lane) = (id + 1_000, &lane[..]);
+        relay
+            .join("g", &format!("user-{id}"), Device { id, to, lane }, 0)
+            .unwrap();
+    };
+    (100..300).for_each(join);
+    let fan = relay.fan_out("g").unwrap();
+    assert_eq!(fan.lanes.len(), 64);
+    let (direct, in_lanes): (Vec<_>, Vec<_>) =
+        recipients(&fan).into_iter().partition(|to| *to < 1_000);
+    assert_eq!(in_lanes.len() + direct.len(), 201);
+    // The first one made the group, and uses the form of devices themselves.
+    assert_eq!(in_lanes.len(), 1 + 63);
+    for recipient in fan.recipients.slice(0, 300) {
+        let lane = fan
+            .lanes
+            .iter()
+            .find(|lane| lane.0 == recipient.lane)
+            .unwrap();
+        assert_eq!(lane.1.is_empty(), recipient.to <= 1_000);
+    }
+    // Whoever comes when one has gone has its place.
+    relay.leave("g", "user-100", 0).unwrap();
+    join(500);
+    assert!(recipients(&relay.fan_out("g").unwrap()).contains(&1_500));
+    relay.verify();
 }
 
 #[test]
