@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
   setup do
     gateways = for _ <- 1..3, do: start()
     for a <- gateways, b <- gateways, a != b, do: connect(a, b)
-    together(gateways)
+    RelayMembers.together(gateways)
     %{gateways: gateways, id: "room-#{System.unique_integer([:positive])}"}
   end
 
@@ -19,17 +19,6 @@ defmodule PhoenixGenApi.RelayClusterTest do
     do: Cluster.start_peer([app: [client_mode: false], connect: false] ++ opts)
 
   defp connect(a, {_peer, node}), do: true = Cluster.call(a, Node, :connect, [node])
-
-  defp together(gateways) do
-    count = length(gateways)
-    Await.until(fn -> Enum.all?(gateways, &(synced(&1) == count)) end)
-  end
-
-  # How many gateways each shard of one knows, itself included, once all agree.
-  defp synced(gateway) do
-    counts = for n <- 0..7, do: on(gateway, :known, [n])
-    with [count] <- Enum.uniq(counts), do: count
-  end
 
   defp on(gateway, function, args), do: Cluster.call(gateway, RelayMembers, function, args)
   defp relay(gateway, function, args), do: Cluster.call(gateway, Relay, function, args)
@@ -207,7 +196,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
 
     for gateway <- [a, b], name <- ["Peers", "Departures", "Backlog", "Shard", "Link"] do
       on(gateway, :crash, [name])
-      together(all)
+      RelayMembers.together(all)
     end
 
     assert relay(a, :accept_member, [id, "root", "ann"]) == :ok
@@ -228,7 +217,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
     for n <- 1..1_200, do: joins(c, id, "user-#{n}")
     d = start()
     for gateway <- all, do: connect(d, gateway)
-    together([d | all])
+    RelayMembers.together([d | all])
     assert [_same] = views([d | all], id)
     dora = joins(d, id, "dora")
     assert on(b, :say_all, [id, "ann", Enum.to_list(1..100)]) == List.duplicate(1_203, 100)
@@ -256,7 +245,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
       on(x, :say_all, [id, "ann", during])
       for member <- [ann, bob], do: gets(member, before ++ during)
 
-      together(rest)
+      RelayMembers.together(rest)
       Await.until(fn -> Map.keys(elem(agree(rest, id), 1)) == ["ann", "bob"] end)
       Await.until(fn -> Enum.flat_map(leaves, &got/1) == [{"root", :down}] end)
       assert relay(x, :mute_member, [id, "bob", "ann"]) == :ok
@@ -280,7 +269,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
       Cluster.call(one, Node, :disconnect, [other])
     end
 
-    for side <- [side, others], do: together(side)
+    for side <- [side, others], do: RelayMembers.together(side)
   end
 
   defp heal(side, others) do
@@ -291,7 +280,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
       connect(one, {nil, other})
     end
 
-    together(side ++ others)
+    RelayMembers.together(side ++ others)
   end
 
   for {name, order} <- [{"youngest", [0, 1, 2]}, {"oldest", [1, 2, 0]}] do

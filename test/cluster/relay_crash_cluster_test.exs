@@ -20,20 +20,10 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
         a != b,
         do: true = Cluster.call(a, Node, :connect, [node])
 
-    together(gateways)
+    RelayMembers.together(gateways)
     # Or those who are absent are looked for anyway.
     for gateway <- gateways, do: Await.until(fn -> on(gateway, :settled?, []) end)
     gateways
-  end
-
-  defp together(gateways) do
-    count = length(gateways)
-
-    Await.until(fn ->
-      Enum.all?(gateways, fn gateway ->
-        Enum.all?(0..7, &(on(gateway, :known, [&1]) == count))
-      end)
-    end)
   end
 
   defp on(gateway, function, args), do: Cluster.call(gateway, RelayMembers, function, args)
@@ -129,7 +119,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     :ok = Cluster.call(b, Relay, :delete_group, ["#{id}-2"])
     for gateway <- [a, b], do: on(gateway, :crash, ["Shard"])
     again(a, b)
-    together([a, b])
+    RelayMembers.together([a, b])
 
     for gateway <- [a, b], n <- 1..2 do
       info = fn -> Cluster.call(gateway, Relay, :get_group_info, ["#{id}-#{n}"]) end
@@ -173,7 +163,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
 
     for _round <- 1..2, name <- Enum.shuffle(@names), gateway <- Enum.shuffle(gateways) do
       on(gateway, :crash, [name])
-      together(gateways)
+      RelayMembers.together(gateways)
     end
 
     told =

@@ -19,17 +19,7 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
 
   defp connect({_, node} = a, b) do
     true = Cluster.call(b, Node, :connect, [node])
-    together([a, b])
-  end
-
-  defp together(gateways) do
-    count = length(gateways)
-
-    Await.until(fn ->
-      Enum.all?(gateways, fn gateway ->
-        Enum.all?(0..7, &(on(gateway, :known, [&1]) == count))
-      end)
-    end)
+    RelayMembers.together([a, b])
   end
 
   defp on(gateway, function, args), do: Cluster.call(gateway, RelayMembers, function, args)
@@ -67,7 +57,7 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     [{_, gone} = a, b, c] = [start(), start(), start()]
     connect(a, b)
     for {_, node} <- [a, b], do: true = Cluster.call(c, Node, :connect, [node])
-    together([a, b, c])
+    RelayMembers.together([a, b, c])
     Cluster.suspend(a)
     on(c, :believe_gone, [gone])
     asked = Task.async(fn -> on(c, :create, [id, :public, "root"]) end)
@@ -121,7 +111,7 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     assert relay(b, :get_group_info, [id <> "-1"]) == {:error, :not_found}
 
     on(a, :leave, [fake])
-    together([a, b])
+    RelayMembers.together([a, b])
     for gateway <- [a, b], n <- 1..2, do: assert(members(gateway, "#{id}-#{n}") == ["root"])
     assert {{:ok, :active}, _ann} = on(b, :join, [id <> "-1", "ann"])
     assert members(a, id <> "-1") == ["ann", "root"]
@@ -137,7 +127,7 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     on(a, :fill_up, [])
     Process.unlink(b_peer)
     on(a, :replaced, [goes, comes])
-    together([a, c])
+    RelayMembers.together([a, c])
     for gateway <- [a, c], do: Await.until(fn -> members(gateway, id) == ["root"] end)
   end
 end

@@ -7,6 +7,7 @@ defmodule PhoenixGenApi.RelayMembers do
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Relay
   alias PhoenixGenApi.Structs.Request
+  alias PhoenixGenApi.Test.Cluster
 
   @doc "A process that keeps its messages."
   def start, do: spawn(fn -> keep([]) end)
@@ -76,10 +77,22 @@ defmodule PhoenixGenApi.RelayMembers do
     |> Enum.count(&(&1 == :ok))
   end
 
-  @doc "How many gateways a shard has caught up with, its own included."
-  def known(shard) do
-    %{peers: peers} = :sys.get_state(Module.concat(Relay.Shard, "N#{shard}"))
-    1 + Enum.count(peers, fn {_node, peer} -> peer.synced? end)
+  @doc "Waits until every shard of these gateways has caught up with all of them, and with no other."
+  def together(gateways) do
+    count = length(gateways)
+
+    Await.until(fn ->
+      Enum.all?(gateways, fn gateway ->
+        gateway |> Cluster.call(__MODULE__, :known, []) |> Enum.all?(&(&1 == count))
+      end)
+    end)
+  end
+
+  @doc "How many gateways each shard has caught up with, its own included."
+  def known do
+    for name <- Relay.Shard.names() do
+      1 + Enum.count(:sys.get_state(name).peers, fn {_node, peer} -> peer.synced? end)
+    end
   end
 
   @doc "Whether other gateways have to agree to changes."

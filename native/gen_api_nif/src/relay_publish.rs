@@ -79,8 +79,8 @@ const SLICE: Duration = Duration::from_micros(400);
 const BETWEEN_LOOKS: usize = 64;
 
 /// Sends the message of each lane to its devices for some hundred microseconds: `{more?, dropped,
-/// sample}`. The lanes are in order, as in a fan. `dropped` did not get it, because they are slow; `sample` are some who did. Normal
-/// scheduler.
+/// sample}`. The lanes are in order, as in a fan. `dropped` did not get it, because they are slow;
+/// `sample` are some who did. Normal scheduler.
 #[rustler::nif]
 fn relay_send<'a>(
     env: Env<'a>,

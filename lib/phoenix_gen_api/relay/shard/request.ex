@@ -200,8 +200,8 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
   end
 
   @doc """
-  A gateway has gone, or its shard starts anew: requests wait for one less. Those that it had to decide are decided by the
-  next one, unless nobody waits for them.
+  A gateway has gone, or its shard starts anew: requests wait for one less. Those that it had to
+  decide are decided by the next one, unless nobody waits for them.
   """
   @spec lose(State.t(), node()) :: State.t()
   def lose(state, node) do
