@@ -123,7 +123,7 @@ defmodule PhoenixGenApi.RandomOperationsTest do
     calls = [
       {:quick, [], 6},
       {:hold, [20], 3},
-      {:hold, [:infinity], 2},
+      {:hold, [500], 2},
       {:crash, [], 1},
       {:die, [], 1}
     ]
