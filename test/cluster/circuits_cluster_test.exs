@@ -89,10 +89,11 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
     wake = Cluster.suspend(peer)
     for _ <- 1..3, do: assert(run(config) == timed_out())
     assert_received {:open, ^node}
-    {spent, response} = :timer.tc(fn -> for _ <- 1..1_000, do: run(config) end)
+    # Few enough to be through before the circuit has cooled down on a busy machine, too.
+    {spent, response} = :timer.tc(fn -> for _ <- 1..100, do: run(config) end)
     assert Enum.uniq(response) == [refused()]
-    # At once: a thousand of them take less than five timeouts.
-    assert spent < 1_000_000
+    # At once: all of them take less time than one that waits.
+    assert spent < 200_000
 
     cooled_down(config)
     for expected <- [timed_out(), refused(), refused()], do: assert(run(config) == expected)
@@ -100,16 +101,15 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
     assert asked() == []
 
     wake.()
-    # The three, and the probe.
-    sent = for _ <- 1..4, do: assert_receive({:asked, ^node}, 5_000)
-    assert length(sent) == 4
     cooled_down(config)
     assert run(config) == ok(:well)
     assert_received {:close, ^node}
     for _ <- 1..20, do: assert(run(config) == ok(:well))
-    assert length(asked()) == 21
-    refute_received _
+    # The node is gone when all it has sent has come.
     Cluster.stop_peer(peer)
+    # And up to four before: the three and the probe, unless it heard first that they are over.
+    assert length(asked()) in 21..25
+    refute_received _
   end
 
   test "others take over in every mode, also where the nodes are worked out", %{well: well} do
