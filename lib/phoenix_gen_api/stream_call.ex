@@ -53,7 +53,9 @@ defmodule PhoenixGenApi.StreamCall do
          {:ok, call} <- request |> Call.new(plan, receiver) |> Call.convert(),
          stream = Relay.new(call, true),
          :ok <- Registry.enter(stream.key) do
-      {:ok, spawn_link(fn -> alone(stream) end)}
+      pid = spawn_link(fn -> alone(stream) end)
+      Registry.watch(stream.key, pid)
+      {:ok, pid}
     end
   end
 
@@ -134,10 +136,15 @@ defmodule PhoenixGenApi.StreamCall do
 
     opts = [on_death: {call.receiver, died}, patience: {Relay.timeout(stream), call.receiver}]
 
-    with :ok <- Registry.enter(stream.key),
-         {:error, reason} <- WorkerPool.submit(@pool, task, opts) do
-      Registry.leave(stream.key)
-      {:error, refusal(reason)}
+    with :ok <- Registry.enter(stream.key) do
+      case WorkerPool.submit(@pool, task, opts) do
+        {:ok, pid} ->
+          Registry.watch(stream.key, pid)
+
+        {:error, reason} ->
+          Registry.leave(stream.key)
+          {:error, refusal(reason)}
+      end
     end
   end
 

@@ -106,7 +106,7 @@ defmodule PhoenixGenApi.WorkerPool do
     case Keeper.find(pool) do
       {handle, %{name: name, task_timeout: default}} ->
         opts = [timeout: milliseconds(timeout || default)]
-        admit(name, handle, fun, true, opts)
+        with {:ok, _pid} <- admit(name, handle, fun, true, opts), do: :ok
 
       nil ->
         {:error, :pool_not_found}
@@ -147,7 +147,7 @@ defmodule PhoenixGenApi.WorkerPool do
   end
 
   @doc false
-  # What the executor uses. `owner:` ends the task when that process dies, `on_death:`
+  # What the executor uses; returns the process of the task. `owner:` ends the task when that process dies, `on_death:`
   # `{pid, message}` is sent if the task does not come to its end. It keeps its own time, and
   # its failures are a function's, so they do not count for the circuit.
   #
@@ -161,7 +161,7 @@ defmodule PhoenixGenApi.WorkerPool do
           owner: pid(),
           on_death: {pid(), term()},
           patience: {timeout(), pid() | nil}
-        ) :: :ok | {:error, refusal()}
+        ) :: {:ok, pid()} | {:error, refusal()}
   def submit(pool, fun, opts) do
     case Keeper.find(pool) do
       {handle, %{name: name}} ->
@@ -185,8 +185,8 @@ defmodule PhoenixGenApi.WorkerPool do
         {:error, :queue_full}
 
       slot ->
-        Task.start(slot, pool, fun, counts?, opts[:owner], opts[:patience] || {:infinity, nil})
-        :ok
+        patience = opts[:patience] || {:infinity, nil}
+        {:ok, Task.start(slot, pool, fun, counts?, opts[:owner], patience)}
     end
   end
 

@@ -8,6 +8,7 @@ defmodule PhoenixGenApi.StreamCallTest do
   alias PhoenixGenApi.StreamCall.Registry
   alias PhoenixGenApi.Structs.{Request, Response, StreamHelper}
   alias PhoenixGenApi.Test.Functions
+  alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
 
   @moduletag :capture_log
 
@@ -612,6 +613,50 @@ defmodule PhoenixGenApi.StreamCallTest do
       end)
     end
 
+    test "comes when its pool stops while it waits for a worker, and nothing is left to be stopped" do
+      test = self()
+
+      with_full_pool(fn _free ->
+        assert %Response{success: true} = run(plain(fn -> send(test, :ran) end))
+        :ok = Supervisor.terminate_child(WorkerPoolSupervisor, :stream_pool)
+        {:ok, _pool} = Supervisor.restart_child(WorkerPoolSupervisor, :stream_pool)
+        assert frames() == {[], error("Stream execution failed")}
+        Await.until(fn -> Registry.count() == 0 end)
+        assert PhoenixGenApi.stop_stream("r1") == {:error, :not_found}
+      end)
+
+      nothing_more()
+    end
+
+    test "comes when its process is killed while it waits, and nothing is left to be stopped" do
+      with_full_pool(fn free ->
+        assert %Response{success: true} = run(plain(fn -> [1] end))
+        killed = fn -> lost_in_the_queue("r2") end
+        killed.()
+        Await.until(fn -> Registry.count() == 1 end)
+        # Also while nobody watches.
+        restarted(Registry, killed)
+        Await.until(fn -> Registry.count() == 1 end)
+        free.()
+      end)
+
+      assert_receive {:stream_started, "r1", _pid}
+      assert frames() == {[1], ended()}
+      nothing_more()
+    end
+
+    defp lost_in_the_queue(id) do
+      before = Process.list()
+      assert %Response{success: true} = run(plain(fn -> [1] end), request_id: id)
+      [waiting] = for pid <- Process.list() -- before, waits_for_turn?(pid), do: pid
+      Process.exit(waiting, :kill)
+      assert_receive {:stream_response, %Response{request_id: ^id, success: false}}
+    end
+
+    defp waits_for_turn?(pid) do
+      Process.info(pid, :initial_call) == {:initial_call, {WorkerPool.Task, :run, 7}}
+    end
+
     test "comes when its function's process is killed" do
       {_pid, function, out} = feed()
       StreamHelper.send_result(out, 1)
@@ -874,9 +919,7 @@ defmodule PhoenixGenApi.StreamCallTest do
 
     test "by id finds a stream after the registry's process was killed" do
       {_pid, function, _out} = feed()
-      old = Process.whereis(Registry)
-      Process.exit(old, :kill)
-      Await.until(fn -> Process.whereis(Registry) not in [nil, old] end)
+      restarted(Registry, fn -> :ok end)
       watched = watch(function)
       assert PhoenixGenApi.stop_stream("r1") == :ok
       assert frames() == {[], ended()}
@@ -1067,6 +1110,18 @@ defmodule PhoenixGenApi.StreamCallTest do
       assert_receive {:event, [:worker_pool, :task, :exception], metadata}
       assert %{pool_name: :stream_pool, kind: :error, reason: "why"} = metadata
     end
+  end
+
+  # Killed, and `fun` is run before its supervisor can have started it again.
+  defp restarted(name, fun) do
+    supervisor = Process.whereis(PhoenixGenApi.Supervisor)
+    old = Process.whereis(name)
+    :ok = :sys.suspend(supervisor)
+    Process.exit(old, :kill)
+    Await.until(fn -> Process.whereis(name) == nil end)
+    fun.()
+    :ok = :sys.resume(supervisor)
+    Await.until(fn -> Process.whereis(name) end)
   end
 
   # Runs `fun` with a function that frees the pool, which is full until then.

@@ -56,7 +56,10 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
 
   test "tasks that run and wait outlive the process of their pool", %{pool: pool} do
     keeper = start(pool, pool_size: 1)
-    for _ <- 1..3, do: assert(:ok = WorkerPool.submit(pool, task(), on_death: {self(), :died}))
+
+    for _ <- 1..3,
+        do: assert({:ok, _pid} = WorkerPool.submit(pool, task(), on_death: {self(), :died}))
+
     first = running()
     kill(keeper)
     send(first, :return)
@@ -92,7 +95,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     keeper = start(pool, pool_size: 2)
     owner = spawn(fn -> Process.sleep(:infinity) end)
     assert :ok = WorkerPool.execute_async(pool, task(), timeout: 50)
-    assert :ok = WorkerPool.submit(pool, task(), owner: owner)
+    assert {:ok, _pid} = WorkerPool.submit(pool, task(), owner: owner)
     monitors = for _ <- 1..2, do: Process.monitor(running())
     :sys.suspend(keeper)
     kill(owner)
@@ -105,6 +108,17 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
 
     assert Enum.sort(reasons) == [":owner_died", ":timeout"]
     assert %{total_tasks_failed: 2} = WorkerPool.status(pool)
+  end
+
+  test "the next keeper waits for no task that is over", %{pool: pool} do
+    keeper = start(pool, pool_size: 2)
+    for ms <- [60_000, 70_000], do: :ok = WorkerPool.execute_async(pool, task(), timeout: ms)
+    tasks = for _ <- 1..2, do: running()
+    Await.until(fn -> :sys.get_state(keeper).timer end)
+    for task <- tasks, do: send(task, :return)
+    assert Await.until(fn -> idle(pool) end)
+    kill(keeper)
+    assert :sys.get_state(successor(pool, keeper)).timer == nil
   end
 
   test "the events of tasks that were killed wait for the next keeper", %{pool: pool} do
@@ -122,7 +136,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     start(pool, pool_size: 1)
 
     for n <- 1..3 do
-      assert :ok = WorkerPool.submit(pool, task(), on_death: {self(), {:died, n}})
+      assert {:ok, _pid} = WorkerPool.submit(pool, task(), on_death: {self(), {:died, n}})
     end
 
     monitor = Process.monitor(running())
@@ -203,7 +217,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     assert :ok = WorkerPool.execute_async(pool, task())
     first = running()
     before = Process.list()
-    assert :ok = WorkerPool.submit(pool, task(), on_death: {self(), :died})
+    assert {:ok, _pid} = WorkerPool.submit(pool, task(), on_death: {self(), :died})
 
     [waiting] =
       for pid <- Process.list() -- before,
@@ -214,7 +228,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     kill(waiting)
     assert_receive :died
     assert busy(pool) == %{busy_workers: 1, queued_tasks: 0}
-    assert :ok = WorkerPool.submit(pool, task(), [])
+    assert {:ok, _pid} = WorkerPool.submit(pool, task(), [])
     send(first, :return)
     send(running(), :return)
     assert Await.until(fn -> idle(pool) end)
@@ -293,7 +307,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
   test "an owner is watched only while its task runs", %{pool: pool} do
     start(pool, pool_size: 1)
     {:monitored_by, before} = Process.info(self(), :monitored_by)
-    for _ <- 1..3, do: :ok = WorkerPool.submit(pool, task(), owner: self())
+    for _ <- 1..3, do: {:ok, _pid} = WorkerPool.submit(pool, task(), owner: self())
     for _ <- 1..3, do: send(running(), :return)
     assert Await.until(fn -> idle(pool) end)
     assert Process.info(self(), :monitored_by) == {:monitored_by, before}
@@ -400,7 +414,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
 
   defp submit(n, state, fun, opts) do
     case WorkerPool.submit(state.pool, fun, [on_death: {self(), {:died, n}}] ++ opts) do
-      :ok -> update_in(state.accepted, &MapSet.put(&1, n))
+      {:ok, _pid} -> update_in(state.accepted, &MapSet.put(&1, n))
       # Time for those in the pool to be seen, and for a keeper to come back.
       {:error, reason} when reason in [:queue_full, :pool_not_found] -> gather(state, 1)
     end

@@ -370,7 +370,7 @@ defmodule PhoenixGenApi.WorkerPoolTest do
 
     test "is not touched by what the executor submits, and refuses it while open", %{pool: pool} do
       for _ <- 1..5 do
-        assert :ok = WorkerPool.submit(pool, fn -> exit(:oops) end, [])
+        assert {:ok, _pid} = WorkerPool.submit(pool, fn -> exit(:oops) end, [])
         assert ended() == :exception
       end
 
@@ -384,7 +384,7 @@ defmodule PhoenixGenApi.WorkerPoolTest do
     test "a task ends when its owner dies", %{pool: pool} do
       start(pool)
       owner = spawn(fn -> Process.sleep(:infinity) end)
-      assert :ok = WorkerPool.submit(pool, task(), owner: owner)
+      assert {:ok, _pid} = WorkerPool.submit(pool, task(), owner: owner)
       pid = running()
       monitor = Process.monitor(pid)
       Process.exit(owner, :kill)
@@ -397,7 +397,10 @@ defmodule PhoenixGenApi.WorkerPoolTest do
       start(pool, pool_size: 1)
       {owner, monitor} = spawn_monitor(fn -> :ok end)
       assert_receive {:DOWN, ^monitor, :process, ^owner, _}
-      assert :ok = WorkerPool.submit(pool, fn -> Process.sleep(:infinity) end, owner: owner)
+
+      assert {:ok, _pid} =
+               WorkerPool.submit(pool, fn -> Process.sleep(:infinity) end, owner: owner)
+
       assert ended() == :exception
       succeed(pool)
     end
@@ -406,10 +409,10 @@ defmodule PhoenixGenApi.WorkerPoolTest do
       start(pool, pool_size: 1)
       parent = self()
       owner = spawn(fn -> Process.sleep(:infinity) end)
-      assert :ok = WorkerPool.submit(pool, task(), [])
+      assert {:ok, _pid} = WorkerPool.submit(pool, task(), [])
       first = running()
-      assert :ok = WorkerPool.submit(pool, fn -> send(parent, :begun) end, owner: owner)
-      assert :ok = WorkerPool.submit(pool, fn -> :ok end, [])
+      assert {:ok, _pid} = WorkerPool.submit(pool, fn -> send(parent, :begun) end, owner: owner)
+      assert {:ok, _pid} = WorkerPool.submit(pool, fn -> :ok end, [])
       monitor = Process.monitor(owner)
       Process.exit(owner, :kill)
       assert_receive {:DOWN, ^monitor, :process, ^owner, _}
@@ -422,9 +425,9 @@ defmodule PhoenixGenApi.WorkerPoolTest do
     test "an owner's death is nothing to its tasks that have ended", %{pool: pool} do
       start(pool, pool_size: 1)
       owner = spawn(fn -> Process.sleep(:infinity) end)
-      assert :ok = WorkerPool.submit(pool, fn -> :ok end, owner: owner)
+      assert {:ok, _pid} = WorkerPool.submit(pool, fn -> :ok end, owner: owner)
       assert ended() == :stop
-      assert :ok = WorkerPool.submit(pool, task(), [])
+      assert {:ok, _pid} = WorkerPool.submit(pool, task(), [])
       other = running()
       Process.exit(owner, :kill)
       assert %{busy_workers: 1} = status(pool)
@@ -433,11 +436,11 @@ defmodule PhoenixGenApi.WorkerPoolTest do
 
     test "a task that dies sends what was asked for, one that returns does not", %{pool: pool} do
       start(pool)
-      assert :ok = WorkerPool.submit(pool, task(), on_death: {self(), :task_died})
+      assert {:ok, _pid} = WorkerPool.submit(pool, task(), on_death: {self(), :task_died})
       Process.exit(running(), :kill)
       assert ended() == :exception
       assert_receive :task_died
-      assert :ok = WorkerPool.submit(pool, fn -> :ok end, on_death: {self(), :task_died})
+      assert {:ok, _pid} = WorkerPool.submit(pool, fn -> :ok end, on_death: {self(), :task_died})
       assert ended() == :stop
       refute_received :task_died
     end
@@ -464,7 +467,7 @@ defmodule PhoenixGenApi.WorkerPoolTest do
     parent = self()
     crash = %{kind: :error, reason: "oops", stacktrace: []}
     answered = fn -> {:answer, {parent, :answer}, crash} end
-    assert :ok = WorkerPool.submit(pool, answered, on_death: {self(), :task_died})
+    assert {:ok, _pid} = WorkerPool.submit(pool, answered, on_death: {self(), :task_died})
     assert_receive {[:task, :exception], %{duration_us: _}, %{kind: :error, reason: "oops"}}
     assert %{total_tasks_failed: 1, circuit_open: false} = status(pool)
     assert_received :answer

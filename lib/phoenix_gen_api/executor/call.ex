@@ -141,7 +141,7 @@ defmodule PhoenixGenApi.Executor.Call do
     patience = [patience: {patience(call.plan), nil}]
 
     case WorkerPool.submit(:async_pool, task, opts ++ notify ++ patience) do
-      :ok -> {acknowledgement, nil}
+      {:ok, _pid} -> {acknowledgement, nil}
       {:error, reason} -> finish(call, {:pool, reason})
     end
   end

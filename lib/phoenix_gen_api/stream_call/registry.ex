@@ -2,9 +2,12 @@ defmodule PhoenixGenApi.StreamCall.Registry do
   @moduledoc false
   # Which streams there are, by receiver and request id, so that one can be stopped by its id.
   #
-  # A stream stands in the table from its acknowledgement to just before its final frame. It
-  # writes the table itself; this process only clears away what a killed one has left there. The
-  # table belongs to the supervisor and survives it.
+  # A stream stands in the table from its acknowledgement to just before its final frame, also
+  # while it waits for a worker. It writes the table itself; this process only clears away what a
+  # killed one has left there. The table belongs to the supervisor and survives it.
+  #
+  # A row: {key, pid | nil, begun?, alone?}. There is no pid between the entry and the start of
+  # the process; who is killed in that moment leaves a row for the sweep.
   use GenServer
 
   alias PhoenixGenApi.Executor.Failure
@@ -28,10 +31,25 @@ defmodule PhoenixGenApi.StreamCall.Registry do
   @doc "Enters a stream that has no process yet, or says that no gateway runs here."
   @spec enter(key()) :: :ok | {:error, :not_running}
   def enter(key) do
-    :ets.insert(@table, {key, nil, false})
+    :ets.insert(@table, {key, nil, false, false})
     :ok
   rescue
     ArgumentError -> {:error, :not_running}
+  end
+
+  @doc """
+  The process of an entered stream, which may have begun or ended since. When it dies, whatever
+  it leaves in the table is taken out.
+  """
+  @spec watch(key(), pid()) :: :ok
+  def watch(key, pid) do
+    if :ets.update_element(@table, key, {2, pid}),
+      do: GenServer.cast(__MODULE__, {:watch, pid, key})
+
+    :ok
+  rescue
+    # The gateway is going down.
+    ArgumentError -> :ok
   end
 
   @doc """
@@ -41,14 +59,12 @@ defmodule PhoenixGenApi.StreamCall.Registry do
   """
   @spec begin(key(), boolean()) :: boolean()
   def begin(key, alone?) do
-    if :ets.update_element(@table, key, [{2, self()}, {3, alone?}]) do
-      GenServer.cast(__MODULE__, {:watch, self(), key})
-      true
-    else
-      false
-    end
+    watched? = :ets.lookup_element(@table, key, 2, nil) == self()
+    begun? = :ets.update_element(@table, key, [{2, self()}, {3, true}, {4, alone?}])
+    # Whoever has started it may not come to that.
+    if begun? and not watched?, do: GenServer.cast(__MODULE__, {:watch, self(), key})
+    begun?
   rescue
-    # The gateway is going down.
     ArgumentError -> false
   end
 
@@ -65,8 +81,10 @@ defmodule PhoenixGenApi.StreamCall.Registry do
   @spec find(pid(), term()) :: {:ok, [{key(), pid() | nil}]} | {:error, :not_running}
   def find(receiver, id) do
     # An id may be any term, one that means something in a pattern too.
-    spec = [{{{receiver, :"$1", :"$2"}, :"$3", :_}, [{:"=:=", :"$1", {:const, id}}], [:"$$"]}]
-    {:ok, for([id, ref, pid] <- :ets.select(@table, spec), do: {{receiver, id, ref}, pid})}
+    row = {{receiver, :"$1", :"$2"}, :"$3", :"$4", :_}
+    spec = [{row, [{:"=:=", :"$1", {:const, id}}], [:"$$"]}]
+    rows = :ets.select(@table, spec)
+    {:ok, for([id, ref, pid, begun?] <- rows, do: {{receiver, id, ref}, if(begun?, do: pid)})}
   rescue
     ArgumentError -> {:error, :not_running}
   end
@@ -75,7 +93,7 @@ defmodule PhoenixGenApi.StreamCall.Registry do
   @spec withdraw(key()) :: boolean()
   def withdraw({receiver, id, ref}) do
     spec = [
-      {{{receiver, :"$1", ref}, nil, :_}, [{:"=:=", :"$1", {:const, id}}], [true]}
+      {{{receiver, :"$1", ref}, :_, false, :_}, [{:"=:=", :"$1", {:const, id}}], [true]}
     ]
 
     :ets.select_delete(@table, spec) == 1
@@ -90,14 +108,13 @@ defmodule PhoenixGenApi.StreamCall.Registry do
 
   @impl true
   def init(_opts) do
-    Process.send_after(self(), :sweep, @sweep_ms)
-    begun = [{{:"$1", :"$2", :_}, [{:is_pid, :"$2"}], [{{:"$2", :"$1"}}]}]
-    {:ok, for({pid, key} <- :ets.select(@table, begun), into: %{}, do: watch(pid, key))}
+    sweep_later()
+    {:ok, for({key, pid, _begun?, _alone?} <- rows(), pid, into: %{}, do: monitor(pid, key))}
   end
 
   @impl true
   def handle_cast({:watch, pid, key}, watched) do
-    {monitor, key} = watch(pid, key)
+    {monitor, key} = monitor(pid, key)
     {:noreply, Map.put(watched, monitor, key)}
   end
 
@@ -108,23 +125,30 @@ defmodule PhoenixGenApi.StreamCall.Registry do
     {:noreply, watched}
   end
 
-  # What a pool has lost together with its queue never begins.
   def handle_info(:sweep, watched) do
-    Process.send_after(self(), :sweep, @sweep_ms)
-    waiting = [{{:"$1", nil, :_}, [], [:"$1"]}]
-    for {receiver, _, _} = key <- :ets.select(@table, waiting), gone?(receiver), do: leave(key)
+    for {key, pid, _begun?, _alone?} <- rows(), lost?(key, pid), do: clear(key)
     {:noreply, watched}
+  end
+
+  def handle_info(:sweep_and_go_on, watched) do
+    sweep_later()
+    handle_info(:sweep, watched)
   end
 
   def handle_info(_other, watched), do: {:noreply, watched}
 
-  defp watch(pid, key), do: {Process.monitor(pid), key}
+  defp sweep_later, do: Process.send_after(self(), :sweep_and_go_on, @sweep_ms)
+  defp rows, do: :ets.tab2list(@table)
+  defp monitor(pid, key), do: {Process.monitor(pid), key}
 
   # Whoever takes a stream out of the table sends its final frame.
   defp clear({receiver, id, _ref} = key) do
-    with [{_key, _pid, true}] <- :ets.take(@table, key),
+    with [{_key, _pid, _begun?, true}] <- :ets.take(@table, key),
          do: send(receiver, {:stream_response, Failure.response(id, :stream_failed)})
   end
+
+  defp lost?({receiver, _id, _ref}, nil), do: gone?(receiver)
+  defp lost?(_key, pid), do: not Process.alive?(pid)
 
   defp gone?(pid) when node(pid) == node(), do: not Process.alive?(pid)
   defp gone?(pid), do: node(pid) not in Node.list(:connected)

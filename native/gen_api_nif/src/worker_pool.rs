@@ -183,7 +183,7 @@ fn worker_pool_adopt(env: Env<'_>, pool: ResourceArc<PoolResource>) -> Atom {
     let pid = env.pid();
     *pool.keeper.lock() = Some(pid);
     pool.told.store(false, SeqCst);
-    pool.pool.start();
+    pool.pool.adopt();
     pool.open.store(true, SeqCst);
     let _monitor = env.monitor(&pool, &pid);
     atom::ok()

@@ -98,6 +98,11 @@ impl<P: Copy> Roster<P> {
         (late, *alarm)
     }
 
+    /// Whoever asked [`Roster::overdue`] has gone, with its timer.
+    pub(super) fn forget_alarm(&self) {
+        self.deadlines.lock().alarm = None;
+    }
+
     pub(super) fn everyone(&self) -> Vec<Arc<Ticket<P>>> {
         let shard = |shard: &Shard<P>| shard.lock().values().cloned().collect::<Vec<_>>();
         self.shards.iter().flat_map(shard).collect()

@@ -206,8 +206,10 @@ impl<P: Copy> Pool<P> {
         (self.roster.doomed(), wake.collect())
     }
 
-    /// Takes [`Pool::stop`] back.
-    pub fn start(&self) {
+    /// Somebody else asks [`Pool::doomed`] from now on, and has been told nothing yet. Takes [`Pool::stop`]
+    /// back.
+    pub fn adopt(&self) {
+        self.roster.forget_alarm();
         self.stopped.store(false, SeqCst);
     }
 

@@ -190,6 +190,26 @@ fn only_a_deadline_before_the_next_question_asks_for_an_earlier_one() {
 }
 
 #[test]
+fn whoever_asks_next_is_told_only_of_tasks_that_run() {
+    let pool = pool(2, 0);
+    let due = |at| ticket(&pool, Some(Nanos(at)));
+    let [over, runs] = [due(20), due(30)];
+    assert_eq!(pool.enter(&over, 1, NOW), (Entry::Run, true));
+    assert_eq!(pool.enter(&runs, 2, NOW), (Entry::Run, false));
+    pool.finish(&over, End::Returned, NOW);
+    pool.adopt();
+    assert_eq!(pool.doomed(NOW), (vec![], Some(Nanos(30))));
+    pool.finish(&runs, End::Returned, NOW);
+    pool.adopt();
+    // Who enters before the question is asked has it asked again.
+    let next = due(40);
+    assert_eq!(pool.enter(&next, 3, NOW), (Entry::Run, true));
+    pool.finish(&next, End::Returned, NOW);
+    pool.adopt();
+    assert_eq!(pool.doomed(NOW), (vec![], None));
+}
+
+#[test]
 fn a_task_that_returns_after_it_was_to_be_killed_has_failed() {
     let pool = pool(1, 0);
     let task = ticket(&pool, Some(Nanos(10)));
