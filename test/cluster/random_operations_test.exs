@@ -76,6 +76,8 @@ defmodule PhoenixGenApi.RandomOperationsTest do
 
     for outcome <- [nil | @errors] -- @rare, do: assert(seen[{:error, outcome}] > 0)
 
+    # Receivers that were killed between the entry of their stream and its start left that.
+    send(Registry, :sweep)
     Await.until(&idle?/0)
     Await.until(fn -> ask(recorder, :running) == [] end)
     Leaks.assert_none(before.watch)
@@ -123,7 +125,7 @@ defmodule PhoenixGenApi.RandomOperationsTest do
     calls = [
       {:quick, [], 6},
       {:hold, [20], 3},
-      {:hold, [500], 2},
+      {:hold, [:infinity], 2},
       {:crash, [], 1},
       {:die, [], 1}
     ]

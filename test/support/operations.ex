@@ -1,11 +1,8 @@
 defmodule PhoenixGenApi.Test.Operations do
   @moduledoc false
   # Functions for random operations: each tells a recorder that it runs, and for which request.
-  # None lives for ever: one that its node begins only after its time was up is known to nobody.
 
   alias PhoenixGenApi.Structs.StreamHelper
-
-  @longest_ms 2_000
 
   def quick(recorder, info), do: tell(recorder, info) && "done"
 
@@ -33,11 +30,14 @@ defmodule PhoenixGenApi.Test.Operations do
 
   def ticks(recorder, %StreamHelper{} = out) do
     tell(recorder, out)
+    tick(out, 1)
+  end
 
-    for i <- 1..div(@longest_ms, 5) do
-      StreamHelper.send_result(out, i)
-      pause(5)
-    end
+  # Until somebody ends it.
+  defp tick(out, i) do
+    StreamHelper.send_result(out, i)
+    pause(5)
+    tick(out, i + 1)
   end
 
   def lazily(n, recorder, %StreamHelper{} = out) do
