@@ -51,8 +51,8 @@ defmodule PhoenixGenApi.StreamCall do
 
     with {:ok, plan} <- compiled(config),
          {:ok, call} <- request |> Call.new(plan, receiver) |> Call.convert(),
-         stream = Relay.new(call, true),
-         :ok <- Registry.enter(stream.key) do
+         stream = Relay.new(call),
+         :ok <- Registry.enter(stream.key, true) do
       pid = spawn_link(fn -> alone(stream) end)
       Registry.watch(stream.key, pid)
       {:ok, pid}
@@ -125,7 +125,7 @@ defmodule PhoenixGenApi.StreamCall do
   # The stream of a request that has passed the stages before the call.
   @spec submit(Call.t()) :: :ok | {:error, term()}
   def submit(%Call{} = call) do
-    stream = Relay.new(call, false)
+    stream = Relay.new(call)
     died = {:stream_response, Failure.response(call.request_id, :stream_failed)}
 
     task = fn ->
@@ -136,7 +136,7 @@ defmodule PhoenixGenApi.StreamCall do
 
     opts = [on_death: {call.receiver, died}, patience: {Relay.timeout(stream), call.receiver}]
 
-    with :ok <- Registry.enter(stream.key) do
+    with :ok <- Registry.enter(stream.key, false) do
       case WorkerPool.submit(@pool, task, opts) do
         {:ok, pid} ->
           Registry.watch(stream.key, pid)

@@ -147,9 +147,9 @@ defmodule PhoenixGenApi.WorkerPool do
   end
 
   @doc false
-  # What the executor uses; returns the process of the task. `owner:` ends the task when that process dies, `on_death:`
-  # `{pid, message}` is sent if the task does not come to its end. It keeps its own time, and
-  # its failures are a function's, so they do not count for the circuit.
+  # What the executor uses; returns the process of the task. `owner:` ends the task when that
+  # process dies, `on_death:` `{pid, message}` is sent if the task does not come to its end. It
+  # keeps its own time, and its failures are a function's, so they do not count for the circuit.
   #
   # A task that returns `{:answer, {pid, message} | nil, crash | nil}` has the message sent in
   # the very step in which it ends: that or `on_death` is sent, also when it is killed just

@@ -632,7 +632,11 @@ defmodule PhoenixGenApi.StreamCallTest do
       with_full_pool(fn free ->
         assert %Response{success: true} = run(plain(fn -> [1] end))
         killed = fn -> lost_in_the_queue("r2") end
+        :sys.suspend(Registry)
         killed.()
+        # Which is known before its row is taken out.
+        assert PhoenixGenApi.stop_stream("r2") == {:error, :not_found}
+        :sys.resume(Registry)
         Await.until(fn -> Registry.count() == 1 end)
         # Also while nobody watches.
         restarted(Registry, killed)

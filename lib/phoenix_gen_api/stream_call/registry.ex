@@ -28,10 +28,14 @@ defmodule PhoenixGenApi.StreamCall.Registry do
     :ok
   end
 
-  @doc "Enters a stream that has no process yet, or says that no gateway runs here."
-  @spec enter(key()) :: :ok | {:error, :not_running}
-  def enter(key) do
-    :ets.insert(@table, {key, nil, false, false})
+  @doc """
+  Enters a stream that has no process yet, or says that no gateway runs here.
+
+  With `alone?` nobody else tells the receiver if the process dies.
+  """
+  @spec enter(key(), boolean()) :: :ok | {:error, :not_running}
+  def enter(key, alone?) do
+    :ets.insert(@table, {key, nil, false, alone?})
     :ok
   rescue
     ArgumentError -> {:error, :not_running}
@@ -52,15 +56,11 @@ defmodule PhoenixGenApi.StreamCall.Registry do
     ArgumentError -> :ok
   end
 
-  @doc """
-  The stream begins, in the calling process; false if it has been stopped before.
-
-  With `alone?` nobody else tells the receiver if the process dies.
-  """
-  @spec begin(key(), boolean()) :: boolean()
-  def begin(key, alone?) do
+  @doc "The stream begins, in the calling process; false if it has been stopped before."
+  @spec begin(key()) :: boolean()
+  def begin(key) do
     watched? = :ets.lookup_element(@table, key, 2, nil) == self()
-    begun? = :ets.update_element(@table, key, [{2, self()}, {3, true}, {4, alone?}])
+    begun? = :ets.update_element(@table, key, [{2, self()}, {3, true}])
     # Whoever has started it may not come to that.
     if begun? and not watched?, do: GenServer.cast(__MODULE__, {:watch, self(), key})
     begun?
@@ -77,14 +77,17 @@ defmodule PhoenixGenApi.StreamCall.Registry do
     ArgumentError -> :ok
   end
 
-  @doc "The streams of a receiver with that id: their keys and processes, if they have begun."
+  @doc "The living streams of a receiver with that id: their keys and processes, if they have begun."
   @spec find(pid(), term()) :: {:ok, [{key(), pid() | nil}]} | {:error, :not_running}
   def find(receiver, id) do
     # An id may be any term, one that means something in a pattern too.
     row = {{receiver, :"$1", :"$2"}, :"$3", :"$4", :_}
     spec = [{row, [{:"=:=", :"$1", {:const, id}}], [:"$$"]}]
-    rows = :ets.select(@table, spec)
-    {:ok, for([id, ref, pid, begun?] <- rows, do: {{receiver, id, ref}, if(begun?, do: pid)})}
+
+    {:ok,
+     for [id, ref, pid, begun?] <- :ets.select(@table, spec), not dead?(pid) do
+       {{receiver, id, ref}, if(begun?, do: pid)}
+     end}
   rescue
     ArgumentError -> {:error, :not_running}
   end
@@ -148,7 +151,9 @@ defmodule PhoenixGenApi.StreamCall.Registry do
   end
 
   defp lost?({receiver, _id, _ref}, nil), do: gone?(receiver)
-  defp lost?(_key, pid), do: not Process.alive?(pid)
+  defp lost?(_key, pid), do: dead?(pid)
+  # It is about to be taken out of the table.
+  defp dead?(pid), do: pid != nil and not Process.alive?(pid)
 
   defp gone?(pid) when node(pid) == node(), do: not Process.alive?(pid)
   defp gone?(pid), do: node(pid) not in Node.list(:connected)

@@ -15,7 +15,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   alias PhoenixGenApi.StreamCall.{Backlog, Credit, Function, Producer, Registry, Verdict}
   alias PhoenixGenApi.Structs.{Response, StreamHelper}
 
-  @enforce_keys [:call, :key, :callers, :exempt, :since, :alone?]
+  @enforce_keys [:call, :key, :callers, :exempt, :since]
   defstruct @enforce_keys ++
               [:receiver, :id, :monitor, :timer, :function, ref: nil, sent?: false]
 
@@ -27,8 +27,6 @@ defmodule PhoenixGenApi.StreamCall.Relay do
            exempt: %{pid() => true},
            # when it was submitted
            since: integer(),
-           # outside of a pool
-           alone?: boolean(),
            receiver: pid() | nil,
            id: term(),
            monitor: reference() | nil,
@@ -40,8 +38,8 @@ defmodule PhoenixGenApi.StreamCall.Relay do
          }
 
   @doc "A stream for a call whose arguments are converted, requested by the calling process."
-  @spec new(Call.t(), boolean()) :: t()
-  def new(%Call{receiver: receiver, request_id: id} = call, alone?) do
+  @spec new(Call.t()) :: t()
+  def new(%Call{receiver: receiver, request_id: id} = call) do
     callers = [self() | Process.get(:"$callers", [])]
 
     %__MODULE__{
@@ -50,8 +48,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
       callers: callers,
       # A request of a channel is made by a process of the channel's, on its behalf.
       exempt: Map.from_keys([receiver | Enum.take(callers, 2)], true),
-      since: now(),
-      alone?: alone?
+      since: now()
     }
   end
 
@@ -68,7 +65,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   @spec run(t()) :: {final(), Call.crash()}
   def run(%__MODULE__{} = stream) do
     # If not, it was stopped while it waited for a worker, and its final frame is sent.
-    if Registry.begin(stream.key, stream.alone?), do: begin(stream), else: {nil, nil}
+    if Registry.begin(stream.key), do: begin(stream), else: {nil, nil}
   catch
     kind, reason ->
       Failure.log_bug(kind, reason, __STACKTRACE__)
