@@ -26,7 +26,7 @@ defmodule PhoenixGenApi.StreamCall do
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.StreamCall.{Registry, Relay}
-  alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
+  alias PhoenixGenApi.Structs.{FunConfig, Request}
   alias PhoenixGenApi.WorkerPool
 
   @pool :stream_pool
@@ -92,33 +92,11 @@ defmodule PhoenixGenApi.StreamCall do
   @spec stop_own(term()) :: :ok | {:error, :not_found | :not_running}
   def stop_own(request_id) do
     with {:ok, streams} <- Registry.find(self(), request_id) do
+      Enum.each(streams, &stop/1)
       # Neither may be skipped because of the other.
-      own = Enum.count(streams, &stop_one/1)
       of_channel = PhoenixGenApi.Channel.stop_streams(request_id)
-      if own + of_channel > 0, do: :ok, else: {:error, :not_found}
+      if streams != [] or of_channel > 0, do: :ok, else: {:error, :not_found}
     end
-  end
-
-  defp stop_one({_key, pid}) when is_pid(pid), do: stop(pid) == :ok
-
-  defp stop_one({{receiver, id, _ref} = key, nil}) do
-    cond do
-      Registry.withdraw(key) ->
-        send(receiver, {:stream_response, Response.stream_end_response(id)})
-        true
-
-      # It has begun, or ended, in this moment.
-      begun = begun(key) ->
-        stop(begun) == :ok
-
-      true ->
-        false
-    end
-  end
-
-  defp begun({receiver, id, _ref} = key) do
-    {:ok, streams} = Registry.find(receiver, id)
-    Enum.find_value(streams, fn {found, pid} -> found == key && pid end)
   end
 
   @doc false

@@ -172,6 +172,14 @@ defmodule PhoenixGenApi.WorkerPool do
     end
   end
 
+  @doc false
+  # A task with patience has none any more: it need not wait, whatever it has been told.
+  @spec wait_no_longer(pid()) :: :ok
+  def wait_no_longer(pid) do
+    send(pid, {__MODULE__, :wait_no_longer})
+    :ok
+  end
+
   defp admit(pool, handle, fun, counts?, opts) do
     case Native.worker_pool_admit(handle, counts?, opts[:timeout], opts[:on_death]) do
       :closed ->

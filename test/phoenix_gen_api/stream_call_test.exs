@@ -785,7 +785,7 @@ defmodule PhoenixGenApi.StreamCallTest do
 
       settled(fn -> waiting(receiver) end)
       # The stream's own process: its items, and one that asks.
-      assert {:ok, [{_key, pid}]} = Registry.find(receiver, "r1")
+      assert {:ok, [pid]} = Registry.find(receiver, "r1")
       assert waiting(pid) <= 65
       Process.unlink(receiver)
       Process.exit(receiver, :kill)
@@ -915,6 +915,60 @@ defmodule PhoenixGenApi.StreamCallTest do
         assert PhoenixGenApi.stop_stream("r1") == :ok
         assert frames() == {[], ended()}
         assert PhoenixGenApi.stop_stream("r1") == {:error, :not_found}
+        free.()
+      end)
+
+      nothing_more()
+    end
+
+    test "by id gives the place in the queue back, also of streams without a timeout" do
+      with_full_pool(fn free ->
+        for _ <- 1..3, do: assert(%Response{success: true} = run(plain(fn -> [1] end)))
+        assert PhoenixGenApi.stop_stream("r1") == :ok
+        for _ <- 1..3, do: assert(frames() == {[], ended()})
+        Await.until(fn -> WorkerPool.status(:stream_pool).queued_tasks == 0 end)
+        free.()
+      end)
+
+      nothing_more()
+    end
+
+    test "by id ends one that waits once, though its pool stops or it is killed just then" do
+      for accident <- [:pool, :kill] do
+        with_full_pool(fn free ->
+          before = Process.list()
+          assert %Response{success: true} = run(plain(fn -> [1] end))
+          [waiting] = for pid <- Process.list() -- before, waits_for_turn?(pid), do: pid
+          # It does not come to anything before the accident.
+          :erlang.suspend_process(waiting)
+          assert PhoenixGenApi.stop_stream("r1") == :ok
+
+          if accident == :kill do
+            Process.exit(waiting, :kill)
+            free.()
+          else
+            :ok = Supervisor.terminate_child(WorkerPoolSupervisor, :stream_pool)
+            :erlang.resume_process(waiting)
+            {:ok, _pool} = Supervisor.restart_child(WorkerPoolSupervisor, :stream_pool)
+          end
+
+          assert {[], %Response{has_more: false}} = frames()
+        end)
+
+        nothing_more()
+      end
+    end
+
+    test "by id tells the after hook of one that waits" do
+      test = self()
+      hook = {Functions, :finished, [fn _, _, response -> send(test, {:after, response}) end]}
+
+      with_full_pool(fn free ->
+        run(plain(fn -> [1] end, after_execute: hook))
+        assert PhoenixGenApi.stop_stream("r1") == :ok
+        assert_receive {:after, response}, 5_000
+        assert response == ended()
+        assert frames() == {[], ended()}
         free.()
       end)
 

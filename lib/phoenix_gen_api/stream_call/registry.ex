@@ -6,8 +6,8 @@ defmodule PhoenixGenApi.StreamCall.Registry do
   # while it waits for a worker. It writes the table itself; this process only clears away what a
   # killed one has left there. The table belongs to the supervisor and survives it.
   #
-  # A row: {key, pid | nil, begun?, alone?}. There is no pid between the entry and the start of
-  # the process; who is killed in that moment leaves a row for the sweep.
+  # A row: {key, pid | nil, alone?}. There is no pid between the entry and the start of the
+  # process; who is killed in that moment leaves a row for the sweep.
   use GenServer
 
   alias PhoenixGenApi.Executor.Failure
@@ -35,7 +35,7 @@ defmodule PhoenixGenApi.StreamCall.Registry do
   """
   @spec enter(key(), boolean()) :: :ok | {:error, :not_running}
   def enter(key, alone?) do
-    :ets.insert(@table, {key, nil, false, alone?})
+    :ets.insert(@table, {key, nil, alone?})
     :ok
   rescue
     ArgumentError -> {:error, :not_running}
@@ -56,16 +56,12 @@ defmodule PhoenixGenApi.StreamCall.Registry do
     ArgumentError -> :ok
   end
 
-  @doc "The stream begins, in the calling process; false if it has been stopped before."
-  @spec begin(key()) :: boolean()
+  @doc "The stream begins, in the calling process. Whoever has started that may not come to `watch/2`."
+  @spec begin(key()) :: :ok
   def begin(key) do
-    watched? = :ets.lookup_element(@table, key, 2, nil) == self()
-    begun? = :ets.update_element(@table, key, [{2, self()}, {3, true}])
-    # Whoever has started it may not come to that.
-    if begun? and not watched?, do: GenServer.cast(__MODULE__, {:watch, self(), key})
-    begun?
+    if :ets.lookup_element(@table, key, 2, nil) == self(), do: :ok, else: watch(key, self())
   rescue
-    ArgumentError -> false
+    ArgumentError -> :ok
   end
 
   @doc "The stream is over, or was never begun."
@@ -77,29 +73,16 @@ defmodule PhoenixGenApi.StreamCall.Registry do
     ArgumentError -> :ok
   end
 
-  @doc "The living streams of a receiver with that id: their keys and processes, if they have begun."
-  @spec find(pid(), term()) :: {:ok, [{key(), pid() | nil}]} | {:error, :not_running}
+  @doc "The processes of the living streams of a receiver with that id, of those that wait too."
+  @spec find(pid(), term()) :: {:ok, [pid()]} | {:error, :not_running}
   def find(receiver, id) do
     # An id may be any term, one that means something in a pattern too.
-    row = {{receiver, :"$1", :"$2"}, :"$3", :"$4", :_}
-    spec = [{row, [{:"=:=", :"$1", {:const, id}}], [:"$$"]}]
-
-    {:ok,
-     for [id, ref, pid, begun?] <- :ets.select(@table, spec), not dead?(pid) do
-       {{receiver, id, ref}, if(begun?, do: pid)}
-     end}
+    row = {{receiver, :"$1", :_}, :"$2", :_}
+    spec = [{row, [{:"=:=", :"$1", {:const, id}}], [:"$2"]}]
+    # Without a process it is not acknowledged yet.
+    {:ok, for(pid <- :ets.select(@table, spec), pid != nil and not dead?(pid), do: pid)}
   rescue
     ArgumentError -> {:error, :not_running}
-  end
-
-  @doc "Takes out a stream that has not begun; false if it has meanwhile."
-  @spec withdraw(key()) :: boolean()
-  def withdraw({receiver, id, ref}) do
-    spec = [
-      {{{receiver, :"$1", ref}, :_, false, :_}, [{:"=:=", :"$1", {:const, id}}], [true]}
-    ]
-
-    :ets.select_delete(@table, spec) == 1
   end
 
   @doc "How many there are."
@@ -112,7 +95,7 @@ defmodule PhoenixGenApi.StreamCall.Registry do
   @impl true
   def init(_opts) do
     sweep_later()
-    {:ok, for({key, pid, _begun?, _alone?} <- rows(), pid, into: %{}, do: monitor(pid, key))}
+    {:ok, for({key, pid, _alone?} <- rows(), pid, into: %{}, do: monitor(pid, key))}
   end
 
   @impl true
@@ -129,7 +112,7 @@ defmodule PhoenixGenApi.StreamCall.Registry do
   end
 
   def handle_info(:sweep, watched) do
-    for {key, pid, _begun?, _alone?} <- rows(), lost?(key, pid), do: clear(key)
+    for {key, pid, _alone?} <- rows(), lost?(key, pid), do: clear(key)
     {:noreply, watched}
   end
 
@@ -146,14 +129,14 @@ defmodule PhoenixGenApi.StreamCall.Registry do
 
   # Whoever takes a stream out of the table sends its final frame.
   defp clear({receiver, id, _ref} = key) do
-    with [{_key, _pid, _begun?, true}] <- :ets.take(@table, key),
+    with [{_key, _pid, true}] <- :ets.take(@table, key),
          do: send(receiver, {:stream_response, Failure.response(id, :stream_failed)})
   end
 
   defp lost?({receiver, _id, _ref}, nil), do: gone?(receiver)
   defp lost?(_key, pid), do: dead?(pid)
   # It is about to be taken out of the table.
-  defp dead?(pid), do: pid != nil and not Process.alive?(pid)
+  defp dead?(pid), do: not Process.alive?(pid)
 
   defp gone?(pid) when node(pid) == node(), do: not Process.alive?(pid)
   defp gone?(pid), do: node(pid) not in Node.list(:connected)

@@ -14,6 +14,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.StreamCall.{Backlog, Credit, Function, Producer, Registry, Verdict}
   alias PhoenixGenApi.Structs.{Response, StreamHelper}
+  alias PhoenixGenApi.WorkerPool
 
   @enforce_keys [:call, :key, :callers, :exempt, :since]
   defstruct @enforce_keys ++
@@ -64,8 +65,8 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   """
   @spec run(t()) :: {final(), Call.crash()}
   def run(%__MODULE__{} = stream) do
-    # If not, it was stopped while it waited for a worker, and its final frame is sent.
-    if Registry.begin(stream.key), do: begin(stream), else: {nil, nil}
+    Registry.begin(stream.key)
+    begin(stream)
   catch
     kind, reason ->
       Failure.log_bug(kind, reason, __STACKTRACE__)
@@ -74,18 +75,23 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   end
 
   defp begin(%{key: {receiver, id, ref}} = stream) do
+    stream = %{stream | receiver: receiver, id: id, ref: ref}
+
+    receive do
+      # While it waited for a worker.
+      {__MODULE__, :stop} -> stopped(stream)
+    after
+      0 -> live(stream)
+    end
+  end
+
+  defp live(%{receiver: receiver, id: id} = stream) do
     # 32 KB. The heap of a process that only passes messages on would stay so small that every
     # dozen of them cost a collection.
     Process.flag(:min_heap_size, 4_000)
     send(receiver, {:stream_started, id, self()})
 
-    stream = %{
-      stream
-      | receiver: receiver,
-        id: id,
-        ref: ref,
-        monitor: Process.monitor(receiver)
-    }
+    stream = %{stream | monitor: Process.monitor(receiver)}
 
     case left(stream) do
       :infinity -> launch(stream)
@@ -374,11 +380,15 @@ defmodule PhoenixGenApi.StreamCall.Relay do
 
   defp after_hook(_stream, _response), do: :ok
 
-  @doc "Asks the process of a stream to stop it."
+  @doc """
+  Asks the process of a stream to stop it, also one that waits for a worker.
+
+  Nobody else sends its final frame: of that and the frame for its death there would be two.
+  """
   @spec stop(pid()) :: :ok
   def stop(pid) do
     send(pid, {__MODULE__, :stop})
-    :ok
+    WorkerPool.wait_no_longer(pid)
   end
 
   defp now, do: System.monotonic_time(:millisecond)

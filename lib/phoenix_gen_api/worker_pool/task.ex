@@ -55,6 +55,9 @@ defmodule PhoenixGenApi.WorkerPool.Task do
 
       {:DOWN, ^monitor, :process, ^receiver, _reason} ->
         give_up(slot, fun)
+
+      {WorkerPool, :wait_no_longer} ->
+        give_up(slot, fun)
     after
       wait_ms(timeout) -> give_up(slot, fun)
     end
