@@ -73,15 +73,24 @@ defmodule PhoenixGenApi.Executor do
   """
   @spec execute!(Request.t(), receiver: pid()) :: result()
   def execute!(%Request{} = request, opts \\ []) do
-    receiver = Keyword.get(opts, :receiver, self())
-    observed(request, fn -> run(request, receiver) end)
+    {result, _later?} = execute_for(request, Keyword.get(opts, :receiver, self()))
+    result
+  end
+
+  @doc false
+  # And whether the receiver gets messages later. The response does not tell: any function may
+  # return one that looks like an acknowledgement. Nor does the config, which may be another by now.
+  @spec execute_for(Request.t(), pid()) :: {result(), later? :: boolean()}
+  def execute_for(request, receiver) do
+    {result, rest} = observed(request, fn -> run(request, receiver) end)
+    {result, rest == :later}
   end
 
   @doc "Runs a request with this config instead of a stored one."
   @spec execute_with_config!(Request.t(), FunConfig.t()) :: result()
   def execute_with_config!(%Request{} = request, %FunConfig{} = config) do
     find_plan = fn -> with_config(request, config) end
-    observed(request, fn -> stages(request, self(), find_plan) end)
+    request |> observed(fn -> stages(request, self(), find_plan) end) |> elem(0)
   end
 
   @doc """
@@ -130,6 +139,7 @@ defmodule PhoenixGenApi.Executor do
         {:raised, kind, reason, stack} -> crashed(request, kind, reason, stack)
       end
     end)
+    |> elem(0)
   end
 
   @doc false
@@ -194,12 +204,12 @@ defmodule PhoenixGenApi.Executor do
     }
 
     Telemetry.execute(@event ++ [:start], Telemetry.start_measurements(started), metadata)
-    {result, crash} = guarded(request, run)
-    stopped(Telemetry.stop_measurements(started), metadata, result, crash)
-    result
+    {result, rest} = done = guarded(request, run)
+    stopped(Telemetry.stop_measurements(started), metadata, result, rest)
+    done
   end
 
-  defp stopped(measurements, metadata, result, nil) do
+  defp stopped(measurements, metadata, result, rest) when rest in [nil, :later] do
     outcome = %{success: success?(result), async: async?(result)}
     Telemetry.execute(@event ++ [:stop], measurements, Map.merge(metadata, outcome))
   end
@@ -211,7 +221,7 @@ defmodule PhoenixGenApi.Executor do
   defp guarded(request, fun) do
     case fun.() do
       {:error, failure} -> {Failure.response(request.request_id, failure), nil}
-      {_result, _crash} = done -> done
+      {_result, _rest} = done -> done
     end
   catch
     kind, reason ->

@@ -12,7 +12,7 @@ defmodule PhoenixGenApi.Channel.Session do
   # and its like): a client that reacts to what it gets finds the limits up to date.
   use GenServer, restart: :temporary
 
-  import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
+  import PhoenixGenApi.Plan, only: [plan: 1]
 
   alias PhoenixGenApi.Channel.{Delivery, Options, Wire, Work}
   alias PhoenixGenApi.ConfigDb
@@ -127,7 +127,7 @@ defmodule PhoenixGenApi.Channel.Session do
     %{^pid => %{id: id, long?: reserved?}} = state.executing
     state = mark_answering(state, pid)
 
-    # Not reserved is what a hook has turned into a long request.
+    # Not reserved is what a hook, or a new config, has turned into a long request.
     if reserved? or long(state) < state.options.max_running do
       {:reply, :ok, %{state | running: Map.put(state.running, pid, {id, kind})}}
     else
@@ -207,19 +207,19 @@ defmodule PhoenixGenApi.Channel.Session do
 
   # Refused ahead of executing: a function that has been called cannot be taken back.
   defp start_item(ref, {:ok, request}, state) do
-    {long?, later?} = expected(request)
+    long? = long?(request)
 
     if long? and long(state) >= state.options.max_running do
       Delivery.answer(state.delivery, ref, unavailable(request.request_id))
       state
     else
       job = %{id: request.request_id, ref: ref, long?: long?, answering?: false}
-      pid = work(request, ref, later?, state)
+      pid = work(request, ref, state)
       %{state | executing: Map.put(state.executing, pid, job)}
     end
   end
 
-  defp work(request, ref, later?, state) do
+  defp work(request, ref, state) do
     Work.start_link(
       %Work{
         session: self(),
@@ -227,24 +227,17 @@ defmodule PhoenixGenApi.Channel.Session do
         delivery: state.delivery,
         id: request.request_id,
         request: request,
-        ref: ref,
-        later?: later?
+        ref: ref
       },
       state.callers
     )
   end
 
-  # Whether the request will go on after its acknowledgement, and whether it may: a before hook
-  # can replace the config. A sync function can return a response that looks like an
-  # acknowledgement, so the response alone does not tell.
-  defp expected(%Request{service: service, request_type: type, version: version}) do
+  # Whether the request will go on after its acknowledgement, as far as can be told by now.
+  defp long?(%Request{service: service, request_type: type, version: version}) do
     case ConfigDb.fetch(service, type, version) do
-      {:ok, plan(response_type: response_type) = plan} ->
-        long? = response_type in [:async, :stream]
-        {long?, long? or has(plan, :before_execute)}
-
-      {:error, _reason} ->
-        {false, true}
+      {:ok, plan(response_type: response_type)} -> response_type in [:async, :stream]
+      {:error, _reason} -> false
     end
   end
 

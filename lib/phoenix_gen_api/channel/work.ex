@@ -14,8 +14,8 @@ defmodule PhoenixGenApi.Channel.Work do
   alias PhoenixGenApi.StreamCall.Backlog
   alias PhoenixGenApi.Structs.{Request, Response}
 
-  @enforce_keys [:session, :channel, :delivery, :id, :request, :ref, :later?]
-  defstruct [:session, :channel, :delivery, :id, :request, :ref, :later?, room: 0]
+  @enforce_keys [:session, :channel, :delivery, :id, :request, :ref]
+  defstruct [:session, :channel, :delivery, :id, :request, :ref, room: 0]
 
   @type t :: %__MODULE__{
           session: pid(),
@@ -24,8 +24,6 @@ defmodule PhoenixGenApi.Channel.Work do
           id: String.t(),
           request: Request.t() | nil,
           ref: PhoenixGenApi.Channel.Wire.ref(),
-          # whether the request may turn out as async or stream
-          later?: boolean(),
           # frames until the next look at the channel and the connection
           room: non_neg_integer()
         }
@@ -40,15 +38,10 @@ defmodule PhoenixGenApi.Channel.Work do
   end
 
   defp run(work) do
-    case Executor.execute!(work.request, receiver: self()) do
-      {:ok, :none} ->
-        answer(work, {:none, work.id})
-
-      %Response{success: true, async: true} = acknowledgement when work.later? ->
-        acknowledge(work, acknowledgement)
-
-      %Response{} = response ->
-        answer(work, response)
+    case Executor.execute_for(work.request, self()) do
+      {{:ok, :none}, _later?} -> answer(work, {:none, work.id})
+      {%Response{} = acknowledgement, true} -> acknowledge(work, acknowledgement)
+      {%Response{} = response, false} -> answer(work, response)
     end
   catch
     kind, reason ->

@@ -3,7 +3,8 @@ defmodule PhoenixGenApi.Executor.Call do
   # One request on its way through the stages, and the stages.
   #
   # A stage returns the call, or `{:error, failure}` (worded by `Failure`). The last one
-  # returns `{result, crash}`; crash is what telemetry says of a function that raised.
+  # returns `{result, rest}`; the rest is what telemetry says of a function that raised, or
+  # `:later` when the result is an acknowledgement.
 
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
@@ -38,7 +39,7 @@ defmodule PhoenixGenApi.Executor.Call do
           waited: non_neg_integer()
         }
   @type crash :: map() | nil
-  @type done :: {Response.t() | {:ok, :none}, crash()}
+  @type done :: {Response.t() | {:ok, :none}, crash() | :later}
 
   @spec new(Request.t(), Plan.t(), pid()) :: t()
   def new(request, plan, receiver) do
@@ -125,7 +126,7 @@ defmodule PhoenixGenApi.Executor.Call do
 
   def start(%{plan: plan(response_type: :stream)} = call) do
     case StreamCall.submit(call) do
-      :ok -> {Response.stream_response(call.request_id, :init), nil}
+      :ok -> {Response.stream_response(call.request_id, :init), :later}
       {:error, failure} -> finish(call, failure)
     end
   end
@@ -141,7 +142,7 @@ defmodule PhoenixGenApi.Executor.Call do
     patience = [patience: {patience(call.plan), nil}]
 
     case WorkerPool.submit(:async_pool, task, opts ++ notify ++ patience) do
-      {:ok, _pid} -> {acknowledgement, nil}
+      {:ok, _pid} -> {acknowledgement, :later}
       {:error, reason} -> finish(call, {:pool, reason})
     end
   end

@@ -33,6 +33,7 @@ defmodule PhoenixGenApi.Channel.SessionTest do
   defmodule Hooks do
     # Turns a sync function into an async one.
     def async(request, config), do: {:ok, request, %{config | response_type: :async}}
+    def nothing(request, config), do: {:ok, request, config}
   end
 
   @unavailable "Service temporarily unavailable"
@@ -291,6 +292,40 @@ defmodule PhoenixGenApi.Channel.SessionTest do
     push_in(channel, payload(service, "looks_async", "a"))
     assert_receive {:reply, _, :ok, %Response{request_id: "a", async: true}}
     assert settle(channel).running == %{}
+  end
+
+  test "a sync function may do so behind a hook as well, and takes no place", %{service: service} do
+    register(service, "looks_async", before_execute: {Hooks, :nothing})
+    register(service, "now", response_type: :async)
+    channel = join(OneRunning)
+
+    for id <- ~w(a b) do
+      push_in(channel, payload(service, "looks_async", id))
+      assert_receive {:reply, _, :ok, %Response{request_id: ^id, async: true}}
+    end
+
+    assert settle(channel).running == %{}
+    push_in(channel, payload(service, "now", "c"))
+    assert_receive {:push, "api", %Response{request_id: "c", async: false, result: "done"}}
+  end
+
+  test "a function that becomes async just before it is called is answered", %{service: service} do
+    register(service, "now")
+    start = [:phoenix_gen_api, :executor, :request, :start]
+
+    become_async = fn _event, _measurements, metadata, _config ->
+      # The channel's session has looked it up by then.
+      if metadata.service == service do
+        {:ok, config} = ConfigDb.get(service, "now")
+        :ok = ConfigDb.add(%{config | response_type: :async})
+      end
+    end
+
+    :ok = PhoenixGenApi.Telemetry.attach_many(service, [start], become_async)
+    on_exit(fn -> PhoenixGenApi.Telemetry.detach_all(service) end)
+    push_in(join(Ordered), payload(service, "now", "a"))
+    assert_receive {:reply, _, :ok, %Response{request_id: "a", async: true}}
+    assert_receive {:push, "api", %Response{request_id: "a", async: false, result: "done"}}
   end
 
   describe "cancel" do
