@@ -2,8 +2,9 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
   # Callers that stop waiting before they have heard which process their function is.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, Executor}
+  alias PhoenixGenApi.{Await, Executor, StreamCall, WorkerPool}
   alias PhoenixGenApi.Executor.{Callees, Envoy, Nodes, Reaper, Remote}
+  alias PhoenixGenApi.StreamCall.Registry
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
   alias PhoenixGenApi.Test.{Cluster, Functions, Options, Streams}
 
@@ -246,6 +247,48 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     assert :erpc.call(node, Callees, :size, []) == {1, 0}
     killed([caller])
     Await.until(fn -> :erpc.call(node, Callees, :size, []) == {0, 0} end)
+    Cluster.stop_peer(peer)
+  end
+
+  test "the keeper of a pool is not held up by a node that hangs" do
+    {peer, node} = started(:library)
+    far = Node.spawn(node, :timer, :sleep, [:infinity])
+    {:ok, _pid} = start_supervised({WorkerPool, name: :held_up, pool_size: 2})
+    wake = Cluster.suspend(peer)
+    Cluster.fill_connection(node)
+    test = self()
+    hang = fn -> send(test, :runs) && receive(do: (:never -> :ok)) end
+    {:ok, lost} = WorkerPool.submit(:held_up, hang, on_death: {far, :died})
+    assert_receive :runs
+    killed([lost])
+    # The keeper has told of that by now, or tries to.
+    :ok = WorkerPool.execute_async(:held_up, hang, timeout: 50)
+    Await.until(fn -> WorkerPool.status(:held_up).total_tasks_failed == 2 end)
+    assert WorkerPool.status(:held_up).busy_workers == 0
+    wake.()
+    Cluster.stop_peer(peer)
+  end
+
+  test "the table of streams is not held up by a node that hangs" do
+    {peer, node} = started(:library)
+    far = Node.spawn(node, :timer, :sleep, [:infinity])
+    config = config(node(), {Functions, :wait_for, [self()]}, response_type: :stream)
+    request = %Request{request_id: "r1", request_type: "t", service: "remote"}
+
+    starter =
+      spawn(fn ->
+        args = %{request: request, fun_config: %{config | timeout: :infinity}, receiver: far}
+        {:ok, _pid} = StreamCall.start_link(args)
+        receive(do: (:never -> :ok))
+      end)
+
+    Await.until(fn -> Registry.count() == 1 end)
+    wake = Cluster.suspend(peer)
+    Cluster.fill_connection(node)
+    killed([starter])
+    Await.until(fn -> Registry.count() == 0 end)
+    assert :sys.get_state(Registry) == %{}
+    wake.()
     Cluster.stop_peer(peer)
   end
 

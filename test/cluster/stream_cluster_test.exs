@@ -263,6 +263,23 @@ defmodule PhoenixGenApi.StreamClusterTest do
     Cluster.stop_peer(peer)
   end
 
+  test "a node that hangs behind a full connection does not hold up the stream that answers it" do
+    {_, node} = peer = Cluster.start_peer()
+    sink = sink()
+    pid = start(helped(node, :count, [10_000, sink]))
+    sent = settled(fn -> waiting(sink) end) + 1
+    # With the last of them its producer has asked. It is answered when this process takes some.
+    wake = Cluster.suspend(peer)
+    Cluster.fill_connection(node)
+    for n <- 1..sent, do: assert_receive({:stream_response, %Response{result: ^n}}, 5_000)
+    watched = watch(pid)
+    StreamCall.stop(pid)
+    assert_ends(watched)
+    assert frames() == {[], ended()}
+    wake.()
+    Cluster.stop_peer(peer)
+  end
+
   test "a node that begins no streams is passed over; one where they live out their time is not",
        %{a: a} do
     Options.set(:circuit_breaker, threshold: 2)

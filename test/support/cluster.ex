@@ -99,6 +99,23 @@ defmodule PhoenixGenApi.Test.Cluster do
     fn -> signal(pid, "CONT") end
   end
 
+  @doc """
+  Fills the connection to a suspended node, as somebody does who sends and sends: from now on the
+  VM makes everybody wait who sends there and has not asked it not to. Until the end of the test.
+  """
+  @spec fill_connection(node()) :: :ok
+  def fill_connection(node) do
+    sender = spawn(fn -> send_on({:nobody, node}, String.duplicate("x", 1_000_000)) end)
+    ExUnit.Callbacks.on_exit(fn -> Process.exit(sender, :kill) end)
+    Await.until(fn -> Process.info(sender, :status) == {:status, :suspended} end)
+    :ok
+  end
+
+  defp send_on(to, message) do
+    send(to, message)
+    send_on(to, message)
+  end
+
   defp signal(pid, signal) do
     {_, 0} = System.cmd("kill", ["-#{signal}", pid])
     :ok

@@ -10,6 +10,8 @@ defmodule PhoenixGenApi.StreamCall.Credit do
   # Nothing is ever sent to a process that does not wait for it at that moment: a producer may be
   # a GenServer, and nothing may get into its mailbox.
 
+  alias PhoenixGenApi.Executor.Remote
+
   @slot __MODULE__
 
   @typedoc "The stream, how many items may be on their way, and their count where it was made."
@@ -70,8 +72,14 @@ defmodule PhoenixGenApi.StreamCall.Credit do
 
   @doc "Answers a sender that waits."
   @spec answer(reply_to(), term()) :: :ok
-  def answer(reply_to, answer) do
+  def answer(reply_to, answer) when node(reply_to) == node() do
     send(reply_to, {reply_to, answer})
+    :ok
+  end
+
+  # The stream must not wait for a node that hangs.
+  def answer(reply_to, answer) do
+    Remote.undelayed(fn -> send(reply_to, {reply_to, answer}) end)
     :ok
   end
 

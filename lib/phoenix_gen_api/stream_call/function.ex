@@ -224,15 +224,13 @@ defmodule PhoenixGenApi.StreamCall.Function do
   @doc "Ends the function and whatever is left of it."
   @spec stop(t()) :: :ok
   def stop(%{library?: true} = function) do
-    # A guard that begins only now finds the stream gone.
-    pid = function.pid || abandoned(function.monitor)
-    Process.demonitor(function.monitor, [:flush])
-
-    if pid do
+    Remote.undelayed(fn ->
+      # A guard that begins only now finds the stream gone.
+      pid = function.pid || abandoned(function.monitor)
+      Process.demonitor(function.monitor, [:flush])
       # Not by way of a new connection, which would be one too late.
-      message = {function.work.ref, :stop}
-      Remote.undelayed(fn -> Process.send(pid, message, [:noconnect]) end)
-    end
+      if pid, do: Process.send(pid, {function.work.ref, :stop}, [:noconnect])
+    end)
 
     close(function)
   end

@@ -94,6 +94,8 @@ defmodule PhoenixGenApi.StreamCall.Registry do
 
   @impl true
   def init(_opts) do
+    # One receiver on a node that hangs must not keep it from the others.
+    :erlang.process_flag(:async_dist, true)
     sweep_later()
     {:ok, for({key, pid, _alone?} <- rows(), pid, into: %{}, do: monitor(pid, key))}
   end

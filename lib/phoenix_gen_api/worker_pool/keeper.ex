@@ -29,6 +29,8 @@ defmodule PhoenixGenApi.WorkerPool.Keeper do
   def init(%{name: name} = opts) do
     # So that it is asked to stop, and can.
     Process.flag(:trap_exit, true)
+    # A node that hangs must not keep it from killing, when it has something to tell there.
+    :erlang.process_flag(:async_dist, true)
     {handle, _opts} = pool = published(name, opts)
     Native.worker_pool_adopt(handle)
     {:ok, attend(%{name: name, pool: pool, timer: nil})}

@@ -126,6 +126,8 @@ defmodule PhoenixGenApi.WorkerPool.Task do
 
   # The native side sends to processes of this node only.
   defp sent_here({pid, message}) when node(pid) != node() do
+    # The slot is not for waiting until a node that hangs takes it.
+    :erlang.process_flag(:async_dist, true)
     send(pid, message)
     nil
   end
