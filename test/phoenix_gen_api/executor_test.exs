@@ -2,7 +2,17 @@ defmodule PhoenixGenApi.ExecutorTest do
   # Counts the processes of the node, and changes its configuration.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, Config, ConfigDb, Executor, NodeSelector, Telemetry, WorkerPool}
+  alias PhoenixGenApi.{
+    Await,
+    Config,
+    ConfigDb,
+    Executor,
+    NodeSelector,
+    Relay,
+    Telemetry,
+    WorkerPool
+  }
+
   alias PhoenixGenApi.Errors.DecodeError
   alias PhoenixGenApi.Structs.{Request, Response}
   alias PhoenixGenApi.Test.Functions
@@ -870,6 +880,41 @@ defmodule PhoenixGenApi.ExecutorTest do
       assert_receive {:async_call, %{success: true}}
       assert %{busy_workers: 0, queued_tasks: 0} = WorkerPool.status(:async_pool)
       refute_received _
+    end
+
+    test "relay no message whose time has passed in the queue" do
+      pool(pool_size: 1, max_queue_size: 5)
+      parent = self()
+      run(fn -> Functions.wait_for(parent) end, response_type: :async)
+      assert_receive {:running, first, _}
+
+      say = %{
+        config(fn -> :unused end, response_type: :async, timeout: 100, arg_orders: :map)
+        | mfa: {Relay, :handle_relay, []},
+          arg_types: %{"group_id" => :string, "message" => :string}
+      }
+
+      group = "late-#{System.unique_integer([:positive])}"
+      :ok = Relay.create_group(group, :public, "ann", self())
+      args = %{"group_id" => group, "message" => "hi"}
+      acknowledged = Response.async_response("r1")
+
+      assert Executor.execute_with_config!(request(user_id: "ann", args: args), say) ==
+               acknowledged
+
+      timed_out = error("Request timed out after 100ms", true)
+      assert_receive {:async_call, ^timed_out}, 1_000
+
+      send(first, {:return, 1})
+      assert_receive {:async_call, %{result: 1}}
+
+      assert Executor.execute_with_config!(request(user_id: "ann", args: args), say) ==
+               acknowledged
+
+      assert_receive {:async_call, %{result: %{"recipients_count" => 1}}}
+      assert_receive {:relay_message, _hi}
+      refute_received _
+      :ok = Relay.delete_group(group)
     end
 
     test "use their own timeout and never the pool's" do

@@ -176,21 +176,31 @@ defmodule PhoenixGenApi.Executor.Call do
   # The relay is part of the gateway: it needs the request, and no process of its own.
   def run(%{plan: plan(module: Relay, function: :handle_relay, arguments: []) = plan} = call)
       when has(plan, :local) do
-    case Attempt.permitted(%{call | target: {node(), nil}}) do
-      :ok ->
-        config = Plan.config(plan)
-        args = named(config.arg_orders, call.arguments, call.request.args)
-        response = Relay.handle_relay(%{call.request | args: args}, config)
-        {%{response | request_id: call.request_id}, nil}
-
-      {:failed, failure} ->
-        {Failure.response(call.request_id, failure), nil}
+    with :ok <- Attempt.permitted(%{call | target: {node(), nil}}),
+         :ok <- in_time(call) do
+      config = Plan.config(plan)
+      args = named(config.arg_orders, call.arguments, call.request.args)
+      response = Relay.handle_relay(%{call.request | args: args}, config)
+      {%{response | request_id: call.request_id}, nil}
+    else
+      outcome -> {response_of(call, outcome), nil}
     end
   end
 
-  def run(%{plan: plan(timeout: timeout)} = call) do
+  def run(call) do
     outcome = outcome(call)
-    {Failure.response_of(call.request_id, outcome, timeout), crash(outcome)}
+    {response_of(call, outcome), crash(outcome)}
+  end
+
+  defp response_of(%{request_id: id, plan: plan(timeout: timeout)}, outcome),
+    do: Failure.response_of(id, outcome, timeout)
+
+  # Its only wait is that in the queue.
+  defp in_time(%{plan: plan, waited: waited}) do
+    case patience(plan) do
+      ms when is_integer(ms) and waited >= ms -> :timeout
+      _longer -> :ok
+    end
   end
 
   defp outcome(%{plan: plan} = call) when has(plan, :retry), do: Retry.run(call)
