@@ -317,8 +317,8 @@ defmodule PhoenixGenApi.Native do
   def worker_pool_leave(_slot, _end, _answer), do: not_loaded()
 
   @spec worker_pool_status(handle()) ::
-          {non_neg_integer(), non_neg_integer(), non_neg_integer(), boolean(), non_neg_integer(),
-           non_neg_integer()}
+          {non_neg_integer(), non_neg_integer(), non_neg_integer(), :closed | :probing | :open,
+           non_neg_integer(), non_neg_integer()}
   def worker_pool_status(_pool), do: not_loaded()
 
   # PhoenixGenApi.Relay

@@ -129,13 +129,13 @@ defmodule PhoenixGenApi.WorkerPool do
   def status(pool) do
     case Keeper.find(pool) do
       {handle, _opts} ->
-        {size, busy, queued, circuit_open, executed, failed} = Native.worker_pool_status(handle)
+        {size, busy, queued, circuit, executed, failed} = Native.worker_pool_status(handle)
 
         %{
           idle_workers: size - busy,
           busy_workers: busy,
           queued_tasks: queued,
-          circuit_open: circuit_open,
+          circuit_open: circuit != :closed,
           total_tasks_executed: executed,
           total_tasks_failed: failed
         }
@@ -143,6 +143,17 @@ defmodule PhoenixGenApi.WorkerPool do
       nil ->
         if pool in WorkerPoolSupervisor.pools(), do: Gateway.handle!(:config_db)
         exit({:noproc, {__MODULE__, :status, [pool]}})
+    end
+  end
+
+  @doc false
+  # Whether the circuit of a pool that is there refuses what the executor submits. After the
+  # cool-down it does not: that is no probe, and need not wait for one.
+  @spec refuses?(GenServer.name()) :: boolean()
+  def refuses?(pool) do
+    case Keeper.find(pool) do
+      {handle, _opts} -> handle |> Native.worker_pool_status() |> elem(3) == :open
+      nil -> false
     end
   end
 

@@ -198,18 +198,18 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
   ## Pools
 
   defp pool(pool) do
-    case Reading.of(fn -> WorkerPool.status(pool) end) do
-      {:ok, %{circuit_open: true}} ->
+    case Reading.of(fn -> {WorkerPool.status(pool), WorkerPool.refuses?(pool)} end) do
+      {:ok, {_status, true}} ->
         refuses({:pool, :circuit_open}, "the circuit of #{inspect(pool)} is open")
 
-      {:ok, %{idle_workers: 0} = status} ->
+      {:ok, {%{idle_workers: 0} = status, false}} ->
         words = "#{status.busy_workers} running, #{status.queued_tasks} queued"
 
         if status.queued_tasks >= Config.get(:worker_pool, :max_queue_size),
           do: refuses({:pool, :queue_full}, words),
           else: passes(words)
 
-      {:ok, status} ->
+      {:ok, {status, false}} ->
         passes("#{status.busy_workers} running, #{status.idle_workers} free")
 
       {:error, reason} ->

@@ -355,15 +355,28 @@ fn worker_pool_leave<'a>(
     transition_term(env, finish.transition)
 }
 
-/// `{size, running, waiting, circuit_open?, ended, failed}`.
+#[derive(Clone, Copy, NifUnitEnum)]
+enum CircuitAtom {
+    Closed,
+    // What does not count is let through: the next that counts is the probe, or it is under way.
+    Probing,
+    Open,
+}
+
+/// `{size, running, waiting, circuit, ended, failed}`.
 #[rustler::nif]
-fn worker_pool_status(pool: &PoolResource) -> (u32, u32, u32, bool, u64, u64) {
+fn worker_pool_status(pool: &PoolResource) -> (u32, u32, u32, CircuitAtom, u64, u64) {
     let status = pool.pool.status(now());
+    let circuit = match (status.circuit_open, status.refusing) {
+        (false, _) => CircuitAtom::Closed,
+        (true, false) => CircuitAtom::Probing,
+        (true, true) => CircuitAtom::Open,
+    };
     (
         status.size,
         status.running,
         status.waiting,
-        status.circuit_open,
+        circuit,
         status.ended,
         status.failed,
     )

@@ -318,6 +318,17 @@ defmodule PhoenixGenApi.Diagnostics.CallFlowTest do
       assert refused.().client_gets == Executor.execute_params(request()).error
       stop_supervised!(pool)
 
+      # After the cool-down it lets requests through, though no probe has closed it.
+      start_supervised!(
+        {WorkerPool, name: pool, circuit_breaker_threshold: 1, circuit_breaker_cooldown: 0}
+      )
+
+      :ok = fail.()
+      Await.until(fn -> WorkerPool.status(pool).circuit_open end)
+      assert %{decision: :passes} = refused.()
+      assert Executor.execute_params(request()).success
+      stop_supervised!(pool)
+
       size = Config.get(:worker_pool, :max_queue_size)
       start_supervised!({WorkerPool, name: pool, pool_size: 1, max_queue_size: size})
       me = self()

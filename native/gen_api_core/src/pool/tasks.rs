@@ -34,6 +34,8 @@ pub struct Status {
     pub waiting: u32,
     /// Whether the circuit is open or half open.
     pub circuit_open: bool,
+    /// Whether [`Kind::Uncounted`] tasks are refused because of it: until the cool-down is over.
+    pub refusing: bool,
     /// Tasks that have begun and ended, one way or the other.
     pub ended: u64,
     /// Those of them that have failed.
@@ -61,12 +63,8 @@ impl<P: Copy> Pool<P> {
     /// Accepts a task or refuses it. After `due` it will not be begun.
     pub fn admit(&self, kind: Kind, due: Option<Nanos>, now: Nanos) -> Admission<P> {
         let (permit, may_wait) = match kind {
-            Kind::Uncounted => match self.breaker.state(now) {
-                breaker::State::Open { retry_in } if retry_in > Nanos::ZERO => {
-                    return Admission::CircuitOpen;
-                }
-                _ => (None, true),
-            },
+            Kind::Uncounted if refuses(self.breaker.state(now)) => return Admission::CircuitOpen,
+            Kind::Uncounted => (None, true),
             Kind::Counted => match self.breaker.check(now) {
                 Check::Allow(permit) => (Some(permit), true),
                 // A probe in a queue would keep the circuit half open for as long as that takes.
@@ -217,11 +215,13 @@ impl<P: Copy> Pool<P> {
     #[must_use]
     pub fn status(&self, now: Nanos) -> Status {
         let counts = self.line.counts();
+        let circuit = self.breaker.state(now);
         Status {
             size: self.line.size(),
             running: counts.running,
             waiting: counts.waiting,
-            circuit_open: !matches!(self.breaker.state(now), breaker::State::Closed { .. }),
+            circuit_open: !matches!(circuit, breaker::State::Closed { .. }),
+            refusing: refuses(circuit),
             ended: self.ended.load(Acquire),
             failed: self.failed.load(Acquire),
         }
@@ -265,4 +265,9 @@ impl<P: Copy> Pool<P> {
         }
         None
     }
+}
+
+/// What does not count is no probe, and does not wait for one.
+fn refuses(circuit: breaker::State) -> bool {
+    matches!(circuit, breaker::State::Open { retry_in } if retry_in > Nanos::ZERO)
 }

@@ -266,6 +266,7 @@ fn a_probe_does_not_wait_and_one_that_never_begins_is_given_back() {
     pool.enter(&first, 1, NOW);
     pool.finish(&first, End::Failed, NOW);
     assert!(pool.status(NOW).circuit_open);
+    assert!(!pool.status(NOW).refusing, "the cool-down is over");
 
     // The slot is taken by one that does not count: no room for a probe.
     let Admission::Accepted(other) = pool.admit(Kind::Uncounted, None, NOW) else {
