@@ -669,6 +669,16 @@ defmodule PhoenixGenApi.StreamCallTest do
       assert frames() == {[], error("Internal Server Error")}
     end
 
+    test "comes when the guard of its function is killed, and the function ends" do
+      {_pid, function, _out} = feed()
+      {:parent, guard} = Process.info(function, :parent)
+      watched = watch(function)
+      Process.exit(guard, :kill)
+      assert frames() == {[], error("Internal Server Error")}
+      assert_ends(watched)
+      nothing_more()
+    end
+
     test "comes when its own process is killed, and its function ends" do
       {pid, function, _out} = feed()
       watched = watch(function)

@@ -16,6 +16,7 @@ defmodule PhoenixGenApi.StreamCall.Function do
     :handle,
     :target,
     :pid,
+    :callee,
     :result,
     connected?: true,
     library?: true,
@@ -34,6 +35,8 @@ defmodule PhoenixGenApi.StreamCall.Function do
           target: {node(), {reference(), non_neg_integer()} | nil},
           # of the same
           pid: pid() | nil,
+          # the process that the guard is for
+          callee: pid() | nil,
           # marks what `:erpc` says of a process that it runs
           result: reference() | nil,
           # whether there was a connection when it was started
@@ -113,6 +116,7 @@ defmodule PhoenixGenApi.StreamCall.Function do
         {:spawn_reply, ^monitor, :error, reason} -> {refused(function, reason), function}
         {:DOWN, ^monitor, :process, _pid, reason} -> ended(function, reason)
         {^ref, :begun} -> begun(function)
+        {^ref, {:begun, callee}} -> begun(%{function | callee: callee})
         {^ref, outcome} -> {{:outcome, outcome}, function}
         {:nodedown, node} -> {lost(function, node), function}
       end
@@ -179,8 +183,10 @@ defmodule PhoenixGenApi.StreamCall.Function do
       {^result, :error, :undef, [{Producer, :guard, _arguments, _location} | _]} ->
         {:none, launch(%{function | library?: false})}
 
-      # Only the death of a stream ends a guard, or somebody else's hand.
+      # Only the death of a stream ends a guard, or somebody else's hand. Nobody is left to end the
+      # function.
       reason ->
+        Remote.undelayed(fn -> function.callee && Process.exit(function.callee, :kill) end)
         {{:outcome, {:died, reason}}, function}
     end
   end

@@ -44,7 +44,7 @@ defmodule PhoenixGenApi.StreamCall.Producer do
     stream = Process.monitor(work.stream)
     work = %{work | guard: self(), halt: :atomics.new(1, [])}
     {pid, function} = spawn_monitor(__MODULE__, :run, [work])
-    send(work.stream, {work.ref, :begun})
+    send(work.stream, {work.ref, {:begun, pid}})
     # Arguments may be large, and streams long.
     :erlang.garbage_collect()
     guard(%{work | mfa: nil}, stream, pid, function)
