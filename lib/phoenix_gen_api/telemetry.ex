@@ -13,7 +13,8 @@ defmodule PhoenixGenApi.Telemetry do
   cost, is in the guide *Telemetry*.
 
   `duration_us` are microseconds, `duration`, `monotonic_time` and `system_time` native
-  time units (`System.convert_time_unit/3`). Each start has exactly one stop or exception;
+  time units (`System.convert_time_unit/3`). Each start has exactly one stop or exception, but
+  for a request whose caller is killed while it runs: whoever is killed emits nothing.
   `reason` and `last_error` are strings. Keys may be added to events, none are removed.
 
   `:telemetry` is an optional dependency, found when the library is compiled. Without it no
