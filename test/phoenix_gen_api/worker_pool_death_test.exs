@@ -345,7 +345,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     assert kinds[:ended] > 1_000 and kinds[:died] > 500
 
     assert Await.until(fn -> idle(pool) end)
-    assert {3, 0, 0, false, _, _} = Native.worker_pool_status(handle)
+    assert {3, 0, 0, :closed, _, _} = Native.worker_pool_status(handle)
     assert {[], [], nil} = Native.worker_pool_attend(handle)
     assert Await.until(fn -> length(Process.list()) <= processes end)
     assert Process.info(self(), :monitored_by) == {:monitored_by, watched_by}
