@@ -14,6 +14,7 @@ defmodule PhoenixGenApi.ExecutorTest do
   }
 
   alias PhoenixGenApi.Errors.DecodeError
+  alias PhoenixGenApi.Executor.Reaper
   alias PhoenixGenApi.Structs.{Request, Response}
   alias PhoenixGenApi.Test.Functions
   alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
@@ -880,6 +881,26 @@ defmodule PhoenixGenApi.ExecutorTest do
       assert_receive {:async_call, %{success: true}}
       assert %{busy_workers: 0, queued_tasks: 0} = WorkerPool.status(:async_pool)
       refute_received _
+    end
+
+    test "leave no function behind when the reaper stops with orders that it has not carried out" do
+      config = config(hang(), response_type: :async, timeout: :infinity)
+
+      receiver =
+        spawn(fn ->
+          Executor.execute_with_config!(request(), config)
+          Process.sleep(:infinity)
+        end)
+
+      function = running()
+      reaper = Process.whereis(Reaper)
+      :sys.suspend(reaper)
+      Process.exit(receiver, :kill)
+      Await.until(fn -> Process.info(reaper, :message_queue_len) == {:message_queue_len, 1} end)
+      # As with the application.
+      on_exit(fn -> Supervisor.restart_child(PhoenixGenApi.Supervisor, Reaper) end)
+      :ok = Supervisor.terminate_child(PhoenixGenApi.Supervisor, Reaper)
+      assert assert_ends(function) in [:killed, :noproc]
     end
 
     test "relay no message whose time has passed in the queue" do

@@ -12,21 +12,31 @@ defmodule PhoenixGenApi.Executor.Reaper do
 
   @impl true
   def init(_opts) do
+    # The pools stop before it does, and leave it their last orders.
+    Process.flag(:trap_exit, true)
     # One node that hangs must not keep it from killing on the others.
     :erlang.process_flag(:async_dist, true)
     {:ok, nil}
   end
 
   @impl true
-  def handle_info({:kill, pid}, state) when is_pid(pid) do
-    Process.exit(pid, :kill)
+  def handle_info(message, state) do
+    carry_out(message)
     {:noreply, state}
   end
 
-  def handle_info({:revoke, node, key}, state) do
-    Callees.revoke_at(node, key)
-    {:noreply, state}
+  @impl true
+  def terminate(reason, state) do
+    receive do
+      message ->
+        carry_out(message)
+        terminate(reason, state)
+    after
+      0 -> :ok
+    end
   end
 
-  def handle_info(_other, state), do: {:noreply, state}
+  defp carry_out({:kill, pid}) when is_pid(pid), do: Process.exit(pid, :kill)
+  defp carry_out({:revoke, node, key}), do: Callees.revoke_at(node, key)
+  defp carry_out(_other), do: :ok
 end
