@@ -4,4 +4,8 @@ installed? = PhoenixGenApi.PhoenixGateway.adapters() != []
 unless installed?,
   do: IO.puts("Left out: the tests tagged :phoenix (no Phoenix with a web server is installed)")
 
-ExUnit.start(exclude: if(installed?, do: [], else: [:phoenix]))
+ExUnit.start(
+  exclude: if(installed?, do: [], else: [:phoenix]),
+  # A busy machine takes its time. Only a test that fails waits as long.
+  assert_receive_timeout: 5_000
+)

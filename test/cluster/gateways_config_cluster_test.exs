@@ -304,7 +304,13 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     for n <- 1..4 do
       push_config = push_config("s#{n}", "1", for(f <- 1..4_000, do: "f#{f}"))
       task = Task.async(fn -> push_from(service, a, push_config) end)
-      Await.until(fn -> call(a, :ets, :member, [PhoenixGenApi.ServiceTurn, "s#{n}"]) end)
+
+      Await.until(fn ->
+        turn? = call(a, :ets, :member, [PhoenixGenApi.ServiceTurn, "s#{n}"])
+        # It may be over before anybody has looked.
+        turn? or not Process.alive?(task.pid)
+      end)
+
       # The first thing to end when it stops; with some luck in the middle of the push.
       above = PhoenixGenApi.Supervisor
       :ok = call(a, Supervisor, :terminate_child, [above, PhoenixGenApi.Cluster])
