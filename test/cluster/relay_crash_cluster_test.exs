@@ -113,30 +113,17 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
       joins(b, "#{id}-#{n}", "ann")
     end
 
-    apart(a, b)
+    RelayMembers.split([a], [b])
     for gateway <- [a, b], do: Await.until(fn -> not on(gateway, :shared?, []) end)
     :ok = Cluster.call(a, Relay, :delete_group, ["#{id}-1"])
     :ok = Cluster.call(b, Relay, :delete_group, ["#{id}-2"])
     for gateway <- [a, b], do: on(gateway, :crash, ["Shard"])
-    again(a, b)
-    RelayMembers.together([a, b])
+    RelayMembers.heal([a], [b])
 
     for gateway <- [a, b], n <- 1..2 do
       info = fn -> Cluster.call(gateway, Relay, :get_group_info, ["#{id}-#{n}"]) end
       Await.until(fn -> info.() == {:error, :not_found} end)
     end
-  end
-
-  defp apart({_, node} = one, {_, other} = two) do
-    Cluster.call(one, :erlang, :set_cookie, [other, :apart])
-    Cluster.call(two, :erlang, :set_cookie, [node, :apart])
-    Cluster.call(one, Node, :disconnect, [other])
-  end
-
-  defp again({_, node} = one, {_, other} = two) do
-    Cluster.call(one, :erlang, :set_cookie, [other, Node.get_cookie()])
-    Cluster.call(two, :erlang, :set_cookie, [node, Node.get_cookie()])
-    true = Cluster.call(one, Node, :connect, [other])
   end
 
   @names ["Departures", "Shard", "Link", "Peers", "Backlog"]

@@ -88,6 +88,29 @@ defmodule PhoenixGenApi.RelayMembers do
     end)
   end
 
+  @doc "Cuts the gateways of one side off from the others."
+  def split(side, others) do
+    for {_, node} = one <- side, {_, other} = two <- others do
+      Cluster.call(one, :erlang, :set_cookie, [other, :apart])
+      Cluster.call(two, :erlang, :set_cookie, [node, :apart])
+      Cluster.call(one, Node, :disconnect, [other])
+    end
+
+    for side <- [side, others], do: together(side)
+  end
+
+  @doc "Has them meet again."
+  def heal(side, others) do
+    for {_, node} = one <- side, {_, other} = two <- others do
+      cookie = Node.get_cookie()
+      Cluster.call(one, :erlang, :set_cookie, [other, cookie])
+      Cluster.call(two, :erlang, :set_cookie, [node, cookie])
+      true = Cluster.call(one, Node, :connect, [other])
+    end
+
+    together(side ++ others)
+  end
+
   @doc "How many gateways each shard has caught up with, its own included."
   def known do
     for name <- Relay.Shard.names() do

@@ -6,6 +6,9 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
   alias PhoenixGenApi.Relay.{Catalogue, Deleted, Peers}
   alias PhoenixGenApi.Relay.Shard.{Presence, Request, State}
 
+  # Gateways that are remembered as lost: those that started last.
+  @most_lost 256
+
   @doc "After a crash the others are asked for what they have; otherwise there are none yet."
   @spec resume(State.t()) :: State.t()
   def resume(state) do
@@ -34,7 +37,7 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
     hello = %{
       boot: Peers.boot(),
       life: state.life,
-      lost?: is_map_key(state.lost, node),
+      lost: state.lost,
       deleted: Deleted.all(state.number),
       reply?: reply?
     }
@@ -52,7 +55,8 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
 
     case state.peers do
       %{^node => peer} ->
-        apart? = hello.lost? or Map.get(state.lost, node) == hello.boot
+        apart? = hello.lost[node()] == Peers.boot() or state.lost[node] == hello.boot
+        state = inherit(state, hello.lost)
         peer = Map.merge(peer, %{boot: hello.boot, life: hello.life, apart?: apart?})
         # A shard that starts anew no longer knows of what its predecessor was to attach.
         state = Presence.forget(%{state | peers: Map.put(state.peers, node, peer)}, node)
@@ -68,6 +72,18 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
         state
     end
   end
+
+  # What this gateway has from that one, it has been told without those.
+  defp inherit(state, lost) do
+    lost = Map.drop(lost, [node() | Map.keys(state.peers)])
+    %{state | lost: recent(Map.merge(lost, state.lost))}
+  end
+
+  # Most will never come back.
+  defp recent(lost) when map_size(lost) <= @most_lost, do: lost
+
+  defp recent(lost),
+    do: lost |> Enum.sort_by(&elem(&1, 1), :desc) |> Enum.take(@most_lost) |> Map.new()
 
   # It was quicker than this gateway's own news of it, which will follow.
   defp meet(state, node) do
@@ -140,6 +156,7 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
 
       {peer, peers} ->
         lost = if peer.boot, do: Map.put(state.lost, node, peer.boot), else: state.lost
+        lost = recent(lost)
         incoming = Map.reject(state.incoming, fn {{n, _group}, _records} -> n == node end)
         state = Presence.forget(%{state | peers: peers, lost: lost, incoming: incoming}, node)
         state |> bereft() |> Request.lose(node) |> Request.drain()

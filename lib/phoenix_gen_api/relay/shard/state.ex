@@ -11,7 +11,8 @@ defmodule PhoenixGenApi.Relay.Shard.State do
     :life,
     # node => %{number, boot, life, apart?, synced?}
     peers: %{},
-    # Gateways that were lost while both went on: node => boot
+    # Gateways that were lost while both went on, by this one or by those that it has its groups
+    # from: node => boot
     lost: %{},
     # Requests of callers here: ref => %{from, op, joining, asked, result, waiting, acked}. A join
     # stays without its caller, who waits no longer, as its device has to follow.
