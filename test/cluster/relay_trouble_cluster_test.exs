@@ -68,6 +68,36 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     for gateway <- [b, c], do: assert(members(gateway, id) == ["root"])
   end
 
+  test "a gateway that hangs, with its connection full, keeps neither messages nor changes from others",
+       %{id: id} do
+    [a, b, c] = [start(sync_timeout: 300), start(), start()]
+    connect(a, b)
+    for {_, node} <- [a, b], do: true = Cluster.call(c, Node, :connect, [node])
+    RelayMembers.together([a, b, c])
+    assert {:ok, _root} = on(a, :create, [id, :public, "root"])
+    assert {{:ok, :active}, ann} = on(b, :join, [id, "ann"])
+    assert {{:ok, :active}, eve} = on(c, :join, [id, "eve"])
+    wake = Cluster.suspend(c)
+
+    # Far more than the buffers of the connection hold.
+    messages = for n <- 1..40, do: {n, String.duplicate("x", 600_000)}
+    assert on(a, :say_all, [id, "root", messages]) == List.duplicate(3, 40)
+    Await.until(fn -> on(b, :numbers, [ann]) == Enum.to_list(1..40) end)
+
+    # Made here and on the other one, and told the third one later. Each in another process of the relay.
+    started = System.monotonic_time(:millisecond)
+    for n <- 1..20, do: assert({:ok, _pid} = on(a, :create, ["#{id}-#{n}", :public, "root"]))
+    assert System.monotonic_time(:millisecond) - started < 20 * 300 + 5_000
+    for n <- 1..20, do: assert(members(b, "#{id}-#{n}") == ["root"])
+
+    wake.()
+    Await.until(fn -> on(c, :numbers, [eve]) == Enum.to_list(1..40) end)
+
+    for n <- 1..20,
+        do:
+          Await.until(fn -> relay(c, :get_group_info, ["#{id}-#{n}"]) != {:error, :not_found} end)
+  end
+
   test "a process of a gateway that does not answer joins nothing, and nobody waits for it long",
        %{id: id} do
     [a, b] = [start(), start(sync_timeout: 300)]

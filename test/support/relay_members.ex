@@ -32,6 +32,9 @@ defmodule PhoenixGenApi.RelayMembers do
     end
   end
 
+  @doc "The numbers of messages that are each a number and something large."
+  def numbers(pid), do: for({number, _large} <- got(pid), do: number)
+
   @doc "A member of a group, who joins with a process of this node."
   def join(group, user) do
     pid = start()

@@ -11,20 +11,18 @@ defmodule PhoenixGenApi.Relay.Catalogue do
   @doc "Sends all groups of the shard."
   @spec send_all(State.t(), node()) :: :ok
   def send_all(state, node) do
-    target = {Shard.name(state.number), node}
-
     for group <- Native.relay_ids(state.relay),
         Shard.of?(group, state.number),
-        do: send_pages(state.relay, group, 0, target)
+        do: send_pages(state, group, 0, node)
 
     :ok
   end
 
-  defp send_pages(relay, group, start, target) do
-    case Native.relay_records(relay, group, start, @page) do
+  defp send_pages(state, group, start, node) do
+    case Native.relay_records(state.relay, group, start, @page) do
       {origin, records, next} ->
-        send(target, {:group, node(), group, origin, records, next == nil})
-        if next, do: send_pages(relay, group, next, target)
+        State.tell(state, node, {:group, node(), group, origin, records, next == nil})
+        if next, do: send_pages(state, group, next, node)
 
       _deleted ->
         :ok

@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
   # Other gateways that come and go. One that comes is told everything, and from then on what
   # happens.
 
-  alias PhoenixGenApi.Relay.{Catalogue, Deleted, Peers}
+  alias PhoenixGenApi.Relay.{Catalogue, Deleted, Outbox, Peers}
   alias PhoenixGenApi.Relay.Shard.{Presence, Request, State}
 
   # Gateways that are remembered as lost: those that started last.
@@ -31,8 +31,8 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
 
   def greet(state, node, number, reply?) do
     state = follow(state, node, number)
-    known = state.peers[node] || stranger(number)
-    state = Presence.unsettle(%{state | peers: Map.put(state.peers, node, known)})
+    state = if is_map_key(state.peers, node), do: state, else: State.enter(state, node, number)
+    state = Presence.unsettle(state)
 
     hello = %{
       boot: Peers.boot(),
@@ -92,8 +92,7 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
         state
 
       number ->
-        state = follow(state, node, number)
-        %{state | peers: Map.put(state.peers, node, stranger(number))}
+        state |> follow(node, number) |> State.enter(node, number)
     end
   end
 
@@ -103,9 +102,6 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
     before = for {other, %{number: ^number}} when other != node <- state.peers, do: other
     Enum.reduce(before, state, &lose(&2, &1))
   end
-
-  defp stranger(number),
-    do: %{number: number, boot: nil, life: nil, apart?: false, synced?: false}
 
   @doc "A page of a group that a gateway has."
   @spec page(State.t(), node(), String.t(), tuple(), list(), boolean()) :: State.t()
@@ -155,6 +151,7 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
         state
 
       {peer, peers} ->
+        Outbox.discard(peer.outbox)
         lost = if peer.boot, do: Map.put(state.lost, node, peer.boot), else: state.lost
         lost = recent(lost)
         incoming = Map.reject(state.incoming, fn {{n, _group}, _records} -> n == node end)

@@ -2,14 +2,14 @@ defmodule PhoenixGenApi.Relay.Shard.State do
   @moduledoc false
   # What a shard knows of itself and of the other gateways.
 
-  alias PhoenixGenApi.Relay.{Peers, Shard}
+  alias PhoenixGenApi.Relay.{Outbox, Peers, Shard}
 
   defstruct [
     :number,
     :relay,
     # Tells this process from those of the same name before it.
     :life,
-    # node => %{number, boot, life, apart?, synced?}
+    # node => %{number, boot, life, apart?, synced?, outbox}
     peers: %{},
     # Gateways that were lost while both went on, by this one or by those that it has its groups
     # from: node => boot
@@ -58,7 +58,31 @@ defmodule PhoenixGenApi.Relay.Shard.State do
   @doc "Sends to this shard of one gateway."
   @spec tell(t(), node(), term()) :: :ok
   def tell(state, node, message) do
-    send({Shard.name(state.number), node}, message)
+    target = {Shard.name(state.number), node}
+
+    case state.peers do
+      %{^node => %{outbox: outbox}} -> Outbox.put(outbox, message)
+      # An answer to one that is no part of the relay, or no more. It may hang as well.
+      _none -> spawn(fn -> :erlang.send(target, message, [:noconnect]) end)
+    end
+
     :ok
+  end
+
+  @doc "Another gateway of which nothing is known yet."
+  @spec enter(t(), node(), non_neg_integer()) :: t()
+  def enter(state, node, number) do
+    outbox = Outbox.open({Shard.name(state.number), node})
+
+    peer = %{
+      number: number,
+      boot: nil,
+      life: nil,
+      apart?: false,
+      synced?: false,
+      outbox: outbox
+    }
+
+    %{state | peers: Map.put(state.peers, node, peer)}
   end
 end

@@ -8,9 +8,9 @@ use super::turns::Turns;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// Nodes of one relay at most. Each of them that a node unites with may count a record's version on by one,
-/// and not every node unites with as many.
-const NODES: u32 = 65;
+/// Far more than all nodes of one relay may count the version of a record on while they unite, by one for each
+/// other node, and not all of them by as many.
+const AHEAD: u32 = 4_096;
 
 impl<H: Copy + Eq + Hash> Relay<H> {
     /// Unites what another node knows of a group with what is known here; users who have been
@@ -79,7 +79,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         if apart {
             // Or what is decided here next would be older than what others have made of the same.
             let state = turns.next()?;
-            state.clock = state.clock.saturating_add(NODES);
+            state.clock = state.clock.saturating_add(AHEAD);
         }
         Some(out)
     }
