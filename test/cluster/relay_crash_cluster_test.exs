@@ -105,6 +105,35 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     for gateway <- [a, b], do: assert(members(gateway, id) == ["root"])
   end
 
+  for {what, function, args} <- [
+        {"a user is kicked", :kick_member, ["root", "ann"]},
+        {"a user leaves", :leave_group, ["ann"]},
+        {"a ban ends", :unban_member, ["root", "bob"]}
+      ] do
+    test "it holds that #{what}, although the shard is killed that was told so", %{id: id} do
+      [a, b] = gateways(2)
+      {:ok, _root} = on(a, :create, [id, :public, "root"])
+      _ann = joins(b, id, "ann")
+      :ok = Cluster.call(a, Relay, :ban_member, [id, "root", "bob"])
+      on(b, :suspend, ["Shard"])
+      args = [id | unquote(args)]
+      asked = Task.async(fn -> Cluster.call(a, Relay, unquote(function), args) end)
+      Await.until(fn -> on(a, :pending?, [id]) end)
+      on(b, :crash, ["Shard"])
+      assert Task.await(asked, 30_000) == :ok
+      RelayMembers.together([a, b])
+      for gateway <- [a, b], do: Await.until(fn -> on(gateway, :settled?, []) end)
+      expected = if unquote(function) == :unban_member, do: ["ann", "root"], else: ["root"]
+      for gateway <- [a, b], do: assert(members(gateway, id) == expected)
+
+      if unquote(function) == :unban_member,
+        do: joins(b, id, "bob"),
+        else: assert(on(b, :devices, [id, "ann"]) == nil)
+
+      assert on(a, :say, [id, "root", "hello"]) == length(members(a, id))
+    end
+  end
+
   test "a deletion is remembered by a gateway that was alone, and through a crash", %{id: id} do
     [a, b] = gateways(2)
 

@@ -94,8 +94,9 @@ defmodule PhoenixGenApi.RelayMembers do
   @doc "Cuts the gateways of one side off from the others."
   def split(side, others) do
     for {_, node} = one <- side, {_, other} = two <- others do
+      # Not the same one: anything that is sent would have them meet again.
       Cluster.call(one, :erlang, :set_cookie, [other, :apart])
-      Cluster.call(two, :erlang, :set_cookie, [node, :apart])
+      Cluster.call(two, :erlang, :set_cookie, [node, :elsewhere])
       Cluster.call(one, Node, :disconnect, [other])
     end
 
