@@ -470,7 +470,7 @@ defmodule PhoenixGenApi.Native do
 
   @spec relay_merge(handle(), String.t(), relay_origin(), non_neg_integer(), boolean(), [
           {relay_record(), boolean()}
-        ]) :: [String.t()]
+        ]) :: {[String.t()], [relay_record()]}
   def relay_merge(_relay, _group, _origin, _slot, _apart?, _records), do: not_loaded()
 
   defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)

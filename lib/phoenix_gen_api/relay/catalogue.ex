@@ -45,8 +45,11 @@ defmodule PhoenixGenApi.Relay.Catalogue do
     case state do
       %{peers: %{^node => %{number: number, apart?: apart?}}} ->
         if Deleted.at(group) < changed_ms do
-          out = Native.relay_merge(state.relay, group, origin, number, apart?, records)
+          {out, forgotten} =
+            Native.relay_merge(state.relay, group, origin, number, apart?, records)
+
           for user <- out, do: Shard.gone(group, user, :down)
+          correct(state, node, group, origin, forgotten)
           Deleted.forget(group)
         end
 
@@ -54,6 +57,16 @@ defmodule PhoenixGenApi.Relay.Catalogue do
 
       _gone ->
         state
+    end
+  end
+
+  # What a gateway missed while its shard started anew. Others may not have heard of it yet either.
+  defp correct(_state, _node, _group, _origin, []), do: :ok
+
+  defp correct(state, node, group, origin, forgotten) do
+    if State.home(state) == node() do
+      effects = for record <- forgotten, do: {:put, group, origin, record, false}
+      State.tell(state, node, {:effects, nil, nil, effects})
     end
   end
 

@@ -3,7 +3,8 @@
 
 use super::{device, recipients};
 use gen_api_core::relay::{
-    Bounds, Change, Created, GroupType, Origin, Record, Refusal, Relay, Row, Standing, Status,
+    Bounds, Change, Created, GroupType, Merged, Origin, Record, Refusal, Relay, Row, Standing,
+    Status,
 };
 use proptest::prelude::*;
 
@@ -31,7 +32,7 @@ fn view(relay: &Relay<u64>) -> Vec<(Box<str>, Status, bool, u64)> {
         .collect()
 }
 
-fn tell(from: &Relay<u64>, to: &Relay<u64>, apart: bool) -> Vec<Box<str>> {
+fn tell(from: &Relay<u64>, to: &Relay<u64>, apart: bool) -> Merged {
     let page = from.records("g", 0, usize::MAX).unwrap();
     to.merge("g", page.origin, NODE, apart, &page.records)
 }
@@ -262,6 +263,35 @@ fn what_is_decided_after_a_split_counts_where_two_of_the_other_side_were_united_
     for relay in [&a, &b, &c] {
         assert_eq!(status(relay, "ann"), Some(Status::Active));
     }
+}
+
+#[test]
+fn what_was_forgotten_is_not_learnt_again_of_a_node_that_missed_it() {
+    let (a, b) = pair();
+    for user in ["ann", "max"] {
+        let (origin, record) = a.order_change("g", Change::Ban, "root", user, 4).unwrap();
+        b.put("g", origin, &record, true);
+    }
+    a.order_change("g", Change::Unban, "root", "ann", 5)
+        .unwrap();
+    let merged = tell(&b, &a, false);
+    tell(&a, &b, false);
+    let users: Vec<&str> = merged.forgotten.iter().map(|r| &*r.user).collect();
+    assert_eq!(users, ["ann"]);
+    let page = a.records("g", 0, 1).unwrap();
+    b.put("g", page.origin, &merged.forgotten[0], false);
+    for relay in [&a, &b] {
+        let join = |user| relay.order_join("g", user, 6).map(|(status, ..)| status);
+        assert_eq!(join("ann"), Ok(Status::Pending));
+        assert_eq!(join("max"), Err(Refusal::Banned));
+        relay.verify();
+    }
+    // After a split it is as new as anything.
+    let (origin, record) = a.order_leave("g", "ann", 7).unwrap();
+    b.put("g", origin, &record, true);
+    b.order_change("g", Change::Ban, "root", "ann", 8).unwrap();
+    tell(&b, &a, true);
+    assert_eq!(a.order_join("g", "ann", 9).map(drop), Err(Refusal::Banned));
 }
 
 #[test]
