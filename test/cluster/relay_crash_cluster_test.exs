@@ -105,6 +105,39 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     for gateway <- [a, b], do: assert(members(gateway, id) == ["root"])
   end
 
+  for {name, killed} <- [{"", []}, {", also if Peers is killed", ["Peers"]}] do
+    test "who joins with one device while he leaves with the other one stays#{name}", %{id: id} do
+      [a, b, c] = gateways = gateways(3)
+      {:ok, _root} = on(a, :create, [id, :private, "root"])
+      {{:ok, :pending}, other} = on(b, :join, [id, "ann"])
+      :ok = Cluster.call(a, Relay, :accept_member, [id, "root", "ann"])
+
+      # Decided after what c says of itself, and its device does not follow yet.
+      on(a, :suspend, ["Shard"])
+      join = Task.async(fn -> on(c, :join, [id, "ann"]) end)
+      Await.until(fn -> on(c, :pending?, [id]) end)
+      for name <- unquote(killed), do: on(c, :crash, [name])
+      on(c, :heard?, [])
+      on(c, :suspend, ["Shard"])
+      on(a, :resume, ["Shard"])
+      Await.until(fn -> on(a, :settled?, []) end)
+      assert on(a, :promised?, [id])
+
+      leave = Task.async(fn -> Cluster.call(b, Relay, :leave_group, [id, "ann", other]) end)
+      Await.until(fn -> on(b, :decided?, [id]) end)
+      on(c, :resume, ["Shard"])
+      assert Task.await(leave) == :ok
+      assert {{:ok, :active}, device} = Task.await(join)
+
+      for gateway <- gateways, do: Await.until(fn -> members(gateway, id) == ["ann", "root"] end)
+      assert on(c, :say, [id, "ann", "here"]) == 2
+      assert {on(b, :devices, [id, "ann"]), on(c, :devices, [id, "ann"])} == {0, 1}
+      Await.until(fn -> not on(a, :promised?, [id]) end)
+      assert Cluster.call(c, Relay, :leave_group, [id, "ann", device]) == :ok
+      for gateway <- gateways, do: assert(members(gateway, id) == ["root"])
+    end
+  end
+
   for {what, function, args} <- [
         {"a user is kicked", :kick_member, ["root", "ann"]},
         {"a user leaves", :leave_group, ["ann"]},

@@ -248,6 +248,26 @@ defmodule PhoenixGenApi.RelayMembers do
   @doc "The processes of that name do nothing until they are killed."
   def suspend(name), do: for(name <- names(name), do: :sys.suspend(name))
 
+  @doc "Until now."
+  def resume(name), do: for(name <- names(name), do: :sys.resume(name))
+
+  @doc "Whether a device has been promised to a member of that group that is not there yet."
+  def promised?(group),
+    do: Enum.any?(:sys.get_state(shard(group)).reserved, &match?({{^group, _, _}, _}, &1))
+
+  @doc "Whether a change of that group has been decided, and waits for others to copy it."
+  def decided?(group) do
+    pending = Map.values(:sys.get_state(shard(group)).pending)
+    Enum.any?(pending, &(elem(&1.op, 1) == group and &1.result != nil))
+  end
+
+  @doc "Waits until the shards have done what Peers has told them."
+  def heard? do
+    :sys.get_state(Relay.Peers)
+    for name <- Relay.Shard.names(), do: :sys.get_state(name)
+    true
+  end
+
   @doc "Whether a change of that group waits for its decision."
   def pending?(group), do: map_size(:sys.get_state(shard(group)).pending) > 0
 

@@ -57,9 +57,10 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
       %{^node => peer} ->
         apart? = hello.lost[node()] == Peers.boot() or state.lost[node] == hello.boot
         state = inherit(state, hello.lost)
-        peer = Map.merge(peer, %{boot: hello.boot, life: hello.life, apart?: apart?})
         # A shard that starts anew no longer knows of what its predecessor was to attach.
-        state = Presence.forget(%{state | peers: Map.put(state.peers, node, peer)}, node)
+        state = if peer.life == hello.life, do: state, else: Presence.forget(state, node)
+        peer = Map.merge(peer, %{boot: hello.boot, life: hello.life, apart?: apart?})
+        state = %{state | peers: Map.put(state.peers, node, peer)}
         Catalogue.bury(state, hello.deleted)
         # Nor of what it was asked.
         if hello.reply?,

@@ -25,10 +25,9 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
   @doc "Has a user leave who has no device anywhere, if that is for this gateway to say."
   @spec depart(State.t(), String.t(), String.t(), atom()) :: State.t()
   def depart(state, group, user, why) do
-    waited_for? =
-      Enum.any?(state.reserved, fn {{g, u, _node}, _n} -> g == group and u == user end)
+    promised? = promised?(state, group, user)
 
-    if State.home(state) == node() and not waited_for? and state.unsettled == nil do
+    if State.home(state) == node() and not promised? and state.unsettled == nil do
       died? = why in [:down, :down_here, :gone]
       {_result, effects} = Decision.make(state.relay, {:depart, group, user, died?})
       if effects != [], do: tell(state, {:effects, nil, nil, effects})
@@ -76,6 +75,13 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
   @spec reserve(State.t(), {String.t(), String.t()}, node()) :: State.t()
   def reserve(state, {group, user}, node),
     do: %{state | reserved: Map.update(state.reserved, {group, user, node}, 1, &(&1 + 1))}
+
+  @doc "Whether a device of that user is to come, on any gateway."
+  @spec promised?(State.t(), String.t(), String.t()) :: boolean()
+  def promised?(%{reserved: reserved}, _group, _user) when reserved == %{}, do: false
+
+  def promised?(state, group, user),
+    do: Enum.any?(state.reserved, &match?({{^group, ^user, _node}, _n}, &1))
 
   @doc "It has come, or will not."
   @spec release(State.t(), String.t(), String.t(), node()) :: State.t()
