@@ -138,6 +138,37 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     end
   end
 
+  test "who has a device that a new shard has not been told of yet stays, whatever leaves", %{
+    id: id
+  } do
+    [a, b, c] = gateways = gateways(3)
+    {:ok, _root} = on(a, :create, [id, :public, "root"])
+    other = joins(b, id, "ann")
+    # What c says of its device is lost with the shard that decides.
+    on(a, :suspend, ["Shard"])
+    join = Task.async(fn -> on(c, :join, [id, "ann"]) end)
+    Await.until(fn -> on(c, :pending?, [id]) end)
+    on(c, :suspend, ["Shard"])
+    on(a, :resume, ["Shard"])
+    Await.until(fn -> on(a, :promised?, [id]) end)
+    on(a, :suspend, ["Shard"])
+    on(c, :resume, ["Shard"])
+    Await.until(fn -> on(c, :devices, [id, "ann"]) == 1 end)
+    on(c, :suspend, ["Shard"])
+    on(a, :crash, ["Shard"])
+    Await.until(fn -> on(b, :known, []) |> Enum.all?(&(&1 == 3)) end)
+
+    leave = Task.async(fn -> Cluster.call(b, Relay, :leave_group, [id, "ann", other]) end)
+    Await.until(fn -> on(b, :pending?, [id]) end)
+    on(a, :heard?, [])
+    on(c, :resume, ["Shard"])
+    assert Task.await(leave) == :ok
+    assert {{:ok, :active}, device} = Task.await(join)
+    for gateway <- gateways, do: assert(members(gateway, id) == ["ann", "root"])
+    assert Cluster.call(c, Relay, :leave_group, [id, "ann", device]) == :ok
+    for gateway <- gateways, do: assert(members(gateway, id) == ["root"])
+  end
+
   for {what, function, args} <- [
         {"a user is kicked", :kick_member, ["root", "ann"]},
         {"a user leaves", :leave_group, ["ann"]},

@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
   alias PhoenixGenApi.Relay.Decision
   alias PhoenixGenApi.Relay.Shard.{Order, Presence, State}
 
-  # While gateways do not agree on which of them is the oldest.
+  # While gateways do not agree on which of them is the oldest, or are still telling each other.
   @again_ms 20
 
   @doc "A caller asks. He waits first for gateways that have not told yet what they have."
@@ -85,19 +85,27 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
   defp submit(state, ref) do
     %{^ref => %{op: op} = request} = state.pending
 
-    case State.home(state) do
-      home when home == node() ->
+    home = State.home(state)
+
+    cond do
+      State.decides?(state, op) ->
         {result, effects, state} = Order.decide(state, op, node())
         awaited = tell(state, {:effects, ref, node(), effects})
         decided(state, ref, op, result, awaited)
 
-      home ->
+      home == node() ->
+        not_home(state, ref)
+
+      true ->
         State.tell(state, home, {:request, node(), ref, op, state.peers[home].life})
         put(state, ref, %{request | asked: home})
     end
   end
 
-  @doc "The gateway that was asked does not take itself for the oldest one: later."
+  @doc """
+  The gateway that was asked does not take itself for the oldest one, or has not been told enough
+  yet: later.
+  """
   @spec not_home(State.t(), reference()) :: State.t()
   def not_home(state, ref) do
     case state.pending do

@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.Relay.Shard.State do
   @moduledoc false
   # What a shard knows of itself and of the other gateways.
 
-  alias PhoenixGenApi.Relay.{Outbox, Peers, Shard}
+  alias PhoenixGenApi.Relay.{Decision, Outbox, Peers, Shard}
 
   defstruct [
     :number,
@@ -34,6 +34,14 @@ defmodule PhoenixGenApi.Relay.Shard.State do
     others = for {node, %{synced?: true, boot: boot}} <- state.peers, do: {boot, node}
     [{Peers.boot(), node()} | others] |> Enum.min() |> elem(1)
   end
+
+  @doc "Whether it is for this gateway to decide that, and now."
+  @spec decides?(t(), Decision.op()) :: boolean()
+  # Not before all have told where they have devices of him.
+  def decides?(state, op) when elem(op, 0) == :depart,
+    do: home(state) == node() and caught_up?(state)
+
+  def decides?(state, _op), do: home(state) == node()
 
   @doc "Whether every gateway has told what it has."
   @spec caught_up?(t()) :: boolean()
