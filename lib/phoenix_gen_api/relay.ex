@@ -352,8 +352,26 @@ defmodule PhoenixGenApi.Relay do
     timeout = 2 * Config.get(:relay, :sync_timeout)
 
     if node(pid) in Peers.current(),
-      do: :erpc.call(node(pid), __MODULE__, function, args, timeout),
+      do: ask(node(pid), function, args, timeout),
       else: {:error, :invalid_argument}
+  end
+
+  # In a process of its own: while the connection is full, whoever asks is suspended.
+  defp ask(node, function, args, timeout) do
+    {pid, monitor} = spawn_monitor(fn -> exit({:told, call(node, function, args, timeout)}) end)
+
+    receive do
+      {:DOWN, ^monitor, :process, _pid, {:told, result}} -> result
+    after
+      timeout ->
+        Process.demonitor(monitor, [:flush])
+        Process.exit(pid, :kill)
+        {:error, :timeout}
+    end
+  end
+
+  defp call(node, function, args, timeout) do
+    :erpc.call(node, __MODULE__, function, args, timeout)
   catch
     :error, {:erpc, :timeout} -> {:error, :timeout}
     _kind, _reason -> {:error, :not_running}

@@ -106,6 +106,8 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     Cluster.suspend(a)
     started = System.monotonic_time(:millisecond)
     assert relay(b, :create_group, [id, :public, "root", far]) == {:error, :timeout}
+    on(b, :clog, [elem(a, 1)])
+    assert relay(b, :create_group, [id, :public, "root", far]) == {:error, :timeout}
     assert System.monotonic_time(:millisecond) - started < 5_000
   end
 

@@ -183,6 +183,15 @@ defmodule PhoenixGenApi.RelayMembers do
     map_size(pending) > 0
   end
 
+  @doc "Fills the connection to a gateway that hangs."
+  def clog(node) do
+    spawn(fn ->
+      for _ <- 1..100, do: send({:nobody, node}, String.duplicate("x", 600_000))
+    end)
+
+    Await.until(fn -> :erlang.send({:nobody, node}, :more, [:nosuspend]) == :nosuspend end)
+  end
+
   @doc "Has the relay believe that a gateway has gone."
   def believe_gone(node), do: Relay.Shard.tell_all({:down, node})
 
