@@ -111,6 +111,21 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     assert System.monotonic_time(:millisecond) - started < 5_000
   end
 
+  test "of messages that wait for a gateway, those beyond 50,000 of a sender are dropped and counted",
+       %{id: id} do
+    [a, b] = [start(), start()]
+    connect(a, b)
+    assert {:ok, _root} = on(a, :create, [id, :public, "root"])
+    assert {{:ok, :active}, ann} = on(b, :join, [id, "ann"])
+    on(a, :suspend, ["Link"])
+    drops = on(a, :drops, [id, RelayMembers, :send_many, [id, "root", 50_003]])
+    assert drops == List.duplicate({:slow_gateway, 1}, 3)
+    on(a, :resume, ["Link"])
+    Await.until(fn -> length(on(b, :got, [ann])) == 50_000 end)
+    assert on(a, :drops, [id, RelayMembers, :send_many, [id, "root", 1]]) == []
+    Await.until(fn -> List.last(on(b, :got, [ann])) == 1 end)
+  end
+
   test "a process of another gateway is none of a relay without cluster", %{id: id} do
     [a, b] = [start(), start(cluster: false)]
     {_, node} = a
