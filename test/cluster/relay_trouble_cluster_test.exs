@@ -111,6 +111,34 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     assert System.monotonic_time(:millisecond) - started < 5_000
   end
 
+  test "messages to a large group on another gateway do not delay those of other users to a small one",
+       %{id: id} do
+    [a, b] = [start(), start()]
+    connect(a, b)
+    {large, small} = {id <> "-large", id <> "-small"}
+
+    for group <- [large, small],
+        do: assert({:ok, _root} = on(a, :create, [group, :public, "root"]))
+
+    on(b, :crowd, [large, 1_200])
+    assert {{:ok, :active}, ann} = on(b, :join, [large, "ann"])
+    assert {:ok, :active} = relay(b, :join_group, [small, "ann", ann])
+    # Two whose messages pass through the same process.
+    link = Relay.Link.number("busy")
+    other = Enum.find(Stream.map(1..1_000, &"other-#{&1}"), &(Relay.Link.number(&1) == link))
+
+    on(b, :suspend, ["Link"])
+    on(a, :send_many, [large, "busy", 300])
+    {:ok, 2} = relay(a, :send_to_group, [small, other, "other"])
+    # Of the same sender.
+    {:ok, 2} = relay(a, :send_to_group, [small, "busy", "last"])
+    on(b, :resume, ["Link"])
+    Await.until(fn -> length(on(b, :got, [ann])) == 302 end)
+    messages = on(b, :got, [ann])
+    assert List.delete(messages, "other") == Enum.to_list(1..300) ++ ["last"]
+    assert Enum.find_index(messages, &(&1 == "other")) < 150
+  end
+
   test "of messages that wait for a gateway, those beyond 50,000 of a sender are dropped and counted",
        %{id: id} do
     [a, b] = [start(), start()]

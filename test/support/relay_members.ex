@@ -204,6 +204,15 @@ defmodule PhoenixGenApi.RelayMembers do
   @doc "The processes of that name go on."
   def resume(name), do: for(name <- names(name), do: :sys.resume(name))
 
+  @doc "So many users join with one process, which keeps nothing."
+  def crowd(group, count) do
+    pid = spawn(&swallow/0)
+    for n <- 1..count, do: {:ok, :active} = Relay.join_group(group, "crowd-#{n}", pid)
+    pid
+  end
+
+  defp swallow, do: receive(do: (_message -> swallow()))
+
   @doc "Sends so many messages of the server."
   def send_many(group, user, count),
     do: for(n <- 1..count, do: {:ok, _} = Relay.send_to_group(group, user, n))
