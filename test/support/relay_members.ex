@@ -183,6 +183,49 @@ defmodule PhoenixGenApi.RelayMembers do
     map_size(pending) > 0
   end
 
+  @doc "What was dropped while a function ran: `{reason, count}` of each event of a group."
+  def drops(group, module, function, args) do
+    pid = start()
+
+    handler = fn
+      [_, _, :drop], %{count: count}, %{group_id: ^group, reason: reason}, _config ->
+        send(pid, {:relay_message, %{result: %{"message" => {reason, count}}}})
+
+      _event, _measurements, _metadata, _config ->
+        :ok
+    end
+
+    :ok = PhoenixGenApi.Telemetry.attach_relay("drops-#{group}", handler)
+    apply(module, function, args)
+    :ok = PhoenixGenApi.Telemetry.detach_all("drops-#{group}")
+    got(pid)
+  end
+
+  @doc "The processes of that name go on."
+  def resume(name), do: for(name <- names(name), do: :sys.resume(name))
+
+  @doc "So many users join with one process, which keeps nothing."
+  def crowd(group, count) do
+    pid = spawn(&swallow/0)
+    for n <- 1..count, do: {:ok, :active} = Relay.join_group(group, "crowd-#{n}", pid)
+    pid
+  end
+
+  defp swallow, do: receive(do: (_message -> swallow()))
+
+  @doc "Sends so many messages of the server."
+  def send_many(group, user, count),
+    do: for(n <- 1..count, do: {:ok, _} = Relay.send_to_group(group, user, n))
+
+  @doc "Fills the connection to a gateway that hangs."
+  def clog(node) do
+    spawn(fn ->
+      for _ <- 1..100, do: send({:nobody, node}, String.duplicate("x", 600_000))
+    end)
+
+    Await.until(fn -> :erlang.send({:nobody, node}, :more, [:nosuspend]) == :nosuspend end)
+  end
+
   @doc "Has the relay believe that a gateway has gone."
   def believe_gone(node), do: Relay.Shard.tell_all({:down, node})
 

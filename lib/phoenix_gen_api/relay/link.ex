@@ -9,7 +9,7 @@ defmodule PhoenixGenApi.Relay.Link do
   use PhoenixGenApi.Relay.Family, count: 16
 
   alias PhoenixGenApi.Gateway
-  alias PhoenixGenApi.Relay.{Observed, Outbox, Peers, Publish}
+  alias PhoenixGenApi.Relay.{Inbox, Observed, Outbox, Peers}
 
   # Messages waiting for one gateway in one process, beyond which they are dropped.
   @most_waiting 50_000
@@ -46,7 +46,7 @@ defmodule PhoenixGenApi.Relay.Link do
     # What the one before had not sent is gone.
     counters = Gateway.handle!(:relay_links)
     for number <- 0..(Peers.numbers() - 1), do: :counters.put(counters, index(n, number), 0)
-    {:ok, %{number: n, counters: counters, outboxes: %{}}}
+    {:ok, %{number: n, counters: counters, outboxes: %{}, inbox: %{}}}
   end
 
   @impl true
@@ -58,9 +58,11 @@ defmodule PhoenixGenApi.Relay.Link do
 
   @impl true
   def handle_info({:in, group, response}, state) do
-    Publish.fan_out_here(group, response)
-    {:noreply, state}
+    {:noreply, %{state | inbox: Inbox.take(state.inbox, group, response)}}
   end
+
+  def handle_info({:sent, sender, pid, sent}, state),
+    do: {:noreply, %{state | inbox: Inbox.done(state.inbox, sender, pid, sent)}}
 
   def handle_info({:nodedown, node}, state) do
     {gone, outboxes} = Enum.split_with(state.outboxes, &match?({{_number, ^node}, _}, &1))

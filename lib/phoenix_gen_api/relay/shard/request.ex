@@ -166,7 +166,9 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
         waiting = Enum.into(told, request.waiting, &{:presence, &1})
         # Another join of the same process was decided before this one. What else takes the member
         # out between the decision and here came after the join, which was made.
-        result = if attached == :already_member, do: {:error, attached}, else: result
+        # So did another one than he may have, on this gateway.
+        refused? = attached in [:already_member, :too_many_devices]
+        result = if refused?, do: {:error, attached}, else: result
         state = put(state, ref, %{request | waiting: waiting, result: result})
         Presence.release(state, group, user, node())
 
