@@ -461,6 +461,10 @@ defmodule PhoenixGenApi.Native do
   @spec relay_absent(handle(), String.t(), non_neg_integer()) :: [{String.t(), boolean()}]
   def relay_absent(_relay, _group, _nodes), do: not_loaded()
 
+  @spec relay_record(handle(), String.t(), String.t()) ::
+          {relay_origin(), relay_record()} | atom()
+  def relay_record(_relay, _group, _user), do: not_loaded()
+
   @spec relay_ids(handle()) :: [String.t()]
   def relay_ids(_relay), do: not_loaded()
 

@@ -169,6 +169,18 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     for gateway <- gateways, do: assert(members(gateway, id) == ["root"])
   end
 
+  test "who has left stays out, although a gateway tells late that he is in", %{id: id} do
+    [a, b, c] = gateways = gateways(3)
+    {:ok, _root} = on(a, :create, [id, :public, "root"])
+    joins(a, id, "ann")
+    # What b says to those that meet it anew, as when its Peers was killed.
+    said = on(b, :catalogue, [id])
+    assert Cluster.call(a, Relay, :leave_group, [id, "ann"]) == :ok
+    on(c, :hear, [id, said])
+    for gateway <- gateways, do: Await.until(fn -> members(gateway, id) == ["root"] end)
+    Await.until(fn -> on(c, :settled?, []) end)
+  end
+
   for {what, function, args} <- [
         {"a user is kicked", :kick_member, ["root", "ann"]},
         {"a user leaves", :leave_group, ["ann"]},

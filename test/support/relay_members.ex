@@ -291,9 +291,6 @@ defmodule PhoenixGenApi.RelayMembers do
   @doc "The processes of that name do nothing until they are killed."
   def suspend(name), do: for(name <- names(name), do: :sys.suspend(name))
 
-  @doc "Until now."
-  def resume(name), do: for(name <- names(name), do: :sys.resume(name))
-
   @doc "Whether a device has been promised to a member of that group that is not there yet."
   def promised?(group),
     do: Enum.any?(:sys.get_state(shard(group)).reserved, &match?({{^group, _, _}, _}, &1))
@@ -302,6 +299,19 @@ defmodule PhoenixGenApi.RelayMembers do
   def decided?(group) do
     pending = Map.values(:sys.get_state(shard(group)).pending)
     Enum.any?(pending, &(elem(&1.op, 1) == group and &1.result != nil))
+  end
+
+  @doc "What the shard of a group says of it to another gateway."
+  def catalogue(group) do
+    {origin, records, nil} = Native.relay_records(Gateway.handle!(:relay), group, 0, 100)
+    [{:group, node(), group, origin, records, true}, {:synced, node()}]
+  end
+
+  @doc "That comes to the shard of that group."
+  def hear(group, said) do
+    for message <- said, do: send(shard(group), message)
+    :sys.get_state(shard(group))
+    :ok
   end
 
   @doc "Waits until the shards have done what Peers has told them."

@@ -109,6 +109,9 @@ defmodule PhoenixGenApi.Relay.Shard do
   def handle_info({:presence, node, ref, group, user, there?, why}, state),
     do: {:noreply, Presence.told(state, node, ref, group, user, there?, why)}
 
+  def handle_info({:absent, node, group, user}, state),
+    do: {:noreply, Presence.absent(state, node, group, user)}
+
   def handle_info({:ack, ref, what, node}, state),
     do: {:noreply, Request.acked(state, ref, what, node)}
 

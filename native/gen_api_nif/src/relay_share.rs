@@ -167,6 +167,12 @@ fn relay_absent<'a>(env: Env<'a>, relay: &RelayResource, id: &str, nodes: u64) -
         .collect()
 }
 
+/// `{origin, record}` of a user, whether he is in the group or not, or why not. Normal scheduler.
+#[rustler::nif]
+fn relay_record<'a>(env: Env<'a>, relay: &RelayResource, id: &str, user: &str) -> Term<'a> {
+    ordered(env, &relay.0.record_of(id, user))
+}
+
 /// The names of all groups. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn relay_ids<'a>(env: Env<'a>, relay: &RelayResource) -> Vec<Term<'a>> {

@@ -43,16 +43,49 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
   @doc "The same for all who have none. Gateways that are not there have none."
   @spec depart_absent(State.t()) :: State.t()
   def depart_absent(state) do
-    nodes = State.mask(state)
+    home = State.home(state)
 
     for group <- Native.relay_ids(state.relay), Shard.of?(group, state.number) do
-      for {user, gone?} <- Native.relay_absent(state.relay, group, nodes), reduce: state do
+      absent = Native.relay_absent(state.relay, group, State.mask(state))
+
+      if home == node() do
         # His gateway cannot say any more that he has left. Any other one has.
-        state -> depart(state, group, user, if(gone?, do: :gone, else: :down))
+        for {user, gone?} <- absent,
+            do: depart(state, group, user, if(gone?, do: :gone, else: :down))
+      else
+        # He may have left, and another gateway have told of him that had not heard of it yet.
+        for {user, _gone?} <- absent,
+            do: State.tell(state, home, {:absent, node(), group, user})
       end
     end
 
     state
+  end
+
+  @doc "Another gateway has a member who has no device as far as it knows: it is told how he stands."
+  @spec absent(State.t(), node(), String.t(), String.t()) :: State.t()
+  def absent(state, node, group, user) do
+    cond do
+      State.home(state) != node() ->
+        state
+
+      State.caught_up?(state) ->
+        state = depart(state, group, user, :down)
+
+        with {origin, record} <- Native.relay_record(state.relay, group, user),
+             do:
+               State.tell(
+                 state,
+                 node,
+                 {:effects, nil, nil, [{:put, group, origin, record, false}]}
+               )
+
+        state
+
+      true ->
+        Process.send_after(self(), {:absent, node, group, user}, @settle_ms)
+        state
+    end
   end
 
   @doc "While not every gateway has told where devices are, nobody is absent."
