@@ -4,6 +4,8 @@ defmodule PhoenixGenApi.Relay.DeletedTest do
   alias PhoenixGenApi.Relay.Deleted
 
   setup do
+    # Of other tests, none of which needs them any more.
+    :ets.delete_all_objects(Deleted)
     groups = for n <- 1..50_001, do: "deleted-#{n}"
     on_exit(fn -> Enum.each(groups, &Deleted.forget/1) end)
     %{groups: groups, now: System.system_time(:millisecond)}
