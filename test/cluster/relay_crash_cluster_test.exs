@@ -210,6 +210,44 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     end
   end
 
+  for {what, function, args} <- [
+        {"left", :leave_group, ["ann"]},
+        {"been kicked", :kick_member, ["root", "ann"]},
+        {"been accepted", :accept_member, ["root", "ann"]},
+        {"been banned", :ban_member, ["root", "ann"]}
+      ] do
+    test "who asked for it hears that a user has #{what}, although the shard is killed that did it",
+         %{id: id} do
+      [a, b] = gateways(2)
+      {:ok, _root} = on(a, :create, [id, :private, "root"])
+      {{:ok, :pending}, _ann} = on(b, :join, [id, "ann"])
+      assert done_unsaid([a, b], id, unquote(function), unquote(args)) == :ok
+      expected = if unquote(function) == :accept_member, do: ["ann", "root"], else: ["root"]
+      for gateway <- [a, b], do: assert(members(gateway, id) == expected)
+    end
+  end
+
+  test "who asked for it hears that a group is there, or gone, although the shard is killed that did it",
+       %{id: id} do
+    [a, b] = gateways(2)
+    root = Cluster.call(b, RelayMembers, :start, [])
+    assert done_unsaid([a, b], id, :create_group, [:public, "root", root]) == :ok
+    for gateway <- [a, b], do: assert(members(gateway, id) == ["root"])
+    assert on(b, :devices, [id, "root"]) == 1
+    assert done_unsaid([a, b], id, :delete_group, []) == :ok
+  end
+
+  # Asked for on b, made by the shard of a, copied by b; a's shard is killed before it says so.
+  defp done_unsaid([a, b], id, function, args) do
+    on(a, :suspend, ["Shard"])
+    asked = Task.async(fn -> Cluster.call(b, Relay, function, [id | args]) end)
+    Await.until(fn -> on(b, :pending?, [id]) end)
+    effects = on(a, :make, [on(b, :waiting, [id])])
+    on(b, :hear, [id, [{:effects, nil, nil, effects}]])
+    on(a, :crash, ["Shard"])
+    Task.await(asked, 30_000)
+  end
+
   test "a deletion is remembered by a gateway that was alone, and through a crash", %{id: id} do
     [a, b] = gateways(2)
 

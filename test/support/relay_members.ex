@@ -174,6 +174,15 @@ defmodule PhoenixGenApi.RelayMembers do
     members[user] && members[user].devices
   end
 
+  @doc "The change of that group that waits."
+  def waiting(group) do
+    [%{op: op}] = Map.values(:sys.get_state(shard(group)).pending)
+    op
+  end
+
+  @doc "Makes a change, as the shard does that is asked for it. Returns what the others have to copy."
+  def make(op), do: op |> then(&Relay.Decision.make(Gateway.handle!(:relay), &1)) |> elem(1)
+
   @doc "Whether a change of that group is waiting for its decision, and has been asked for there."
   def asking?(group) do
     shard = shard(group)

@@ -74,6 +74,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
       op: op,
       joining: joining,
       asked: nil,
+      repeated?: false,
       result: nil,
       waiting: MapSet.new(),
       acked: MapSet.new()
@@ -139,6 +140,9 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
     case state.pending do
       %{^ref => %{result: nil} = request} ->
         awaited = for node <- awaited, is_map_key(state.peers, node), do: {:effects, node}
+        # It may have been made before the one that was asked first could say so.
+        made? = request.repeated? and Decision.made?(state.relay, op, result)
+        result = if made?, do: :ok, else: result
         request = %{request | result: result, waiting: MapSet.new(awaited)}
         state |> put(ref, request) |> attach(ref) |> settle(ref)
 
@@ -220,8 +224,8 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
         %{^ref => %{result: nil, asked: ^node, from: nil}} ->
           %{state | pending: Map.delete(state.pending, ref)}
 
-        %{^ref => %{result: nil, asked: ^node}} ->
-          submit(state, ref)
+        %{^ref => %{result: nil, asked: ^node} = request} ->
+          state |> put(ref, %{request | repeated?: true}) |> submit(ref)
 
         %{^ref => request} ->
           waiting = MapSet.reject(request.waiting, fn {_what, of} -> of == node end)
