@@ -461,6 +461,10 @@ defmodule PhoenixGenApi.Native do
   @spec relay_absent(handle(), String.t(), non_neg_integer()) :: [{String.t(), boolean()}]
   def relay_absent(_relay, _group, _nodes), do: not_loaded()
 
+  @spec relay_record(handle(), String.t(), String.t()) ::
+          {relay_origin(), relay_record()} | atom()
+  def relay_record(_relay, _group, _user), do: not_loaded()
+
   @spec relay_ids(handle()) :: [String.t()]
   def relay_ids(_relay), do: not_loaded()
 
@@ -470,7 +474,7 @@ defmodule PhoenixGenApi.Native do
 
   @spec relay_merge(handle(), String.t(), relay_origin(), non_neg_integer(), boolean(), [
           {relay_record(), boolean()}
-        ]) :: [String.t()]
+        ]) :: {[String.t()], [relay_record()]}
   def relay_merge(_relay, _group, _origin, _slot, _apart?, _records), do: not_loaded()
 
   defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)

@@ -38,7 +38,7 @@ defmodule PhoenixGenApi.Relay do
   | `create_group/4` | `:ok` | `:invalid_group_type`, `:already_exists`, `:too_many_groups` |
   | `delete_group/1` | `:ok` | `:not_found` |
   | `get_group_info/1` | `{:ok, info}` | `:not_found` |
-  | `join_group/3` | `{:ok, :active \\| :pending \\| :muted}` | `:not_found`, `:already_member`, `:banned`, `:group_full`, `:too_many_groups` |
+  | `join_group/3` | `{:ok, :active \\| :pending \\| :muted}` | `:not_found`, `:already_member`, `:too_many_devices`, `:banned`, `:group_full`, `:too_many_groups` |
   | `leave_group/2`, `leave_group/3` | `:ok` | `:not_found`, `:user_not_in_group` |
   | `accept_member/3` | `:ok` | `:not_found`, `:user_not_in_group`, `:not_admin`, `:user_not_pending` |
   | `mute_member/3` | `:ok` | `:not_found`, `:not_strict_private`, `:not_admin`, `:user_not_in_group`, `:cannot_mute` |
@@ -52,7 +52,7 @@ defmodule PhoenixGenApi.Relay do
 
   ## Members and devices
 
-  A user may join with several processes. When a process ends its device is gone; with the last
+  A user may join with several processes, up to 1,000 on each gateway. When a process ends its device is gone; with the last
   one the user leaves. `:muted`, a ban and the admin role are remembered until the group is
   deleted; an accepted ordinary member of a private group starts over as pending, except within
   `rejoin_grace_ms` after the end of his last process. Groups stay when they are empty.
@@ -160,7 +160,8 @@ defmodule PhoenixGenApi.Relay do
   Joins with one more device.
 
   A user who is in the group keeps status, role and `joined_at`. `:already_member` is for a
-  process with which this user has joined already. Called in a channel with
+  process with which this user has joined already, `:too_many_devices` for one more than 1,000 of
+  his on one gateway. Called in a channel with
   `relay: :fastlane`, for its own process, messages will go past the channel.
   """
   @spec join_group(group_id(), user_id(), pid()) :: {:ok, status()} | refused()
@@ -351,8 +352,26 @@ defmodule PhoenixGenApi.Relay do
     timeout = 2 * Config.get(:relay, :sync_timeout)
 
     if node(pid) in Peers.current(),
-      do: :erpc.call(node(pid), __MODULE__, function, args, timeout),
+      do: ask(node(pid), function, args, timeout),
       else: {:error, :invalid_argument}
+  end
+
+  # In a process of its own: while the connection is full, whoever asks is suspended.
+  defp ask(node, function, args, timeout) do
+    {pid, monitor} = spawn_monitor(fn -> exit({:told, call(node, function, args, timeout)}) end)
+
+    receive do
+      {:DOWN, ^monitor, :process, _pid, {:told, result}} -> result
+    after
+      timeout ->
+        Process.demonitor(monitor, [:flush])
+        Process.exit(pid, :kill)
+        {:error, :timeout}
+    end
+  end
+
+  defp call(node, function, args, timeout) do
+    :erpc.call(node, __MODULE__, function, args, timeout)
   catch
     :error, {:erpc, :timeout} -> {:error, :timeout}
     _kind, _reason -> {:error, :not_running}

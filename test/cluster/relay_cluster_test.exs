@@ -262,27 +262,6 @@ defmodule PhoenixGenApi.RelayClusterTest do
     Await.until(fn -> System.system_time(:millisecond) > now + 1 end)
   end
 
-  defp split(side, others) do
-    for {_, node} = one <- side, {_, other} = two <- others do
-      Cluster.call(one, :erlang, :set_cookie, [other, :apart])
-      Cluster.call(two, :erlang, :set_cookie, [node, :apart])
-      Cluster.call(one, Node, :disconnect, [other])
-    end
-
-    for side <- [side, others], do: RelayMembers.together(side)
-  end
-
-  defp heal(side, others) do
-    for {_, node} = one <- side, {_, other} = two <- others do
-      cookie = Node.get_cookie()
-      Cluster.call(one, :erlang, :set_cookie, [other, cookie])
-      Cluster.call(two, :erlang, :set_cookie, [node, cookie])
-      connect(one, {nil, other})
-    end
-
-    RelayMembers.together(side ++ others)
-  end
-
   for {name, order} <- [{"youngest", [0, 1, 2]}, {"oldest", [1, 2, 0]}] do
     test "both sides of a split go on, and unite as documented, with the #{name} gateway alone",
          context do
@@ -305,7 +284,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
     for group <- [kept, gone], do: creates(a, group, :public, "root")
     for group <- [kept, gone], do: joins(c, group, "carl")
 
-    split([a, b], [c])
+    RelayMembers.split([a, b], [c])
     Await.until(fn -> not is_map_key(elem(on(a, :view, [id]), 1), "carl") end)
     Await.until(fn -> not is_map_key(elem(on(c, :view, [id]), 1), "root") end)
 
@@ -329,7 +308,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
     later()
     creates(c, both, :public, "two")
 
-    heal([a, b], [c])
+    RelayMembers.heal([a, b], [c])
 
     # Nobody leaves for having been out of sight.
     for _look <- 1..150 do

@@ -105,6 +105,149 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     for gateway <- [a, b], do: assert(members(gateway, id) == ["root"])
   end
 
+  for {name, killed} <- [{"", []}, {", also if Peers is killed", ["Peers"]}] do
+    test "who joins with one device while he leaves with the other one stays#{name}", %{id: id} do
+      [a, b, c] = gateways = gateways(3)
+      {:ok, _root} = on(a, :create, [id, :private, "root"])
+      {{:ok, :pending}, other} = on(b, :join, [id, "ann"])
+      :ok = Cluster.call(a, Relay, :accept_member, [id, "root", "ann"])
+
+      # Decided after what c says of itself, and its device does not follow yet.
+      on(a, :suspend, ["Shard"])
+      join = Task.async(fn -> on(c, :join, [id, "ann"]) end)
+      Await.until(fn -> on(c, :pending?, [id]) end)
+      for name <- unquote(killed), do: on(c, :crash, [name])
+      on(c, :heard?, [])
+      on(c, :suspend, ["Shard"])
+      on(a, :resume, ["Shard"])
+      Await.until(fn -> on(a, :settled?, []) end)
+      assert on(a, :promised?, [id])
+
+      leave = Task.async(fn -> Cluster.call(b, Relay, :leave_group, [id, "ann", other]) end)
+      Await.until(fn -> on(b, :decided?, [id]) end)
+      on(c, :resume, ["Shard"])
+      assert Task.await(leave) == :ok
+      assert {{:ok, :active}, device} = Task.await(join)
+
+      for gateway <- gateways, do: Await.until(fn -> members(gateway, id) == ["ann", "root"] end)
+      assert on(c, :say, [id, "ann", "here"]) == 2
+      assert {on(b, :devices, [id, "ann"]), on(c, :devices, [id, "ann"])} == {0, 1}
+      Await.until(fn -> not on(a, :promised?, [id]) end)
+      assert Cluster.call(c, Relay, :leave_group, [id, "ann", device]) == :ok
+      for gateway <- gateways, do: assert(members(gateway, id) == ["root"])
+    end
+  end
+
+  test "who has a device that a new shard has not been told of yet stays, whatever leaves", %{
+    id: id
+  } do
+    [a, b, c] = gateways = gateways(3)
+    {:ok, _root} = on(a, :create, [id, :public, "root"])
+    other = joins(b, id, "ann")
+    # What c says of its device is lost with the shard that decides.
+    on(a, :suspend, ["Shard"])
+    join = Task.async(fn -> on(c, :join, [id, "ann"]) end)
+    Await.until(fn -> on(c, :pending?, [id]) end)
+    on(c, :suspend, ["Shard"])
+    on(a, :resume, ["Shard"])
+    Await.until(fn -> on(a, :promised?, [id]) end)
+    on(a, :suspend, ["Shard"])
+    on(c, :resume, ["Shard"])
+    Await.until(fn -> on(c, :devices, [id, "ann"]) == 1 end)
+    on(c, :suspend, ["Shard"])
+    on(a, :crash, ["Shard"])
+    Await.until(fn -> on(b, :known, []) |> Enum.all?(&(&1 == 3)) end)
+
+    leave = Task.async(fn -> Cluster.call(b, Relay, :leave_group, [id, "ann", other]) end)
+    Await.until(fn -> on(b, :pending?, [id]) end)
+    on(a, :heard?, [])
+    on(c, :resume, ["Shard"])
+    assert Task.await(leave) == :ok
+    assert {{:ok, :active}, device} = Task.await(join)
+    for gateway <- gateways, do: assert(members(gateway, id) == ["ann", "root"])
+    assert Cluster.call(c, Relay, :leave_group, [id, "ann", device]) == :ok
+    for gateway <- gateways, do: assert(members(gateway, id) == ["root"])
+  end
+
+  test "who has left stays out, although a gateway tells late that he is in", %{id: id} do
+    [a, b, c] = gateways = gateways(3)
+    {:ok, _root} = on(a, :create, [id, :public, "root"])
+    joins(a, id, "ann")
+    # What b says to those that meet it anew, as when its Peers was killed.
+    said = on(b, :catalogue, [id])
+    assert Cluster.call(a, Relay, :leave_group, [id, "ann"]) == :ok
+    on(c, :hear, [id, said])
+    for gateway <- gateways, do: Await.until(fn -> members(gateway, id) == ["root"] end)
+    Await.until(fn -> on(c, :settled?, []) end)
+  end
+
+  for {what, function, args} <- [
+        {"a user is kicked", :kick_member, ["root", "ann"]},
+        {"a user leaves", :leave_group, ["ann"]},
+        {"a ban ends", :unban_member, ["root", "bob"]}
+      ] do
+    test "it holds that #{what}, although the shard is killed that was told so", %{id: id} do
+      [a, b] = gateways(2)
+      {:ok, _root} = on(a, :create, [id, :public, "root"])
+      _ann = joins(b, id, "ann")
+      :ok = Cluster.call(a, Relay, :ban_member, [id, "root", "bob"])
+      on(b, :suspend, ["Shard"])
+      args = [id | unquote(args)]
+      asked = Task.async(fn -> Cluster.call(a, Relay, unquote(function), args) end)
+      Await.until(fn -> on(a, :pending?, [id]) end)
+      on(b, :crash, ["Shard"])
+      assert Task.await(asked, 30_000) == :ok
+      RelayMembers.together([a, b])
+      for gateway <- [a, b], do: Await.until(fn -> on(gateway, :settled?, []) end)
+      expected = if unquote(function) == :unban_member, do: ["ann", "root"], else: ["root"]
+      for gateway <- [a, b], do: assert(members(gateway, id) == expected)
+
+      if unquote(function) == :unban_member,
+        do: joins(b, id, "bob"),
+        else: assert(on(b, :devices, [id, "ann"]) == nil)
+
+      assert on(a, :say, [id, "root", "hello"]) == length(members(a, id))
+    end
+  end
+
+  for {what, function, args} <- [
+        {"left", :leave_group, ["ann"]},
+        {"been kicked", :kick_member, ["root", "ann"]},
+        {"been accepted", :accept_member, ["root", "ann"]},
+        {"been banned", :ban_member, ["root", "ann"]}
+      ] do
+    test "who asked for it hears that a user has #{what}, although the shard is killed that did it",
+         %{id: id} do
+      [a, b] = gateways(2)
+      {:ok, _root} = on(a, :create, [id, :private, "root"])
+      {{:ok, :pending}, _ann} = on(b, :join, [id, "ann"])
+      assert done_unsaid([a, b], id, unquote(function), unquote(args)) == :ok
+      expected = if unquote(function) == :accept_member, do: ["ann", "root"], else: ["root"]
+      for gateway <- [a, b], do: assert(members(gateway, id) == expected)
+    end
+  end
+
+  test "who asked for it hears that a group is there, or gone, although the shard is killed that did it",
+       %{id: id} do
+    [a, b] = gateways(2)
+    root = Cluster.call(b, RelayMembers, :start, [])
+    assert done_unsaid([a, b], id, :create_group, [:public, "root", root]) == :ok
+    for gateway <- [a, b], do: assert(members(gateway, id) == ["root"])
+    assert on(b, :devices, [id, "root"]) == 1
+    assert done_unsaid([a, b], id, :delete_group, []) == :ok
+  end
+
+  # Asked for on b, made by the shard of a, copied by b; a's shard is killed before it says so.
+  defp done_unsaid([a, b], id, function, args) do
+    on(a, :suspend, ["Shard"])
+    asked = Task.async(fn -> Cluster.call(b, Relay, function, [id | args]) end)
+    Await.until(fn -> on(b, :pending?, [id]) end)
+    effects = on(a, :make, [on(b, :waiting, [id])])
+    on(b, :hear, [id, [{:effects, nil, nil, effects}]])
+    on(a, :crash, ["Shard"])
+    Task.await(asked, 30_000)
+  end
+
   test "a deletion is remembered by a gateway that was alone, and through a crash", %{id: id} do
     [a, b] = gateways(2)
 
@@ -113,30 +256,17 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
       joins(b, "#{id}-#{n}", "ann")
     end
 
-    apart(a, b)
+    RelayMembers.split([a], [b])
     for gateway <- [a, b], do: Await.until(fn -> not on(gateway, :shared?, []) end)
     :ok = Cluster.call(a, Relay, :delete_group, ["#{id}-1"])
     :ok = Cluster.call(b, Relay, :delete_group, ["#{id}-2"])
     for gateway <- [a, b], do: on(gateway, :crash, ["Shard"])
-    again(a, b)
-    RelayMembers.together([a, b])
+    RelayMembers.heal([a], [b])
 
     for gateway <- [a, b], n <- 1..2 do
       info = fn -> Cluster.call(gateway, Relay, :get_group_info, ["#{id}-#{n}"]) end
       Await.until(fn -> info.() == {:error, :not_found} end)
     end
-  end
-
-  defp apart({_, node} = one, {_, other} = two) do
-    Cluster.call(one, :erlang, :set_cookie, [other, :apart])
-    Cluster.call(two, :erlang, :set_cookie, [node, :apart])
-    Cluster.call(one, Node, :disconnect, [other])
-  end
-
-  defp again({_, node} = one, {_, other} = two) do
-    Cluster.call(one, :erlang, :set_cookie, [other, Node.get_cookie()])
-    Cluster.call(two, :erlang, :set_cookie, [node, Node.get_cookie()])
-    true = Cluster.call(one, Node, :connect, [other])
   end
 
   @names ["Departures", "Shard", "Link", "Peers", "Backlog"]

@@ -68,6 +68,36 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     for gateway <- [b, c], do: assert(members(gateway, id) == ["root"])
   end
 
+  test "a gateway that hangs, with its connection full, keeps neither messages nor changes from others",
+       %{id: id} do
+    [a, b, c] = [start(sync_timeout: 300), start(), start()]
+    connect(a, b)
+    for {_, node} <- [a, b], do: true = Cluster.call(c, Node, :connect, [node])
+    RelayMembers.together([a, b, c])
+    assert {:ok, _root} = on(a, :create, [id, :public, "root"])
+    assert {{:ok, :active}, ann} = on(b, :join, [id, "ann"])
+    assert {{:ok, :active}, eve} = on(c, :join, [id, "eve"])
+    wake = Cluster.suspend(c)
+
+    # Far more than the buffers of the connection hold.
+    messages = for n <- 1..40, do: {n, String.duplicate("x", 600_000)}
+    assert on(a, :say_all, [id, "root", messages]) == List.duplicate(3, 40)
+    Await.until(fn -> on(b, :numbers, [ann]) == Enum.to_list(1..40) end)
+
+    # Made here and on the other one, and told the third one later. Each in another process of the relay.
+    started = System.monotonic_time(:millisecond)
+    for n <- 1..20, do: assert({:ok, _pid} = on(a, :create, ["#{id}-#{n}", :public, "root"]))
+    assert System.monotonic_time(:millisecond) - started < 20 * 300 + 5_000
+    for n <- 1..20, do: assert(members(b, "#{id}-#{n}") == ["root"])
+
+    wake.()
+    Await.until(fn -> on(c, :numbers, [eve]) == Enum.to_list(1..40) end)
+
+    for n <- 1..20,
+        do:
+          Await.until(fn -> relay(c, :get_group_info, ["#{id}-#{n}"]) != {:error, :not_found} end)
+  end
+
   test "a process of a gateway that does not answer joins nothing, and nobody waits for it long",
        %{id: id} do
     [a, b] = [start(), start(sync_timeout: 300)]
@@ -76,7 +106,52 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     Cluster.suspend(a)
     started = System.monotonic_time(:millisecond)
     assert relay(b, :create_group, [id, :public, "root", far]) == {:error, :timeout}
+    on(b, :clog, [elem(a, 1)])
+    assert relay(b, :create_group, [id, :public, "root", far]) == {:error, :timeout}
     assert System.monotonic_time(:millisecond) - started < 5_000
+  end
+
+  test "messages to a large group on another gateway do not delay those of other users to a small one",
+       %{id: id} do
+    [a, b] = [start(), start()]
+    connect(a, b)
+    {large, small} = {id <> "-large", id <> "-small"}
+
+    for group <- [large, small],
+        do: assert({:ok, _root} = on(a, :create, [group, :public, "root"]))
+
+    on(b, :crowd, [large, 1_200])
+    assert {{:ok, :active}, ann} = on(b, :join, [large, "ann"])
+    assert {:ok, :active} = relay(b, :join_group, [small, "ann", ann])
+    # Two whose messages pass through the same process.
+    link = Relay.Link.number("busy")
+    other = Enum.find(Stream.map(1..1_000, &"other-#{&1}"), &(Relay.Link.number(&1) == link))
+
+    on(b, :suspend, ["Link"])
+    on(a, :send_many, [large, "busy", 300])
+    {:ok, 2} = relay(a, :send_to_group, [small, other, "other"])
+    # Of the same sender.
+    {:ok, 2} = relay(a, :send_to_group, [small, "busy", "last"])
+    on(b, :resume, ["Link"])
+    Await.until(fn -> length(on(b, :got, [ann])) == 302 end)
+    messages = on(b, :got, [ann])
+    assert List.delete(messages, "other") == Enum.to_list(1..300) ++ ["last"]
+    assert Enum.find_index(messages, &(&1 == "other")) < 150
+  end
+
+  test "of messages that wait for a gateway, those beyond 50,000 of a sender are dropped and counted",
+       %{id: id} do
+    [a, b] = [start(), start()]
+    connect(a, b)
+    assert {:ok, _root} = on(a, :create, [id, :public, "root"])
+    assert {{:ok, :active}, ann} = on(b, :join, [id, "ann"])
+    on(a, :suspend, ["Link"])
+    drops = on(a, :drops, [id, RelayMembers, :send_many, [id, "root", 50_003]])
+    assert drops == List.duplicate({:slow_gateway, 1}, 3)
+    on(a, :resume, ["Link"])
+    Await.until(fn -> length(on(b, :got, [ann])) == 50_000 end)
+    assert on(a, :drops, [id, RelayMembers, :send_many, [id, "root", 1]]) == []
+    Await.until(fn -> List.last(on(b, :got, [ann])) == 1 end)
   end
 
   test "a process of another gateway is none of a relay without cluster", %{id: id} do

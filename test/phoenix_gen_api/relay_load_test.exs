@@ -243,6 +243,17 @@ defmodule PhoenixGenApi.RelayLoadTest do
     assert refused.error == "Rate limit exceeded. Please retry after 1 seconds."
     assert refused.can_retry
     assert Relay.send_to_group(id, "root", 4) == {:ok, 1}
+    # Of another member, and of another group.
+    {:ok, :active} = Relay.join_group(id, "ann", self())
+    assert say(id, "ann", 5).success
+    :ok = Relay.create_group(id <> "2", :public, "root", self())
+    assert say(id <> "2", "root", 6).success
+    configure(group_messages_per_second: 1)
+    :ok = Relay.create_group(id <> "3", :public, "root", self())
+    {:ok, :active} = Relay.join_group(id <> "3", "ann", self())
+    assert say(id <> "3", "root", 7).success
+    refute say(id <> "3", "ann", 8).success
+    for group <- [id, id <> "2", id <> "3"], do: Relay.delete_group(group)
   end
 
   test "groups and members are limited as configured", %{id: id} do
@@ -255,6 +266,12 @@ defmodule PhoenixGenApi.RelayLoadTest do
 
     assert Relay.join_group(id, "ann-#{id}", self()) == {:ok, :pending}
     assert Relay.join_group(id, "bob-#{id}", self()) == {:error, :group_full}
+    :ok = Relay.accept_member(id, "root-#{id}", "ann-#{id}")
+    assert Relay.join_group(id, "bob-#{id}", self()) == {:error, :group_full}
+    configure(max_members: 4, max_pending: 1)
+    assert Relay.join_group(id, "bob-#{id}", self()) == {:ok, :pending}
+    # There is a place, but not for one more who waits.
+    assert Relay.join_group(id, "cas-#{id}", self()) == {:error, :group_full}
     :ok = Relay.delete_group(id)
     :ok = Relay.create_group(id, :public, "root-#{id}", self())
     assert Relay.create_group(id, :public, "root-#{id}", self()) == {:error, :already_exists}

@@ -32,6 +32,9 @@ defmodule PhoenixGenApi.RelayMembers do
     end
   end
 
+  @doc "The numbers of messages that are each a number and something large."
+  def numbers(pid), do: for({number, _large} <- got(pid), do: number)
+
   @doc "A member of a group, who joins with a process of this node."
   def join(group, user) do
     pid = start()
@@ -86,6 +89,30 @@ defmodule PhoenixGenApi.RelayMembers do
         gateway |> Cluster.call(__MODULE__, :known, []) |> Enum.all?(&(&1 == count))
       end)
     end)
+  end
+
+  @doc "Cuts the gateways of one side off from the others."
+  def split(side, others) do
+    for {_, node} = one <- side, {_, other} = two <- others do
+      # Not the same one: anything that is sent would have them meet again.
+      Cluster.call(one, :erlang, :set_cookie, [other, :apart])
+      Cluster.call(two, :erlang, :set_cookie, [node, :elsewhere])
+      Cluster.call(one, Node, :disconnect, [other])
+    end
+
+    for side <- [side, others], do: together(side)
+  end
+
+  @doc "Has them meet again."
+  def heal(side, others) do
+    for {_, node} = one <- side, {_, other} = two <- others do
+      cookie = Node.get_cookie()
+      Cluster.call(one, :erlang, :set_cookie, [other, cookie])
+      Cluster.call(two, :erlang, :set_cookie, [node, cookie])
+      true = Cluster.call(one, Node, :connect, [other])
+    end
+
+    together(side ++ others)
   end
 
   @doc "How many gateways each shard has caught up with, its own included."
@@ -147,6 +174,15 @@ defmodule PhoenixGenApi.RelayMembers do
     members[user] && members[user].devices
   end
 
+  @doc "The change of that group that waits."
+  def waiting(group) do
+    [%{op: op}] = Map.values(:sys.get_state(shard(group)).pending)
+    op
+  end
+
+  @doc "Makes a change, as the shard does that is asked for it. Returns what the others have to copy."
+  def make(op), do: op |> then(&Relay.Decision.make(Gateway.handle!(:relay), &1)) |> elem(1)
+
   @doc "Whether a change of that group is waiting for its decision, and has been asked for there."
   def asking?(group) do
     shard = shard(group)
@@ -154,6 +190,49 @@ defmodule PhoenixGenApi.RelayMembers do
     # They have got all that was sent to them before this.
     for node <- Map.keys(peers), do: :sys.get_state({shard, node})
     map_size(pending) > 0
+  end
+
+  @doc "What was dropped while a function ran: `{reason, count}` of each event of a group."
+  def drops(group, module, function, args) do
+    pid = start()
+
+    handler = fn
+      [_, _, :drop], %{count: count}, %{group_id: ^group, reason: reason}, _config ->
+        send(pid, {:relay_message, %{result: %{"message" => {reason, count}}}})
+
+      _event, _measurements, _metadata, _config ->
+        :ok
+    end
+
+    :ok = PhoenixGenApi.Telemetry.attach_relay("drops-#{group}", handler)
+    apply(module, function, args)
+    :ok = PhoenixGenApi.Telemetry.detach_all("drops-#{group}")
+    got(pid)
+  end
+
+  @doc "The processes of that name go on."
+  def resume(name), do: for(name <- names(name), do: :sys.resume(name))
+
+  @doc "So many users join with one process, which keeps nothing."
+  def crowd(group, count) do
+    pid = spawn(&swallow/0)
+    for n <- 1..count, do: {:ok, :active} = Relay.join_group(group, "crowd-#{n}", pid)
+    pid
+  end
+
+  defp swallow, do: receive(do: (_message -> swallow()))
+
+  @doc "Sends so many messages of the server."
+  def send_many(group, user, count),
+    do: for(n <- 1..count, do: {:ok, _} = Relay.send_to_group(group, user, n))
+
+  @doc "Fills the connection to a gateway that hangs."
+  def clog(node) do
+    spawn(fn ->
+      for _ <- 1..100, do: send({:nobody, node}, String.duplicate("x", 600_000))
+    end)
+
+    Await.until(fn -> :erlang.send({:nobody, node}, :more, [:nosuspend]) == :nosuspend end)
   end
 
   @doc "Has the relay believe that a gateway has gone."
@@ -220,6 +299,36 @@ defmodule PhoenixGenApi.RelayMembers do
 
   @doc "The processes of that name do nothing until they are killed."
   def suspend(name), do: for(name <- names(name), do: :sys.suspend(name))
+
+  @doc "Whether a device has been promised to a member of that group that is not there yet."
+  def promised?(group),
+    do: Enum.any?(:sys.get_state(shard(group)).reserved, &match?({{^group, _, _}, _}, &1))
+
+  @doc "Whether a change of that group has been decided, and waits for others to copy it."
+  def decided?(group) do
+    pending = Map.values(:sys.get_state(shard(group)).pending)
+    Enum.any?(pending, &(elem(&1.op, 1) == group and &1.result != nil))
+  end
+
+  @doc "What the shard of a group says of it to another gateway."
+  def catalogue(group) do
+    {origin, records, nil} = Native.relay_records(Gateway.handle!(:relay), group, 0, 100)
+    [{:group, node(), group, origin, records, true}, {:synced, node()}]
+  end
+
+  @doc "That comes to the shard of that group."
+  def hear(group, said) do
+    for message <- said, do: send(shard(group), message)
+    :sys.get_state(shard(group))
+    :ok
+  end
+
+  @doc "Waits until the shards have done what Peers has told them."
+  def heard? do
+    :sys.get_state(Relay.Peers)
+    for name <- Relay.Shard.names(), do: :sys.get_state(name)
+    true
+  end
 
   @doc "Whether a change of that group waits for its decision."
   def pending?(group), do: map_size(:sys.get_state(shard(group)).pending) > 0

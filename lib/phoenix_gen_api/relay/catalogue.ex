@@ -11,20 +11,18 @@ defmodule PhoenixGenApi.Relay.Catalogue do
   @doc "Sends all groups of the shard."
   @spec send_all(State.t(), node()) :: :ok
   def send_all(state, node) do
-    target = {Shard.name(state.number), node}
-
     for group <- Native.relay_ids(state.relay),
         Shard.of?(group, state.number),
-        do: send_pages(state.relay, group, 0, target)
+        do: send_pages(state, group, 0, node)
 
     :ok
   end
 
-  defp send_pages(relay, group, start, target) do
-    case Native.relay_records(relay, group, start, @page) do
+  defp send_pages(state, group, start, node) do
+    case Native.relay_records(state.relay, group, start, @page) do
       {origin, records, next} ->
-        send(target, {:group, node(), group, origin, records, next == nil})
-        if next, do: send_pages(relay, group, next, target)
+        State.tell(state, node, {:group, node(), group, origin, records, next == nil})
+        if next, do: send_pages(state, group, next, node)
 
       _deleted ->
         :ok
@@ -47,8 +45,11 @@ defmodule PhoenixGenApi.Relay.Catalogue do
     case state do
       %{peers: %{^node => %{number: number, apart?: apart?}}} ->
         if Deleted.at(group) < changed_ms do
-          out = Native.relay_merge(state.relay, group, origin, number, apart?, records)
+          {out, forgotten} =
+            Native.relay_merge(state.relay, group, origin, number, apart?, records)
+
           for user <- out, do: Shard.gone(group, user, :down)
+          correct(state, node, group, origin, forgotten)
           Deleted.forget(group)
         end
 
@@ -56,6 +57,16 @@ defmodule PhoenixGenApi.Relay.Catalogue do
 
       _gone ->
         state
+    end
+  end
+
+  # What a gateway missed while its shard started anew. Others may not have heard of it yet either.
+  defp correct(_state, _node, _group, _origin, []), do: :ok
+
+  defp correct(state, node, group, origin, forgotten) do
+    if State.home(state) == node() do
+      effects = for record <- forgotten, do: {:put, group, origin, record, false}
+      State.tell(state, node, {:effects, nil, nil, effects})
     end
   end
 

@@ -14,6 +14,15 @@ defmodule PhoenixGenApi.Relay.Decision do
           {:put, String.t(), Native.relay_origin(), Native.relay_record(), boolean()}
           | {:deleted, String.t(), integer()}
 
+  @made %{
+    accept: :user_not_pending,
+    unmute: :not_muted,
+    kick: :user_not_in_group,
+    ban: :already_banned,
+    unban: :not_banned,
+    promote: :already_admin
+  }
+
   @spec make(reference(), op()) :: {term(), [effect()]}
   def make(relay, {:create, group, type, user, created}),
     do: put(group, Native.relay_order_create(relay, group, type, user, created), false)
@@ -48,6 +57,20 @@ defmodule PhoenixGenApi.Relay.Decision do
 
   def make(relay, {:depart, group, user, died?}),
     do: put(group, Native.relay_order_depart(relay, group, user, died?, now()), false)
+
+  @doc "Whether what a change was to bring about is so, by the error that it is answered with."
+  @spec made?(reference(), op(), term()) :: boolean()
+  def made?(_relay, {:leave, _, _}, {:error, reason}), do: reason == :user_not_in_group
+  def made?(_relay, {:delete, _}, {:error, reason}), do: reason == :not_found
+
+  def made?(_relay, {:change, _, verb, _, _}, {:error, reason}),
+    do: reason != nil and reason == @made[verb]
+
+  # By this very change, and not by somebody else's.
+  def made?(relay, {:create, group, _type, user, {ms, by}}, {:error, :already_exists}),
+    do: match?({{_type, ^ms, ^by, _changed}, _}, Native.relay_record(relay, group, user))
+
+  def made?(_relay, _op, _result), do: false
 
   @doc "Group and user of whom devices come or go with it."
   @spec member(op()) :: {String.t(), String.t()} | nil

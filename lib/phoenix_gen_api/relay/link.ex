@@ -9,14 +9,14 @@ defmodule PhoenixGenApi.Relay.Link do
   use PhoenixGenApi.Relay.Family, count: 16
 
   alias PhoenixGenApi.Gateway
-  alias PhoenixGenApi.Relay.{Observed, Peers, Publish}
+  alias PhoenixGenApi.Relay.{Inbox, Observed, Outbox, Peers}
 
-  # Messages waiting for the network in one process, beyond which they are dropped.
+  # Messages waiting for one gateway in one process, beyond which they are dropped.
   @most_waiting 50_000
 
-  @doc "What counts the messages that wait."
+  @doc "What counts the messages that wait, for each process and gateway."
   @spec counters() :: :counters.counters_ref()
-  def counters, do: :counters.new(count(), [:write_concurrency])
+  def counters, do: :counters.new(count() * Peers.numbers(), [:write_concurrency])
 
   @doc "Hands a message on; never waits for the network."
   @spec deliver(non_neg_integer(), String.t(), String.t(), term()) :: :ok
@@ -26,33 +26,58 @@ defmodule PhoenixGenApi.Relay.Link do
     n = number(user)
     counters = Gateway.handle!(:relay_links)
 
-    if :counters.get(counters, n + 1) < @most_waiting do
-      :counters.add(counters, n + 1, 1)
-      GenServer.cast(name(n), {:out, Peers.nodes(mask), group, response})
-    else
-      Observed.dropped(group, :slow_gateway, length(Peers.nodes(mask)))
-    end
+    {to, full} =
+      mask
+      |> Peers.nodes()
+      |> Enum.split_with(fn {number, _node} ->
+        :counters.get(counters, index(n, number)) < @most_waiting
+      end)
+
+    for {number, _node} <- to, do: :counters.add(counters, index(n, number), 1)
+    if to != [], do: GenServer.cast(name(n), {:out, to, group, response})
+    if full != [], do: Observed.dropped(group, :slow_gateway, length(full))
+    :ok
   end
+
+  defp index(n, number), do: n * Peers.numbers() + number + 1
 
   @impl true
   def init(n) do
     # What the one before had not sent is gone.
-    :counters.put(Gateway.handle!(:relay_links), n + 1, 0)
-    {:ok, n}
+    counters = Gateway.handle!(:relay_links)
+    for number <- 0..(Peers.numbers() - 1), do: :counters.put(counters, index(n, number), 0)
+    {:ok, %{number: n, counters: counters, outboxes: %{}, inbox: %{}}}
   end
 
   @impl true
-  def handle_cast({:out, nodes, group, response}, n) do
-    for node <- nodes, do: send({name(n), node}, {:in, group, response})
-    :counters.sub(Gateway.handle!(:relay_links), n + 1, 1)
-    {:noreply, n}
+  def handle_cast({:out, to, group, response}, state) do
+    state = Enum.reduce(to, state, &open(&2, &1))
+    for numbered <- to, do: Outbox.put(state.outboxes[numbered], {:in, group, response})
+    {:noreply, state}
   end
 
   @impl true
-  def handle_info({:in, group, response}, n) do
-    Publish.fan_out_here(group, response)
-    {:noreply, n}
+  def handle_info({:in, group, response}, state) do
+    {:noreply, %{state | inbox: Inbox.take(state.inbox, group, response)}}
   end
 
-  def handle_info(_other, n), do: {:noreply, n}
+  def handle_info({:sent, sender, pid, sent}, state),
+    do: {:noreply, %{state | inbox: Inbox.done(state.inbox, sender, pid, sent)}}
+
+  def handle_info({:nodedown, node}, state) do
+    {gone, outboxes} = Enum.split_with(state.outboxes, &match?({{_number, ^node}, _}, &1))
+    for {_numbered, outbox} <- gone, do: Outbox.close(outbox)
+    {:noreply, %{state | outboxes: Map.new(outboxes)}}
+  end
+
+  def handle_info(_other, state), do: {:noreply, state}
+
+  defp open(state, numbered) when is_map_key(state.outboxes, numbered), do: state
+
+  defp open(%{number: n, counters: counters} = state, {number, node} = numbered) do
+    Node.monitor(node, true)
+    index = index(n, number)
+    outbox = Outbox.open({name(n), node}, fn -> :counters.sub(counters, index, 1) end)
+    %{state | outboxes: Map.put(state.outboxes, numbered, outbox)}
+  end
 end

@@ -33,12 +33,16 @@ defmodule PhoenixGenApi.Relay.Peers do
   @spec boot() :: {integer(), node()}
   def boot, do: :ets.lookup_element(@table, :boot, 2)
 
-  @doc "The gateways that the bits stand for."
-  @spec nodes(non_neg_integer()) :: [node()]
+  @doc "How many numbers there are."
+  @spec numbers() :: pos_integer()
+  def numbers, do: @most + 1
+
+  @doc "The gateways that the bits stand for, with their numbers."
+  @spec nodes(non_neg_integer()) :: [{non_neg_integer(), node()}]
   def nodes(0), do: []
 
   def nodes(mask) do
-    for number <- bits(mask, 0), [{_number, node}] <- [:ets.lookup(@table, number)], do: node
+    for number <- bits(mask, 0), [numbered] <- [:ets.lookup(@table, number)], do: numbered
   end
 
   # Those that are set: as a rule some of the first.
@@ -132,7 +136,7 @@ defmodule PhoenixGenApi.Relay.Peers do
 
   # There is room for one of those who were refused, which has to hear of it.
   defp take_in(state) do
-    numbered = for {_number, node} <- numbers(), do: node
+    numbered = for {_number, node} <- rows(), do: node
 
     for node <- state.nodes, node not in numbered, number = find_number(node, state) do
       Shard.tell_all({:up, node, number, true})
@@ -164,7 +168,7 @@ defmodule PhoenixGenApi.Relay.Peers do
 
   # A number stays with its gateway, until one that is gone has to make room.
   defp find_number(node, state) do
-    rows = numbers()
+    rows = rows()
 
     number =
       case List.keyfind(rows, node, 1) do
@@ -180,7 +184,7 @@ defmodule PhoenixGenApi.Relay.Peers do
     number
   end
 
-  defp numbers, do: for(number <- 0..@most, row <- :ets.lookup(@table, number), do: row)
+  defp rows, do: for(number <- 0..@most, row <- :ets.lookup(@table, number), do: row)
 
   defp free(rows, nodes) do
     taken = for {number, node} <- rows, node in nodes, do: number

@@ -55,6 +55,15 @@ defmodule PhoenixGenApi.Relay.Publish do
     end
   end
 
+  @doc "How many members a group has that get messages, on all gateways."
+  @spec audience(String.t()) :: non_neg_integer()
+  def audience(group) do
+    case Native.relay_fan_out(Gateway.handle!(:relay), group) do
+      {audience, _fan, _lanes, _remote} -> audience
+      _reason -> 0
+    end
+  end
+
   @doc "A message from another gateway."
   @spec fan_out_here(String.t(), Response.t()) :: :ok
   def fan_out_here(group, response) do

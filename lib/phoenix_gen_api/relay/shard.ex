@@ -82,14 +82,14 @@ defmodule PhoenixGenApi.Relay.Shard do
     do: {:noreply, state}
 
   def handle_info({:request, node, ref, op, _life}, state) do
-    if State.home(state) == node() do
+    if State.decides?(state, op) do
       {result, effects, state} = Order.decide(state, op, node)
       awaited = State.tell(state, {:effects, ref, node, effects})
       State.tell(state, node, {:decided, ref, op, result, [node() | awaited]})
       State.tell(state, node, {:ack, ref, :effects, node()})
       {:noreply, state}
     else
-      # Not handed on: that one may be gone, which this gateway has not noticed yet.
+      # Not handed on: the oldest one may be gone, which this gateway has not noticed yet.
       State.tell(state, node, {:not_home, ref})
       {:noreply, state}
     end
@@ -108,6 +108,9 @@ defmodule PhoenixGenApi.Relay.Shard do
 
   def handle_info({:presence, node, ref, group, user, there?, why}, state),
     do: {:noreply, Presence.told(state, node, ref, group, user, there?, why)}
+
+  def handle_info({:absent, node, group, user}, state),
+    do: {:noreply, Presence.absent(state, node, group, user)}
 
   def handle_info({:ack, ref, what, node}, state),
     do: {:noreply, Request.acked(state, ref, what, node)}

@@ -108,6 +108,7 @@ rustler::atoms! {
     too_few_items,
     too_long,
     too_many_bytes,
+    too_many_devices,
     too_many_groups,
     too_many_items,
     too_many_nodes,

@@ -167,6 +167,12 @@ fn relay_absent<'a>(env: Env<'a>, relay: &RelayResource, id: &str, nodes: u64) -
         .collect()
 }
 
+/// `{origin, record}` of a user, whether he is in the group or not, or why not. Normal scheduler.
+#[rustler::nif]
+fn relay_record<'a>(env: Env<'a>, relay: &RelayResource, id: &str, user: &str) -> Term<'a> {
+    ordered(env, &relay.0.record_of(id, user))
+}
+
 /// The names of all groups. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn relay_ids<'a>(env: Env<'a>, relay: &RelayResource) -> Vec<Term<'a>> {
@@ -195,8 +201,8 @@ fn relay_records<'a>(
     }
 }
 
-/// Unites what another gateway knows of a group with what is known here; the users who were
-/// taken out here. Dirty CPU scheduler.
+/// Unites what another gateway knows of a group with what is known here: `{users, records}`, those who
+/// were taken out here, and what that one has missed the end of. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn relay_merge<'a>(
     env: Env<'a>,
@@ -206,11 +212,14 @@ fn relay_merge<'a>(
     node: u32,
     apart: bool,
     records: Vec<(RecordTerm<'_>, bool)>,
-) -> Vec<Term<'a>> {
+) -> Term<'a> {
     let records: Vec<(Record, bool)> = records
         .into_iter()
         .map(|(member, there)| (record(member), there))
         .collect();
-    let out = relay.0.merge(id, origin(group), node, apart, &records);
-    out.iter().map(|user| (**user).encode(env)).collect()
+    let merged = relay.0.merge(id, origin(group), node, apart, &records);
+    let out: Vec<&str> = merged.out.iter().map(|user| &**user).collect();
+    let forgotten = merged.forgotten.iter();
+    let forgotten: Vec<Term> = forgotten.map(|record| record_term(env, record)).collect();
+    (out, forgotten).encode(env)
 }

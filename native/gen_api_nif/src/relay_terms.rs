@@ -77,6 +77,7 @@ pub fn refused(env: Env<'_>, refusal: Refusal) -> Term<'_> {
         Refusal::AlreadyExists => atoms::already_exists(),
         Refusal::TooManyGroups => atoms::too_many_groups(),
         Refusal::AlreadyMember => atoms::already_member(),
+        Refusal::TooManyDevices => atoms::too_many_devices(),
         Refusal::GroupFull => atoms::group_full(),
         Refusal::Banned => atoms::banned(),
         Refusal::NotInGroup => atoms::user_not_in_group(),

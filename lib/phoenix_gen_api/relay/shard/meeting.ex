@@ -3,8 +3,11 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
   # Other gateways that come and go. One that comes is told everything, and from then on what
   # happens.
 
-  alias PhoenixGenApi.Relay.{Catalogue, Deleted, Peers}
+  alias PhoenixGenApi.Relay.{Catalogue, Deleted, Outbox, Peers}
   alias PhoenixGenApi.Relay.Shard.{Presence, Request, State}
+
+  # Gateways that are remembered as lost: those that started last.
+  @most_lost 256
 
   @doc "After a crash the others are asked for what they have; otherwise there are none yet."
   @spec resume(State.t()) :: State.t()
@@ -28,13 +31,13 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
 
   def greet(state, node, number, reply?) do
     state = follow(state, node, number)
-    known = state.peers[node] || stranger(number)
-    state = Presence.unsettle(%{state | peers: Map.put(state.peers, node, known)})
+    state = if is_map_key(state.peers, node), do: state, else: State.enter(state, node, number)
+    state = Presence.unsettle(state)
 
     hello = %{
       boot: Peers.boot(),
       life: state.life,
-      lost?: is_map_key(state.lost, node),
+      lost: state.lost,
       deleted: Deleted.all(state.number),
       reply?: reply?
     }
@@ -52,10 +55,12 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
 
     case state.peers do
       %{^node => peer} ->
-        apart? = hello.lost? or Map.get(state.lost, node) == hello.boot
-        peer = Map.merge(peer, %{boot: hello.boot, life: hello.life, apart?: apart?})
+        apart? = hello.lost[node()] == Peers.boot() or state.lost[node] == hello.boot
+        state = inherit(state, hello.lost)
         # A shard that starts anew no longer knows of what its predecessor was to attach.
-        state = Presence.forget(%{state | peers: Map.put(state.peers, node, peer)}, node)
+        state = if peer.life == hello.life, do: state, else: Presence.forget(state, node)
+        peer = Map.merge(peer, %{boot: hello.boot, life: hello.life, apart?: apart?})
+        state = %{state | peers: Map.put(state.peers, node, peer)}
         Catalogue.bury(state, hello.deleted)
         # Nor of what it was asked.
         if hello.reply?,
@@ -69,6 +74,18 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
     end
   end
 
+  # What this gateway has from that one, it has been told without those.
+  defp inherit(state, lost) do
+    lost = Map.drop(lost, [node() | Map.keys(state.peers)])
+    %{state | lost: recent(Map.merge(lost, state.lost))}
+  end
+
+  # Most will never come back.
+  defp recent(lost) when map_size(lost) <= @most_lost, do: lost
+
+  defp recent(lost),
+    do: lost |> Enum.sort_by(&elem(&1, 1), :desc) |> Enum.take(@most_lost) |> Map.new()
+
   # It was quicker than this gateway's own news of it, which will follow.
   defp meet(state, node) do
     case Peers.number(node) do
@@ -76,8 +93,7 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
         state
 
       number ->
-        state = follow(state, node, number)
-        %{state | peers: Map.put(state.peers, node, stranger(number))}
+        state |> follow(node, number) |> State.enter(node, number)
     end
   end
 
@@ -87,9 +103,6 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
     before = for {other, %{number: ^number}} when other != node <- state.peers, do: other
     Enum.reduce(before, state, &lose(&2, &1))
   end
-
-  defp stranger(number),
-    do: %{number: number, boot: nil, life: nil, apart?: false, synced?: false}
 
   @doc "A page of a group that a gateway has."
   @spec page(State.t(), node(), String.t(), tuple(), list(), boolean()) :: State.t()
@@ -139,7 +152,9 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
         state
 
       {peer, peers} ->
+        Outbox.discard(peer.outbox)
         lost = if peer.boot, do: Map.put(state.lost, node, peer.boot), else: state.lost
+        lost = recent(lost)
         incoming = Map.reject(state.incoming, fn {{n, _group}, _records} -> n == node end)
         state = Presence.forget(%{state | peers: peers, lost: lost, incoming: incoming}, node)
         state |> bereft() |> Request.lose(node) |> Request.drain()

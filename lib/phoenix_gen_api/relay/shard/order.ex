@@ -10,7 +10,16 @@ defmodule PhoenixGenApi.Relay.Shard.Order do
 
   @doc "Makes a change that a gateway has asked for: its result, and what the others have to copy."
   @spec decide(State.t(), Decision.op(), node()) :: {term(), [Decision.effect()], State.t()}
-  def decide(state, op, asked) do
+  def decide(state, {:depart, group, user} = op, asked) do
+    # Who has joined since, on whichever gateway, is in, though his device is still on its way.
+    if Presence.promised?(state, group, user),
+      do: {{:ok, false}, [], state},
+      else: make(state, op, asked)
+  end
+
+  def decide(state, op, asked), do: make(state, op, asked)
+
+  defp make(state, op, asked) do
     here? =
       case Decision.member(op) do
         {group, user} -> Native.relay_is_here(state.relay, group, user, nil)

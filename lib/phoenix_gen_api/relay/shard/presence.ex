@@ -25,10 +25,9 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
   @doc "Has a user leave who has no device anywhere, if that is for this gateway to say."
   @spec depart(State.t(), String.t(), String.t(), atom()) :: State.t()
   def depart(state, group, user, why) do
-    waited_for? =
-      Enum.any?(state.reserved, fn {{g, u, _node}, _n} -> g == group and u == user end)
+    promised? = promised?(state, group, user)
 
-    if State.home(state) == node() and not waited_for? and state.unsettled == nil do
+    if State.home(state) == node() and not promised? and state.unsettled == nil do
       died? = why in [:down, :down_here, :gone]
       {_result, effects} = Decision.make(state.relay, {:depart, group, user, died?})
       if effects != [], do: tell(state, {:effects, nil, nil, effects})
@@ -44,16 +43,49 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
   @doc "The same for all who have none. Gateways that are not there have none."
   @spec depart_absent(State.t()) :: State.t()
   def depart_absent(state) do
-    nodes = State.mask(state)
+    home = State.home(state)
 
     for group <- Native.relay_ids(state.relay), Shard.of?(group, state.number) do
-      for {user, gone?} <- Native.relay_absent(state.relay, group, nodes), reduce: state do
+      absent = Native.relay_absent(state.relay, group, State.mask(state))
+
+      if home == node() do
         # His gateway cannot say any more that he has left. Any other one has.
-        state -> depart(state, group, user, if(gone?, do: :gone, else: :down))
+        for {user, gone?} <- absent,
+            do: depart(state, group, user, if(gone?, do: :gone, else: :down))
+      else
+        # He may have left, and another gateway have told of him that had not heard of it yet.
+        for {user, _gone?} <- absent,
+            do: State.tell(state, home, {:absent, node(), group, user})
       end
     end
 
     state
+  end
+
+  @doc "Another gateway has a member who has no device as far as it knows: it is told how he stands."
+  @spec absent(State.t(), node(), String.t(), String.t()) :: State.t()
+  def absent(state, node, group, user) do
+    cond do
+      State.home(state) != node() ->
+        state
+
+      State.caught_up?(state) ->
+        state = depart(state, group, user, :down)
+
+        with {origin, record} <- Native.relay_record(state.relay, group, user),
+             do:
+               State.tell(
+                 state,
+                 node,
+                 {:effects, nil, nil, [{:put, group, origin, record, false}]}
+               )
+
+        state
+
+      true ->
+        Process.send_after(self(), {:absent, node, group, user}, @settle_ms)
+        state
+    end
   end
 
   @doc "While not every gateway has told where devices are, nobody is absent."
@@ -76,6 +108,13 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
   @spec reserve(State.t(), {String.t(), String.t()}, node()) :: State.t()
   def reserve(state, {group, user}, node),
     do: %{state | reserved: Map.update(state.reserved, {group, user, node}, 1, &(&1 + 1))}
+
+  @doc "Whether a device of that user is to come, on any gateway."
+  @spec promised?(State.t(), String.t(), String.t()) :: boolean()
+  def promised?(%{reserved: reserved}, _group, _user) when reserved == %{}, do: false
+
+  def promised?(state, group, user),
+    do: Enum.any?(state.reserved, &match?({{^group, ^user, _node}, _n}, &1))
 
   @doc "It has come, or will not."
   @spec release(State.t(), String.t(), String.t(), node()) :: State.t()

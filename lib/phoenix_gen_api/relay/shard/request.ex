@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
   alias PhoenixGenApi.Relay.Decision
   alias PhoenixGenApi.Relay.Shard.{Order, Presence, State}
 
-  # While gateways do not agree on which of them is the oldest.
+  # While gateways do not agree on which of them is the oldest, or are still telling each other.
   @again_ms 20
 
   @doc "A caller asks. He waits first for gateways that have not told yet what they have."
@@ -74,6 +74,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
       op: op,
       joining: joining,
       asked: nil,
+      repeated?: false,
       result: nil,
       waiting: MapSet.new(),
       acked: MapSet.new()
@@ -85,19 +86,27 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
   defp submit(state, ref) do
     %{^ref => %{op: op} = request} = state.pending
 
-    case State.home(state) do
-      home when home == node() ->
+    home = State.home(state)
+
+    cond do
+      State.decides?(state, op) ->
         {result, effects, state} = Order.decide(state, op, node())
         awaited = tell(state, {:effects, ref, node(), effects})
         decided(state, ref, op, result, awaited)
 
-      home ->
+      home == node() ->
+        not_home(state, ref)
+
+      true ->
         State.tell(state, home, {:request, node(), ref, op, state.peers[home].life})
         put(state, ref, %{request | asked: home})
     end
   end
 
-  @doc "The gateway that was asked does not take itself for the oldest one: later."
+  @doc """
+  The gateway that was asked does not take itself for the oldest one, or has not been told enough
+  yet: later.
+  """
   @spec not_home(State.t(), reference()) :: State.t()
   def not_home(state, ref) do
     case state.pending do
@@ -131,6 +140,9 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
     case state.pending do
       %{^ref => %{result: nil} = request} ->
         awaited = for node <- awaited, is_map_key(state.peers, node), do: {:effects, node}
+        # It may have been made before the one that was asked first could say so.
+        made? = request.repeated? and Decision.made?(state.relay, op, result)
+        result = if made?, do: :ok, else: result
         request = %{request | result: result, waiting: MapSet.new(awaited)}
         state |> put(ref, request) |> attach(ref) |> settle(ref)
 
@@ -158,7 +170,9 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
         waiting = Enum.into(told, request.waiting, &{:presence, &1})
         # Another join of the same process was decided before this one. What else takes the member
         # out between the decision and here came after the join, which was made.
-        result = if attached == :already_member, do: {:error, attached}, else: result
+        # So did another one than he may have, on this gateway.
+        refused? = attached in [:already_member, :too_many_devices]
+        result = if refused?, do: {:error, attached}, else: result
         state = put(state, ref, %{request | waiting: waiting, result: result})
         Presence.release(state, group, user, node())
 
@@ -210,8 +224,8 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
         %{^ref => %{result: nil, asked: ^node, from: nil}} ->
           %{state | pending: Map.delete(state.pending, ref)}
 
-        %{^ref => %{result: nil, asked: ^node}} ->
-          submit(state, ref)
+        %{^ref => %{result: nil, asked: ^node} = request} ->
+          state |> put(ref, %{request | repeated?: true}) |> submit(ref)
 
         %{^ref => request} ->
           waiting = MapSet.reject(request.waiting, fn {_what, of} -> of == node end)

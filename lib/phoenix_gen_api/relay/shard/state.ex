@@ -2,16 +2,17 @@ defmodule PhoenixGenApi.Relay.Shard.State do
   @moduledoc false
   # What a shard knows of itself and of the other gateways.
 
-  alias PhoenixGenApi.Relay.{Peers, Shard}
+  alias PhoenixGenApi.Relay.{Decision, Outbox, Peers, Shard}
 
   defstruct [
     :number,
     :relay,
     # Tells this process from those of the same name before it.
     :life,
-    # node => %{number, boot, life, apart?, synced?}
+    # node => %{number, boot, life, apart?, synced?, outbox}
     peers: %{},
-    # Gateways that were lost while both went on: node => boot
+    # Gateways that were lost while both went on, by this one or by those that it has its groups
+    # from: node => boot
     lost: %{},
     # Requests of callers here: ref => %{from, op, joining, asked, result, waiting, acked}. A join
     # stays without its caller, who waits no longer, as its device has to follow.
@@ -33,6 +34,14 @@ defmodule PhoenixGenApi.Relay.Shard.State do
     others = for {node, %{synced?: true, boot: boot}} <- state.peers, do: {boot, node}
     [{Peers.boot(), node()} | others] |> Enum.min() |> elem(1)
   end
+
+  @doc "Whether it is for this gateway to decide that, and now."
+  @spec decides?(t(), Decision.op()) :: boolean()
+  # Not before all have told where they have devices of him.
+  def decides?(state, op) when elem(op, 0) == :depart,
+    do: home(state) == node() and caught_up?(state)
+
+  def decides?(state, _op), do: home(state) == node()
 
   @doc "Whether every gateway has told what it has."
   @spec caught_up?(t()) :: boolean()
@@ -57,7 +66,31 @@ defmodule PhoenixGenApi.Relay.Shard.State do
   @doc "Sends to this shard of one gateway."
   @spec tell(t(), node(), term()) :: :ok
   def tell(state, node, message) do
-    send({Shard.name(state.number), node}, message)
+    target = {Shard.name(state.number), node}
+
+    case state.peers do
+      %{^node => %{outbox: outbox}} -> Outbox.put(outbox, message)
+      # An answer to one that is no part of the relay, or no more. It may hang as well.
+      _none -> spawn(fn -> :erlang.send(target, message, [:noconnect]) end)
+    end
+
     :ok
+  end
+
+  @doc "Another gateway of which nothing is known yet."
+  @spec enter(t(), node(), non_neg_integer()) :: t()
+  def enter(state, node, number) do
+    outbox = Outbox.open({Shard.name(state.number), node})
+
+    peer = %{
+      number: number,
+      boot: nil,
+      life: nil,
+      apart?: false,
+      synced?: false,
+      outbox: outbox
+    }
+
+    %{state | peers: Map.put(state.peers, node, peer)}
   end
 end

@@ -1,5 +1,6 @@
 //! One user in one group.
 
+use super::outcome::Refusal;
 use super::users::User;
 
 /// How a member stands in a group.
@@ -106,7 +107,31 @@ pub(super) enum Devices<H> {
     Many(Box<Vec<Place<H>>>),
 }
 
+/// Devices of a member on one node. Taking them all out costs up to the square of it, on a scheduler of the VM and
+/// while others wait for the group.
+const MOST: usize = 1_000;
+
 impl<H: Copy + Eq> Devices<H> {
+    /// Whether there may be one more.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyMember`, `TooManyDevices`.
+    pub(super) fn admit(&self, id: H) -> Result<(), Refusal> {
+        if self.find(id).is_some() {
+            Err(Refusal::AlreadyMember)
+        } else if self.len() >= MOST {
+            Err(Refusal::TooManyDevices)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The one that came last.
+    pub(super) fn last(&self) -> Option<Place<H>> {
+        self.get(self.len().checked_sub(1)?)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         matches!(self, Self::None)
     }
@@ -131,7 +156,8 @@ impl<H: Copy + Eq> Devices<H> {
         match self {
             Self::None => None,
             Self::One(slot, one) => (*one == id).then_some(*slot),
-            Self::Many(places) => places.iter().find(|place| place.0 == id).map(|p| p.1),
+            // From the end: what came last goes first where all go.
+            Self::Many(places) => places.iter().rfind(|place| place.0 == id).map(|p| p.1),
         }
     }
 
@@ -149,7 +175,9 @@ impl<H: Copy + Eq> Devices<H> {
         match self {
             Self::One(_, one) if *one == id => *self = Self::None,
             Self::Many(places) => {
-                places.retain(|place| place.0 != id);
+                if let Some(at) = places.iter().rposition(|place| place.0 == id) {
+                    places.swap_remove(at);
+                }
                 if let [(id, slot)] = places.as_slice() {
                     *self = Self::One(*slot, *id);
                 }
@@ -163,7 +191,7 @@ impl<H: Copy + Eq> Devices<H> {
         match self {
             Self::One(slot, _) if *slot == from => *slot = to,
             Self::Many(places) => {
-                if let Some(place) = places.iter_mut().find(|place| place.1 == from) {
+                if let Some(place) = places.iter_mut().rfind(|place| place.1 == from) {
                     place.1 = to;
                 }
             }

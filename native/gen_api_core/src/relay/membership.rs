@@ -18,7 +18,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// # Errors
     ///
-    /// `NotFound`, `AlreadyMember`, `Banned`, `GroupFull`, `TooManyGroups`.
+    /// `NotFound`, `AlreadyMember`, `TooManyDevices`, `Banned`, `GroupFull`, `TooManyGroups`.
     pub fn join(
         &self,
         id: &str,
@@ -29,9 +29,8 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         self.alone(id, |group, state| {
             let hash = self.hash(user.as_bytes());
             if let Some(at) = state.roster.find(user.as_bytes(), hash) {
-                let devices = state.roster.get(at).map(|member| &member.devices);
-                if devices.is_some_and(|devices| devices.find(device.id).is_some()) {
-                    return Err(Refusal::AlreadyMember);
+                if let Some(member) = state.roster.get(at) {
+                    member.devices.admit(device.id)?;
                 }
             }
             let (at, status) = self.admit(group, state, user, now_ms)?;
@@ -153,7 +152,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     }
 
     pub(super) fn detach_all(&self, group: &Arc<Group<H>>, state: &mut State<H>, at: u32) {
-        while let Some((id, _)) = state.roster.get(at).and_then(|m| m.devices.get(0)) {
+        while let Some((id, _)) = state.roster.get(at).and_then(|m| m.devices.last()) {
             if !self.detach(group, state, at, id) {
                 break;
             }

@@ -1,6 +1,6 @@
 //! What two nodes know of a group is united.
 
-use super::group::Group;
+use super::group::{Group, State};
 use super::index::Relay;
 use super::member::{Member, Standing};
 use super::share::{Origin, Record};
@@ -8,9 +8,21 @@ use super::turns::Turns;
 use std::hash::Hash;
 use std::sync::Arc;
 
+/// Far more than all nodes of one relay may count the version of a record on while they unite, by one for each
+/// other node, and not all of them by as many.
+const AHEAD: u32 = 4_096;
+
+/// What came of it that two nodes have united what they know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// Users whose devices have been taken out here.
+    pub out: Vec<Box<str>>,
+    /// Records of which the other node has missed the end: as they are now.
+    pub forgotten: Vec<Record>,
+}
+
 impl<H: Copy + Eq + Hash> Relay<H> {
-    /// Unites what another node knows of a group with what is known here; users who have been
-    /// taken out here by that.
+    /// Unites what another node knows of a group with what is known here.
     ///
     /// Where both nodes have changed a group on their own (`apart`), or have each created it, the
     /// type and the admins of the older creation win, members unite, muted beats active beats
@@ -22,13 +34,13 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         node: u32,
         apart: bool,
         records: &[(Record, bool)],
-    ) -> Vec<Box<str>> {
-        let out = self.with_new(id, origin, |group, state| {
+    ) -> Merged {
+        let merged = self.with_new(id, origin, |group, state| {
             let mut turns = Turns::new(group, state);
             self.united(group, &mut turns, origin, node, apart, records)
         });
         // A group that is deleted on the way might as well have been deleted afterwards.
-        out.flatten().unwrap_or_default()
+        merged.flatten().unwrap_or_default()
     }
 
     /// None if the group was deleted meanwhile.
@@ -40,10 +52,10 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         node: u32,
         apart: bool,
         records: &[(Record, bool)],
-    ) -> Option<Vec<Box<str>>> {
-        let mut out = Vec::new();
+    ) -> Option<Merged> {
+        let mut merged = Merged::default();
         let state = turns.next()?;
-        let ours = state.created;
+        let (ours, clock) = (state.created, state.clock);
         state.changed_ms = state.changed_ms.max(origin.changed_ms);
         if origin.created < ours {
             state.kind = origin.kind;
@@ -53,6 +65,10 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         let apart = apart || ours != origin.created;
         for (record, there) in records {
             let state = turns.next()?;
+            if !apart && !there && self.has_forgotten(state, clock, record) {
+                merged.forgotten.push(self.record(state, &record.user));
+                continue;
+            }
             let Some(at) = self.place(group, state, &record.user) else {
                 continue;
             };
@@ -68,11 +84,25 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             let devices = state.roster.get(at).is_some_and(|m| !m.devices.is_empty());
             if devices && !united.standing.has(Standing::PRESENT) {
                 self.detach_all(group, state, at);
-                out.push(record.user.clone());
+                merged.out.push(record.user.clone());
             }
             self.tidy(group, state, at);
         }
-        Some(out)
+        if apart {
+            // Or what is decided here next would be older than what others have made of the same.
+            let state = turns.next()?;
+            state.clock = state.clock.saturating_add(AHEAD);
+        }
+        Some(merged)
+    }
+
+    /// Whether there was something to remember of somebody, and that had ended at that time, which the other node
+    /// has missed.
+    fn has_forgotten(&self, state: &State<H>, clock: u32, record: &Record) -> bool {
+        let hash = self.hash(record.user.as_bytes());
+        !record.standing.has(Standing::PRESENT)
+            && record.version <= clock
+            && state.roster.find(record.user.as_bytes(), hash).is_none()
     }
 
     /// Nobody is an admin any more. None if the group was deleted meanwhile.

@@ -74,6 +74,7 @@ pub use chunks::Snapshot;
 pub use group::Created;
 pub use index::{Bounds, Relay};
 pub use member::{Standing, Status};
+pub use merge::Merged;
 pub use moderate::Change;
 pub use outcome::{FanOut, Joined, Left, Page, Refusal, Row, Size};
 pub use recipients::{Device, Recipient};

@@ -19,6 +19,8 @@ pub enum Refusal {
     TooManyGroups,
     /// The device is a member already.
     AlreadyMember,
+    /// The user has as many devices in the group, on this node, as he may have.
+    TooManyDevices,
     /// The group has as many members, or pending ones, as it may have.
     GroupFull,
     /// The user is banned.

@@ -13,13 +13,12 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// # Errors
     ///
-    /// `NotFound`, `NotInGroup`, `AlreadyMember`.
+    /// `NotFound`, `NotInGroup`, `AlreadyMember`, `TooManyDevices`.
     pub fn attach(&self, id: &str, user: &str, device: Device<'_, H>) -> Outcome<bool> {
         self.with(id, |group, state| {
             let (at, _) = self.present(state, user).ok_or(Refusal::NotInGroup)?;
-            let devices = state.roster.get(at).map(|member| &member.devices);
-            if devices.is_some_and(|devices| devices.find(device.id).is_some()) {
-                return Err(Refusal::AlreadyMember);
+            if let Some(member) = state.roster.get(at) {
+                member.devices.admit(device.id)?;
             }
             state.attach(at, device);
             Ok(self.devices.enter(device.id, group, at))

@@ -86,6 +86,17 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         }
     }
 
+    /// How a user stands in a group; of one who is not known: as after the latest change.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub fn record_of(&self, id: &str, user: &str) -> Outcome<(Origin, Record)> {
+        self.with(id, |_group, state| {
+            Ok((Self::origin_of(state), self.record(state, user)))
+        })
+    }
+
     /// The records at `count` places from `start` on.
     ///
     /// # Errors

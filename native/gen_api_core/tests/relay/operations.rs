@@ -337,6 +337,25 @@ fn devices_that_each_want_a_form_of_their_own_get_messages_themselves_beyond_64(
 }
 
 #[test]
+fn a_user_has_a_thousand_devices_in_a_group_and_all_are_taken_out_with_him() {
+    let relay = relay(GroupType::Public);
+    for id in 1..=1_000 {
+        assert_eq!(join(&relay, "ann", id), Ok(Status::Active));
+    }
+    assert_eq!(join(&relay, "ann", 7), Err(Refusal::AlreadyMember));
+    assert_eq!(join(&relay, "ann", 1_001), Err(Refusal::TooManyDevices));
+    let attached = relay.attach("g", "ann", device(1_001));
+    assert_eq!(attached, Err(Refusal::TooManyDevices));
+    assert_eq!(join(&relay, "bob", 1_001), Ok(Status::Active));
+    relay.leave_device("g", "ann", 500, 0).unwrap();
+    assert_eq!(join(&relay, "ann", 1_002), Ok(Status::Active));
+    relay.verify();
+    relay.change("g", Change::Ban, "root", "ann", 0).unwrap();
+    assert_eq!(recipients(&relay.fan_out("g").unwrap()), [1_000, 2_001]);
+    relay.verify();
+}
+
+#[test]
 fn an_empty_index_takes_no_memory_for_what_was_in_it() {
     let relay: Relay<u64> = Relay::new(Bounds::default());
     for id in 0..1_000 {

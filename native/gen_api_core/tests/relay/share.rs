@@ -3,7 +3,8 @@
 
 use super::{device, recipients};
 use gen_api_core::relay::{
-    Bounds, Change, Created, GroupType, Origin, Record, Refusal, Relay, Row, Standing, Status,
+    Bounds, Change, Created, GroupType, Merged, Origin, Record, Refusal, Relay, Row, Standing,
+    Status,
 };
 use proptest::prelude::*;
 
@@ -31,7 +32,7 @@ fn view(relay: &Relay<u64>) -> Vec<(Box<str>, Status, bool, u64)> {
         .collect()
 }
 
-fn tell(from: &Relay<u64>, to: &Relay<u64>, apart: bool) -> Vec<Box<str>> {
+fn tell(from: &Relay<u64>, to: &Relay<u64>, apart: bool) -> Merged {
     let page = from.records("g", 0, usize::MAX).unwrap();
     to.merge("g", page.origin, NODE, apart, &page.records)
 }
@@ -237,6 +238,63 @@ fn muted_beats_active_beats_pending_and_a_ban_beats_them_all() {
 }
 
 #[test]
+fn what_is_decided_after_a_split_counts_where_two_of_the_other_side_were_united_with() {
+    let (a, b) = pair();
+    let c = empty();
+    tell(&b, &c, false);
+    // Both of the other side know the same.
+    a.order_change("g", Change::Mute, "root", "ann", 4).unwrap();
+    let (of_a, of_b) = (
+        a.records("g", 0, usize::MAX).unwrap(),
+        b.records("g", 0, usize::MAX).unwrap(),
+    );
+    for node in [NODE, NODE + 1] {
+        a.merge("g", of_b.origin, node, true, &of_b.records);
+    }
+    for relay in [&b, &c] {
+        relay.merge("g", of_a.origin, NODE, true, &of_a.records);
+    }
+    let (origin, record) = b
+        .order_change("g", Change::Unmute, "root", "ann", 5)
+        .unwrap();
+    for relay in [&a, &c] {
+        relay.put("g", origin, &record, false);
+    }
+    for relay in [&a, &b, &c] {
+        assert_eq!(status(relay, "ann"), Some(Status::Active));
+    }
+}
+
+#[test]
+fn what_was_forgotten_is_not_learnt_again_of_a_node_that_missed_it() {
+    let (a, b) = pair();
+    for user in ["ann", "max"] {
+        let (origin, record) = a.order_change("g", Change::Ban, "root", user, 4).unwrap();
+        b.put("g", origin, &record, true);
+    }
+    a.order_change("g", Change::Unban, "root", "ann", 5)
+        .unwrap();
+    let merged = tell(&b, &a, false);
+    tell(&a, &b, false);
+    let users: Vec<&str> = merged.forgotten.iter().map(|r| &*r.user).collect();
+    assert_eq!(users, ["ann"]);
+    let page = a.records("g", 0, 1).unwrap();
+    b.put("g", page.origin, &merged.forgotten[0], false);
+    for relay in [&a, &b] {
+        let join = |user| relay.order_join("g", user, 6).map(|(status, ..)| status);
+        assert_eq!(join("ann"), Ok(Status::Pending));
+        assert_eq!(join("max"), Err(Refusal::Banned));
+        relay.verify();
+    }
+    // After a split it is as new as anything.
+    let (origin, record) = a.order_leave("g", "ann", 7).unwrap();
+    b.put("g", origin, &record, true);
+    b.order_change("g", Change::Ban, "root", "ann", 8).unwrap();
+    tell(&b, &a, true);
+    assert_eq!(a.order_join("g", "ann", 9).map(drop), Err(Refusal::Banned));
+}
+
+#[test]
 fn of_two_creations_the_older_ones_type_and_admins_win() {
     for younger_tells_first in [true, false] {
         let (a, b) = (empty(), empty());
@@ -294,11 +352,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_both_sides_did_they_unite_to_the_same(
+    fn whatever_both_sides_did_they_unite_to_the_same_and_go_on_as_one(
         left in prop::collection::vec(change(), 0..20),
         right in prop::collection::vec(change(), 0..20),
         after in prop::collection::vec(change(), 0..10),
+        decides in 0..4usize,
     ) {
+        // Two nodes on each side.
         let (a, b) = pair();
         for (now, op) in (10..).zip(left) {
             apply(&a, op, now);
@@ -306,20 +366,32 @@ proptest! {
         for (now, op) in (10..).zip(right) {
             apply(&b, op, now);
         }
-        unite(&a, &b);
-        a.verify();
-        b.verify();
-        prop_assert_eq!(view(&a), view(&b));
-        // And go on as one: what a decides from now on counts at b.
+        let (also_a, also_b) = (empty(), empty());
+        tell(&a, &also_a, false);
+        tell(&b, &also_b, false);
+        let relays = [&a, &also_a, &b, &also_b];
+        let before = relays.map(|relay| relay.records("g", 0, usize::MAX).unwrap());
+        for (n, relay) in relays.into_iter().enumerate() {
+            for (other, page) in (0..).zip(&before) {
+                if (n < 2) != (other < 2) {
+                    relay.merge("g", page.origin, other, true, &page.records);
+                }
+            }
+            relay.verify();
+            prop_assert_eq!(view(relay), view(&a));
+        }
+        // What one decides from now on counts everywhere.
+        let home = relays[decides];
         for (now, op) in (100..).zip(after) {
-            apply(&a, op, now);
+            apply(home, op, now);
         }
-        let page = a.records("g", 0, usize::MAX).unwrap();
-        for (record, _) in page.records {
-            b.put("g", page.origin, &record, false);
+        let page = home.records("g", 0, usize::MAX).unwrap();
+        for relay in relays {
+            for (record, _) in &page.records {
+                relay.put("g", page.origin, record, false);
+            }
+            let (decided, copied) = (view(home), view(relay));
+            prop_assert!(decided.iter().all(|member| copied.contains(member)), "{:?} {:?}", decided, copied);
         }
-        let of_a = view(&a);
-        let of_b = view(&b);
-        prop_assert!(of_a.iter().all(|member| of_b.contains(member)), "{:?} {:?}", of_a, of_b);
     }
 }
