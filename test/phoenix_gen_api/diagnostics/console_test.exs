@@ -58,6 +58,9 @@ defmodule PhoenixGenApi.Diagnostics.ConsoleTest do
     text = printed(&PhoenixGenApi.stats_print/0)
     for part <- ["uptime", "config db", "worker pool", "rate limiter"], do: assert(text =~ part)
 
+    # 48 MB, or one of the VM's own processes may be the largest.
+    start_supervised!({Agent, fn -> Enum.to_list(1..3_000_000) end})
+
     text =
       printed(fn ->
         PhoenixGenApi.debug_print(process_limit: 1, include_current_stacktrace: true)
