@@ -35,7 +35,7 @@ defmodule Bench.WorkerPool do
       {"spawn + send", bare},
       {"execute_async", fn -> :ok = WorkerPool.execute_async(@pool, send_done) end},
       {"as the executor does",
-       fn -> :ok = WorkerPool.submit(@pool, answer, owner: parent, on_death: died) end},
+       fn -> {:ok, _pid} = WorkerPool.submit(@pool, answer, owner: parent, on_death: died) end},
       {"execute! of an async request",
        fn -> %Response{success: true, async: true} = Executor.execute!(request) end}
     ]
