@@ -52,10 +52,11 @@ defmodule PhoenixGenApi.Relay do
 
   ## Members and devices
 
-  A user may join with several processes, up to 1,000 on each gateway. When a process ends its device is gone; with the last
-  one the user leaves. `:muted`, a ban and the admin role are remembered until the group is
-  deleted; an accepted ordinary member of a private group starts over as pending, except within
-  `rejoin_grace_ms` after the end of his last process. Groups stay when they are empty.
+  A user may join a group with several processes, up to 1,000 on each gateway. When a process
+  ends its device is gone; with the last one the user leaves. `:muted`, a ban and the admin role
+  are remembered until the group is deleted; an accepted ordinary member of a private group starts
+  over as pending, except within `rejoin_grace_ms` after the end of his last process. Groups stay
+  when they are empty.
 
   A process that joins a group as two users gets its messages twice.
   """
