@@ -302,7 +302,7 @@ defmodule PhoenixGenApi.RelayMembers do
 
   @doc "Whether a device has been promised to a member of that group that is not there yet."
   def promised?(group),
-    do: Enum.any?(:sys.get_state(shard(group)).reserved, &match?({{^group, _, _}, _}, &1))
+    do: Enum.any?(:sys.get_state(shard(group)).promised, &match?({{^group, _user}, _nodes}, &1))
 
   @doc "Whether a change of that group has been decided, and waits for others to copy it."
   def decided?(group) do

@@ -31,7 +31,7 @@ defmodule PhoenixGenApi.Relay.Shard.Order do
 
     state =
       if Decision.joins?(op, result),
-        do: Presence.reserve(state, Decision.member(op), asked),
+        do: Presence.promise(state, Decision.member(op), asked),
         else: state
 
     # Its own devices went with the decision.

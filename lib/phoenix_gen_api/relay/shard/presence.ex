@@ -25,9 +25,8 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
   @doc "Has a user leave who has no device anywhere, if that is for this gateway to say."
   @spec depart(State.t(), String.t(), String.t(), atom()) :: State.t()
   def depart(state, group, user, why) do
-    promised? = promised?(state, group, user)
-
-    if State.home(state) == node() and not promised? and state.unsettled == nil do
+    if State.home(state) == node() and state.unsettled == nil and
+         not promised?(state, group, user) do
       died? = why in [:down, :down_here, :gone]
       {_result, effects} = Decision.make(state.relay, {:depart, group, user, died?})
       if effects != [], do: tell(state, {:effects, nil, nil, effects})
@@ -105,34 +104,48 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
   end
 
   @doc "A device of that user is to come, on that gateway."
-  @spec reserve(State.t(), {String.t(), String.t()}, node()) :: State.t()
-  def reserve(state, {group, user}, node),
-    do: %{state | reserved: Map.update(state.reserved, {group, user, node}, 1, &(&1 + 1))}
+  @spec promise(State.t(), {String.t(), String.t()}, node()) :: State.t()
+  def promise(state, member, node) do
+    promised = Map.update(state.promised, member, %{node => 1}, &count(&1, node))
+    %{state | promised: promised}
+  end
+
+  defp count(nodes, node), do: Map.update(nodes, node, 1, &(&1 + 1))
 
   @doc "Whether a device of that user is to come, on any gateway."
   @spec promised?(State.t(), String.t(), String.t()) :: boolean()
-  def promised?(%{reserved: reserved}, _group, _user) when reserved == %{}, do: false
-
-  def promised?(state, group, user),
-    do: Enum.any?(state.reserved, &match?({{^group, ^user, _node}, _n}, &1))
+  def promised?(state, group, user), do: is_map_key(state.promised, {group, user})
 
   @doc "It has come, or will not."
   @spec release(State.t(), String.t(), String.t(), node()) :: State.t()
   def release(state, group, user, node) do
-    key = {group, user, node}
+    member = {group, user}
 
-    case state.reserved do
-      %{^key => n} when n > 1 -> %{state | reserved: %{state.reserved | key => n - 1}}
-      _last_or_none -> %{state | reserved: Map.delete(state.reserved, key)}
+    case state.promised do
+      %{^member => %{^node => n} = nodes} when n > 1 ->
+        %{state | promised: %{state.promised | member => %{nodes | node => n - 1}}}
+
+      %{^member => nodes} ->
+        %{state | promised: put(state.promised, member, Map.delete(nodes, node))}
+
+      _none ->
+        state
     end
   end
 
   @doc "No device is to come on that gateway."
   @spec forget(State.t(), node()) :: State.t()
   def forget(state, node) do
-    reserved = Map.reject(state.reserved, fn {{_group, _user, of}, _n} -> of == node end)
-    %{state | reserved: reserved}
+    promised =
+      for {member, nodes} <- state.promised, reduce: %{} do
+        promised -> put(promised, member, Map.delete(nodes, node))
+      end
+
+    %{state | promised: promised}
   end
+
+  defp put(promised, member, nodes) when nodes == %{}, do: Map.delete(promised, member)
+  defp put(promised, member, nodes), do: Map.put(promised, member, nodes)
 
   @doc "Another gateway says whether it has devices of a user."
   @spec told(State.t(), node(), reference() | nil, String.t(), String.t(), boolean(), atom()) ::

@@ -19,8 +19,8 @@ defmodule PhoenixGenApi.Relay.Shard.State do
     pending: %{},
     # Those that wait for a gateway to tell what it has.
     queue: [],
-    # Joins that were decided here and whose device is not there yet: {group, user, node} => count
-    reserved: %{},
+    # Joins that were decided here and whose device is not there yet: {group, user} => %{node => count}
+    promised: %{},
     incoming: %{},
     # Set while gateways find each other, see Presence.unsettle/1.
     unsettled: nil
