@@ -9,12 +9,14 @@ defmodule PhoenixGenApi.Test.Leaks do
   alias PhoenixGenApi.{Await, Gateway, Native, NodeSelector, WorkerPool}
   alias PhoenixGenApi.Executor.Callees
   alias PhoenixGenApi.StreamCall.Registry
+  alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
 
   @pools [:async_pool, :stream_pool]
   @makers [{:erlang, :send_after, :_}, {:erlang, :start_timer, :_}]
 
   @doc "What there is now, to be compared with. From now on timers are seen, until the test ends."
   def watch do
+    for pool <- @pools, do: restart(pool)
     tracer = spawn_link(fn -> collect(%{}, []) end)
     for maker <- @makers, do: :erlang.trace_pattern(maker, [{:_, [], [{:return_trace}]}], [])
     :erlang.trace(:all, true, [:call, tracer: tracer])
@@ -24,6 +26,13 @@ defmodule PhoenixGenApi.Test.Leaks do
     end)
 
     %{tracer: tracer, processes: processes(), native: native()}
+  end
+
+  # What a pool has been told to look after it looks after to the end of its time, also when it is
+  # over by then: of tasks before this, that may be half a minute.
+  defp restart(pool) do
+    :ok = Supervisor.terminate_child(WorkerPoolSupervisor, pool)
+    {:ok, _keeper} = Supervisor.restart_child(WorkerPoolSupervisor, pool)
   end
 
   @doc "Fails unless all is as it was, soon."
