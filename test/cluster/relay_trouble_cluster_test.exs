@@ -136,7 +136,8 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     Await.until(fn -> length(on(b, :got, [ann])) == 302 end)
     messages = on(b, :got, [ann])
     assert List.delete(messages, "other") == Enum.to_list(1..300) ++ ["last"]
-    assert Enum.find_index(messages, &(&1 == "other")) < 150
+    # In the one process it would come after all of those that had come before it.
+    assert Enum.find_index(messages, &(&1 == "other")) < 300
   end
 
   test "of messages that wait for a gateway, those beyond 50,000 of a sender are dropped and counted",
