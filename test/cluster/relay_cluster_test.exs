@@ -188,6 +188,25 @@ defmodule PhoenixGenApi.RelayClusterTest do
     assert Enum.sort(events.()) == Enum.sort(expected)
   end
 
+  test "of a leave that was told where it was known first nobody else tells",
+       %{gateways: [a, b, c] = all, id: id} do
+    for gateway <- all, do: Await.until(fn -> on(gateway, :settled?, []) end)
+    creates(a, id, :public, "root")
+    leaves = on(a, :leaves, [id])
+    for gateway <- [b, c], user <- ["ann", "bob", "eve"], do: joins(gateway, id, user)
+    says = fn {_, node}, user, why -> {:presence, node, nil, id, user, false, why} end
+    # What b says comes late: c has heard of it, and said what follows.
+    on(a, :hear, [id, [says.(c, "ann", :down), says.(b, "ann", :down_here)]])
+    # Neither has heard of the other.
+    on(a, :hear, [id, [says.(c, "bob", :down_here), says.(b, "bob", :down_here)]])
+    # He has come back meanwhile.
+    on(a, :hear, [id, [says.(c, "eve", :down)]])
+    joins(c, id, "eve")
+    on(a, :hear, [id, [says.(c, "eve", :down_here), says.(b, "eve", :down_here)]])
+    assert Map.keys(elem(on(a, :view, [id]), 1)) == ["root"]
+    Await.until(fn -> on(a, :got, [leaves]) == [{"bob", :down}, {"eve", :down}] end)
+  end
+
   test "the crash of a process of the relay loses nothing, on the gateway that decides too",
        context do
     %{gateways: [a, b, c] = all, id: id} = context

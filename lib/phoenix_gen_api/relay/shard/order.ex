@@ -12,9 +12,13 @@ defmodule PhoenixGenApi.Relay.Shard.Order do
   @spec decide(State.t(), Decision.op(), node()) :: {term(), [Decision.effect()], State.t()}
   def decide(state, {:depart, group, user} = op, asked) do
     # Who has joined since, on whichever gateway, is in, though his device is still on its way.
-    if Presence.promised?(state, group, user),
-      do: {{:ok, false}, [], state},
-      else: make(state, op, asked)
+    if Presence.promised?(state, group, user) do
+      {{:ok, false}, [], state}
+    else
+      said? = Presence.announced?(state, group, user)
+      {{:ok, left?}, effects, state} = make(state, op, asked)
+      {{:ok, left? and not said?}, effects, state}
+    end
   end
 
   def decide(state, op, asked), do: make(state, op, asked)
@@ -28,6 +32,7 @@ defmodule PhoenixGenApi.Relay.Shard.Order do
 
     {result, effects} = Decision.make(state.relay, op)
     Enum.each(effects, &note/1)
+    state = if effects == [], do: state, else: Presence.unannounce(state, op)
 
     state =
       if Decision.joins?(op, result),

@@ -28,37 +28,69 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
     if State.home(state) == node() and state.unsettled == nil and
          not promised?(state, group, user) do
       died? = why in [:down, :down_here, :gone]
-      {_result, effects} = Decision.make(state.relay, {:depart, group, user, died?})
-      if effects != [], do: tell(state, {:effects, nil, nil, effects})
 
-      # Nobody else says it: his gateway is gone, or his processes ended on several at once, each of
-      # which took another one's to be there.
-      if effects != [] and why in [:down_here, :gone], do: Observed.left(group, user, :down)
+      case Decision.make(state.relay, {:depart, group, user, died?}) do
+        # As far as this gateway knows he has one left. The other one knew better, and has said so.
+        {{:error, :already_member}, []} when why == :down ->
+          %{state | announced: MapSet.put(state.announced, {group, user})}
+
+        {_error, []} ->
+          state
+
+        {_ok, effects} ->
+          tell(state, {:effects, nil, nil, effects})
+
+          # Nobody else says it: his gateway is gone, or his processes ended on several at once, each
+          # of which took another one's to be there.
+          if why in [:down_here, :gone] and not announced?(state, group, user),
+            do: Observed.left(group, user, :down)
+
+          unannounce(state, {:depart, group, user})
+      end
+    else
+      state
     end
+  end
 
-    state
+  @doc "Whether a gateway has said that a user has left, ahead of those that knew less."
+  @spec announced?(State.t(), String.t(), String.t()) :: boolean()
+  def announced?(state, group, user), do: MapSet.member?(state.announced, {group, user})
+
+  @doc "What was said of them was said of an earlier stay."
+  @spec unannounce(State.t(), Decision.op()) :: State.t()
+  def unannounce(%{announced: announced} = state, op) do
+    announced =
+      case {op, Decision.member(op)} do
+        {{:delete, group}, nil} -> MapSet.reject(announced, &(elem(&1, 0) == group))
+        {{:depart, group, user}, nil} -> MapSet.delete(announced, {group, user})
+        {_op, member} -> MapSet.delete(announced, member)
+      end
+
+    %{state | announced: announced}
   end
 
   @doc "The same for all who have none. Gateways that are not there have none."
   @spec depart_absent(State.t()) :: State.t()
   def depart_absent(state) do
-    home = State.home(state)
+    groups = for group <- Native.relay_ids(state.relay), Shard.of?(group, state.number), do: group
+    Enum.reduce(groups, state, &depart_absent_of/2)
+  end
 
-    for group <- Native.relay_ids(state.relay), Shard.of?(group, state.number) do
-      absent = Native.relay_absent(state.relay, group, State.mask(state))
+  defp depart_absent_of(group, state) do
+    absent = Native.relay_absent(state.relay, group, State.mask(state))
 
-      if home == node() do
+    case State.home(state) do
+      home when home == node() ->
         # His gateway cannot say any more that he has left. Any other one has.
-        for {user, gone?} <- absent,
-            do: depart(state, group, user, if(gone?, do: :gone, else: :down))
-      else
-        # He may have left, and another gateway have told of him that had not heard of it yet.
-        for {user, _gone?} <- absent,
-            do: State.tell(state, home, {:absent, node(), group, user})
-      end
-    end
+        Enum.reduce(absent, state, fn {user, gone?}, state ->
+          depart(state, group, user, if(gone?, do: :gone, else: :down))
+        end)
 
-    state
+      home ->
+        # He may have left, and another gateway have told of him that had not heard of it yet.
+        for {user, _gone?} <- absent, do: State.tell(state, home, {:absent, node(), group, user})
+        state
+    end
   end
 
   @doc "Another gateway has a member who has no device as far as it knows: it is told how he stands."

@@ -21,6 +21,8 @@ defmodule PhoenixGenApi.Relay.Shard.State do
     queue: [],
     # Joins that were decided here and whose device is not there yet: {group, user} => %{node => count}
     promised: %{},
+    # {group, user} of whom a gateway has said that he left, when this one took him to be elsewhere.
+    announced: MapSet.new(),
     incoming: %{},
     # Set while gateways find each other, see Presence.unsettle/1.
     unsettled: nil
