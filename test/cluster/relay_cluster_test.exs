@@ -199,12 +199,19 @@ defmodule PhoenixGenApi.RelayClusterTest do
     on(a, :hear, [id, [says.(c, "ann", :down), says.(b, "ann", :down_here)]])
     # Neither has heard of the other.
     on(a, :hear, [id, [says.(c, "bob", :down_here), says.(b, "bob", :down_here)]])
+    # A gateway that asks has said nothing.
+    joins(b, id, "dan")
+    {_, node} = c
+    on(a, :hear, [id, [{:absent, node, id, "dan"}, says.(b, "dan", :down_here)]])
     # He has come back meanwhile.
     on(a, :hear, [id, [says.(c, "eve", :down)]])
     joins(c, id, "eve")
     on(a, :hear, [id, [says.(c, "eve", :down_here), says.(b, "eve", :down_here)]])
     assert Map.keys(elem(on(a, :view, [id]), 1)) == ["root"]
-    Await.until(fn -> on(a, :got, [leaves]) == [{"bob", :down}, {"eve", :down}] end)
+
+    Await.until(fn ->
+      on(a, :got, [leaves]) == [{"bob", :down}, {"dan", :down}, {"eve", :down}]
+    end)
   end
 
   test "the crash of a process of the relay loses nothing, on the gateway that decides too",

@@ -27,7 +27,7 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
   def depart(state, group, user, why) do
     if State.home(state) == node() and state.unsettled == nil and
          not promised?(state, group, user) do
-      died? = why in [:down, :down_here, :gone]
+      died? = why in [:down, :down_here, :gone, :absent]
 
       case Decision.make(state.relay, {:depart, group, user, died?}) do
         # As far as this gateway knows he has one left. The other one knew better, and has said so.
@@ -101,7 +101,7 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
         state
 
       State.caught_up?(state) ->
-        state = depart(state, group, user, :down)
+        state = depart(state, group, user, :absent)
 
         with {origin, record} <- Native.relay_record(state.relay, group, user),
              do:
