@@ -17,6 +17,11 @@ defmodule PhoenixGenApi.Test.Leaks do
   @doc "What there is now, to be compared with. From now on timers are seen, until the test ends."
   def watch do
     for pool <- @pools, do: restart(pool)
+    # Something of before may still be under way.
+    Await.until(fn ->
+      Enum.all?(processes(), fn {_name, info} -> info.message_queue_len == 0 end)
+    end)
+
     tracer = spawn_link(fn -> collect(%{}, []) end)
     for maker <- @makers, do: :erlang.trace_pattern(maker, [{:_, [], [{:return_trace}]}], [])
     :erlang.trace(:all, true, [:call, tracer: tracer])
