@@ -5,27 +5,26 @@ defmodule Bench.ServiceGuard do
 
   import Bench.Harness
 
-  alias PhoenixGenApi.Executor.Isolated
+  alias PhoenixGenApi.RPC
   alias PhoenixGenApi.ServiceGuard
-  alias PhoenixGenApi.Executor.Nodes
   alias PhoenixGenApi.Structs.FunConfig
 
   def run do
     [open, guarded] = for guard <- [false, true], do: peer(guard)
     register(guarded)
-    call = &Isolated.call(&1, String, :upcase, ["text"], 5_000, nil)
+    call = &RPC.Local.call(&1, String, :upcase, ["text"], 5_000, nil)
     # Also makes both nodes known.
     assert_same("call", fn _ -> call.(open) end, fn _ -> call.(guarded) end, [:once])
-    {true, true} = {Nodes.known(open), Nodes.known(guarded)}
+    {true, true} = {RPC.Capabilities.known(open), RPC.Capabilities.known(guarded)}
 
     {:raised, :error, %ServiceGuard.Refused{}, []} =
-      Isolated.call(guarded, String, :trim, [""], 5_000, nil)
+      RPC.Local.call(guarded, String, :trim, [""], 5_000, nil)
 
     figures(lookup([open, guarded]) ++ calls(call, open, guarded))
   end
 
   defp lookup(nodes) do
-    results = compare([{"known/1", &Nodes.known/1}, {"nothing", & &1}], nodes)
+    results = compare([{"known/1", &RPC.Capabilities.known/1}, {"nothing", & &1}], nodes)
     times("how a node is called, on the path of every remote call", results)
     [{"the lookup", {:ns, result(results, "known/1").median}, {:at_most, 100}}]
   end

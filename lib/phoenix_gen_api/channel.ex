@@ -98,7 +98,7 @@ defmodule PhoenixGenApi.Channel do
   """
 
   alias PhoenixGenApi.Channel.{Delivery, Identity, Options, Session, Wire}
-  alias PhoenixGenApi.Executor.Failure
+  alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Structs.{Request, Response}
 
   require Logger
@@ -184,13 +184,13 @@ defmodule PhoenixGenApi.Channel do
     else
       case payload |> Identity.without_claims(identity, options) |> Request.decode() do
         {:ok, request} -> {:ok, Identity.put(request, identity, options)}
-        {:error, error} -> {:error, Failure.response(id, {:invalid_request, error})}
+        {:error, error} -> {:error, ErrorResponse.response(id, {:invalid_request, error})}
       end
     end
   catch
     # Last line of defence: a bug of this library is one request's error, never the channel's.
     kind, reason ->
-      Failure.log_bug(kind, reason, __STACKTRACE__)
+      ErrorResponse.log_bug(kind, reason, __STACKTRACE__)
       {:error, Response.error_response(id, "Request processing failed")}
   end
 

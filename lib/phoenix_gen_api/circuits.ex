@@ -5,9 +5,9 @@ defmodule PhoenixGenApi.Circuits do
   # call begins, and changes them when one ends.
 
   alias PhoenixGenApi.Config
-  alias PhoenixGenApi.Executor.Isolated
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
+  alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Telemetry
 
   # What a circuit can remember.
@@ -76,7 +76,7 @@ defmodule PhoenixGenApi.Circuits do
 
   A node that answers is well, be it with an error, unless exceptions are to be counted.
   """
-  @spec verdict(Isolated.outcome() | {:died, term()}) :: :success | :failure | :none
+  @spec verdict(RPC.Local.outcome() | {:died, term()}) :: :success | :failure | :none
   def verdict({:return, _value}), do: :success
   def verdict({:raised, _, _, _}), do: if(counts?(:exception), do: :failure, else: :success)
   def verdict(:timeout), do: if(counts?(:timeout), do: :failure, else: :none)

@@ -13,7 +13,7 @@ defmodule PhoenixGenApi.Cluster do
   # Rows: {{:watcher, pid}} and {{:gateway, node}, member}
   use GenServer
 
-  alias PhoenixGenApi.Registered
+  alias PhoenixGenApi.ProcessNames
 
   @scope Module.concat(__MODULE__, Scope)
   @group :gateways
@@ -66,7 +66,7 @@ defmodule PhoenixGenApi.Cluster do
   @doc false
   @spec start_link(pid()) :: Supervisor.on_start()
   def start_link(member) do
-    Registered.await_free([__MODULE__, @scope])
+    ProcessNames.await_free([__MODULE__, @scope])
 
     children = [
       %{id: :pg, start: {:pg, :start_link, [@scope]}},

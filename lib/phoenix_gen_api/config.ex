@@ -22,7 +22,7 @@ defmodule PhoenixGenApi.Config do
   """
 
   alias PhoenixGenApi.Config.{Schema, Type}
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
 
   @app :phoenix_gen_api
   @prefix "config :phoenix_gen_api"
@@ -190,10 +190,10 @@ defmodule PhoenixGenApi.Config do
   defp alias?(key), do: match?("Elixir." <> _, Atom.to_string(key))
 
   defp unknown_key(place, key, known) do
-    sentence(place, Type.words(known, "or"), "the unknown key " <> Excerpt.inspect(key))
+    sentence(place, Type.words(known, "or"), "the unknown key " <> SafeInspect.inspect(key))
   end
 
-  defp expected(place, expected, value), do: sentence(place, expected, Excerpt.inspect(value))
+  defp expected(place, expected, value), do: sentence(place, expected, SafeInspect.inspect(value))
 
   defp sentence(place, expected, got), do: "#{place}: expected #{expected}, got #{got}"
 end

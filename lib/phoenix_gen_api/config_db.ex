@@ -40,10 +40,10 @@ defmodule PhoenixGenApi.ConfigDb do
   import PhoenixGenApi.Plan, only: [plan: 1]
 
   alias PhoenixGenApi.ConfigFailed
-  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.FunConfig
   alias PhoenixGenApi.Telemetry
@@ -312,7 +312,7 @@ defmodule PhoenixGenApi.ConfigDb do
         {:ok, plan, config}
 
       {:error, {:mfa_not_allowed, mfa} = reason} ->
-        {:error, reason, ["mfa not allowed: #{Excerpt.inspect(mfa)}"]}
+        {:error, reason, ["mfa not allowed: #{SafeInspect.inspect(mfa)}"]}
     end
   end
 
@@ -340,7 +340,7 @@ defmodule PhoenixGenApi.ConfigDb do
 
     name =
       if is_struct(config, FunConfig),
-        do: "#{Excerpt.inspect(config.service)} #{Excerpt.inspect(config.request_type)}"
+        do: "#{SafeInspect.inspect(config.service)} #{SafeInspect.inspect(config.request_type)}"
 
     Logger.error("function config rejected: #{name}: #{Enum.join(sentences, "; ")}")
   end

@@ -14,8 +14,8 @@ defmodule PhoenixGenApi.ConfigFailed do
   """
 
   alias PhoenixGenApi.ConfigFailed.Store
-  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.SafeInspect
 
   @store __MODULE__
   @sources [:pull, :push, :direct]
@@ -173,7 +173,7 @@ defmodule PhoenixGenApi.ConfigFailed do
   defp to_map(config) when is_map(config), do: config
 
   defp to_map(config) do
-    if Keyword.keyword?(config), do: Map.new(config), else: %{value: Excerpt.inspect(config)}
+    if Keyword.keyword?(config), do: Map.new(config), else: %{value: SafeInspect.inspect(config)}
   end
 
   # A push may come as a map with string keys.
@@ -185,13 +185,13 @@ defmodule PhoenixGenApi.ConfigFailed do
   end
 
   defp name(nil), do: nil
-  defp name(name) when is_binary(name), do: Excerpt.cut(name)
+  defp name(name) when is_binary(name), do: SafeInspect.cut(name)
   defp name(name) when is_atom(name), do: Atom.to_string(name)
-  defp name(name), do: Excerpt.inspect(name)
+  defp name(name), do: SafeInspect.inspect(name)
 
   defp text(reason) when is_binary(reason), do: reason
-  defp text(reason) when is_exception(reason), do: Excerpt.reason(:error, reason)
-  defp text(reason), do: reason |> without_tokens() |> Excerpt.inspect()
+  defp text(reason) when is_exception(reason), do: SafeInspect.reason(:error, reason)
+  defp text(reason), do: reason |> without_tokens() |> SafeInspect.inspect()
 
   # `:maps.map/2` keeps structs what they are.
   defp without_tokens(%{} = map) do

@@ -57,8 +57,8 @@ defmodule PhoenixGenApi.ConfigPuller do
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.ConfigPuller.{Configured, Pull, Store}
   alias PhoenixGenApi.ConfigReceiver
-  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.ServiceConfig
 
   require Logger
@@ -82,7 +82,7 @@ defmodule PhoenixGenApi.ConfigPuller do
   def add(configs) when is_list(configs) do
     for other <- configs, not is_struct(other, ServiceConfig) do
       raise ArgumentError,
-            "expected a list of ServiceConfig structs, got #{Excerpt.inspect(other)}"
+            "expected a list of ServiceConfig structs, got #{SafeInspect.inspect(other)}"
     end
 
     running!()
@@ -188,7 +188,7 @@ defmodule PhoenixGenApi.ConfigPuller do
   defp name(service) when is_atom(service) and service != nil, do: Atom.to_string(service)
 
   defp name(other) do
-    raise ArgumentError, "expected a service name or ServiceConfig, got #{Excerpt.inspect(other)}"
+    raise ArgumentError, "expected a service name or ServiceConfig, got #{SafeInspect.inspect(other)}"
   end
 
   defp remove(service) do

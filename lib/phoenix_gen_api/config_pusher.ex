@@ -47,8 +47,8 @@ defmodule PhoenixGenApi.ConfigPusher do
 
   alias PhoenixGenApi.ConfigPusher.Link
   alias PhoenixGenApi.ConfigReceiver
-  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.ServiceGuard
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
 
@@ -157,13 +157,13 @@ defmodule PhoenixGenApi.ConfigPusher do
   @doc false
   @spec log(result(), node(), PushConfig.t()) :: :ok
   def log(result, gateway, %{service: service, config_version: version}) do
-    push = "push of service #{Excerpt.inspect(service)} #{Excerpt.inspect(version)} to #{gateway}"
+    push = "push of service #{SafeInspect.inspect(service)} #{SafeInspect.inspect(version)} to #{gateway}"
 
     case result do
       {:ok, :accepted} -> Logger.info(push <> " accepted")
       {:ok, :skipped, :version_matches} -> Logger.info(push <> " skipped: it has this version")
       {:ok, :skipped, :superseded} -> Logger.info(push <> " skipped: it has a later push")
-      {:error, reason} -> Logger.error(push <> " failed: " <> Excerpt.inspect(reason))
+      {:error, reason} -> Logger.error(push <> " failed: " <> SafeInspect.inspect(reason))
     end
   end
 

@@ -16,7 +16,7 @@ defmodule PhoenixGenApi.Executor do
 
   The stages, in order; each failure is an error response with a fixed text:
 
-  | Stage | Failure |
+  | Stage | ErrorResponse |
   |---|---|
   | config lookup | `unsupported function: T version V`, `disabled function: T version V` |
   | rate limit | `Rate limit exceeded. Please retry after N seconds.`, `Rate limit service unavailable` |
@@ -55,10 +55,12 @@ defmodule PhoenixGenApi.Executor do
   import PhoenixGenApi.Plan, only: [has: 2]
 
   alias PhoenixGenApi.ConfigDb
+  alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Errors.DecodeError
-  alias PhoenixGenApi.Executor.{Call, Failure, Isolated}
+  alias PhoenixGenApi.Executor.Context
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
   alias PhoenixGenApi.Telemetry
 
@@ -106,7 +108,7 @@ defmodule PhoenixGenApi.Executor do
   def execute_params(params) do
     case params |> trusted() |> Request.decode() do
       {:ok, request} -> execute!(request)
-      {:error, %DecodeError{} = error} -> Failure.response(id(params), {:invalid_request, error})
+      {:error, %DecodeError{} = error} -> ErrorResponse.response(id(params), {:invalid_request, error})
     end
   end
 
@@ -118,8 +120,8 @@ defmodule PhoenixGenApi.Executor do
   def sync_call(%Request{} = request, %FunConfig{} = config) do
     guarded(request, fn ->
       with {:ok, plan} <- compiled(config),
-           {:ok, call} <- request |> Call.new(plan, self()) |> Call.convert() do
-        Call.run(call)
+           {:ok, call} <- request |> Context.new(plan, self()) |> Context.convert() do
+        Context.run(call)
       end
     end)
     |> elem(0)
@@ -133,7 +135,7 @@ defmodule PhoenixGenApi.Executor do
   def execute_with_timeout!(%Request{} = request, ms \\ 5_000) do
     # What begins here ends here, also for telemetry: the process that runs it may be killed.
     observed(request, fn ->
-      case Isolated.call(node(), __MODULE__, :run, [request, self()], ms, nil) do
+      case RPC.Local.call(node(), __MODULE__, :run, [request, self()], ms, nil) do
         {:return, done} -> done
         :timeout -> {:error, {:timeout, ms}}
         {:raised, kind, reason, stack} -> crashed(request, kind, reason, stack)
@@ -156,12 +158,12 @@ defmodule PhoenixGenApi.Executor do
   # The request, on one page.
   defp stages(request, receiver, find_plan) do
     with {:ok, plan} <- find_plan.(),
-         {:ok, call} <- request |> Call.new(plan, receiver) |> Call.before() do
-      with {:ok, call} <- Call.authorise(call),
-           {:ok, call} <- Call.convert(call) do
-        Call.start(call)
+         {:ok, call} <- request |> Context.new(plan, receiver) |> Context.before() do
+      with {:ok, call} <- Context.authorise(call),
+           {:ok, call} <- Context.convert(call) do
+        Context.start(call)
       else
-        {:error, failure} -> Call.finish(call, failure)
+        {:error, failure} -> Context.finish(call, failure)
       end
     end
   end
@@ -177,13 +179,13 @@ defmodule PhoenixGenApi.Executor do
   # The limits are those of the request's service and type, which the config need not share.
   defp with_config(request, config) do
     with {:ok, plan} <- compiled(config),
-         :ok <- Call.charge(request) do
+         :ok <- Context.charge(request) do
       {:ok, plan}
     end
   end
 
   defp charged(plan, request) when has(plan, :limited) do
-    with :ok <- Call.charge(request), do: {:ok, plan}
+    with :ok <- Context.charge(request), do: {:ok, plan}
   end
 
   defp charged(plan, _request), do: {:ok, plan}
@@ -220,7 +222,7 @@ defmodule PhoenixGenApi.Executor do
   # Last line of defence: a bug of this library is one request's error.
   defp guarded(request, fun) do
     case fun.() do
-      {:error, failure} -> {Failure.response(request.request_id, failure), nil}
+      {:error, failure} -> {ErrorResponse.response(request.request_id, failure), nil}
       {_result, _rest} = done -> done
     end
   catch
@@ -229,8 +231,8 @@ defmodule PhoenixGenApi.Executor do
   end
 
   defp crashed(request, kind, reason, stack) do
-    Failure.log_bug(kind, reason, stack)
-    {Failure.response(request.request_id, {kind, reason}), Failure.crash(kind, reason, stack)}
+    ErrorResponse.log_bug(kind, reason, stack)
+    {ErrorResponse.response(request.request_id, {kind, reason}), ErrorResponse.crash(kind, reason, stack)}
   end
 
   defp success?({:ok, :none}), do: true

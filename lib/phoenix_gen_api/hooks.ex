@@ -16,8 +16,8 @@ defmodule PhoenixGenApi.Hooks do
   a process of its own, for at most the config's `hook_timeout`.
   """
 
-  alias PhoenixGenApi.Excerpt
-  alias PhoenixGenApi.Executor.Isolated
+  alias PhoenixGenApi.RPC
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
   alias PhoenixGenApi.Telemetry
 
@@ -55,7 +55,7 @@ defmodule PhoenixGenApi.Hooks do
         value
 
       {:error, _reason} ->
-        Logger.error("after_execute of #{Excerpt.inspect(config.request_type)} failed")
+        Logger.error("after_execute of #{SafeInspect.inspect(config.request_type)} failed")
         result
     end
   end
@@ -76,7 +76,7 @@ defmodule PhoenixGenApi.Hooks do
     started = System.monotonic_time()
     emit(type, :start, Telemetry.start_measurements(started), metadata)
 
-    outcome = Isolated.call(node(), module, function, args ++ extra, timeout, nil)
+    outcome = RPC.Local.call(node(), module, function, args ++ extra, timeout, nil)
     measurements = Telemetry.stop_measurements(started)
 
     case outcome do
@@ -90,7 +90,7 @@ defmodule PhoenixGenApi.Hooks do
         {:error, reason}
 
       {:raised, kind, reason, stack} ->
-        reason = Excerpt.reason(kind, reason)
+        reason = SafeInspect.reason(kind, reason)
         failed(type, measurements, metadata, :error, reason, stack)
         {:error, reason}
     end

@@ -46,8 +46,8 @@ defmodule PhoenixGenApi.JsonConfig do
 
   alias PhoenixGenApi.ArgumentHandler.Spelling
   alias PhoenixGenApi.ConfigDb
-  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.JsonEncoding
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.FunConfig
 
   @options [
@@ -111,7 +111,7 @@ defmodule PhoenixGenApi.JsonConfig do
        do: apply(module, function, [messages(configs, opts) | args])
 
   defp format(_configs, other, _opts),
-    do: raise(ArgumentError, "invalid format: #{Excerpt.inspect(other)}")
+    do: raise(ArgumentError, "invalid format: #{SafeInspect.inspect(other)}")
 
   defp messages(configs, opts) do
     keyed = Enum.map(configs, &{key(&1, opts), &1})

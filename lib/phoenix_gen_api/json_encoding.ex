@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.JsonEncoding do
   # `plain/1` is that rule for one level. The encoders apply it while they descend, and check/2
   # applies it ahead of them, so that neither can accept what the other refuses.
 
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.Response
 
   @type json_library :: module()
@@ -168,16 +168,16 @@ defmodule PhoenixGenApi.JsonEncoding do
   defp path([], %Response{}), do: "response"
 
   defp path([{:key, field} | segments], %Response{}),
-    do: Excerpt.cut(Atom.to_string(field) <> Enum.map_join(segments, &segment/1))
+    do: SafeInspect.cut(Atom.to_string(field) <> Enum.map_join(segments, &segment/1))
 
-  defp path(segments, _term), do: Excerpt.cut("value" <> Enum.map_join(segments, &segment/1))
+  defp path(segments, _term), do: SafeInspect.cut("value" <> Enum.map_join(segments, &segment/1))
 
   defp segment({:key, key}) when is_atom(key), do: segment({:key, Atom.to_string(key)})
 
   defp segment({:key, key}) do
     if is_binary(key) and Regex.match?(~r/\A[A-Za-z_][A-Za-z0-9_-]*\z/, key),
       do: "." <> key,
-      else: "[" <> Excerpt.inspect(key, 60) <> "]"
+      else: "[" <> SafeInspect.inspect(key, 60) <> "]"
   end
 
   defp segment(index), do: "[" <> Integer.to_string(index) <> "]"

@@ -235,7 +235,7 @@ defmodule PhoenixGenApi.Native do
   @spec executor_retry(handle(), float(), non_neg_integer()) :: boolean()
   def executor_retry(_plan, _ratio, _free), do: not_loaded()
 
-  # PhoenixGenApi.Executor.Callees
+  # PhoenixGenApi.RPC.Server
 
   @type call_key :: {non_neg_integer(), non_neg_integer()}
 

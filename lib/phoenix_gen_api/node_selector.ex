@@ -36,11 +36,11 @@ defmodule PhoenixGenApi.NodeSelector do
 
   alias PhoenixGenApi.Circuits
   alias PhoenixGenApi.Config
-  alias PhoenixGenApi.Excerpt
-  alias PhoenixGenApi.Executor.Isolated
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.RPC
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.{FunConfig, Request}
 
   @type reason ::
@@ -66,7 +66,7 @@ defmodule PhoenixGenApi.NodeSelector do
     case get_node(config, request) do
       {:ok, node} -> node
       {:error, :not_running} -> Gateway.not_running!()
-      {:error, reason} -> raise "no node available: #{Excerpt.inspect(reason)}"
+      {:error, reason} -> raise "no node available: #{SafeInspect.inspect(reason)}"
     end
   end
 
@@ -104,7 +104,7 @@ defmodule PhoenixGenApi.NodeSelector do
 
   def resolve_nodes_list(%FunConfig{nodes: {m, f, a}} = config)
       when is_atom(m) and is_atom(f) and is_list(a) do
-    case Isolated.apply(m, f, a, config.hook_timeout) do
+    case RPC.Local.apply(m, f, a, config.hook_timeout) do
       {:ok, nodes} when is_list(nodes) -> dynamic(nodes)
       {:ok, other} -> {:error, {:dynamic_node_resolution_failed, {:not_a_list, other}}}
       {:error, reason} -> {:error, {:dynamic_node_resolution_failed, reason}}
@@ -288,7 +288,7 @@ defmodule PhoenixGenApi.NodeSelector do
 
   defp ordered(selector, %{choose_node_mode: {m, f, a}} = config, names, request)
        when is_atom(m) and is_atom(f) do
-    case Isolated.apply(m, f, [names, request | a], config.hook_timeout) do
+    case RPC.Local.apply(m, f, [names, request | a], config.hook_timeout) do
       {:ok, node} when is_atom(node) or is_binary(node) -> usable(selector, config, [node], names)
       {:ok, nodes} when is_list(nodes) -> usable(selector, config, nodes, names)
       {:ok, other} -> {:error, {:dynamic_node_resolution_failed, {:not_a_node, other}}}

@@ -24,10 +24,10 @@ defmodule PhoenixGenApi.Permission do
 
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
-  alias PhoenixGenApi.Executor.Isolated
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Permission.PermissionDenied
   alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Structs.{FunConfig, Request}
 
   require Logger
@@ -149,7 +149,7 @@ defmodule PhoenixGenApi.Permission do
 
   defp callback(%{permission_callback: {m, f, a}} = config, request, node)
        when is_atom(m) and is_atom(f) and is_list(a) and is_atom(node) do
-    case Isolated.call(node, m, f, [request | a], config.hook_timeout, nil) do
+    case RPC.Local.call(node, m, f, [request | a], config.hook_timeout, nil) do
       {:return, granted} when granted in [true, :ok] -> :ok
       # Nothing was sent: another node may be asked.
       unsent when unsent in [:not_connected, :unreachable] -> :not_connected

@@ -7,9 +7,9 @@ defmodule PhoenixGenApi.Plan do
   require Record
 
   alias PhoenixGenApi.ConfigFailed
-  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.FunConfig
   alias PhoenixGenApi.Structs.FunConfig.Validation
@@ -87,7 +87,7 @@ defmodule PhoenixGenApi.Plan do
   The plan of a config that was not stored: one handed over by a caller or made by a hook.
 
   It is checked as one to be stored is, and what is wrong with it is recorded. The failure is
-  one of `PhoenixGenApi.Executor.Failure`.
+  one of `PhoenixGenApi.ErrorResponse`.
   """
   @spec on_the_fly(FunConfig.t()) :: {:ok, t()} | {:error, {:invalid_config, [String.t()]}}
   def on_the_fly(config) do
@@ -96,7 +96,7 @@ defmodule PhoenixGenApi.Plan do
       {:ok, plan}
     else
       {:error, {:mfa_not_allowed, mfa}} ->
-        refused(config, ["mfa not allowed: #{Excerpt.inspect(mfa)}"])
+        refused(config, ["mfa not allowed: #{SafeInspect.inspect(mfa)}"])
 
       {:error, sentences} ->
         refused(config, sentences)

@@ -51,7 +51,7 @@ defmodule PhoenixGenApi.ServiceGuard do
   """
 
   alias PhoenixGenApi.Config
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.ServiceGuard.{Refused, Registry}
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig}
 
@@ -150,7 +150,7 @@ defmodule PhoenixGenApi.ServiceGuard do
       more = if left_out > 0, do: " (and #{left_out} more since the last line)", else: ""
       # The gateway has spawned this process: its lines would go there, and it is named by them.
       gateway = node(Process.group_leader())
-      text = Excerpt.line(Exception.message(refused)) <> more
+      text = SafeInspect.line(Exception.message(refused)) <> more
 
       Logger.warning("service guard: refused a call from #{gateway}: " <> text,
         gl: Process.whereis(:init)

@@ -22,7 +22,8 @@ defmodule PhoenixGenApi.StreamCall do
   and what is guaranteed.
   """
 
-  alias PhoenixGenApi.Executor.{Call, Failure}
+  alias PhoenixGenApi.ErrorResponse
+  alias PhoenixGenApi.Executor.Context
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.StreamCall.{Registry, Relay}
@@ -50,7 +51,7 @@ defmodule PhoenixGenApi.StreamCall do
     receiver = args[:receiver] || self()
 
     with {:ok, plan} <- compiled(config),
-         {:ok, call} <- request |> Call.new(plan, receiver) |> Call.convert(),
+         {:ok, call} <- request |> Context.new(plan, receiver) |> Context.convert(),
          stream = Relay.new(call),
          :ok <- Registry.enter(stream.key, true) do
       pid = spawn_link(fn -> alone(stream) end)
@@ -101,10 +102,10 @@ defmodule PhoenixGenApi.StreamCall do
 
   @doc false
   # The stream of a request that has passed the stages before the call.
-  @spec submit(Call.t()) :: :ok | {:error, term()}
-  def submit(%Call{} = call) do
+  @spec submit(Context.t()) :: :ok | {:error, term()}
+  def submit(%Context{} = call) do
     stream = Relay.new(call)
-    died = {:stream_response, Failure.response(call.request_id, :stream_failed)}
+    died = {:stream_response, ErrorResponse.response(call.request_id, :stream_failed)}
 
     task = fn ->
       {final, crash} = Relay.run(stream)

@@ -10,7 +10,7 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller
   alias PhoenixGenApi.ConfigReceiver
-  alias PhoenixGenApi.Executor
+  alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.NodeSelector
@@ -61,10 +61,10 @@ defmodule PhoenixGenApi.Supervisor do
     Relay.reload()
 
     children = [
-      Executor.Nodes,
+      RPC.Capabilities,
       ConfigFailed,
       NodeSelector.Health,
-      Executor.Reaper,
+      RPC.Reaper,
       RateLimiter.Server,
       StreamCall.Registry,
       Relay.Supervisor,
@@ -86,7 +86,7 @@ defmodule PhoenixGenApi.Supervisor do
   # What this node needs to run functions for gateways.
   defp serving do
     guard = guard()
-    Executor.Callees.open()
+    RPC.Server.open()
     guard
   end
 

@@ -40,7 +40,7 @@ defmodule PhoenixGenApi.Telemetry do
   #{PhoenixGenApi.Telemetry.Events.docs(PhoenixGenApi.Telemetry.Events.extra())}
   """
 
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Telemetry.Events
 
   require Logger
@@ -151,7 +151,7 @@ defmodule PhoenixGenApi.Telemetry do
     level = options[:level]
 
     if level not in @levels do
-      raise ArgumentError, "expected a Logger level, got #{Excerpt.inspect(level)}"
+      raise ArgumentError, "expected a Logger level, got #{SafeInspect.inspect(level)}"
     end
 
     attach_all(options[:id], &__MODULE__.default_logger/4, %{level: level})
@@ -182,7 +182,7 @@ defmodule PhoenixGenApi.Telemetry do
     fields =
       Map.drop(measurements, [:duration, :monotonic_time, :system_time])
       |> Enum.concat(Map.drop(metadata, [:stacktrace, :telemetry_span_context | hidden]))
-      |> Enum.map(fn {key, value} -> [?\s, to_string(key), ?=, Excerpt.inspect(value, 100)] end)
+      |> Enum.map(fn {key, value} -> [?\s, to_string(key), ?=, SafeInspect.inspect(value, 100)] end)
 
     ["[phoenix_gen_api] ", name | fields]
   end
@@ -305,7 +305,7 @@ defmodule PhoenixGenApi.Telemetry do
       kind, reason ->
         failure = %{
           kind: kind,
-          reason: Excerpt.reason(kind, reason),
+          reason: SafeInspect.reason(kind, reason),
           stacktrace: __STACKTRACE__
         }
 

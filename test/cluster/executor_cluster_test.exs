@@ -2,17 +2,8 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
   # Calls between real nodes.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{
-    Await,
-    ConfigDb,
-    Executor,
-    Gateway,
-    Native,
-    NodeSelector,
-    Permission
-  }
-
-  alias PhoenixGenApi.Executor.Isolated
+  alias PhoenixGenApi.{Await, ConfigDb, Executor, Gateway, Native, NodeSelector, Permission}
+  alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
   alias PhoenixGenApi.Test.{Cluster, Functions}
 
@@ -317,7 +308,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
 
     call = Task.async(fn -> nothing_left(fn -> run(config) end) end)
     # It has been sent, and the node has not said that it began.
-    Await.until(fn -> waits_in?(call.pid, PhoenixGenApi.Executor.Remote) end)
+    Await.until(fn -> waits_in?(call.pid, PhoenixGenApi.RPC.Remote) end)
     true = Node.disconnect(node)
     assert Task.await(call) == error("Service temporarily unavailable", true)
     wake.()
@@ -474,8 +465,8 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
   test "a function knows its callers where the library runs", %{a: a, b: b} do
     Process.put(:"$callers", [self()])
     me = self()
-    assert Isolated.call(a, Functions, :callers, [], 5_000, nil) == {:return, {a, [me, me]}}
-    assert Isolated.call(b, Functions, :callers, [], 5_000, nil) == {:return, {b, nil}}
+    assert RPC.Local.call(a, Functions, :callers, [], 5_000, nil) == {:return, {a, [me, me]}}
+    assert RPC.Local.call(b, Functions, :callers, [], 5_000, nil) == {:return, {b, nil}}
   end
 
   test "a function that returns leaves what it has linked itself with alone", %{a: a} do
@@ -484,7 +475,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
     Process.exit(pid, :kill)
 
     assert {:raised, :exit, {:linked, pid}, []} =
-             Isolated.call(a, Functions, :linked, [:failed], 5_000, nil)
+             RPC.Local.call(a, Functions, :linked, [:failed], 5_000, nil)
 
     Await.until(fn -> not alive?(pid) end)
   end

@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.RandomRequestsTest do
   # Requests of every kind with every outcome, on two nodes, one of which dies and comes back.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, ConfigDb, Executor, NodeSelector}
+  alias PhoenixGenApi.{Await, ConfigDb, Executor, NodeSelector, RPC}
   alias PhoenixGenApi.WorkerPool
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
   alias PhoenixGenApi.Test.{Cluster, Functions, Leaks, Options}
@@ -70,7 +70,7 @@ defmodule PhoenixGenApi.RandomRequestsTest do
     Await.until(&idle?/0)
     Leaks.assert_none(watch)
     for node <- [stays, name], do: Await.until(fn -> Cluster.calls_on(node) == [] end)
-    assert {0, _revoked} = :erpc.call(stays, Executor.Callees, :size, [])
+    assert {0, _revoked} = :erpc.call(stays, RPC.Server, :size, [])
     Await.until(fn -> :erlang.system_info(:process_count) <= processes end)
     Cluster.stop_peer(peer)
   end

@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
   use ExUnit.Case, async: false
 
   alias PhoenixGenApi.{Await, Executor, StreamCall, WorkerPool}
-  alias PhoenixGenApi.Executor.{Callees, Envoy, Nodes, Reaper, Remote}
+  alias PhoenixGenApi.RPC
   alias PhoenixGenApi.StreamCall.Registry
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
   alias PhoenixGenApi.Test.{Cluster, Functions, Options, Streams}
@@ -22,7 +22,7 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     {_pid, node} = peer = Cluster.start_peer(@kinds[kind])
     # What is sent from now on is the call itself.
     assert %Response{success: true, result: [1, 2]} = run(config(node, {:lists, :seq, [1, 2]}))
-    assert Nodes.known(node) == (kind == :library)
+    assert RPC.Capabilities.known(node) == (kind == :library)
     {peer, node}
   end
 
@@ -58,14 +58,14 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
 
   defp envoys do
     for pid <- Process.list(),
-        Process.info(pid, :initial_call) == {:initial_call, {Envoy, :run, 5}},
+        Process.info(pid, :initial_call) == {:initial_call, {RPC.Proxy, :run, 5}},
         do: pid
   end
 
   # Callers that have sent their request, and have no answer.
   defp waiting(config, count) do
     callers = for _ <- 1..count, do: spawn(fn -> run(%{config | timeout: :infinity}) end)
-    for pid <- callers, do: Await.until(fn -> waits_in?(pid, Remote) end)
+    for pid <- callers, do: Await.until(fn -> waits_in?(pid, RPC.Remote) end)
     callers
   end
 
@@ -164,17 +164,17 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     {peer, node} = started(:bare)
     wake = Cluster.suspend(peer)
     mark = make_ref()
-    {envoy, monitor} = Envoy.send_out(node, mark, {:timer, :sleep, [:infinity]}, :begun)
-    Envoy.recall(envoy, mark)
+    {envoy, monitor} = RPC.Proxy.send_out(node, mark, {:timer, :sleep, [:infinity]}, :begun)
+    RPC.Proxy.recall(envoy, mark)
     wake.()
     assert_receive {:DOWN, ^monitor, :process, ^envoy, :normal}, 5_000
     assert_nothing_runs(node)
     refute_received :begun
 
-    {envoy, monitor} = Envoy.send_out(node, mark, {:timer, :sleep, [:infinity]}, :begun)
+    {envoy, monitor} = RPC.Proxy.send_out(node, mark, {:timer, :sleep, [:infinity]}, :begun)
     assert_receive :begun, 5_000
     assert [_function] = Cluster.calls_on(node)
-    Envoy.recall(envoy, mark)
+    RPC.Proxy.recall(envoy, mark)
     assert_receive {:DOWN, ^monitor, :process, ^envoy, :normal}, 5_000
     assert_nothing_runs(node)
     Cluster.stop_peer(peer)
@@ -184,11 +184,11 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     {peer, node} = started(:bare)
     mark = make_ref()
     arguments = [&:timer.sleep/1, [:infinity | Enum.to_list(1..100_000)]]
-    {envoy, monitor} = Envoy.send_out(node, mark, {:lists, :foreach, arguments}, :begun)
+    {envoy, monitor} = RPC.Proxy.send_out(node, mark, {:lists, :foreach, arguments}, :begun)
     assert_receive :begun, 5_000
     assert {:total_heap_size, words} = Process.info(envoy, :total_heap_size)
     assert words < 10_000
-    Envoy.recall(envoy, mark)
+    RPC.Proxy.recall(envoy, mark)
     assert_receive {:DOWN, ^monitor, :process, ^envoy, :normal}, 5_000
     assert_nothing_runs(node)
     Cluster.stop_peer(peer)
@@ -208,21 +208,21 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
 
   test "a call that comes after it was revoked does not begin, however large it is" do
     {peer, node} = started(:library)
-    key = Callees.key()
-    assert :erpc.call(node, Callees, :revoke, [key]) == :ok
-    assert :erpc.call(node, Callees, :size, []) == {0, 1}
+    key = RPC.Server.key()
+    assert :erpc.call(node, RPC.Server, :revoke, [key]) == :ok
+    assert :erpc.call(node, RPC.Server, :size, []) == {0, 1}
     arguments = [[self()], :erlang, :send, [self(), {:began, String.duplicate("x", 600_000)}]]
-    request = :erlang.spawn_request(node, Callees, :run, [key | arguments], [:monitor])
+    request = :erlang.spawn_request(node, RPC.Server, :run, [key | arguments], [:monitor])
     assert_receive {:spawn_reply, ^request, :ok, pid}, 5_000
     assert_receive {:DOWN, ^request, :process, ^pid, :normal}, 5_000
     refute_received {:began, _text}
-    assert :erpc.call(node, Callees, :size, []) == {0, 0}
+    assert :erpc.call(node, RPC.Server, :size, []) == {0, 0}
     Cluster.stop_peer(peer)
   end
 
   test "a node knows which functions run until they end, however they do" do
     {peer, node} = started(:library)
-    sizes = fn -> :erpc.call(node, Callees, :size, []) end
+    sizes = fn -> :erpc.call(node, RPC.Server, :size, []) end
     callers = for _ <- 1..3, do: spawn(fn -> run(endless(node, timeout: :infinity)) end)
     Await.until(fn -> sizes.() == {3, 0} end)
     node |> Cluster.calls_on() |> hd() |> Process.exit(:kill)
@@ -244,9 +244,9 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     Await.until(fn -> Cluster.calls_on(node) != [] end)
     :ok = Cluster.call(peer, :application, :stop, [:phoenix_gen_api])
     :ok = Cluster.call(peer, :application, :start, [:phoenix_gen_api])
-    assert :erpc.call(node, Callees, :size, []) == {1, 0}
+    assert :erpc.call(node, RPC.Server, :size, []) == {1, 0}
     killed([caller])
-    Await.until(fn -> :erpc.call(node, Callees, :size, []) == {0, 0} end)
+    Await.until(fn -> :erpc.call(node, RPC.Server, :size, []) == {0, 0} end)
     Cluster.stop_peer(peer)
   end
 
@@ -302,7 +302,7 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     Await.until(fn -> Cluster.calls_on(other) != [] end)
     killed([caller])
     assert_nothing_runs(other)
-    assert Process.info(Process.whereis(Reaper), :message_queue_len) == {:message_queue_len, 0}
+    assert Process.info(Process.whereis(RPC.Reaper), :message_queue_len) == {:message_queue_len, 0}
     wake.()
     assert_nothing_runs(node)
     Cluster.stop_peer(hanging)

@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.CircuitsTest do
   # The circuit between a function and the gateway itself; of other nodes, see the cluster tests.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, Circuits, ConfigDb, Executor, Gateway, Native, NodeSelector}
+  alias PhoenixGenApi.{Await, Circuits, ConfigDb, Executor, Gateway, Native, NodeSelector, RPC}
   alias PhoenixGenApi.{Telemetry, WorkerPool}
   alias PhoenixGenApi.Structs.Response
   alias PhoenixGenApi.Test.{Functions, Options}
@@ -302,7 +302,7 @@ defmodule PhoenixGenApi.CircuitsTest do
 
     for name <- [
           NodeSelector.Health,
-          Executor.Reaper,
+          RPC.Reaper,
           :async_pool,
           WorkerPool.WorkerPoolSupervisor
         ] do

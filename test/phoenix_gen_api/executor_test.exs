@@ -2,19 +2,9 @@ defmodule PhoenixGenApi.ExecutorTest do
   # Counts the processes of the node, and changes its configuration.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{
-    Await,
-    Config,
-    ConfigDb,
-    Executor,
-    NodeSelector,
-    Relay,
-    Telemetry,
-    WorkerPool
-  }
-
+  alias PhoenixGenApi.{Await, Config, ConfigDb, Executor, NodeSelector, Relay, Telemetry, WorkerPool}
   alias PhoenixGenApi.Errors.DecodeError
-  alias PhoenixGenApi.Executor.Reaper
+  alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Structs.{Request, Response}
   alias PhoenixGenApi.Test.Functions
   alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
@@ -893,13 +883,13 @@ defmodule PhoenixGenApi.ExecutorTest do
         end)
 
       function = running()
-      reaper = Process.whereis(Reaper)
+      reaper = Process.whereis(RPC.Reaper)
       :sys.suspend(reaper)
       Process.exit(receiver, :kill)
       Await.until(fn -> Process.info(reaper, :message_queue_len) == {:message_queue_len, 1} end)
       # As with the application.
-      on_exit(fn -> Supervisor.restart_child(PhoenixGenApi.Supervisor, Reaper) end)
-      :ok = Supervisor.terminate_child(PhoenixGenApi.Supervisor, Reaper)
+      on_exit(fn -> Supervisor.restart_child(PhoenixGenApi.Supervisor, RPC.Reaper) end)
+      :ok = Supervisor.terminate_child(PhoenixGenApi.Supervisor, RPC.Reaper)
       assert assert_ends(function) in [:killed, :noproc]
     end
 

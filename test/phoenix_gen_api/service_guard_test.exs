@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.ServiceGuardTest do
   import ExUnit.CaptureLog
 
   alias PhoenixGenApi.{Config, ConfigPusher, ServiceGuard}
-  alias PhoenixGenApi.Executor.{Callees, Nodes}
+  alias PhoenixGenApi.RPC
   alias PhoenixGenApi.ServiceGuard.{Refused, Registry}
   alias PhoenixGenApi.Structs.{FunConfig, Request, StreamHelper}
 
@@ -347,16 +347,16 @@ defmodule PhoenixGenApi.ServiceGuardTest do
     end
 
     test "is forgotten when the process that forgets is gone" do
-      :persistent_term.put({Nodes, :gone@h1}, false)
-      assert Nodes.known(:gone@h1) == false
-      :ok = Supervisor.terminate_child(PhoenixGenApi.Supervisor, Nodes)
-      assert Nodes.known(:gone@h1) == :unknown
+      :persistent_term.put({RPC.Capabilities, :gone@h1}, false)
+      assert RPC.Capabilities.known(:gone@h1) == false
+      :ok = Supervisor.terminate_child(PhoenixGenApi.Supervisor, RPC.Capabilities)
+      assert RPC.Capabilities.known(:gone@h1) == :unknown
       assert ask(node(), {:return, false}) == {:ok, false}
-      assert Nodes.known(node()) == :unknown
+      assert RPC.Capabilities.known(node()) == :unknown
 
-      :persistent_term.put({Nodes, :gone@h1}, false)
-      {:ok, _pid} = Supervisor.restart_child(PhoenixGenApi.Supervisor, Nodes)
-      assert Nodes.known(:gone@h1) == :unknown
+      :persistent_term.put({RPC.Capabilities, :gone@h1}, false)
+      {:ok, _pid} = Supervisor.restart_child(PhoenixGenApi.Supervisor, RPC.Capabilities)
+      assert RPC.Capabilities.known(:gone@h1) == :unknown
     end
 
     test "is unknown when the answer is none, and nothing was sent" do
@@ -367,8 +367,8 @@ defmodule PhoenixGenApi.ServiceGuardTest do
     end
 
     defp ask(node, outcome) do
-      Nodes.ask(node, fn question ->
-        assert question == {Callees, :ready?, []}
+      RPC.Capabilities.ask(node, fn question ->
+        assert question == {RPC.Server, :ready?, []}
         outcome
       end)
     end

@@ -61,7 +61,7 @@ defmodule PhoenixGenApi.StreamInvariantsTest do
   defp processes do
     for pid <- Process.list(),
         {:initial_call, {module, _, _}} <- [Process.info(pid, :initial_call)],
-        module in [PhoenixGenApi.StreamCall.Producer, :erlang],
+        module in [PhoenixGenApi.RPC.Producer, :erlang],
         {:dictionary, dictionary} <- [Process.info(pid, :dictionary)],
         do: {pid, dictionary[:"$initial_call"]}
   end

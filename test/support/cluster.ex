@@ -9,8 +9,8 @@ defmodule PhoenixGenApi.Test.Cluster do
 
   # Where calls begin on the nodes that they are for.
   @entries [
-    {PhoenixGenApi.Executor.Callees, :run},
-    {PhoenixGenApi.StreamCall.Producer, :run},
+    {PhoenixGenApi.RPC.Server, :run},
+    {PhoenixGenApi.RPC.Producer, :run},
     {:erpc, :execute_call}
   ]
 

@@ -7,7 +7,7 @@ defmodule PhoenixGenApi.Test.Leaks do
   import ExUnit.Assertions, only: [assert: 1]
 
   alias PhoenixGenApi.{Await, Gateway, Native, NodeSelector, WorkerPool}
-  alias PhoenixGenApi.Executor.Callees
+  alias PhoenixGenApi.RPC
   alias PhoenixGenApi.StreamCall.Registry
   alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
 
@@ -147,7 +147,7 @@ defmodule PhoenixGenApi.Test.Leaks do
           pool <- @pools,
           do: pool |> WorkerPool.status() |> Map.take([:busy_workers, :queued_tasks])
         ),
-      callees: Callees.size(),
+      callees: RPC.Server.size(),
       streams: {Registry.count(), :sys.get_state(Registry)},
       relay: Native.relay_size(Gateway.handle!(:relay)),
       windows: Native.rate_limiter_stats(Gateway.handle!(:rate_limiter))

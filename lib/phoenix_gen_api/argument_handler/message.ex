@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.ArgumentHandler.Message do
   # The sentences of the native checker's problems.
 
   alias PhoenixGenApi.Errors.InvalidType
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
 
   @shown 100
 
@@ -13,7 +13,7 @@ defmodule PhoenixGenApi.ArgumentHandler.Message do
     do: InvalidType.exception(value)
 
   def exception({code, path, a, b}, request_type),
-    do: ArgumentError.exception(message(code, path, a, b, Excerpt.inspect(request_type)))
+    do: ArgumentError.exception(message(code, path, a, b, SafeInspect.inspect(request_type)))
 
   defp message(:extra, [], keys, _, r), do: "extra arguments for #{r}, extra: #{keys(keys)}"
   defp message(:extra, path, keys, _, _), do: "extra fields in #{p(path)}, extra: #{keys(keys)}"
@@ -36,7 +36,7 @@ defmodule PhoenixGenApi.ArgumentHandler.Message do
   defp message(:above_max, path, max, _, _), do: value(path, "must be at most #{max}")
 
   defp message(:not_member, path, listed, _, _),
-    do: value(path, "must be one of #{Excerpt.inspect(listed)}")
+    do: value(path, "must be one of #{SafeInspect.inspect(listed)}")
 
   defp message(:not_uuid, path, _, _, _), do: value(path, "require a UUID format string")
 
@@ -81,12 +81,12 @@ defmodule PhoenixGenApi.ArgumentHandler.Message do
   defp value(path, reason), do: "invalid argument value for #{p(path)}, #{reason}"
 
   defp p([name | rest]),
-    do: Excerpt.inspect(IO.iodata_to_binary([name | Enum.map(rest, &segment/1)]))
+    do: SafeInspect.inspect(IO.iodata_to_binary([name | Enum.map(rest, &segment/1)]))
 
   defp segment(index) when is_integer(index), do: [?[, Integer.to_string(index), ?]]
   defp segment(name), do: [?., name]
 
-  defp keys(keys), do: keys |> Enum.sort() |> Excerpt.inspect()
+  defp keys(keys), do: keys |> Enum.sort() |> SafeInspect.inspect()
 
-  defp shown(value), do: Excerpt.inspect(value, @shown)
+  defp shown(value), do: SafeInspect.inspect(value, @shown)
 end

@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
 
   alias PhoenixGenApi.ArgumentHandler.Spelling
   alias PhoenixGenApi.Config
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
 
   @max_levels 32
   @max_types 10_000
@@ -327,7 +327,7 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
 
   @spec invalid(term(), map()) :: no_return()
   defp invalid(spelling, state) do
-    shown = Excerpt.inspect(spelling)
+    shown = SafeInspect.inspect(spelling)
     throw({:invalid_types, "arg_types has an invalid type for #{where(state.path)}: #{shown}"})
   end
 
@@ -339,6 +339,6 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
       @item, shown -> shown <> @item
       name, shown -> shown <> "." <> name
     end)
-    |> Excerpt.inspect()
+    |> SafeInspect.inspect()
   end
 end

@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.Channel.Delivery do
 
   alias PhoenixGenApi.Channel.{Options, Wire}
   alias PhoenixGenApi.Config
-  alias PhoenixGenApi.Executor.Failure
+  alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.JsonEncoding
   alias PhoenixGenApi.Structs.Response
 
@@ -86,7 +86,7 @@ defmodule PhoenixGenApi.Channel.Delivery do
     :ok
   catch
     kind, reason ->
-      Failure.log_bug(kind, reason, __STACKTRACE__)
+      ErrorResponse.log_bug(kind, reason, __STACKTRACE__)
       attempt_error(payload, deliver)
   end
 

@@ -9,8 +9,8 @@ defmodule PhoenixGenApi.Channel.Work do
 
   alias PhoenixGenApi.Channel.Delivery
   alias PhoenixGenApi.Channel.Session
+  alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor
-  alias PhoenixGenApi.Executor.Failure
   alias PhoenixGenApi.StreamCall.Backlog
   alias PhoenixGenApi.Structs.{Request, Response}
 
@@ -45,7 +45,7 @@ defmodule PhoenixGenApi.Channel.Work do
     end
   catch
     kind, reason ->
-      Failure.log_bug(kind, reason, __STACKTRACE__)
+      ErrorResponse.log_bug(kind, reason, __STACKTRACE__)
       # The session answers instead.
       exit({:shutdown, :bug})
   end

@@ -3,8 +3,8 @@ defmodule PhoenixGenApi.Config.Type do
   # The types of the options in `PhoenixGenApi.Config.Schema`: one function that
   # says a type in words and one that checks a value against it.
 
-  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.RateLimiter.Limit
+  alias PhoenixGenApi.SafeInspect
 
   @type t ::
           :boolean
@@ -59,7 +59,7 @@ defmodule PhoenixGenApi.Config.Type do
 
   def cast({kind, _unit} = type, value)
       when kind in [:positive, :non_negative] and is_integer(value) and value > @max_integer do
-    {:error, [{describe(type) <> " of at most #{@max_integer}", Excerpt.inspect(value)}]}
+    {:error, [{describe(type) <> " of at most #{@max_integer}", SafeInspect.inspect(value)}]}
   end
 
   # `length/1` keeps improper lists out.
@@ -72,7 +72,7 @@ defmodule PhoenixGenApi.Config.Type do
     else
       {:error,
        for {:error, {:invalid_limit, limit, reason}} <- invalid do
-         {"every limit to be valid (#{reason})", Excerpt.inspect(limit)}
+         {"every limit to be valid (#{reason})", SafeInspect.inspect(limit)}
        end}
     end
   end
@@ -119,5 +119,5 @@ defmodule PhoenixGenApi.Config.Type do
   defp all?(value, _fun), do: value == []
 
   defp got(:secret, _value), do: "a value that is not shown here"
-  defp got(_type, value), do: Excerpt.inspect(value)
+  defp got(_type, value), do: SafeInspect.inspect(value)
 end

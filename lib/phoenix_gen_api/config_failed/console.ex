@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.ConfigFailed.Console do
   # What was rejected, as a person in IEx reads it. Names and reasons come from other nodes.
 
   alias PhoenixGenApi.ConfigFailed
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
 
   @spec list(keyword()) :: :ok
   def list(options \\ []) do
@@ -37,12 +37,12 @@ defmodule PhoenixGenApi.ConfigFailed.Console do
 
     from = if entry.node, do: " from #{entry.node}", else: ""
     times = if entry.times > 1, do: ", #{entry.times} times", else: ""
-    reasons = for reason <- entry.reason, do: ["\n    ", Excerpt.line(reason)]
+    reasons = for reason <- entry.reason, do: ["\n    ", SafeInspect.line(reason)]
     ["#{time(entry.inserted_at_ms)} #{what} (#{entry.source}#{from}#{times})" | reasons]
   end
 
   defp name(nil), do: "(no service)"
-  defp name(name), do: Excerpt.line(name)
+  defp name(name), do: SafeInspect.line(name)
 
   defp time(ms), do: ms |> DateTime.from_unix!(:millisecond) |> DateTime.to_iso8601()
 

@@ -7,8 +7,8 @@ defmodule PhoenixGenApi.ConfigPuller.Configured do
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller
   alias PhoenixGenApi.ConfigPuller.Store
-  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.ServiceConfig
 
   require Logger
@@ -42,7 +42,7 @@ defmodule PhoenixGenApi.ConfigPuller.Configured do
 
       for name <- names(before) -- names(configured), Store.fetch(name) != :error do
         Logger.notice(
-          "service #{Excerpt.inspect(name)} is no longer configured, and is pulled until it is deleted"
+          "service #{SafeInspect.inspect(name)} is no longer configured, and is pulled until it is deleted"
         )
       end
     end

@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.ConfigPuller.Listing do
   # The functions that a service node lists, made ready for storing: under the service's own
   # name, each key once. What was odd about the list is said in sentences.
 
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.FunConfig
 
   @type t :: %{functions: [term()], notices: [String.t()]}
@@ -34,7 +34,7 @@ defmodule PhoenixGenApi.ConfigPuller.Listing do
   def label(%FunConfig{request_type: type, version: version}),
     do: "#{text(type)} #{text(version || "0.0.0")}"
 
-  def label(other), do: Excerpt.inspect(other, 100)
+  def label(other), do: SafeInspect.inspect(other, 100)
 
   @doc "The key within the service, if the config can have one."
   @spec key(term()) :: {String.t(), String.t()} | nil
@@ -57,7 +57,7 @@ defmodule PhoenixGenApi.ConfigPuller.Listing do
     if to_string(named) == service do
       {config, foreign}
     else
-      notice = "#{label(config)} names the service #{Excerpt.inspect(named, 100)}"
+      notice = "#{label(config)} names the service #{SafeInspect.inspect(named, 100)}"
       {%{config | service: service}, [notice | foreign]}
     end
   end
@@ -82,7 +82,7 @@ defmodule PhoenixGenApi.ConfigPuller.Listing do
   end
 
   defp text(text) when is_binary(text),
-    do: if(String.valid?(text), do: Excerpt.cut(text, 100), else: Excerpt.inspect(text, 100))
+    do: if(String.valid?(text), do: SafeInspect.cut(text, 100), else: SafeInspect.inspect(text, 100))
 
-  defp text(other), do: Excerpt.inspect(other, 100)
+  defp text(other), do: SafeInspect.inspect(other, 100)
 end

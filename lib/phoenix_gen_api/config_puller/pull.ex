@@ -6,7 +6,7 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller.{Listing, Source, Store}
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.ServiceTurn
   alias PhoenixGenApi.Telemetry
 
@@ -31,7 +31,7 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
   @doc "What remains to be done when the process of a pull was killed."
   @spec killed(String.t(), Store.ticket(), Store.entry(), integer(), term()) :: :ok
   def killed(service, ticket, entry, started_at, reason) do
-    problem = "the pull was ended: " <> Excerpt.inspect(reason, 100)
+    problem = "the pull was ended: " <> SafeInspect.inspect(reason, 100)
     conclude({:error, [problem]}, service, ticket, entry, started_at)
   end
 
@@ -74,7 +74,7 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
       {:error, problems} -> {:error, problems}
     end
   catch
-    kind, reason -> {:error, [Excerpt.reason(kind, reason)]}
+    kind, reason -> {:error, [SafeInspect.reason(kind, reason)]}
   end
 
   defp store(service, ticket, entry, answer) do
@@ -121,7 +121,7 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
   defp cannot_load(config, %{unloadable: unloadable, node: node}) do
     module = module(config)
 
-    "module #{inspect(module)} cannot be loaded on #{node}: #{Excerpt.inspect(unloadable[module], 100)}"
+    "module #{inspect(module)} cannot be loaded on #{node}: #{SafeInspect.inspect(unloadable[module], 100)}"
   end
 
   # A rejected function counts if an earlier config of it is still there.

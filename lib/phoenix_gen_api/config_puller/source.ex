@@ -4,9 +4,9 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
   # foreign code on a node that may hang, lie or be gone, each with its own time limit.
 
   alias PhoenixGenApi.ConfigPuller.Listing
-  alias PhoenixGenApi.Excerpt
-  alias PhoenixGenApi.Executor.Isolated
   alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.RPC
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.{FunConfig, ServiceConfig}
 
   @typedoc "`unloadable` are modules that the node does not have, with the reason."
@@ -27,7 +27,7 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
   def ask(%ServiceConfig{} = config, known, timeout) do
     case NodeSelector.resolve_nodes_list(%FunConfig{nodes: config.nodes, hook_timeout: timeout}) do
       {:ok, nodes} -> ask_nodes(Enum.uniq(nodes), config, known, timeout, [])
-      {:error, reason} -> {:error, ["nodes: " <> Excerpt.inspect(reason)]}
+      {:error, reason} -> {:error, ["nodes: " <> SafeInspect.inspect(reason)]}
     end
   end
 
@@ -82,7 +82,7 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
   defp functions(node, config, timeout) do
     case call(node, config.module, config.function, config.args, timeout) do
       {:return, {:ok, list}} when length(list) >= 0 -> {:ok, list}
-      {:return, other} -> {:error, "expected {:ok, list}, got " <> Excerpt.inspect(other, 100)}
+      {:return, other} -> {:error, "expected {:ok, list}, got " <> SafeInspect.inspect(other, 100)}
       failed -> {:error, problem(failed)}
     end
   end
@@ -92,7 +92,7 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
     [args, args ++ [node()], []]
     |> Enum.uniq()
     |> Enum.reduce_while(nil, fn args, _missing ->
-      outcome = Isolated.call(node, module, function, args, timeout, nil)
+      outcome = RPC.Local.call(node, module, function, args, timeout, nil)
       if missing?(outcome, module, function, args), do: {:cont, outcome}, else: {:halt, outcome}
     end)
   end
@@ -127,13 +127,13 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
   defp ensure_loaded(_node, [], _timeout), do: {:return, :ok}
 
   defp ensure_loaded(node, modules, timeout),
-    do: Isolated.call(node, :code, :ensure_modules_loaded, [modules], timeout, nil)
+    do: RPC.Local.call(node, :code, :ensure_modules_loaded, [modules], timeout, nil)
 
   defp problem({:raised, kind, reason, _stack}),
-    do: "failed with " <> Excerpt.reason(kind, reason)
+    do: "failed with " <> SafeInspect.reason(kind, reason)
 
   defp problem(:timeout), do: "no answer in time"
   defp problem(unsent) when unsent in [:not_connected, :unreachable], do: "not reachable"
-  defp problem({:node_down, reason}), do: "connection lost (#{Excerpt.inspect(reason, 100)})"
-  defp problem({:return, other}), do: "unexpected answer " <> Excerpt.inspect(other, 100)
+  defp problem({:node_down, reason}), do: "connection lost (#{SafeInspect.inspect(reason, 100)})"
+  defp problem({:return, other}), do: "unexpected answer " <> SafeInspect.inspect(other, 100)
 end

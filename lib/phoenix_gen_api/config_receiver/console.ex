@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Console do
   # What was pushed, as a person in IEx reads it. Names come from other nodes.
 
   alias PhoenixGenApi.ConfigReceiver
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.PushConfig
 
   @spec status() :: :ok
@@ -21,11 +21,11 @@ defmodule PhoenixGenApi.ConfigReceiver.Console do
         nil -> []
       end
 
-    ["\n  ", Excerpt.line(service), " ", Excerpt.line(version) | contents]
+    ["\n  ", SafeInspect.line(service), " ", SafeInspect.line(version) | contents]
   end
 
   defp contents(push) do
-    nodes = Enum.map_join(push.nodes, ", ", &Excerpt.line(to_string(&1)))
+    nodes = Enum.map_join(push.nodes, ", ", &SafeInspect.line(to_string(&1)))
     pulled = if PushConfig.to_service_config(push), do: ", also pulled", else: ""
     ["#{length(push.fun_configs)} functions on ", nodes, pulled]
   end

@@ -11,8 +11,8 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
 
   alias PhoenixGenApi.Cluster
   alias PhoenixGenApi.ConfigReceiver.{Intake, Pushed, Register, Replicator, Turn}
-  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Telemetry
 
   require Logger
@@ -133,7 +133,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
       {:different, theirs} -> reconcile(node, theirs)
     end
   catch
-    kind, reason -> exit({:shutdown, Excerpt.reason(kind, reason)})
+    kind, reason -> exit({:shutdown, SafeInspect.reason(kind, reason)})
   end
 
   defp reconcile(node, theirs) do
@@ -150,11 +150,11 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
       timeout: :infinity
     )
     |> Enum.flat_map(fn {:ok, {service, result}} ->
-      if result == :ok, do: [], else: ["#{service}: #{Excerpt.inspect(result, 100)}"]
+      if result == :ok, do: [], else: ["#{service}: #{SafeInspect.inspect(result, 100)}"]
     end)
     |> case do
       [] -> :ok
-      failed -> throw(Excerpt.list(failed, 3))
+      failed -> throw(SafeInspect.list(failed, 3))
     end
   end
 
@@ -166,7 +166,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
       end
     end
   catch
-    kind, reason -> Excerpt.reason(kind, reason)
+    kind, reason -> SafeInspect.reason(kind, reason)
   end
 
   # Of what counts once both are known: what was replaced or deleted need not travel.

@@ -9,7 +9,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Intake do
   alias PhoenixGenApi.ConfigPuller
   alias PhoenixGenApi.ConfigPuller.{Listing, Store}
   alias PhoenixGenApi.ConfigReceiver.Pushed
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
 
@@ -159,7 +159,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Intake do
          :ok <- Security.validate_config(config) do
       nil
     else
-      {:error, {:mfa_not_allowed, mfa}} -> ["mfa not allowed: #{Excerpt.inspect(mfa)}"]
+      {:error, {:mfa_not_allowed, mfa}} -> ["mfa not allowed: #{SafeInspect.inspect(mfa)}"]
       {:error, sentences} -> sentences
     end
   end
@@ -177,8 +177,8 @@ defmodule PhoenixGenApi.ConfigReceiver.Intake do
             do: "#{Listing.label(config)}: #{sentence}"
 
     Logger.error(
-      "push of service #{Excerpt.inspect(push.service)} rejected: " <>
-        Excerpt.list(sentences, @max_logged)
+      "push of service #{SafeInspect.inspect(push.service)} rejected: " <>
+        SafeInspect.list(sentences, @max_logged)
     )
 
     {:error, {:validation_failed, sentences}}

@@ -13,7 +13,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Replicator do
 
   alias PhoenixGenApi.Cluster
   alias PhoenixGenApi.ConfigReceiver.{Exchange, Pushed}
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
 
   require Logger
 
@@ -109,7 +109,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Replicator do
   end
 
   defp ended(node, reason, peers) do
-    Logger.warning("gateway #{node} could not be compared with: " <> Excerpt.inspect(reason))
+    Logger.warning("gateway #{node} could not be compared with: " <> SafeInspect.inspect(reason))
     Process.send_after(self(), {:retry, node}, peers[node].wait)
     update_in(peers[node].wait, &min(&1 * 2, @max_wait_ms))
   end

@@ -4,7 +4,7 @@ defmodule PhoenixGenApi.ConfigReceiver.TurnedAway do
   # right to push only the name is kept.
 
   alias PhoenixGenApi.ConfigFailed
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
 
   require Logger
 
@@ -16,7 +16,7 @@ defmodule PhoenixGenApi.ConfigReceiver.TurnedAway do
     entry = ConfigFailed.record(named(push_config), words(reason), :push, node)
 
     Logger.warning(
-      "push of service #{Excerpt.inspect(entry.service)} from #{node || "this node"} " <>
+      "push of service #{SafeInspect.inspect(entry.service)} from #{node || "this node"} " <>
         "turned away: #{words(reason)}"
     )
   end

@@ -4,7 +4,7 @@ defmodule PhoenixGenApi.Diagnostics.FlowConsole do
 
   alias PhoenixGenApi.Diagnostics
   alias PhoenixGenApi.Diagnostics.{Table, Words}
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
 
   @spec call_flow(term(), term(), term()) :: :ok
   def call_flow(service, type, version) do
@@ -82,7 +82,7 @@ defmodule PhoenixGenApi.Diagnostics.FlowConsole do
 
   defp where(flow) do
     up = Enum.count(flow.node_statuses, &(&1.status == :up))
-    "#{up} of #{length(flow.nodes)}, #{Excerpt.inspect(flow.choose_node_mode, 30)}"
+    "#{up} of #{length(flow.nodes)}, #{SafeInspect.inspect(flow.choose_node_mode, 30)}"
   end
 
   @spec cluster() :: :ok
@@ -128,7 +128,7 @@ defmodule PhoenixGenApi.Diagnostics.FlowConsole do
 
   defp title(flow) do
     version = if flow.version, do: " " <> Words.name(flow.version), else: ""
-    Excerpt.cut("#{Words.name(flow.service)} #{Words.name(flow.request_type)}#{version}", 120)
+    SafeInspect.cut("#{Words.name(flow.service)} #{Words.name(flow.request_type)}#{version}", 120)
   end
 
   # That the gateway itself is there goes without saying.

@@ -3,19 +3,9 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
   # What each stage would say to one request. No stage is run: each is asked in a way that
   # changes nothing, and what only code of the user's can tell is `:unknown`.
 
-  alias PhoenixGenApi.{
-    ArgumentHandler,
-    Config,
-    ConfigDb,
-    Excerpt,
-    Permission,
-    Plan,
-    Security,
-    WorkerPool
-  }
-
+  alias PhoenixGenApi.{ArgumentHandler, Config, ConfigDb, Permission, Plan, SafeInspect, Security, WorkerPool}
   alias PhoenixGenApi.Diagnostics.{CallFlow, Reading, Steps, Words}
-  alias PhoenixGenApi.Executor.Failure
+  alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.NodeSelector.Preview
   alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.Structs.{FunConfig, Request}
@@ -173,15 +163,15 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
       else:
         refuses(
           :permission_denied,
-          "user_id #{Excerpt.inspect(request.user_id, 60)}, " <> held(request, config)
+          "user_id #{SafeInspect.inspect(request.user_id, 60)}, " <> held(request, config)
         )
   end
 
   defp held(request, %{check_permission: {:role, _}}),
-    do: "user_roles #{Excerpt.inspect(request.user_roles, 60)}"
+    do: "user_roles #{SafeInspect.inspect(request.user_roles, 60)}"
 
   defp held(request, %{check_permission: {:arg, name}}),
-    do: "argument #{Excerpt.inspect(request.args[to_string(name)], 60)}"
+    do: "argument #{SafeInspect.inspect(request.args[to_string(name)], 60)}"
 
   defp held(_request, _config), do: "which is no user"
 
@@ -191,7 +181,7 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
     case ArgumentHandler.convert(plan, request) do
       {:ok, []} -> passes()
       {:ok, arguments} -> passes(Words.count(length(arguments), "argument"))
-      {:error, error} -> refuses({:invalid_arguments, error}, Excerpt.reason(:error, error))
+      {:error, error} -> refuses({:invalid_arguments, error}, SafeInspect.reason(:error, error))
     end
   end
 
@@ -234,13 +224,13 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
     |> Enum.map_join(", ", fn {node, obstacle} ->
       "#{Words.name(to_string(node))} #{String.replace(to_string(obstacle), "_", " ")}"
     end)
-    |> Excerpt.cut(300)
+    |> SafeInspect.cut(300)
   end
 
-  defp obstacles(reason), do: Excerpt.inspect(reason, 200)
+  defp obstacles(reason), do: SafeInspect.inspect(reason, 200)
 
   defp listed(nodes, between),
-    do: nodes |> Enum.map_join(between, &Words.name(to_string(&1))) |> Excerpt.cut(300)
+    do: nodes |> Enum.map_join(between, &Words.name(to_string(&1))) |> SafeInspect.cut(300)
 
   # What this node would run itself can be looked up; of others nothing is known here.
   defp call(%FunConfig{nodes: :local, mfa: {module, function, _} = mfa} = config) do
@@ -271,5 +261,5 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
     do: %{decision: :refuses, because: because, client_gets: text}
 
   defp refuses(failure, because),
-    do: refuses(Failure.response(nil, failure).error, because)
+    do: refuses(ErrorResponse.response(nil, failure).error, because)
 end

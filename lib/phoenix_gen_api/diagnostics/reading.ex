@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.Diagnostics.Reading do
   # Asks a part of the gateway, which may be broken: that is when people ask. The question is
   # put in a process of its own, for a limited time, and a crash is an answer.
 
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
 
   @timeout_ms 1_000
 
@@ -14,7 +14,7 @@ defmodule PhoenixGenApi.Diagnostics.Reading do
 
     receive do
       {:DOWN, ^monitor, :process, ^pid, {__MODULE__, answer}} -> answer
-      {:DOWN, ^monitor, :process, ^pid, reason} -> {:error, Excerpt.inspect(reason)}
+      {:DOWN, ^monitor, :process, ^pid, reason} -> {:error, SafeInspect.inspect(reason)}
     after
       timeout_ms ->
         Process.demonitor(monitor, [:flush])
@@ -28,7 +28,7 @@ defmodule PhoenixGenApi.Diagnostics.Reading do
   catch
     :exit, {:noproc, _call} -> {:error, "is not running"}
     # A call that found the process dead or dying.
-    :exit, {reason, {GenServer, :call, _}} -> {:error, Excerpt.inspect(reason)}
-    kind, reason -> {:error, Excerpt.reason(kind, reason)}
+    :exit, {reason, {GenServer, :call, _}} -> {:error, SafeInspect.inspect(reason)}
+    kind, reason -> {:error, SafeInspect.reason(kind, reason)}
   end
 end

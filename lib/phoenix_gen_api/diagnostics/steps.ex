@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.Diagnostics.Steps do
   @moduledoc false
   # The stages of a request in a few words each, as a config has them.
 
-  alias PhoenixGenApi.{ConfigDb, Excerpt}
+  alias PhoenixGenApi.{ConfigDb, SafeInspect}
   alias PhoenixGenApi.Diagnostics.Words
   alias PhoenixGenApi.NodeSelector.Preview
   alias PhoenixGenApi.Structs.{FunConfig, Request}
@@ -155,10 +155,10 @@ defmodule PhoenixGenApi.Diagnostics.Steps do
   defp mode(%{choose_node_mode: {_, _, _} = mfa}), do: "#{Words.function(mfa)} chooses"
 
   defp mode(%{choose_node_mode: {mode, _} = keyed}) when mode in [:hash, :sticky],
-    do: Excerpt.inspect(keyed, 100)
+    do: SafeInspect.inspect(keyed, 100)
 
   defp mode(%{choose_node_mode: {:weighted, _weights}}), do: ":weighted"
-  defp mode(%{choose_node_mode: mode}), do: Excerpt.inspect(mode, 100)
+  defp mode(%{choose_node_mode: mode}), do: SafeInspect.inspect(mode, 100)
 
   defp call(%{mfa: {module, function, _}} = config) do
     "#{Words.function({module, function})}/#{arity(config)}, at most " <>
@@ -180,5 +180,5 @@ defmodule PhoenixGenApi.Diagnostics.Steps do
   defp response(:stream), do: "acknowledged before the call; frames follow"
   defp response(:none), do: "acknowledged before the call; nothing follows"
 
-  defp names(names), do: names |> Enum.map_join(", ", &Words.name/1) |> Excerpt.cut(300)
+  defp names(names), do: names |> Enum.map_join(", ", &Words.name/1) |> SafeInspect.cut(300)
 end

@@ -3,14 +3,14 @@ defmodule PhoenixGenApi.Diagnostics.Words do
   # Functions, times and sizes as people write them. Nothing here shows the arguments inside an
   # mfa: they may be anything.
 
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
 
   @doc "A function by its name: `Books.Api.find`."
   @spec function(tuple()) :: String.t()
   def function({module, function, _arguments}), do: function({module, function})
 
   def function({module, function}) when is_atom(module) and is_atom(function),
-    do: Excerpt.cut("#{inspect(module)}.#{Macro.inspect_atom(:remote_call, function)}", 100)
+    do: SafeInspect.cut("#{inspect(module)}.#{Macro.inspect_atom(:remote_call, function)}", 100)
 
   @doc "Milliseconds: `250 ms`, `5 s`, `1.5 s`, `2 min`, `:infinity`."
   @spec duration(timeout()) :: String.t()
@@ -36,10 +36,10 @@ defmodule PhoenixGenApi.Diagnostics.Words do
   @doc "A name that somebody else chose, on one line."
   @spec name(term()) :: String.t()
   def name(name) when is_binary(name) do
-    if plain?(name), do: Excerpt.cut(name, 100), else: Excerpt.inspect(name, 100)
+    if plain?(name), do: SafeInspect.cut(name, 100), else: SafeInspect.inspect(name, 100)
   end
 
-  def name(name), do: Excerpt.inspect(name, 100)
+  def name(name), do: SafeInspect.inspect(name, 100)
 
   @doc "Whether a text can go to a terminal: no line ends, no escape sequences."
   @spec plain?(binary()) :: boolean()

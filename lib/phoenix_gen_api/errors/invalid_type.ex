@@ -10,7 +10,7 @@ defmodule PhoenixGenApi.Errors.InvalidType do
   The only field is `message`. The value is not kept: exceptions travel into logs.
   """
 
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
 
   @type t :: %__MODULE__{message: String.t()}
 
@@ -20,7 +20,7 @@ defmodule PhoenixGenApi.Errors.InvalidType do
   @impl true
   @spec exception(term()) :: t()
   def exception(value) do
-    %__MODULE__{message: "Invalid type for argument '#{Excerpt.inspect(value)}'"}
+    %__MODULE__{message: "Invalid type for argument '#{SafeInspect.inspect(value)}'"}
   end
 
   defimpl String.Chars do

@@ -5,15 +5,16 @@ defmodule PhoenixGenApi.Executor.Attempt do
 
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
-  alias PhoenixGenApi.Executor.{Call, Isolated}
+  alias PhoenixGenApi.Executor.Context
   alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Security
 
   @typedoc "What became of the call, or why it was not made."
-  @type outcome :: Isolated.outcome() | {:failed, term()}
+  @type outcome :: RPC.Local.outcome() | {:failed, term()}
 
   @doc "Chooses nodes until one can be asked, within the timeout."
-  @spec run(Call.t()) :: {outcome(), Call.t()}
+  @spec run(Context.t()) :: {outcome(), Context.t()}
   def run(%{target: nil} = call) do
     case choose(call) do
       {:ok, call} -> run(call)
@@ -39,7 +40,7 @@ defmodule PhoenixGenApi.Executor.Attempt do
   def refused, do: {:all_nodes_unavailable, [{node(), :circuit_open}]}
 
   @doc "Node selection, for the call or for a callback that has to run where the call will."
-  @spec choose(Call.t()) :: {:ok, Call.t()} | {:error, {:no_node, NodeSelector.reason()}}
+  @spec choose(Context.t()) :: {:ok, Context.t()} | {:error, {:no_node, NodeSelector.reason()}}
   def choose(%{target: {_node, _counted}} = call), do: {:ok, call}
 
   def choose(call) do
@@ -50,11 +51,11 @@ defmodule PhoenixGenApi.Executor.Attempt do
   end
 
   @doc "The attempt on the node that was chosen."
-  @spec at(Call.t()) :: outcome() | :not_connected | :circuit_open
+  @spec at(Context.t()) :: outcome() | :not_connected | :circuit_open
   def at(%{target: {node, counted}, plan: plan(module: module, function: function)} = call) do
     with :ok <- permitted(call),
          {:ok, left} <- left(call) do
-      case Isolated.call(node, module, function, arguments(call, call.request), left, counted) do
+      case RPC.Local.call(node, module, function, arguments(call, call.request), left, counted) do
         :not_connected ->
           NodeSelector.mark(node, :down)
           :not_connected
@@ -72,7 +73,7 @@ defmodule PhoenixGenApi.Executor.Attempt do
   end
 
   @doc "What the gateway runs itself is checked against the lists as they are now."
-  @spec permitted(Call.t()) :: :ok | {:failed, term()}
+  @spec permitted(Context.t()) :: :ok | {:failed, term()}
   def permitted(%{target: {node, _}} = call) when node == node() do
     plan(module: module, function: function, arguments: arguments) = call.plan
 
@@ -92,7 +93,7 @@ defmodule PhoenixGenApi.Executor.Attempt do
   defp left(_call), do: :timeout
 
   @doc "The arguments of the function; `info` is the last one if it asks for that."
-  @spec arguments(Call.t(), term()) :: [term()]
+  @spec arguments(Context.t(), term()) :: [term()]
   def arguments(%{plan: plan(arguments: extra) = plan, arguments: arguments}, info) do
     cond do
       has(plan, :request_info) -> arguments ++ extra ++ [info]

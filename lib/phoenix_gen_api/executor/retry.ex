@@ -5,17 +5,17 @@ defmodule PhoenixGenApi.Executor.Retry do
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
   alias PhoenixGenApi.Config
-  alias PhoenixGenApi.Excerpt
-  alias PhoenixGenApi.Executor.{Attempt, Call}
+  alias PhoenixGenApi.Executor.{Attempt, Context}
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Telemetry
 
   @event [:phoenix_gen_api, :executor, :retry]
 
   @doc "The first attempt, and as many others as it takes or as are allowed: the last outcome."
-  @spec run(Call.t()) :: Attempt.outcome()
+  @spec run(Context.t()) :: Attempt.outcome()
   def run(%{plan: plan(handle: handle)} = call) do
     Native.executor_count(handle)
     {outcome, call} = Attempt.run(call)
@@ -145,10 +145,10 @@ defmodule PhoenixGenApi.Executor.Retry do
     outcome
   end
 
-  defp text({:return, {:error, reason}}) when is_binary(reason), do: Excerpt.text(reason)
-  defp text({:return, {:error, reason}}), do: Excerpt.inspect(reason)
+  defp text({:return, {:error, reason}}) when is_binary(reason), do: SafeInspect.text(reason)
+  defp text({:return, {:error, reason}}), do: SafeInspect.inspect(reason)
   defp text({:return, :error}), do: "error"
-  defp text({:raised, kind, reason, _stack}), do: Excerpt.reason(kind, reason)
+  defp text({:raised, kind, reason, _stack}), do: SafeInspect.reason(kind, reason)
   defp text(:timeout), do: "timeout"
-  defp text({:node_down, reason}), do: "node down: #{Excerpt.inspect(reason)}"
+  defp text({:node_down, reason}), do: "node down: #{SafeInspect.inspect(reason)}"
 end

@@ -6,7 +6,7 @@ defmodule PhoenixGenApi.Permission.PermissionDenied do
   see only `Permission denied`.
   """
 
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
 
   @type t :: %__MODULE__{
           message: String.t(),
@@ -24,7 +24,7 @@ defmodule PhoenixGenApi.Permission.PermissionDenied do
     message =
       "Permission denied for user: #{shown(request.user_id)}, request: " <>
         "#{shown(request.request_id)}, type: #{shown(request.request_type)}, " <>
-        "mode: #{Excerpt.inspect(mode)}"
+        "mode: #{SafeInspect.inspect(mode)}"
 
     %__MODULE__{
       message: message,
@@ -36,8 +36,8 @@ defmodule PhoenixGenApi.Permission.PermissionDenied do
   end
 
   defp shown(text) when is_binary(text) do
-    if String.printable?(text), do: Excerpt.cut(text), else: Excerpt.inspect(text)
+    if String.printable?(text), do: SafeInspect.cut(text), else: SafeInspect.inspect(text)
   end
 
-  defp shown(other), do: Excerpt.inspect(other)
+  defp shown(other), do: SafeInspect.inspect(other)
 end

@@ -2,8 +2,8 @@ defmodule PhoenixGenApi.RateLimiter.Console do
   @moduledoc false
   # The limits as a person in IEx reads them.
 
-  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.RateLimiter
+  alias PhoenixGenApi.SafeInspect
 
   @spec status(String.t()) :: :ok
   def status(user_id) do
@@ -17,7 +17,7 @@ defmodule PhoenixGenApi.RateLimiter.Console do
           "#{duration(row.window_ms)}, #{row.remaining} left"
       end
 
-    print("limits by user_id for #{Excerpt.inspect(user_id)}", rows)
+    print("limits by user_id for #{SafeInspect.inspect(user_id)}", rows)
   end
 
   @spec global() :: :ok
@@ -40,7 +40,7 @@ defmodule PhoenixGenApi.RateLimiter.Console do
   end
 
   defp changed(:ok), do: global()
-  defp changed({:error, reason}), do: print("nothing changed", [Excerpt.inspect(reason)])
+  defp changed({:error, reason}), do: print("nothing changed", [SafeInspect.inspect(reason)])
 
   defp limit(limit) do
     name =

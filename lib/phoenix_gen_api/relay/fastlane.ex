@@ -7,7 +7,7 @@ defmodule PhoenixGenApi.Relay.Fastlane do
   @compile {:no_warn_undefined, Phoenix.Socket.Broadcast}
 
   alias PhoenixGenApi.Channel.Delivery
-  alias PhoenixGenApi.Executor.Failure
+  alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Structs.Response
 
   @typedoc "The device, whom messages are sent to, and the lane."
@@ -68,14 +68,14 @@ defmodule PhoenixGenApi.Relay.Fastlane do
     error =
       with ^response <- Delivery.encodable(response, json_library) do
         {kind, reason, stack} = failed
-        Failure.log_bug(kind, reason, stack)
+        ErrorResponse.log_bug(kind, reason, stack)
         Response.error_response(response.request_id, "Internal Server Error")
       end
 
     frame(serializer, struct!(broadcast, payload: error))
   catch
     kind, reason ->
-      Failure.log_bug(kind, reason, __STACKTRACE__)
+      ErrorResponse.log_bug(kind, reason, __STACKTRACE__)
       nil
   end
 

@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.Relay.Supervisor do
   # The processes of the relay. None of them holds groups: each can be restarted alone.
   use Supervisor
 
-  alias PhoenixGenApi.Registered
+  alias PhoenixGenApi.ProcessNames
   alias PhoenixGenApi.Relay.{Backlog, Departures, Link, Peers, Shard}
 
   @doc false
@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.Relay.Supervisor do
 
   @impl true
   def init(_opts) do
-    Registered.await_free(Link.names() ++ [Peers] ++ Shard.names() ++ [Departures, Backlog])
+    ProcessNames.await_free(Link.names() ++ [Peers] ++ Shard.names() ++ [Departures, Backlog])
 
     children = Link.children() ++ [Peers] ++ Shard.children() ++ [Departures, Backlog]
     Supervisor.init(children, strategy: :one_for_one, max_restarts: 100, max_seconds: 10)

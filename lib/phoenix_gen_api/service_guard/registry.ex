@@ -14,7 +14,7 @@ defmodule PhoenixGenApi.ServiceGuard.Registry do
   require Logger
 
   alias PhoenixGenApi.Config
-  alias PhoenixGenApi.Executor.Isolated
+  alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Structs.{FunConfig, Request, ServiceConfig, StreamHelper}
 
   @table __MODULE__
@@ -200,7 +200,7 @@ defmodule PhoenixGenApi.ServiceGuard.Registry do
          args when args != nil <-
            Enum.find([args, args ++ [node()], []], &exported?(module, function, &1)),
          {:return, {:ok, configs}} when is_list(configs) <-
-           Isolated.call(node(), module, function, args, timeout, nil) do
+           RPC.Local.call(node(), module, function, args, timeout, nil) do
       configs |> functions() |> store()
     end
   end

@@ -4,9 +4,9 @@ defmodule PhoenixGenApi.StreamCall.Function do
   # Called by the stream's process, which passes on the messages it gets meanwhile.
 
   alias PhoenixGenApi.Circuits
-  alias PhoenixGenApi.Executor.{Envoy, Remote}
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.StreamCall.{Producer, Verdict}
+  alias PhoenixGenApi.RPC
+  alias PhoenixGenApi.StreamCall.Verdict
 
   @enforce_keys [:work, :node, :monitor, :handle, :target]
   defstruct [
@@ -25,7 +25,7 @@ defmodule PhoenixGenApi.StreamCall.Function do
   ]
 
   @type t :: %__MODULE__{
-          work: Producer.t(),
+          work: RPC.Producer.t(),
           node: node(),
           # of the guard there, or where there is no library of the envoy
           monitor: reference(),
@@ -49,7 +49,7 @@ defmodule PhoenixGenApi.StreamCall.Function do
         }
 
   @type event ::
-          {:outcome, Producer.outcome()}
+          {:outcome, RPC.Producer.outcome()}
           # nothing was sent: another node may be tried
           | :not_connected
           | {:node_down, term()}
@@ -61,7 +61,7 @@ defmodule PhoenixGenApi.StreamCall.Function do
           | :none
 
   @doc "Starts it. `counted` is what `NodeSelector.pick/2` gave to count it on."
-  @spec start(Producer.t(), node(), {reference(), non_neg_integer()} | nil) :: t() | :circuit_open
+  @spec start(RPC.Producer.t(), node(), {reference(), non_neg_integer()} | nil) :: t() | :circuit_open
   def start(work, node, counted) do
     {routed, index} = counted || {nil, 0}
 
@@ -79,7 +79,7 @@ defmodule PhoenixGenApi.StreamCall.Function do
   end
 
   defp launch(%{node: node, work: work} = function) when node == node() do
-    {pid, monitor} = spawn_monitor(Producer, :guard, [work])
+    {pid, monitor} = spawn_monitor(RPC.Producer, :guard, [work])
     %{function | pid: pid, monitor: monitor}
   end
 
@@ -87,11 +87,11 @@ defmodule PhoenixGenApi.StreamCall.Function do
   # library.
   defp launch(%{node: node, work: work, library?: true} = function) do
     result = make_ref()
-    connected? = Remote.connected?(node)
+    connected? = RPC.Remote.connected?(node)
 
     request =
-      Remote.undelayed(fn ->
-        arguments = [result, Producer, :guard, [work]]
+      RPC.Remote.undelayed(fn ->
+        arguments = [result, RPC.Producer, :guard, [work]]
         :erlang.spawn_request(node, :erpc, :execute_call, arguments, [:monitor])
       end)
 
@@ -101,8 +101,8 @@ defmodule PhoenixGenApi.StreamCall.Function do
   # By somebody who can wait for it longer than the stream, whose worker others need.
   defp launch(%{node: node, work: work} = function) do
     result = make_ref()
-    connected? = Remote.connected?(node)
-    {envoy, monitor} = Envoy.send_out(node, result, work.mfa, {work.ref, :begun})
+    connected? = RPC.Remote.connected?(node)
+    {envoy, monitor} = RPC.Proxy.send_out(node, result, work.mfa, {work.ref, :begun})
     %{function | monitor: monitor, result: result, pid: envoy, connected?: connected?}
   end
 
@@ -180,13 +180,13 @@ defmodule PhoenixGenApi.StreamCall.Function do
 
   defp ended(%{library?: true, result: result} = function, reason) do
     case reason do
-      {^result, :error, :undef, [{Producer, :guard, _arguments, _location} | _]} ->
+      {^result, :error, :undef, [{RPC.Producer, :guard, _arguments, _location} | _]} ->
         {:none, launch(%{function | library?: false})}
 
       # Only the death of a stream ends a guard, or somebody else's hand. Nobody is left to end the
       # function.
       reason ->
-        Remote.undelayed(fn -> function.callee && Process.exit(function.callee, :kill) end)
+        RPC.Remote.undelayed(fn -> function.callee && Process.exit(function.callee, :kill) end)
         {{:outcome, {:died, reason}}, function}
     end
   end
@@ -230,7 +230,7 @@ defmodule PhoenixGenApi.StreamCall.Function do
   @doc "Ends the function and whatever is left of it."
   @spec stop(t()) :: :ok
   def stop(%{library?: true} = function) do
-    Remote.undelayed(fn ->
+    RPC.Remote.undelayed(fn ->
       # A guard that begins only now finds the stream gone.
       pid = function.pid || abandoned(function.monitor)
       Process.demonitor(function.monitor, [:flush])
@@ -243,7 +243,7 @@ defmodule PhoenixGenApi.StreamCall.Function do
 
   def stop(function) do
     Process.demonitor(function.monitor, [:flush])
-    Envoy.recall(function.pid, function.result)
+    RPC.Proxy.recall(function.pid, function.result)
     Node.monitor(function.node, false)
     close(function)
   end

@@ -8,11 +8,13 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
   alias PhoenixGenApi.Config
-  alias PhoenixGenApi.Executor.{Attempt, Call, Failure, Remote}
+  alias PhoenixGenApi.ErrorResponse
+  alias PhoenixGenApi.Executor.{Attempt, Context}
   alias PhoenixGenApi.Hooks
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Plan
-  alias PhoenixGenApi.StreamCall.{Backlog, Credit, Function, Producer, Registry, Verdict}
+  alias PhoenixGenApi.RPC
+  alias PhoenixGenApi.StreamCall.{Backlog, Function, Registry, Verdict}
   alias PhoenixGenApi.Structs.{Response, StreamHelper}
   alias PhoenixGenApi.WorkerPool
 
@@ -21,7 +23,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
               [:receiver, :id, :monitor, :timer, :function, ref: nil, sent?: false]
 
   @typep t :: %__MODULE__{
-           call: Call.t(),
+           call: Context.t(),
            key: Registry.key(),
            callers: [pid()],
            # senders that never wait: the receiver may be waiting for them
@@ -39,8 +41,8 @@ defmodule PhoenixGenApi.StreamCall.Relay do
          }
 
   @doc "A stream for a call whose arguments are converted, requested by the calling process."
-  @spec new(Call.t()) :: t()
-  def new(%Call{receiver: receiver, request_id: id} = call) do
+  @spec new(Context.t()) :: t()
+  def new(%Context{receiver: receiver, request_id: id} = call) do
     callers = [self() | Process.get(:"$callers", [])]
 
     %__MODULE__{
@@ -63,13 +65,13 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   Its sending and the end of the process should be one step, or a process that is killed between
   them gets a second final frame from whoever notices its death.
   """
-  @spec run(t()) :: {final(), Call.crash()}
+  @spec run(t()) :: {final(), Context.crash()}
   def run(%__MODULE__{} = stream) do
     Registry.begin(stream.key)
     begin(stream)
   catch
     kind, reason ->
-      Failure.log_bug(kind, reason, __STACKTRACE__)
+      ErrorResponse.log_bug(kind, reason, __STACKTRACE__)
       # The pool, or the registry, sends the final frame.
       exit({:shutdown, :bug})
   end
@@ -146,7 +148,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
       request: request
     }
 
-    %Producer{
+    %RPC.Producer{
       stream: self(),
       ref: stream.ref,
       callers: [self() | stream.callers],
@@ -192,12 +194,12 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   # idle core takes one of the three, and every item has to cross between the cores then.
   defp answer(stream, :credit, reply_to, left) do
     :erlang.yield()
-    Credit.answer(reply_to, :ok)
+    RPC.Credit.answer(reply_to, :ok)
     relay(stream, left)
   end
 
   defp answer(stream, question, reply_to, left) do
-    Credit.answer(reply_to, reply(stream, question))
+    RPC.Credit.answer(reply_to, reply(stream, question))
     relay(stream, left)
   end
 
@@ -237,8 +239,8 @@ defmodule PhoenixGenApi.StreamCall.Relay do
         {__MODULE__, :stop} ->
           stopped(stream)
 
-        {Credit, question, from, reply_to} when is_map_key(exempt, from) ->
-          Credit.answer(reply_to, reply(stream, question))
+        {RPC.Credit, question, from, reply_to} when is_map_key(exempt, from) ->
+          RPC.Credit.answer(reply_to, reply(stream, question))
           hold(stream, waited)
       after
         wait -> hold(stream, wait)
@@ -255,7 +257,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
 
   defp handle(%{monitor: monitor, timer: timer, id: id} = stream, message, left) do
     case message do
-      {Credit, question, _from, reply_to} -> answer(stream, question, reply_to, left)
+      {RPC.Credit, question, _from, reply_to} -> answer(stream, question, reply_to, left)
       {:results, items} -> parcel(stream, items, left)
       {:last_result, item} -> finish(stream, Response.stream_response(id, item, false))
       :complete -> finish(stream, Response.stream_end_response(id))
@@ -332,18 +334,18 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   defp last(response, id), do: %{response | request_id: id, has_more: false}
 
   defp crashed(stream, kind, reason, stack) do
-    response = Failure.response(stream.id, {kind, reason})
-    finish(stream, response, Failure.crash(kind, reason, stack))
+    response = ErrorResponse.response(stream.id, {kind, reason})
+    finish(stream, response, ErrorResponse.crash(kind, reason, stack))
   end
 
   defp stopped(stream), do: finish(stream, Response.stream_end_response(stream.id))
-  defp failed(stream, failure), do: finish(stream, Failure.response(stream.id, failure))
+  defp failed(stream, failure), do: finish(stream, ErrorResponse.response(stream.id, failure))
 
   defp timed_out(%{call: %{plan: plan(timeout: timeout)}} = stream) do
     # A host that swallows every packet. Connecting fails only after seven seconds, when
     # requests have given up: they must not go on choosing it.
     with %{pid: nil, node: node} <- stream.function,
-         false <- Remote.connected?(node),
+         false <- RPC.Remote.connected?(node),
          do: NodeSelector.mark(node, :down)
 
     function = stream.function && Function.timed_out(stream.function)

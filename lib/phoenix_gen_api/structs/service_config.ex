@@ -18,7 +18,7 @@ defmodule PhoenixGenApi.Structs.ServiceConfig do
   become atoms in `resolve/1`, when the gateway loads the config, and only there.
   """
 
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.FieldMap
 
   @type name :: atom() | String.t()
@@ -181,6 +181,6 @@ defmodule PhoenixGenApi.Structs.ServiceConfig do
 
   defp bad_name(field, kind, name) do
     {:error,
-     "#{field} must be #{kind} of at most #{@max_name} characters without spaces, got #{Excerpt.inspect(name, 100)}"}
+     "#{field} must be #{kind} of at most #{@max_name} characters without spaces, got #{SafeInspect.inspect(name, 100)}"}
   end
 end

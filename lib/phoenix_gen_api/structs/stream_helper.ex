@@ -31,7 +31,7 @@ defmodule PhoenixGenApi.Structs.StreamHelper do
   whose waiting would be for themselves, and helpers without `credit`.
   """
 
-  alias PhoenixGenApi.StreamCall.Credit
+  alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Structs.Request
 
   @type t :: %__MODULE__{
@@ -58,7 +58,7 @@ defmodule PhoenixGenApi.Structs.StreamHelper do
         result
       )
       when is_pid(pid) do
-    Credit.send_item(credit, result)
+    RPC.Credit.send_item(credit, result)
     :ok
   end
 

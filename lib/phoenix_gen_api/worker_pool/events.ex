@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.WorkerPool.Events do
   @moduledoc false
   # What a pool tells of its tasks and of its circuit.
 
-  alias PhoenixGenApi.Excerpt
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Telemetry
 
   @typedoc "What the end of a task did to the circuit."
@@ -40,7 +40,7 @@ defmodule PhoenixGenApi.WorkerPool.Events do
 
   @doc "The end of a task that raised nothing itself."
   @spec crash(:exit, term()) :: crash()
-  def crash(kind, reason), do: %{kind: kind, reason: Excerpt.inspect(reason), stacktrace: []}
+  def crash(kind, reason), do: %{kind: kind, reason: SafeInspect.inspect(reason), stacktrace: []}
 
   defp emit(event, measurements, metadata),
     do: Telemetry.execute([:phoenix_gen_api, :worker_pool | event], measurements, metadata)

@@ -2,8 +2,8 @@ defmodule PhoenixGenApi.WorkerPool.Task do
   @moduledoc false
   # The process of one task: waits for its turn, runs, gives the slot back.
 
-  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Native
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.WorkerPool
   alias PhoenixGenApi.WorkerPool.Events
 
@@ -100,7 +100,7 @@ defmodule PhoenixGenApi.WorkerPool.Task do
       fun.()
     catch
       kind, reason ->
-        crash = %{kind: kind, reason: Excerpt.reason(kind, reason), stacktrace: __STACKTRACE__}
+        crash = %{kind: kind, reason: SafeInspect.reason(kind, reason), stacktrace: __STACKTRACE__}
         ended(slot, pool, :failed, crash, nil, started)
     else
       {:answer, answer, crash} when not counts? ->

@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
   use Supervisor
 
   alias PhoenixGenApi.Config
-  alias PhoenixGenApi.Registered
+  alias PhoenixGenApi.ProcessNames
   alias PhoenixGenApi.WorkerPool
 
   # The pools and the options of their sizes.
@@ -36,7 +36,7 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
   def init(_opts) do
     shared = for key <- @shared, do: {key, Config.get(:worker_pool, key)}
 
-    Registered.await_free(pools())
+    ProcessNames.await_free(pools())
 
     children =
       for {name, size} <- @pools do

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.StreamCall.Credit do
+defmodule PhoenixGenApi.RPC.Credit do
   @moduledoc false
   # Keeps those who send items from running ahead of their stream.
   #
@@ -10,7 +10,7 @@ defmodule PhoenixGenApi.StreamCall.Credit do
   # Nothing is ever sent to a process that does not wait for it at that moment: a producer may be
   # a GenServer, and nothing may get into its mailbox.
 
-  alias PhoenixGenApi.Executor.Remote
+  alias PhoenixGenApi.RPC
 
   @slot __MODULE__
 
@@ -79,7 +79,7 @@ defmodule PhoenixGenApi.StreamCall.Credit do
 
   # The stream must not wait for a node that hangs.
   def answer(reply_to, answer) do
-    Remote.undelayed(fn -> send(reply_to, {reply_to, answer}) end)
+    RPC.Remote.undelayed(fn -> send(reply_to, {reply_to, answer}) end)
     :ok
   end
 

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Executor.Callees do
+defmodule PhoenixGenApi.RPC.Server do
   @moduledoc false
   # The functions that run on this node for gateways, each under the key of its call.
   #
@@ -11,8 +11,8 @@ defmodule PhoenixGenApi.Executor.Callees do
   # spawns one. A function that is killed leaves a row behind, but never more of them stay than
   # functions run, and a thousand.
 
-  alias PhoenixGenApi.Executor.{Isolated, Nodes}
   alias PhoenixGenApi.Native
+  alias PhoenixGenApi.RPC
   alias PhoenixGenApi.ServiceGuard
 
   @typedoc "Names a call among those of all nodes: drawn once by its gateway, and a number there."
@@ -26,7 +26,7 @@ defmodule PhoenixGenApi.Executor.Callees do
   def open do
     unless callees(), do: :persistent_term.put(__MODULE__, Native.callees_new())
     # A gateway that asked this node before has got another answer.
-    Nodes.announce()
+    RPC.Capabilities.announce()
   end
 
   @doc "Whether gateways have to begin their calls here with `run/5`. They ask this."
@@ -49,7 +49,7 @@ defmodule PhoenixGenApi.Executor.Callees do
   @doc """
   Where a gateway's call begins, in the process that it has spawned here. It ends as
   `:erpc.execute_call/4` does: with the result as its exit reason, marked by the key. As in
-  `Isolated.run/5` the function knows its `callers`, and leaves what it has linked itself with alone.
+  `RPC.Local.run/5` the function knows its `callers`, and leaves what it has linked itself with alone.
   """
   @spec run(key(), [pid()], module(), atom(), [term()]) :: nil | no_return()
   def run(key, callers, module, function, args) do
@@ -64,7 +64,7 @@ defmodule PhoenixGenApi.Executor.Callees do
           else: :erpc.execute_call(key, module, function, args)
       catch
         :exit, {^key, :return, _value} = returned ->
-          Isolated.leave_links()
+          RPC.Local.leave_links()
           exit(returned)
       after
         leave(callees, key)

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Excerpt do
+defmodule PhoenixGenApi.SafeInspect do
   @moduledoc false
   # Terms and texts in messages, cut to a size that does not depend on what a client sent:
   # the work is bounded as well as the text.

@@ -1,17 +1,17 @@
-defmodule PhoenixGenApi.Executor.Remote do
+defmodule PhoenixGenApi.RPC.Remote do
   @moduledoc false
   # Calls a function on another node: one request, one message with the outcome. Whoever stops
   # waiting ends the function, also when it has not heard yet which process that is.
 
-  alias PhoenixGenApi.Executor.{Callees, Envoy, Isolated, Nodes}
   alias PhoenixGenApi.Native
+  alias PhoenixGenApi.RPC
 
   @typep call :: {module(), atom(), [term()]}
 
   @doc "Calls it, within the timeout. `handle` is that of the call."
-  @spec call(reference(), node(), call(), timeout()) :: Isolated.outcome()
+  @spec call(reference(), node(), call(), timeout()) :: RPC.Local.outcome()
   def call(handle, node, call, timeout) do
-    case Nodes.known(node) do
+    case RPC.Capabilities.known(node) do
       true -> directly(handle, node, call, timeout)
       false -> by_envoy(node, call, timeout)
       :unknown -> ask_first(handle, node, call, timeout)
@@ -22,7 +22,7 @@ defmodule PhoenixGenApi.Executor.Remote do
   defp ask_first(handle, node, call, timeout) do
     deadline = deadline(timeout)
 
-    case Nodes.ask(node, &by_envoy(node, &1, timeout)) do
+    case RPC.Capabilities.ask(node, &by_envoy(node, &1, timeout)) do
       {:ok, true} -> directly(handle, node, call, remaining(deadline))
       {:ok, false} -> by_envoy(node, call, remaining(deadline))
       not_sent -> not_sent
@@ -32,7 +32,7 @@ defmodule PhoenixGenApi.Executor.Remote do
   # Unlike `:erpc.call` this learns the pid, and has a key where it has not: so it can end what
   # nobody waits for any more.
   defp directly(handle, node, {module, function, args}, timeout) do
-    key = Callees.key()
+    key = RPC.Server.key()
     connected? = connected?(node)
     Native.executor_ask(handle, node, key)
     callers = [self() | Process.get(:"$callers", [])]
@@ -40,7 +40,7 @@ defmodule PhoenixGenApi.Executor.Remote do
     request =
       undelayed(fn ->
         arguments = [key, callers, module, function, args]
-        :erlang.spawn_request(node, Callees, :run, arguments, [:monitor])
+        :erlang.spawn_request(node, RPC.Server, :run, arguments, [:monitor])
       end)
 
     deadline = deadline(timeout)
@@ -71,7 +71,7 @@ defmodule PhoenixGenApi.Executor.Remote do
 
   defp abandon(request, node, key) do
     if :erlang.spawn_request_abandon(request) do
-      undelayed(fn -> Callees.revoke_at(node, key) end)
+      undelayed(fn -> RPC.Server.revoke_at(node, key) end)
     else
       receive do
         {:spawn_reply, ^request, :ok, pid} -> kill(request, pid)
@@ -86,7 +86,7 @@ defmodule PhoenixGenApi.Executor.Remote do
   defp by_envoy(node, call, timeout) do
     mark = make_ref()
     connected? = connected?(node)
-    {envoy, monitor} = Envoy.send_out(node, mark, call)
+    {envoy, monitor} = RPC.Proxy.send_out(node, mark, call)
 
     receive do
       {:DOWN, ^monitor, :process, ^envoy, {^mark, :not_started, reason}} ->
@@ -97,7 +97,7 @@ defmodule PhoenixGenApi.Executor.Remote do
     after
       timeout ->
         Process.demonitor(monitor, [:flush])
-        Envoy.recall(envoy, mark)
+        RPC.Proxy.recall(envoy, mark)
         given_up(node)
     end
   end

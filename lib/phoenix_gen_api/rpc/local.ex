@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Executor.Isolated do
+defmodule PhoenixGenApi.RPC.Local do
   @moduledoc false
   # Runs somebody else's function in a process of its own, monitored and not linked: here or
   # on another node. Its death, however violent, is only an outcome.
@@ -7,8 +7,8 @@ defmodule PhoenixGenApi.Executor.Isolated do
   # nothing can arrive after the caller has stopped waiting.
 
   alias PhoenixGenApi.Circuits
-  alias PhoenixGenApi.Executor.Remote
   alias PhoenixGenApi.Native
+  alias PhoenixGenApi.RPC
 
   # The longest that the VM can wait in a receive, some 49 days.
   @longest_wait 0xFFFF_FFFF
@@ -87,7 +87,7 @@ defmodule PhoenixGenApi.Executor.Isolated do
     end
   end
 
-  defp run(handle, node, call, timeout), do: Remote.call(handle, node, call, timeout)
+  defp run(handle, node, call, timeout), do: RPC.Remote.call(handle, node, call, timeout)
 
   @doc false
   @spec run(pid(), [pid()], module(), atom(), [term()]) :: no_return()

@@ -1,22 +1,23 @@
-defmodule PhoenixGenApi.Executor.Call do
+defmodule PhoenixGenApi.Executor.Context do
   @moduledoc false
   # One request on its way through the stages, and the stages.
   #
-  # A stage returns the call, or `{:error, failure}` (worded by `Failure`). The last one
+  # A stage returns the call, or `{:error, failure}` (worded by `ErrorResponse`). The last one
   # returns `{result, rest}`; the rest is what telemetry says of a function that raised, or
   # `:later` when the result is an acknowledgement.
 
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
   alias PhoenixGenApi.ArgumentHandler
-  alias PhoenixGenApi.Excerpt
-  alias PhoenixGenApi.Executor.{Attempt, Failure, Retry}
+  alias PhoenixGenApi.ErrorResponse
+  alias PhoenixGenApi.Executor.{Attempt, Retry}
   alias PhoenixGenApi.Hooks
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Permission
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.Relay
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Structs.{Request, Response}
   alias PhoenixGenApi.WorkerPool
@@ -136,7 +137,7 @@ defmodule PhoenixGenApi.Executor.Call do
 
   defp accepted(call, acknowledgement, opts) do
     submitted = now()
-    died = {call.receiver, {:async_call, Failure.response(call.request_id, :async_failed)}}
+    died = {call.receiver, {:async_call, ErrorResponse.response(call.request_id, :async_failed)}}
     notify = if opts[:owner], do: [on_death: died], else: []
     task = fn -> deliver(%{call | waited: now() - submitted}) end
     patience = [patience: {patience(call.plan), nil}]
@@ -167,8 +168,8 @@ defmodule PhoenixGenApi.Executor.Call do
   defp unheard(%Response{success: true}), do: :ok
 
   defp unheard(%Response{request_id: id, error: error}) do
-    Logger.warning(fn -> "request #{Excerpt.inspect(id)} of response type :none failed" end)
-    Logger.debug(fn -> "request #{Excerpt.inspect(id)}: #{Excerpt.inspect(error)}" end)
+    Logger.warning(fn -> "request #{SafeInspect.inspect(id)} of response type :none failed" end)
+    Logger.debug(fn -> "request #{SafeInspect.inspect(id)}: #{SafeInspect.inspect(error)}" end)
   end
 
   @doc "Node selection and the call, retries included, in this process."
@@ -193,7 +194,7 @@ defmodule PhoenixGenApi.Executor.Call do
   end
 
   defp response_of(%{request_id: id, plan: plan(timeout: timeout)}, outcome),
-    do: Failure.response_of(id, outcome, timeout)
+    do: ErrorResponse.response_of(id, outcome, timeout)
 
   # Its only wait is that in the queue.
   defp in_time(%{plan: plan, waited: waited}) do
@@ -211,7 +212,7 @@ defmodule PhoenixGenApi.Executor.Call do
   defp named(:map, [arguments], _args), do: arguments
   defp named(_none, _arguments, args), do: args
 
-  defp crash({:raised, kind, reason, stack}), do: Failure.crash(kind, reason, stack)
+  defp crash({:raised, kind, reason, stack}), do: ErrorResponse.crash(kind, reason, stack)
   defp crash(_outcome), do: nil
 
   @doc "Ends a call that goes no further, with a failure or a response: the after hook sees it."
@@ -219,7 +220,7 @@ defmodule PhoenixGenApi.Executor.Call do
   def finish(call, %Response{} = response),
     do: {after_hook(call, %{response | request_id: call.request_id}), nil}
 
-  def finish(call, failure), do: finish(call, Failure.response(call.request_id, failure))
+  def finish(call, failure), do: finish(call, ErrorResponse.response(call.request_id, failure))
 
   defp after_hook(%{plan: plan} = call, response) when has(plan, :after_execute),
     do: Hooks.finish(Plan.config(plan), call.request, response)

@@ -1,6 +1,6 @@
-defmodule PhoenixGenApi.Executor.Nodes do
+defmodule PhoenixGenApi.RPC.Capabilities do
   @moduledoc false
-  # Which nodes are to be called by way of `Callees`, as a gateway knows it: asked once per
+  # Which nodes are to be called by way of `RPC.Server`, as a gateway knows it: asked once per
   # connection, and forgotten when the connection ends. Others are those where the library is not,
   # or does not run.
   #
@@ -9,12 +9,12 @@ defmodule PhoenixGenApi.Executor.Nodes do
   # process be scanned.
   use GenServer
 
-  alias PhoenixGenApi.Executor.{Callees, Remote}
+  alias PhoenixGenApi.RPC
 
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
 
-  @doc "Whether a node has `Callees`, if it has been asked. On the path of every remote call."
+  @doc "Whether a node has `RPC.Server`, if it has been asked. On the path of every remote call."
   @spec known(node()) :: boolean() | :unknown
   def known(node), do: :persistent_term.get({__MODULE__, node}, :unknown)
 
@@ -30,7 +30,7 @@ defmodule PhoenixGenApi.Executor.Nodes do
   def ask(node, call) do
     mark = mark()
 
-    case call.({Callees, :ready?, []}) do
+    case call.({RPC.Server, :ready?, []}) do
       {:return, ready?} when is_boolean(ready?) -> remember(node, ready?, mark)
       {:raised, :error, :undef, _stack} -> remember(node, false, mark)
       {:node_down, _reason} -> :not_connected
@@ -42,7 +42,7 @@ defmodule PhoenixGenApi.Executor.Nodes do
   @spec announce() :: :ok
   def announce do
     # A connection that is full must not lose it, and must not hold up the start.
-    Remote.undelayed(fn ->
+    RPC.Remote.undelayed(fn ->
       for gateway <- Node.list(:connected),
           do: Process.send({__MODULE__, gateway}, {:ask_again, node()}, [:noconnect])
     end)

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Registered do
+defmodule PhoenixGenApi.ProcessNames do
   @moduledoc false
   # Names of processes that a supervisor is about to start.
 

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.StreamCall.Producer do
+defmodule PhoenixGenApi.RPC.Producer do
   @moduledoc false
   # The stream's side on the node of its function. Two processes:
   #
@@ -8,8 +8,9 @@ defmodule PhoenixGenApi.StreamCall.Producer do
   #   * its guard, which lives as long as the stream. It ends the function when the stream or
   #     the whole gateway is gone, and its monitor tells the stream when this node is.
 
+  alias PhoenixGenApi.RPC
   alias PhoenixGenApi.ServiceGuard
-  alias PhoenixGenApi.StreamCall.{Credit, Verdict}
+  alias PhoenixGenApi.StreamCall.Verdict
 
   # How long an enumerable has to halt, which runs its cleanup, before its process is killed.
   @halt_ms 500
@@ -134,7 +135,7 @@ defmodule PhoenixGenApi.StreamCall.Producer do
 
   # Credit is for one node, so it is given here.
   defp arguments(%{helper?: true, mfa: {_module, _function, arguments}} = work) do
-    credit = Credit.new(work.stream, work.max_unacked)
+    credit = RPC.Credit.new(work.stream, work.max_unacked)
     List.update_at(arguments, -1, &%{&1 | credit: credit})
   end
 
@@ -144,7 +145,7 @@ defmodule PhoenixGenApi.StreamCall.Producer do
     # Ahead of the question: whoever ends the stream after the answer finds the guard informed.
     send(work.guard, {work.ref, :enumerating})
 
-    case Credit.ask(work.stream, :enumerate) do
+    case RPC.Credit.ask(work.stream, :enumerate) do
       :go -> enumerate(work, enumerable)
       # Something was sent before, or the stream has ended.
       _no -> report(work, :open)
@@ -183,7 +184,7 @@ defmodule PhoenixGenApi.StreamCall.Producer do
     cond do
       :atomics.get(halt, 1) == 1 -> {:halt, :halted}
       sent + held < max -> {:cont, {sent + held, 0, []}}
-      Credit.wait(stream) == :ok -> {:cont, {0, 0, []}}
+      RPC.Credit.wait(stream) == :ok -> {:cont, {0, 0, []}}
       true -> {:halt, :ended}
     end
   end

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Executor.Envoy do
+defmodule PhoenixGenApi.RPC.Proxy do
   @moduledoc false
   # Calls a function on a node without our library, in a process here that does nothing else.
   #

@@ -1,11 +1,11 @@
-defmodule PhoenixGenApi.Executor.Failure do
+defmodule PhoenixGenApi.ErrorResponse do
   @moduledoc false
   # What a client is told. Each failure has one fixed text; the reason is added only where
   # the operator has asked for that.
 
   alias PhoenixGenApi.Config
-  alias PhoenixGenApi.Excerpt
   alias PhoenixGenApi.Executor.Attempt
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.Response
 
   require Logger
@@ -56,7 +56,7 @@ defmodule PhoenixGenApi.Executor.Failure do
   @doc "The metadata of an exception event."
   @spec crash(:error | :exit | :throw, term(), Exception.stacktrace()) :: map()
   def crash(kind, reason, stack),
-    do: %{kind: kind, reason: Excerpt.reason(kind, reason), stacktrace: stack}
+    do: %{kind: kind, reason: SafeInspect.reason(kind, reason), stacktrace: stack}
 
   @doc "Logs a bug of this library, without what the request held."
   @spec log_bug(:error | :exit | :throw, term(), Exception.stacktrace()) :: :ok
@@ -91,7 +91,7 @@ defmodule PhoenixGenApi.Executor.Failure do
   defp words(:permission_denied), do: {"Permission denied", nil, false}
 
   defp words({:invalid_arguments, exception}),
-    do: {"argument validation failed", Excerpt.reason(:error, exception), false}
+    do: {"argument validation failed", SafeInspect.reason(:error, exception), false}
 
   defp words({:no_node, {kind, _key} = reason})
        when kind in [:hash_key_not_found, :invalid_hash_key],
@@ -113,16 +113,16 @@ defmodule PhoenixGenApi.Executor.Failure do
   defp words(:unsupported_response_type), do: {"unsupported response type", nil, false}
 
   defp words({:invalid_config, sentences}),
-    do: {"Internal Server Error", Excerpt.cut(Enum.join(sentences, "; ")), false}
+    do: {"Internal Server Error", SafeInspect.cut(Enum.join(sentences, "; ")), false}
 
   defp words({:error_result, reason}) when is_binary(reason),
-    do: {"Internal Server Error", Excerpt.inspect(reason), false}
+    do: {"Internal Server Error", SafeInspect.inspect(reason), false}
 
   defp words({:error_result, reason}), do: {"Internal Server Error", shown(reason), false}
   defp words({:not_allowed, reason}), do: {"Internal Server Error", shown(reason), false}
 
   defp words({kind, reason}) when kind in [:error, :exit, :throw],
-    do: {"Internal Server Error", Excerpt.reason(kind, reason), false}
+    do: {"Internal Server Error", SafeInspect.reason(kind, reason), false}
 
   defp detailed(text, nil), do: text
 
@@ -130,14 +130,14 @@ defmodule PhoenixGenApi.Executor.Failure do
     if Config.get(:gen_api, :detail_error), do: "#{text}: #{reason}", else: text
   end
 
-  defp shown(exception) when is_exception(exception), do: Excerpt.reason(:error, exception)
+  defp shown(exception) when is_exception(exception), do: SafeInspect.reason(:error, exception)
 
-  defp shown(text) when is_binary(text), do: Excerpt.text(text)
-  defp shown(term), do: Excerpt.inspect(term)
+  defp shown(text) when is_binary(text), do: SafeInspect.text(text)
+  defp shown(term), do: SafeInspect.inspect(term)
 
   defp version(version) when version in [nil, @unversioned], do: "latest"
   defp version(version), do: name(version)
 
-  defp name(name) when is_binary(name), do: Excerpt.text(name)
-  defp name(name), do: Excerpt.inspect(name)
+  defp name(name) when is_binary(name), do: SafeInspect.text(name)
+  defp name(name), do: SafeInspect.inspect(name)
 end

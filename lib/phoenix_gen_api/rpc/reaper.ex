@@ -1,11 +1,11 @@
-defmodule PhoenixGenApi.Executor.Reaper do
+defmodule PhoenixGenApi.RPC.Reaper do
   @moduledoc false
   # Kills functions whose caller died while they ran. The native side notices, because the
   # handle of a call lives on the caller's heap, and sends the pid here, or the key of a call
   # whose pid the caller had not heard of yet.
   use GenServer
 
-  alias PhoenixGenApi.Executor.Callees
+  alias PhoenixGenApi.RPC
 
   @doc false
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
@@ -37,6 +37,6 @@ defmodule PhoenixGenApi.Executor.Reaper do
   end
 
   defp carry_out({:kill, pid}) when is_pid(pid), do: Process.exit(pid, :kill)
-  defp carry_out({:revoke, node, key}), do: Callees.revoke_at(node, key)
+  defp carry_out({:revoke, node, key}), do: RPC.Server.revoke_at(node, key)
   defp carry_out(_other), do: :ok
 end
