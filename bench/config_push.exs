@@ -124,7 +124,7 @@ defmodule Bench.ConfigPush do
   # Begun when the large one has just reached the gateway and is being taken in.
   defp beside(service, many, few) do
     large = Task.async(fn -> push(service, many) end)
-    Await.until(fn -> :ets.member(PhoenixGenApi.ServiceTurn, elem(many, 0)) end)
+    Await.until(fn -> :ets.member(PhoenixGenApi.ConfigSync.ServiceLock, elem(many, 0)) end)
     time = push(service, few)
     nil = Task.yield(large, 0)
     Task.await(large, :infinity)

@@ -55,7 +55,7 @@ defmodule PhoenixGenApi.ConfigPuller do
   use GenServer
 
   alias PhoenixGenApi.ConfigDb
-  alias PhoenixGenApi.ConfigPuller.{Configured, Pull, Store}
+  alias PhoenixGenApi.ConfigPuller.{Pull, StaticServices, Store}
   alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.SafeInspect
@@ -88,7 +88,7 @@ defmodule PhoenixGenApi.ConfigPuller do
     running!()
     now = now()
 
-    for config <- Enum.flat_map(configs, &Configured.resolve/1),
+    for config <- Enum.flat_map(configs, &StaticServices.resolve/1),
         do: register(config, :operator, now)
 
     :ok
@@ -173,7 +173,7 @@ defmodule PhoenixGenApi.ConfigPuller do
 
   @doc false
   @spec reload([term()]) :: :ok
-  defdelegate reload(before), to: Configured
+  defdelegate reload(before), to: StaticServices
 
   @doc false
   # For a resolved config. If the process is just being restarted it finds the service due.
@@ -233,7 +233,7 @@ defmodule PhoenixGenApi.ConfigPuller do
   @impl true
   def init(_opts) do
     :ok = :net_kernel.monitor_nodes(true, node_type: :all)
-    if Store.load_once?(), do: Configured.load()
+    if Store.load_once?(), do: StaticServices.load()
     {:ok, schedule(%{pulls: %{}, latest: %{}, line: :queue.new(), in_line: %{}, timer: nil})}
   end
 

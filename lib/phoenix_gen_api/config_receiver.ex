@@ -61,10 +61,10 @@ defmodule PhoenixGenApi.ConfigReceiver do
   services that `PhoenixGenApi.ConfigPuller` was told of by an operator. Each gateway has its own.
   """
 
-  alias PhoenixGenApi.ConfigReceiver.{Exchange, Intake, Pushed, Register, Turn, TurnedAway}
+  alias PhoenixGenApi.ConfigSync.{AntiEntropy, Installer, PushStore, Rejections, ServiceLock, VersionVector}
+  alias PhoenixGenApi.ConfigSync.ServiceLock.Recovery
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Security
-  alias PhoenixGenApi.ServiceTurn
   alias PhoenixGenApi.Structs.PushConfig
 
   @type service :: String.t() | atom()
@@ -96,10 +96,10 @@ defmodule PhoenixGenApi.ConfigReceiver do
   """
   @spec push(PushConfig.t() | map(), keyword()) :: result()
   def push(push_config, opts \\ []) do
-    Intake.log_here()
+    Installer.log_here()
 
     with {:ok, push} <- admit(push_config, opts[:node]),
-         do: push.service |> Turn.run(fn -> take(push, opts) end) |> spread(push.service)
+         do: push.service |> Recovery.run(fn -> take(push, opts) end) |> spread(push.service)
   end
 
   @doc """
@@ -111,10 +111,10 @@ defmodule PhoenixGenApi.ConfigReceiver do
   """
   @spec offer(PushConfig.t() | map(), keyword()) :: :send | skipped() | {:error, reason()}
   def offer(push_config, opts \\ []) do
-    Intake.log_here()
+    Installer.log_here()
 
     with {:ok, push} <- admit(push_config, opts[:node]),
-         do: push.service |> Turn.run(fn -> compare(push, opts) end) |> spread(push.service)
+         do: push.service |> Recovery.run(fn -> compare(push, opts) end) |> spread(push.service)
   end
 
   @doc """
@@ -126,7 +126,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
           {:ok, :matched} | {:ok, :mismatch, String.t()} | {:error, :not_found | :not_running}
   def verify(service, version) do
     with {:ok, _table} <- Gateway.handle(:config_db) do
-      case Pushed.version(to_string(service)) do
+      case PushStore.version(to_string(service)) do
         nil -> {:error, :not_found}
         ^version -> {:ok, :matched}
         stored -> {:ok, :mismatch, stored}
@@ -145,7 +145,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   @spec get_all_pushed_services() :: %{String.t() => String.t()}
   def get_all_pushed_services do
     running!()
-    Pushed.versions()
+    PushStore.versions()
   end
 
   @doc "The pushed services with their versions, and how many they are."
@@ -171,19 +171,19 @@ defmodule PhoenixGenApi.ConfigReceiver do
     running!()
     service = to_string(service)
 
-    forget(service, fn -> Intake.remove(service) end)
+    forget(service, fn -> Installer.remove(service) end)
   end
 
   @doc false
   @spec child_spec(term()) :: Supervisor.child_spec()
-  def child_spec(opts), do: Supervisor.child_spec({ServiceTurn, opts}, id: __MODULE__)
+  def child_spec(opts), do: Supervisor.child_spec({ServiceLock, opts}, id: __MODULE__)
 
   @doc false
   # Called by the supervisor of the application, which thereby owns the tables.
   @spec new() :: :ok
   def new do
-    ServiceTurn.new()
-    Pushed.new()
+    ServiceLock.new()
+    PushStore.new()
   end
 
   @doc false
@@ -191,8 +191,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
   @spec forget(String.t(), (-> term())) :: :ok
   def forget(service, remove) do
     forgotten =
-      Turn.run(service, fn ->
-        Pushed.unsettled(service)
+      Recovery.run(service, fn ->
+        PushStore.unsettled(service)
         remove.()
         forget(service)
       end)
@@ -201,14 +201,14 @@ defmodule PhoenixGenApi.ConfigReceiver do
   end
 
   defp forget(service) do
-    case Pushed.entry(service) do
+    case PushStore.entry(service) do
       %{register: %{live: []}} ->
-        Pushed.settled(service)
+        PushStore.settled(service)
         :ok
 
       %{register: register} ->
-        forgotten = Register.delete(register, Pushed.gateway(), now())
-        Pushed.put(service, %{register: forgotten, applied: nil, refused: nil})
+        forgotten = VersionVector.delete(register, PushStore.gateway(), now())
+        PushStore.put(service, %{register: forgotten, applied: nil, refused: nil})
         {:forgotten, forgotten}
     end
   end
@@ -220,7 +220,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
           {:ok, push}
 
         {:error, reason} ->
-          TurnedAway.record(push_config, reason, node)
+          Rejections.record(push_config, reason, node)
           {:error, reason}
       end
     end
@@ -245,15 +245,15 @@ defmodule PhoenixGenApi.ConfigReceiver do
   defp read(%PushConfig{} = push), do: push |> Map.from_struct() |> read()
 
   defp read(map) when is_map(map) and not is_struct(map),
-    do: {:ok, map |> PushConfig.from_map() |> Intake.normalise()}
+    do: {:ok, map |> PushConfig.from_map() |> Installer.normalise()}
 
   defp read(_other), do: {:error, :invalid_push_config_data}
 
   # What counts among the gateways decides, not what this one may have kept instead.
   defp compare(%{service: service, config_version: version}, opts) do
-    %{register: register, applied: applied} = Pushed.entry(service)
+    %{register: register, applied: applied} = PushStore.entry(service)
 
-    case Register.winner(register) do
+    case VersionVector.winner(register) do
       %{version: ^version} = winner when winner == applied ->
         if opts[:force], do: :send, else: {:ok, :skipped, :version_matches}
 
@@ -276,9 +276,9 @@ defmodule PhoenixGenApi.ConfigReceiver do
 
   defp take(push, opts) do
     with :send <- compare(push, opts),
-         {:ok, count} <- Intake.store(push, opts[:node]) do
+         {:ok, count} <- Installer.store(push, opts[:node]) do
       register = keep(push, opts[:pushed_at])
-      Exchange.announce(push.service, push.config_version, count, node())
+      AntiEntropy.announce(push.service, push.config_version, count, node())
       {:stored, register}
     end
   end
@@ -287,41 +287,41 @@ defmodule PhoenixGenApi.ConfigReceiver do
   # is here need not be the first one, whose push may still be on its way, or was killed on it.
   defp spread({:stored, register}, service), do: spread(register, service, {:ok, :accepted})
 
-  defp spread({:forgotten, register}, service), do: Exchange.spread(service, register)
+  defp spread({:forgotten, register}, service), do: AntiEntropy.spread(service, register)
 
   defp spread({:ok, :skipped, _why} = answer, service) do
-    if Pushed.spreading?(service),
-      do: spread(Pushed.entry(service).register, service, answer),
+    if PushStore.spreading?(service),
+      do: spread(PushStore.entry(service).register, service, answer),
       else: answer
   end
 
   defp spread(answer, _service), do: answer
 
   defp spread(register, service, answer) do
-    with :ok <- Exchange.spread(service, register) do
-      for %{dot: dot} <- register.live, do: Pushed.spread(service, dot)
+    with :ok <- AntiEntropy.spread(service, register) do
+      for %{dot: dot} <- register.live, do: PushStore.spread(service, dot)
       answer
     end
   end
 
   defp keep(%{service: service, config_version: version} = push, pushed_at) do
-    {digest, content} = Pushed.pack(push)
-    known = Pushed.entry(service).register
+    {digest, content} = PushStore.pack(push)
+    known = PushStore.entry(service).register
     again? = is_integer(pushed_at)
     at = if again?, do: pushed_at, else: now()
-    register = Register.push(known, Pushed.gateway(), at, version, digest, again?)
+    register = VersionVector.push(known, PushStore.gateway(), at, version, digest, again?)
 
     %{live: [applied]} = register
-    Pushed.spreading(service, applied.dot)
+    PushStore.spreading(service, applied.dot)
     entry = %{register: register, applied: applied, refused: nil}
-    Pushed.put(service, entry, %{digest => content})
+    PushStore.put(service, entry, %{digest => content})
     register
   end
 
   defp unpack(service) do
-    with %{applied: %{digest: digest}} <- Pushed.entry(service) do
-      case Pushed.content(service, digest) do
-        {:ok, content} -> Pushed.unpack(content)
+    with %{applied: %{digest: digest}} <- PushStore.entry(service) do
+      case PushStore.content(service, digest) do
+        {:ok, content} -> PushStore.unpack(content)
         # Another push came in between.
         :error -> unpack(service)
       end

@@ -70,7 +70,7 @@ defmodule PhoenixGenApi.Supervisor do
       Relay.Supervisor,
       WorkerPool.WorkerPoolSupervisor,
       ConfigReceiver,
-      ConfigReceiver.Replicator,
+      ConfigSync.Replicator,
       ConfigPuller,
       # Last: other gateways turn to this one as soon as they see it.
       {Cluster, self()}

@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
   import PhoenixGenApi.Test.Gateways
 
   alias PhoenixGenApi.{Await, ConfigDb, ConfigFailed, ConfigPuller, ConfigPusher, ConfigReceiver}
-  alias PhoenixGenApi.ConfigReceiver.{Exchange, Pushed, Register, Replicator}
+  alias PhoenixGenApi.ConfigSync.{AntiEntropy, PushStore, Replicator, VersionVector}
   alias PhoenixGenApi.Test.Cluster
 
   @moduletag :capture_log
@@ -240,7 +240,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     d = start_one(Cluster.node_name("gw4"))
     push(d, push_config("shop", "0.1", ["loser"]))
     heal([b, c, d])
-    Await.until(fn -> call(b, Pushed, :stamps, []) == call(d, Pushed, :stamps, []) end)
+    Await.until(fn -> call(b, PushStore, :stamps, []) == call(d, PushStore, :stamps, []) end)
     assert [%{times: 1}] = call(b, ConfigFailed, :list, [[source: :push]])
     assert {types(b, "shop"), types(d, "shop")} == {["f"], ["g"]}
 
@@ -306,7 +306,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
       task = Task.async(fn -> push_from(service, a, push_config) end)
 
       Await.until(fn ->
-        turn? = call(a, :ets, :member, [PhoenixGenApi.ServiceTurn, "s#{n}"])
+        turn? = call(a, :ets, :member, [PhoenixGenApi.ConfigSync.ServiceLock, "s#{n}"])
         # It may be over before anybody has looked.
         turn? or not Process.alive?(task.pid)
       end)
@@ -352,7 +352,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     for service <- services, do: push(a, push_config(service, "1", ["f"]))
 
     for service <- ["s1", "s20", "s40"] do
-      %{live: [%{digest: digest}]} = call(a, Pushed, :entry, [service]).register
+      %{live: [%{digest: digest}]} = call(a, PushStore, :entry, [service]).register
       call(a, :ets, :insert, [ConfigReceiver, {{:content, service, digest}, "junk"}])
     end
 
@@ -380,8 +380,8 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     [a, b] = gateways = start(2)
     cut([a], [b])
     assert push(a, push_config("shop", "1", ["f"])) == {:ok, :accepted}
-    %{live: [%{digest: digest}]} = call(a, Pushed, :entry, ["shop"]).register
-    {:ok, content} = call(a, Pushed, :content, ["shop", digest])
+    %{live: [%{digest: digest}]} = call(a, PushStore, :entry, ["shop"]).register
+    {:ok, content} = call(a, PushStore, :content, ["shop", digest])
 
     other =
       content |> :erlang.binary_to_term() |> Map.delete(:version_args) |> Map.put(:later, 1)
@@ -399,23 +399,23 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     rogue = {_, name} = Cluster.start_peer(app: [client_mode: true], connect: false)
     true = call(rogue, Node, :connect, [elem(a, 1)])
 
-    register = Register.push(Register.new(), {name, 1}, 1, "9.0.0", "digest")
+    register = VersionVector.push(VersionVector.new(), {name, 1}, 1, "9.0.0", "digest")
 
     for request <- [
           {:accept, "shop", register},
-          {:accept, "bank", Register.new()},
+          {:accept, "bank", VersionVector.new()},
           {:compare, ""},
           {:content, "shop", "digest"}
         ] do
-      args = [elem(a, 1), Exchange, :answer, [1, name, request]]
+      args = [elem(a, 1), AntiEntropy, :answer, [1, name, request]]
       assert call(rogue, :erpc, :call, args) == {:error, :not_a_gateway}
     end
 
     assert versions(a) == %{"shop" => "1"}
     b = {_, other} = start_one(Cluster.node_name("gw2"))
     heal([a, b])
-    assert call(a, Exchange, :answer, [2, other, {:compare, ""}]) == {:error, {:protocol, 1}}
-    assert call(a, Exchange, :answer, [1, other, :dance]) == {:error, :unknown_request}
+    assert call(a, AntiEntropy, :answer, [2, other, {:compare, ""}]) == {:error, {:protocol, 1}}
+    assert call(a, AntiEntropy, :answer, [1, other, :dance]) == {:error, :unknown_request}
   end
 
   test "no gateway holds a token" do
@@ -444,13 +444,13 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
       assert first < 4_500_000
       assert second < 2_500_000
       assert types(b, "shop") == ["g"]
-      assert call(a, Pushed, :all_behind, []) == [elem(c, 1)]
+      assert call(a, PushStore, :all_behind, []) == [elem(c, 1)]
     after
       wake.()
     end
 
     {%{"shop" => "2"}, _, _} = await_agreement(gateways)
-    Await.until(fn -> call(a, Pushed, :all_behind, []) == [] end)
+    Await.until(fn -> call(a, PushStore, :all_behind, []) == [] end)
   end
 
   test "crashes of the processes that keep gateways in step lose nothing" do
@@ -552,10 +552,10 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     test "tell each other so in one small message" do
       [a, {_, b} = other] = start(2)
       for n <- 1..50, do: push(a, push_config("s#{n}", "1", for(f <- 1..100, do: "f#{f}")))
-      stamps = call(a, Pushed, :stamps, [])
-      asked = [1, elem(a, 1), {:compare, Pushed.summary(stamps)}]
-      assert call(other, Exchange, :answer, asked) == {:ok, :same}
-      {octets, messages} = cost(a, b, fn -> assert call(a, Exchange, :run, [b]) == :ok end)
+      stamps = call(a, PushStore, :stamps, [])
+      asked = [1, elem(a, 1), {:compare, PushStore.summary(stamps)}]
+      assert call(other, AntiEntropy, :answer, asked) == {:ok, :same}
+      {octets, messages} = cost(a, b, fn -> assert call(a, AntiEntropy, :run, [b]) == :ok end)
       assert octets < 1_000
       assert messages <= 2
     end
@@ -641,7 +641,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     :ok = call(gateway, :application, :start, [:phoenix_gen_api])
   end
 
-  defp live(gateway), do: call(gateway, Pushed, :entry, ["shop"]).register.live
+  defp live(gateway), do: call(gateway, PushStore, :entry, ["shop"]).register.live
 
   # The octets and packets that one node sends another. The least of some, as the runtime's own
   # messages may come in between.

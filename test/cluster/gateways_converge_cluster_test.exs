@@ -223,7 +223,7 @@ defmodule PhoenixGenApi.GatewaysConvergeClusterTest do
   # What the register of any gateway of this side still holds is live.
   defp seen_by({service, _, _}, [n | _] = _side, state, _context) do
     %{live: live} =
-      Gateways.call(state.gateways[n], ConfigReceiver.Pushed, :entry, [service]).register
+      Gateways.call(state.gateways[n], ConfigSync.PushStore, :entry, [service]).register
 
     %{pushes: pushes, gone: gone} = state.heard[n]
     known = for {^service, _, _} = push <- MapSet.difference(pushes, gone), do: push
@@ -231,9 +231,9 @@ defmodule PhoenixGenApi.GatewaysConvergeClusterTest do
     held =
       for %{digest: digest} <- live do
         {:ok, content} =
-          Gateways.call(state.gateways[n], ConfigReceiver.Pushed, :content, [service, digest])
+          Gateways.call(state.gateways[n], ConfigSync.PushStore, :content, [service, digest])
 
-        "f" <> id = hd(ConfigReceiver.Pushed.unpack(content).fun_configs).request_type
+        "f" <> id = hd(ConfigSync.PushStore.unpack(content).fun_configs).request_type
         id
       end
 

@@ -403,7 +403,7 @@ defmodule PhoenixGenApi.ConfigPullerTest do
     configured = %{service: "shop", nodes: [node()], module: Directory, function: :answer}
     settings(service_configs: [configured, [service: :shop, nodes: 5], configured])
     started = System.monotonic_time(:millisecond)
-    log = capture_log(&ConfigPuller.Configured.load/0)
+    log = capture_log(&ConfigPuller.StaticServices.load/0)
     assert [{"shop", due_at}] = Store.due()
     assert (due_at - started) in 1_000..1_500
     assert log =~ "service config rejected: nodes must be"

@@ -4,9 +4,9 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
 
   import ExUnit.CaptureLog
 
-  alias PhoenixGenApi.{Await, ConfigDb, ConfigFailed, ConfigPuller, ConfigPusher, ConfigReceiver}
-  alias PhoenixGenApi.ConfigReceiver.{Intake, Turn}
-  alias PhoenixGenApi.{ServiceTurn, Telemetry}
+  alias PhoenixGenApi.{Await, ConfigDb, ConfigFailed, ConfigPuller, ConfigPusher, ConfigReceiver, Telemetry}
+  alias PhoenixGenApi.ConfigSync.{Installer, ServiceLock}
+  alias PhoenixGenApi.ConfigSync.ServiceLock.Recovery
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
   alias PhoenixGenApi.Test.Directory
 
@@ -180,7 +180,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
 
       assert ConfigReceiver.get_pushed_config("shop").push_token == nil
 
-      for table <- [ConfigReceiver, ConfigFailed, ServiceTurn, ConfigPuller] do
+      for table <- [ConfigReceiver, ConfigFailed, ServiceLock, ConfigPuller] do
         refute inspect(:ets.tab2list(table), limit: :infinity, structs: false) =~ "s3cret"
       end
 
@@ -330,7 +330,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
 
       holder =
         spawn_link(fn ->
-          ServiceTurn.run("shop", fn ->
+          ServiceLock.run("shop", fn ->
             send(test, :holding)
 
             receive do
@@ -364,7 +364,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
 
       holder =
         spawn_link(fn ->
-          ServiceTurn.run("shop", fn ->
+          ServiceLock.run("shop", fn ->
             send(test, :holding)
 
             receive do
@@ -413,7 +413,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
 
         assert_receive {:DOWN, ^monitor, :process, ^pid, _reason}
         # After all that was under way.
-        ServiceTurn.run("shop", fn -> :ok end)
+        ServiceLock.run("shop", fn -> :ok end)
 
         if n == 250, do: ConfigReceiver.delete_pushed_service("shop")
         Await.until(fn -> consistent?(ConfigReceiver.get_pushed_config("shop")) end, 1_000)
@@ -434,7 +434,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
         end
 
         assert_receive {:DOWN, ^monitor, :process, ^pid, _reason}
-        ServiceTurn.run("shop", fn -> :ok end)
+        ServiceLock.run("shop", fn -> :ok end)
         Await.until(fn -> consistent?(ConfigReceiver.get_pushed_config("shop")) end, 1_000)
       end
     end
@@ -445,8 +445,8 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
 
       pid =
         spawn(fn ->
-          Turn.run("shop", fn ->
-            {:ok, 1} = Intake.store(%{push_config([fun("b")]) | service: "shop"}, node())
+          Recovery.run("shop", fn ->
+            {:ok, 1} = Installer.store(%{push_config([fun("b")]) | service: "shop"}, node())
             send(test, :stored)
             Process.exit(self(), :kill)
           end)
@@ -500,7 +500,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
 
       holder =
         spawn_link(fn ->
-          ServiceTurn.run("shop", fn ->
+          ServiceLock.run("shop", fn ->
             send(test, :holding)
 
             receive do

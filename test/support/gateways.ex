@@ -4,7 +4,7 @@ defmodule PhoenixGenApi.Test.Gateways do
   # itself, and would carry everything from one side of a split to the other.
 
   alias PhoenixGenApi.{Await, ConfigDb, ConfigReceiver}
-  alias PhoenixGenApi.ConfigReceiver.Pushed
+  alias PhoenixGenApi.ConfigSync.PushStore
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig}
   alias PhoenixGenApi.Test.Cluster
 
@@ -104,7 +104,7 @@ defmodule PhoenixGenApi.Test.Gateways do
   @spec knows(gateway()) :: {map(), map(), map()}
   def knows(gateway) do
     {call(gateway, ConfigReceiver, :get_all_pushed_services, []),
-     call(gateway, ConfigDb, :get_all_functions, []), call(gateway, Pushed, :stamps, [])}
+     call(gateway, ConfigDb, :get_all_functions, []), call(gateway, PushStore, :stamps, [])}
   end
 
   @doc "Waits until all know the same, and returns it."

@@ -5,9 +5,9 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.ConfigFailed
-  alias PhoenixGenApi.ConfigPuller.{Listing, Source, Store}
+  alias PhoenixGenApi.ConfigPuller.{PullResult, Source, Store}
+  alias PhoenixGenApi.ConfigSync.ServiceLock
   alias PhoenixGenApi.SafeInspect
-  alias PhoenixGenApi.ServiceTurn
   alias PhoenixGenApi.Telemetry
 
   require Logger
@@ -81,7 +81,7 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
     {functions, unloadable} = Enum.split_with(answer.listing.functions, &loadable?(&1, answer))
 
     stored =
-      ServiceTurn.run(service, fn ->
+      ServiceLock.run(service, fn ->
         if Store.current?(service, ticket),
           do: ConfigDb.replace_service(service, functions, :pull, keep: unloadable),
           else: :superseded
@@ -128,13 +128,13 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
   defp request_types(service, functions, rejected) do
     gone =
       for {config, _reasons} <- rejected,
-          key = Listing.key(config),
+          key = PullResult.key(config),
           {type, version} = key,
           ConfigDb.origin(service, type, version) == nil,
           into: MapSet.new(),
           do: key
 
-    for(config <- functions, key = Listing.key(config), key not in gone, do: elem(key, 0))
+    for(config <- functions, key = PullResult.key(config), key not in gone, do: elem(key, 0))
     |> Enum.uniq()
     |> Enum.sort()
   end
@@ -144,7 +144,7 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
     notices =
       answer.listing.notices ++
         Enum.map(rejected, fn {config, reasons} ->
-          "#{Listing.label(config)} is rejected: #{Enum.join(reasons, "; ")}"
+          "#{PullResult.label(config)} is rejected: #{Enum.join(reasons, "; ")}"
         end)
 
     digest = :erlang.phash2(notices)

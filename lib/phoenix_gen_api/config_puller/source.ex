@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
   # Asks the nodes of a service for its version and its functions. Every question is a call of
   # foreign code on a node that may hang, lie or be gone, each with its own time limit.
 
-  alias PhoenixGenApi.ConfigPuller.Listing
+  alias PhoenixGenApi.ConfigPuller.PullResult
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.SafeInspect
@@ -13,7 +13,7 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
   @type answer :: %{
           node: node(),
           version: term(),
-          listing: Listing.t(),
+          listing: PullResult.t(),
           unloadable: %{module() => term()}
         }
 
@@ -48,7 +48,7 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
     with {:ok, version} <- version(node, config, timeout),
          :changed <- compare(version, known),
          {:ok, list} <- functions(node, config, timeout),
-         listing = Listing.read(list, config.service),
+         listing = PullResult.read(list, config.service),
          {:ok, unloadable} <- unloadable(node, listing.functions, timeout) do
       {:ok, %{node: node, version: version, listing: listing, unloadable: unloadable}}
     end

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.ConfigPuller.Configured do
+defmodule PhoenixGenApi.ConfigPuller.StaticServices do
   @moduledoc false
   # The services that the application config names, and how a config that somebody wrote
   # becomes one that can be pulled.

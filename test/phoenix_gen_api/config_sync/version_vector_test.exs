@@ -1,8 +1,8 @@
-defmodule PhoenixGenApi.ConfigReceiver.RegisterTest do
+defmodule PhoenixGenApi.ConfigSync.VersionVectorTest do
   use ExUnit.Case, async: true
 
   alias PhoenixGenApi.ConfigDb
-  alias PhoenixGenApi.ConfigReceiver.Register
+  alias PhoenixGenApi.ConfigSync.VersionVector
 
   @versions ["1.0.0", "1.0.1", "1.10.0", "2.0.0-rc.1", "2.0.0", "nightly-9", "nightly-10"]
 
@@ -10,7 +10,7 @@ defmodule PhoenixGenApi.ConfigReceiver.RegisterTest do
   # push has replaced or a deletion has deleted. They only ever grow.
   defp gateways(count) do
     for n <- 1..count, into: %{} do
-      {n, %{register: Register.new(), known: MapSet.new(), dead: MapSet.new()}}
+      {n, %{register: VersionVector.new(), known: MapSet.new(), dead: MapSet.new()}}
     end
   end
 
@@ -31,7 +31,7 @@ defmodule PhoenixGenApi.ConfigReceiver.RegisterTest do
     time = 1_000 + :rand.uniform(5) + div(step, 10)
     version = Enum.random(@versions)
     again? = :rand.uniform(3) == 1
-    register = Register.push(register, {:"gw#{n}@h", n}, time, version, "digest #{step}", again?)
+    register = VersionVector.push(register, {:"gw#{n}@h", n}, time, version, "digest #{step}", again?)
     [push] = register.live
     {n, %{register: register, known: MapSet.put(known, push), dead: known}}
   end
@@ -42,7 +42,7 @@ defmodule PhoenixGenApi.ConfigReceiver.RegisterTest do
     {n,
      %{
        gateway
-       | register: Register.delete(gateway.register, {:"gw#{n}@h", n}, step),
+       | register: VersionVector.delete(gateway.register, {:"gw#{n}@h", n}, step),
          dead: gateway.known
      }}
   end
@@ -52,7 +52,7 @@ defmodule PhoenixGenApi.ConfigReceiver.RegisterTest do
 
   defp join(a, b) do
     %{
-      register: Register.merge(a.register, b.register),
+      register: VersionVector.merge(a.register, b.register),
       known: MapSet.union(a.known, b.known),
       dead: MapSet.union(a.dead, b.dead)
     }
@@ -75,11 +75,11 @@ defmodule PhoenixGenApi.ConfigReceiver.RegisterTest do
 
       for _ <- 1..300 do
         [a, b, c] = for _ <- 1..3, do: Enum.random(registers)
-        ab = Register.merge(a, b)
-        assert ab == Register.merge(b, a)
-        assert Register.merge(ab, c) == Register.merge(a, Register.merge(b, c))
-        assert Register.merge(ab, b) == ab
-        assert Register.merge(a, a) == a
+        ab = VersionVector.merge(a, b)
+        assert ab == VersionVector.merge(b, a)
+        assert VersionVector.merge(ab, c) == VersionVector.merge(a, VersionVector.merge(b, c))
+        assert VersionVector.merge(ab, b) == ab
+        assert VersionVector.merge(a, a) == a
       end
     end
 
@@ -92,11 +92,11 @@ defmodule PhoenixGenApi.ConfigReceiver.RegisterTest do
         for _ <- 1..10, do: states |> Enum.shuffle() |> Enum.reduce(&join/2) |> Map.get(:register)
 
       assert [register] = Enum.uniq(results)
-      assert results |> Enum.map(&Register.stamp/1) |> Enum.uniq() |> length() == 1
+      assert results |> Enum.map(&VersionVector.stamp/1) |> Enum.uniq() |> length() == 1
 
       newest = register.live |> Enum.map(& &1.at) |> Enum.max(fn -> 0 end)
 
-      assert Register.winner(register) ==
+      assert VersionVector.winner(register) ==
                register.live
                |> Enum.reject(&(&1.again and &1.at < newest))
                |> Enum.sort(fn a, b ->
@@ -110,74 +110,74 @@ defmodule PhoenixGenApi.ConfigReceiver.RegisterTest do
   end
 
   defp push(register, gateway, version, time \\ 1),
-    do: Register.push(register, {gateway, 1}, time, version, version)
+    do: VersionVector.push(register, {gateway, 1}, time, version, version)
 
   defp version(register) do
-    with %{version: version} <- Register.winner(register), do: version
+    with %{version: version} <- VersionVector.winner(register), do: version
   end
 
   test "a push replaces what its gateway has seen, a rollback too" do
-    register = Register.new() |> push(:a, "2.0.0") |> push(:b, "1.0.0")
+    register = VersionVector.new() |> push(:a, "2.0.0") |> push(:b, "1.0.0")
     assert version(register) == "1.0.0"
-    assert version(Register.merge(register, push(Register.new(), :a, "2.0.0"))) == "1.0.0"
+    assert version(VersionVector.merge(register, push(VersionVector.new(), :a, "2.0.0"))) == "1.0.0"
   end
 
   test "of pushes that did not know of each other the highest version wins, then the newest" do
-    old = push(Register.new(), :a, "1.9.0", 9)
-    new = push(Register.new(), :b, "1.10.0", 1)
-    assert version(Register.merge(old, new)) == "1.10.0"
+    old = push(VersionVector.new(), :a, "1.9.0", 9)
+    new = push(VersionVector.new(), :b, "1.10.0", 1)
+    assert version(VersionVector.merge(old, new)) == "1.10.0"
 
-    late = Register.push(Register.new(), {:c, 1}, 5, "1.10.0", "late")
-    assert %{dot: {5, {:c, 1}}, digest: "late"} = Register.winner(Register.merge(new, late))
+    late = VersionVector.push(VersionVector.new(), {:c, 1}, 5, "1.10.0", "late")
+    assert %{dot: {5, {:c, 1}}, digest: "late"} = VersionVector.winner(VersionVector.merge(new, late))
   end
 
   test "the loser of a conflict wins once the winner alone is replaced by a rollback" do
     # Merged in two orders; a register that kept only winners would end differently.
-    x = push(Register.new(), :a, "3.0.0")
+    x = push(VersionVector.new(), :a, "3.0.0")
     y = push(x, :a, "1.0.0")
-    z = push(Register.new(), :b, "2.0.0")
-    assert version(Register.merge(x, z)) == "3.0.0"
-    assert version(x |> Register.merge(z) |> Register.merge(y)) == "2.0.0"
-    assert version(x |> Register.merge(y) |> Register.merge(z)) == "2.0.0"
+    z = push(VersionVector.new(), :b, "2.0.0")
+    assert version(VersionVector.merge(x, z)) == "3.0.0"
+    assert version(x |> VersionVector.merge(z) |> VersionVector.merge(y)) == "2.0.0"
+    assert version(x |> VersionVector.merge(y) |> VersionVector.merge(z)) == "2.0.0"
   end
 
   test "a deletion removes what it had seen and nothing else" do
-    seen = push(Register.new(), :a, "1.0.0")
-    deleted = Register.delete(seen, {:a, 1}, 2)
-    assert Register.winner(deleted) == nil
-    assert Register.merge(deleted, seen) == deleted
-    assert version(Register.merge(deleted, push(Register.new(), :b, "0.1.0"))) == "0.1.0"
+    seen = push(VersionVector.new(), :a, "1.0.0")
+    deleted = VersionVector.delete(seen, {:a, 1}, 2)
+    assert VersionVector.winner(deleted) == nil
+    assert VersionVector.merge(deleted, seen) == deleted
+    assert version(VersionVector.merge(deleted, push(VersionVector.new(), :b, "0.1.0"))) == "0.1.0"
     assert version(push(deleted, :c, "0.0.1")) == "0.0.1"
   end
 
   test "numbers go on where a clock is behind, and the time stays what it was" do
-    register = Register.new() |> push(:a, "1", 1_000) |> push(:b, "2", 10)
-    assert Register.last_seen(register) == 1_001
-    assert %{dot: {1_001, {:b, 1}}, at: 10} = Register.winner(register)
+    register = VersionVector.new() |> push(:a, "1", 1_000) |> push(:b, "2", 10)
+    assert VersionVector.last_seen(register) == 1_001
+    assert %{dot: {1_001, {:b, 1}}, at: 10} = VersionVector.winner(register)
   end
 
   test "hundreds of lives of gateways are not all remembered" do
     register =
-      Enum.reduce(1..500, Register.new(), &Register.push(&2, {:a, &1}, &1, "#{&1}", "#{&1}"))
+      Enum.reduce(1..500, VersionVector.new(), &VersionVector.push(&2, {:a, &1}, &1, "#{&1}", "#{&1}"))
 
     assert map_size(register.seen) == 64
     assert version(register) == "500"
-    recent = Register.push(Register.new(), {:a, 499}, 499, "9999", "old")
-    assert version(Register.merge(register, recent)) == "500"
+    recent = VersionVector.push(VersionVector.new(), {:a, 499}, 499, "9999", "old")
+    assert version(VersionVector.merge(register, recent)) == "500"
   end
 
   test "what was only pushed again counts for nothing against what was pushed later" do
-    rollback = push(Register.new(), :a, "1.0.0", 200)
-    again = Register.push(Register.new(), {:b, 1}, 100, "2.0.0", "again", true)
+    rollback = push(VersionVector.new(), :a, "1.0.0", 200)
+    again = VersionVector.push(VersionVector.new(), {:b, 1}, 100, "2.0.0", "again", true)
     assert version(again) == "2.0.0"
-    assert version(Register.merge(again, rollback)) == "1.0.0"
-    assert version(Register.merge(rollback, again)) == "1.0.0"
+    assert version(VersionVector.merge(again, rollback)) == "1.0.0"
+    assert version(VersionVector.merge(rollback, again)) == "1.0.0"
     # Pushed earlier, it is a side of a conflict.
-    assert version(Register.merge(again, push(Register.new(), :a, "1.0.0", 50))) == "2.0.0"
+    assert version(VersionVector.merge(again, push(VersionVector.new(), :a, "1.0.0", 50))) == "2.0.0"
   end
 
   test "a deletion counts among the latest, however long ago the push was" do
-    deleted = Register.new() |> push(:a, "1", 10) |> Register.delete({:b, 1}, 1_000)
-    assert Register.last_seen(deleted) == 1_000
+    deleted = VersionVector.new() |> push(:a, "1", 10) |> VersionVector.delete({:b, 1}, 1_000)
+    assert VersionVector.last_seen(deleted) == 1_000
   end
 end

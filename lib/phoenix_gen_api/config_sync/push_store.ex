@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.ConfigReceiver.Pushed do
+defmodule PhoenixGenApi.ConfigSync.PushStore do
   @moduledoc false
   # What was pushed, here or to another gateway. The table belongs to the supervisor, so that no
   # crash below it loses a push. Only who has a service's turn writes its rows.
@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   #       {:deletions, integer}                   since the oldest were forgotten
   #       {:life, integer}                        this life of the application
 
-  alias PhoenixGenApi.ConfigReceiver.Register
+  alias PhoenixGenApi.ConfigSync.VersionVector
   alias PhoenixGenApi.Structs.PushConfig
 
   @table PhoenixGenApi.ConfigReceiver
@@ -26,9 +26,9 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   register, unless this gateway has refused that one: then `refused` says so.
   """
   @type entry :: %{
-          register: Register.t(),
-          applied: Register.push() | nil,
-          refused: Register.dot() | nil
+          register: VersionVector.t(),
+          applied: VersionVector.push() | nil,
+          refused: VersionVector.dot() | nil
         }
 
   @type contents :: %{(digest :: binary()) => binary()}
@@ -45,7 +45,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   end
 
   @doc "How this life of this gateway is named in registers."
-  @spec gateway() :: Register.gateway()
+  @spec gateway() :: VersionVector.gateway()
   def gateway, do: {node(), :ets.lookup_element(@table, :life, 2)}
 
   @doc "What is known of a service, which may be nothing."
@@ -56,7 +56,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
         %{register: register, applied: applied, refused: refused}
 
       [] ->
-        %{register: Register.new(), applied: nil, refused: nil}
+        %{register: VersionVector.new(), applied: nil, refused: nil}
     end
   end
 
@@ -128,24 +128,24 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
   end
 
   @doc "What is known of these services."
-  @spec registers([String.t()]) :: %{String.t() => Register.t()}
+  @spec registers([String.t()]) :: %{String.t() => VersionVector.t()}
   def registers(services), do: Map.new(services, &{&1, entry(&1).register})
 
   @doc "A short name for what is known of each service."
   @spec stamps() :: %{String.t() => binary()}
   def stamps,
-    do: Map.new(all(), fn {service, register} -> {service, Register.stamp(register)} end)
+    do: Map.new(all(), fn {service, register} -> {service, VersionVector.stamp(register)} end)
 
   @doc "A short name for all of it: gateways that have the same know the same."
   @spec summary(%{String.t() => binary()}) :: binary()
   def summary(stamps), do: :erlang.md5(:erlang.term_to_binary(Enum.sort(stamps)))
 
   @doc "Notes that the other gateways may not have this push of a service, until `spread/2`."
-  @spec spreading(String.t(), Register.dot()) :: true
+  @spec spreading(String.t(), VersionVector.dot()) :: true
   def spreading(service, dot), do: :ets.insert(@table, {{:spreading, service}, dot})
 
   @doc "Notes that they have it."
-  @spec spread(String.t(), Register.dot()) :: true
+  @spec spread(String.t(), VersionVector.dot()) :: true
   def spread(service, dot), do: :ets.delete_object(@table, {{:spreading, service}, dot})
 
   @spec spreading?(String.t()) :: boolean()
@@ -173,7 +173,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Pushed do
 
   defp forget_oldest do
     deleted =
-      for {service, %{live: []} = register} <- all(), do: {Register.last_seen(register), service}
+      for {service, %{live: []} = register} <- all(), do: {VersionVector.last_seen(register), service}
 
     for {_number, service} <- deleted |> Enum.sort(:desc) |> Enum.drop(@max_deleted),
         do: :ets.delete(@table, service)

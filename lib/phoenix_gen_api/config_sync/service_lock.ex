@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.ServiceTurn do
+defmodule PhoenixGenApi.ConfigSync.ServiceLock do
   @moduledoc false
   # One writer of a service's functions at a time: pulls, pushes and deletions of the same
   # service follow each other, those of different services know nothing of each other.
@@ -8,7 +8,7 @@ defmodule PhoenixGenApi.ServiceTurn do
   # a table of the supervisor, so that a crash here gives no turn away twice.
   use GenServer
 
-  alias PhoenixGenApi.ConfigReceiver.Turn
+  alias PhoenixGenApi.ConfigSync.ServiceLock.Recovery
 
   @table __MODULE__
   @server PhoenixGenApi.ConfigReceiver
@@ -96,7 +96,7 @@ defmodule PhoenixGenApi.ServiceTurn do
   def handle_info({{:turn, service}, monitor, :process, _pid, _reason}, turns) do
     case turns do
       %{^service => {_gone, ^monitor, waiting}} ->
-        Turn.mend_later(service)
+        Recovery.mend_later(service)
         {:noreply, give(turns, service, waiting)}
 
       _other ->

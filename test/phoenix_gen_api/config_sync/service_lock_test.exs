@@ -1,14 +1,15 @@
-defmodule PhoenixGenApi.ServiceTurnTest do
+defmodule PhoenixGenApi.ConfigSync.ServiceLockTest do
   use ExUnit.Case, async: true
 
-  alias PhoenixGenApi.{Await, ServiceTurn}
+  alias PhoenixGenApi.Await
+  alias PhoenixGenApi.ConfigSync.ServiceLock
 
   defp hold(service) do
     test = self()
 
     pid =
       spawn(fn ->
-        ServiceTurn.run(service, fn ->
+        ServiceLock.run(service, fn ->
           send(test, {:holding, self()})
 
           receive do
@@ -28,9 +29,9 @@ defmodule PhoenixGenApi.ServiceTurnTest do
   end
 
   test "returns what the work returns, and a turn can be taken again" do
-    assert ServiceTurn.run("turn a", fn -> 1 end) == 1
-    assert ServiceTurn.run("turn a", fn -> 2 end) == 2
-    assert :ets.lookup(ServiceTurn, "turn a") == []
+    assert ServiceLock.run("turn a", fn -> 1 end) == 1
+    assert ServiceLock.run("turn a", fn -> 2 end) == 2
+    assert :ets.lookup(ServiceLock, "turn a") == []
   end
 
   test "gives turns in the order they are asked for" do
@@ -54,7 +55,7 @@ defmodule PhoenixGenApi.ServiceTurnTest do
   test "does not make one service wait for another" do
     pid = hold("turn c")
     assert_receive {:holding, ^pid}
-    assert ServiceTurn.run("turn d", fn -> :ran end) == :ran
+    assert ServiceLock.run("turn d", fn -> :ran end) == :ran
   end
 
   @tag :capture_log
@@ -69,7 +70,7 @@ defmodule PhoenixGenApi.ServiceTurnTest do
     Process.exit(first, :kill)
     assert_receive {:holding, ^raising}
     send(raising, :raise)
-    assert ServiceTurn.run("turn e", fn -> :ran end) == :ran
+    assert ServiceLock.run("turn e", fn -> :ran end) == :ran
   end
 
   @tag :capture_log
@@ -79,13 +80,13 @@ defmodule PhoenixGenApi.ServiceTurnTest do
     task =
       Task.async(fn ->
         # What is left when the process is killed between noting a turn and saying so.
-        :ets.insert(ServiceTurn, {"turn g", self()})
+        :ets.insert(ServiceLock, {"turn g", self()})
         Process.exit(old, :kill)
         Await.until(fn -> Process.whereis(PhoenixGenApi.ConfigReceiver) not in [nil, old] end)
-        ServiceTurn.run("turn g", fn -> :ran end)
+        ServiceLock.run("turn g", fn -> :ran end)
       end)
 
     assert Task.yield(task, 2_000) == {:ok, :ran}
-    assert ServiceTurn.run("turn g", fn -> :free end) == :free
+    assert ServiceLock.run("turn g", fn -> :free end) == :free
   end
 end

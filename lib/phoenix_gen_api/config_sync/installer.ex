@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.ConfigReceiver.Intake do
+defmodule PhoenixGenApi.ConfigSync.Installer do
   @moduledoc false
   # Puts a push into the table of configs, or refuses all of it with every reason. The same for
   # one that a service has sent and one that another gateway has accepted: each gateway goes
@@ -7,8 +7,8 @@ defmodule PhoenixGenApi.ConfigReceiver.Intake do
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller
-  alias PhoenixGenApi.ConfigPuller.{Listing, Store}
-  alias PhoenixGenApi.ConfigReceiver.Pushed
+  alias PhoenixGenApi.ConfigPuller.{PullResult, Store}
+  alias PhoenixGenApi.ConfigSync.PushStore
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
@@ -50,7 +50,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Intake do
   @spec store(PushConfig.t(), node() | nil) :: {:ok, pos_integer()} | refusal()
   def store(push, node) do
     with {:ok, source} <- check(push, node) do
-      Pushed.unsettled(push.service)
+      PushStore.unsettled(push.service)
 
       case ConfigDb.replace_service(push.service, push.fun_configs, :push, strict?: true) do
         {:ok, %{stored: count}, []} ->
@@ -60,7 +60,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Intake do
           {:ok, count}
 
         {:error, rejected} when is_list(rejected) ->
-          Pushed.settled(push.service)
+          PushStore.settled(push.service)
           refuse(push, [], rejected, node)
 
         {:error, :not_running} = error ->
@@ -75,7 +75,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Intake do
   """
   @spec remove(String.t()) :: :ok
   def remove(service) do
-    Pushed.unsettled(service)
+    PushStore.unsettled(service)
     unfollow(service)
     ConfigDb.remove_service(service)
     pull_anew(service)
@@ -97,7 +97,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Intake do
   defp name(service) when is_atom(service) and service != nil, do: Atom.to_string(service)
   defp name(service), do: service
 
-  defp complete(configs) when length(configs) >= 0, do: Enum.map(configs, &Listing.complete/1)
+  defp complete(configs) when length(configs) >= 0, do: Enum.map(configs, &PullResult.complete/1)
   defp complete(other), do: other
 
   # What concerns the push as a whole. Only if that is in order are the functions compiled, which
@@ -145,7 +145,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Intake do
   end
 
   defp repeated(configs) when length(configs) >= 0,
-    do: for(config <- Listing.repeated(configs), do: {config, ["is listed more than once"]})
+    do: for(config <- PullResult.repeated(configs), do: {config, ["is listed more than once"]})
 
   defp repeated(_no_list), do: []
 
@@ -174,7 +174,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Intake do
       problems ++
         for {config, sentences} <- rejected,
             sentence <- sentences,
-            do: "#{Listing.label(config)}: #{sentence}"
+            do: "#{PullResult.label(config)}: #{sentence}"
 
     Logger.error(
       "push of service #{SafeInspect.inspect(push.service)} rejected: " <>

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.ConfigReceiver.Replicator do
+defmodule PhoenixGenApi.ConfigSync.Replicator do
   @moduledoc false
   # Decides when this gateway compares notes with another one, and has it done in a process per
   # gateway; one that hangs delays no other.
@@ -12,7 +12,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Replicator do
   use GenServer
 
   alias PhoenixGenApi.Cluster
-  alias PhoenixGenApi.ConfigReceiver.{Exchange, Pushed}
+  alias PhoenixGenApi.ConfigSync.{AntiEntropy, PushStore}
   alias PhoenixGenApi.SafeInspect
 
   require Logger
@@ -27,7 +27,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Replicator do
   @doc "Notes that a gateway has missed something, and has it catch up."
   @spec behind(node()) :: :ok
   def behind(node) do
-    Pushed.behind(node)
+    PushStore.behind(node)
     GenServer.cast(__MODULE__, {:behind, node})
   end
 
@@ -40,7 +40,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Replicator do
     nodes = Cluster.watch()
     schedule()
     state = Enum.reduce(nodes, %{}, &Map.put(&2, &1, idle()))
-    due = Enum.filter(nodes, &first?/1) ++ Pushed.all_behind()
+    due = Enum.filter(nodes, &first?/1) ++ PushStore.all_behind()
     {:ok, due |> Enum.uniq() |> Enum.reduce(state, &start/2)}
   end
 
@@ -56,7 +56,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Replicator do
 
   def handle_info({Cluster, :left, node}, peers) do
     peers = Map.delete(peers, node)
-    Pushed.caught_up(node)
+    PushStore.caught_up(node)
     {:noreply, peers |> Map.keys() |> Enum.filter(&first?/1) |> Enum.reduce(peers, &start/2)}
   end
 
@@ -85,14 +85,14 @@ defmodule PhoenixGenApi.ConfigReceiver.Replicator do
     case peers do
       %{^node => %{running: nil} = peer} ->
         opts = [monitor: [tag: {:exchanged, node}]]
-        {_pid, monitor} = :erlang.spawn_opt(Exchange, :run, [node], opts)
+        {_pid, monitor} = :erlang.spawn_opt(AntiEntropy, :run, [node], opts)
         %{peers | node => %{peer | running: monitor, again: false}}
 
       %{^node => peer} ->
         %{peers | node => %{peer | again: true}}
 
       _left ->
-        Pushed.caught_up(node)
+        PushStore.caught_up(node)
         peers
     end
   end
@@ -103,7 +103,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Replicator do
     if peers[node].again do
       start(node, peers)
     else
-      Pushed.caught_up(node)
+      PushStore.caught_up(node)
       peers
     end
   end

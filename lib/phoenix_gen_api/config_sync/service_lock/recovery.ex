@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.ConfigReceiver.Turn do
+defmodule PhoenixGenApi.ConfigSync.ServiceLock.Recovery do
   @moduledoc false
   # A service's turn for who changes what was pushed. That takes two steps, of which the table
   # of configs is the first and the register the second. Who is killed in between leaves a mark,
@@ -6,14 +6,13 @@ defmodule PhoenixGenApi.ConfigReceiver.Turn do
   # the turn.
 
   alias PhoenixGenApi.ConfigPuller.Store
-  alias PhoenixGenApi.ConfigReceiver.{Intake, Pushed}
-  alias PhoenixGenApi.ServiceTurn
+  alias PhoenixGenApi.ConfigSync.{Installer, PushStore, ServiceLock}
 
-  @doc "As `PhoenixGenApi.ServiceTurn.run/2`."
+  @doc "As `PhoenixGenApi.ConfigSync.ServiceLock.run/2`."
   @spec run(String.t(), (-> result)) :: result | {:error, :not_running} when result: term()
   def run(service, fun) do
-    ServiceTurn.run(service, fn ->
-      if Pushed.unsettled?(service), do: mend(service)
+    ServiceLock.run(service, fn ->
+      if PushStore.unsettled?(service), do: mend(service)
       fun.()
     end)
   end
@@ -23,21 +22,21 @@ defmodule PhoenixGenApi.ConfigReceiver.Turn do
   def mend_later(service), do: spawn(__MODULE__, :run, [service, fn -> :ok end])
 
   defp mend(service) do
-    with %{applied: %{digest: digest}} <- Pushed.entry(service),
-         {:ok, content} <- Pushed.content(service, digest) do
-      content |> Pushed.unpack() |> Intake.store(node())
+    with %{applied: %{digest: digest}} <- PushStore.entry(service),
+         {:ok, content} <- PushStore.content(service, digest) do
+      content |> PushStore.unpack() |> Installer.store(node())
     else
       _nothing_was_pushed -> start_over(service)
     end
 
-    Pushed.settled(service)
+    PushStore.settled(service)
   end
 
   # What was pulled before is no longer known, and no reason to have nothing until it is again.
   defp start_over(service) do
     case Store.fetch(service) do
-      {:ok, %{registered_by: :operator}} -> Intake.pull_anew(service)
-      _not_pulled -> Intake.remove(service)
+      {:ok, %{registered_by: :operator}} -> Installer.pull_anew(service)
+      _not_pulled -> Installer.remove(service)
     end
   end
 end

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.ConfigPuller.Listing do
+defmodule PhoenixGenApi.ConfigPuller.PullResult do
   @moduledoc false
   # The functions that a service node lists, made ready for storing: under the service's own
   # name, each key once. What was odd about the list is said in sentences.

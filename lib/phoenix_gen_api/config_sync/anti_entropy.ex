@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.ConfigReceiver.Exchange do
+defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
   @moduledoc false
   # What gateways tell each other about pushes. Everything here runs in the process of who asks,
   # on the other gateway in a process that `:erpc` starts for it: no process is shared, and
@@ -10,7 +10,8 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
   # All of it goes through `answer/3`, whatever the versions of the library on both sides.
 
   alias PhoenixGenApi.Cluster
-  alias PhoenixGenApi.ConfigReceiver.{Intake, Pushed, Register, Replicator, Turn}
+  alias PhoenixGenApi.ConfigSync.{Installer, PushStore, Replicator, VersionVector}
+  alias PhoenixGenApi.ConfigSync.ServiceLock.Recovery
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Telemetry
@@ -36,7 +37,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
           {:compare, summary :: binary()}
           | {:registers, [String.t()]}
           | {:content, String.t(), digest :: binary()}
-          | {:accept, String.t(), Register.t()}
+          | {:accept, String.t(), VersionVector.t()}
 
   @doc "Answers another gateway. Nodes that are none learn nothing and change nothing."
   @spec answer(pos_integer(), node(), request()) ::
@@ -65,12 +66,12 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
   end
 
   defp reply({:compare, summary}, _from) do
-    stamps = Pushed.stamps()
-    {:ok, if(Pushed.summary(stamps) == summary, do: :same, else: {:different, stamps})}
+    stamps = PushStore.stamps()
+    {:ok, if(PushStore.summary(stamps) == summary, do: :same, else: {:different, stamps})}
   end
 
-  defp reply({:registers, services}, _from), do: {:ok, Pushed.registers(services)}
-  defp reply({:content, service, digest}, _from), do: {:ok, Pushed.content(service, digest)}
+  defp reply({:registers, services}, _from), do: {:ok, PushStore.registers(services)}
+  defp reply({:content, service, digest}, _from), do: {:ok, PushStore.content(service, digest)}
   defp reply({:accept, service, register}, from), do: {:ok, accept(from, service, register)}
   defp reply(_other, _from), do: {:error, :unknown_request}
 
@@ -80,7 +81,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
   Returns when all have, or after three seconds; who has not by then catches up in the
   background, and is waited for again when it has. An error says that this gateway stops.
   """
-  @spec spread(String.t(), Register.t()) :: :ok | {:error, :not_running}
+  @spec spread(String.t(), VersionVector.t()) :: :ok | {:error, :not_running}
   def spread(service, register) do
     # In a process of its own: connections may just be breaking, and making one can take longer.
     {_pid, monitor} = spawn_monitor(fn -> tell_all(service, register) end)
@@ -95,8 +96,8 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
 
   # The table is gone when this gateway has stopped, and nobody may have got anything.
   defp tell_all(service, register) do
-    life = Pushed.gateway()
-    {late, others} = Enum.split_with(Cluster.gateways(), &Pushed.behind?/1)
+    life = PushStore.gateway()
+    {late, others} = Enum.split_with(Cluster.gateways(), &PushStore.behind?/1)
     Enum.each(late, &Replicator.behind/1)
     args = [@protocol, node(), {:accept, service, register}]
 
@@ -110,25 +111,25 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
       {_late_or_failed, node} -> Replicator.behind(node)
     end)
 
-    if Pushed.gateway() != life, do: exit({:shutdown, :not_running})
+    if PushStore.gateway() != life, do: exit({:shutdown, :not_running})
   rescue
     ArgumentError -> exit({:shutdown, :not_running})
   end
 
   defp accept(from, service, register) do
-    Intake.log_here()
+    Installer.log_here()
 
     with {:ok, _table} <- Gateway.handle(:config_db),
          # Before the turn: others must not wait for the network.
          {:ok, contents} <- lacking(from, service, register) do
-      Turn.run(service, fn -> merge(from, service, register, contents) end)
+      Recovery.run(service, fn -> merge(from, service, register, contents) end)
     end
   end
 
   @doc "Makes this gateway and another one know the same. A process that fails to exits."
   @spec run(node()) :: :ok
   def run(node) do
-    case ask(node, {:compare, Pushed.summary(Pushed.stamps())}) do
+    case ask(node, {:compare, PushStore.summary(PushStore.stamps())}) do
       :same -> :ok
       {:different, theirs} -> reconcile(node, theirs)
     end
@@ -137,7 +138,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
   end
 
   defp reconcile(node, theirs) do
-    ours = Pushed.stamps()
+    ours = PushStore.stamps()
     all = ours |> Map.merge(theirs) |> Map.keys()
     different = Enum.filter(all, &(ours[&1] != theirs[&1]))
     registers = ask(node, {:registers, Enum.filter(different, &is_map_key(theirs, &1))})
@@ -160,7 +161,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
 
   defp exchange(node, service, theirs) do
     with :ok <- if(theirs, do: accept(node, service, theirs), else: :ok) do
-      case Pushed.entry(service).register do
+      case PushStore.entry(service).register do
         ^theirs -> :ok
         ours -> ask(node, {:accept, service, ours}, @content_timeout_ms)
       end
@@ -171,10 +172,10 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
 
   # Of what counts once both are known: what was replaced or deleted need not travel.
   defp lacking(from, service, register) do
-    %{live: live} = Register.merge(Pushed.entry(service).register, register)
+    %{live: live} = VersionVector.merge(PushStore.entry(service).register, register)
 
     Enum.reduce_while(live, {:ok, %{}}, fn %{digest: digest}, {:ok, contents} ->
-      if is_map_key(contents, digest) or Pushed.content(service, digest) != :error do
+      if is_map_key(contents, digest) or PushStore.content(service, digest) != :error do
         {:cont, {:ok, contents}}
       else
         case ask(from, {:content, service, digest}, @content_timeout_ms) do
@@ -187,16 +188,16 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
   end
 
   defp merge(from, service, register, contents) do
-    entry = Pushed.entry(service)
+    entry = PushStore.entry(service)
 
-    case Register.merge(entry.register, register) do
+    case VersionVector.merge(entry.register, register) do
       known when known == entry.register ->
         :ok
 
       merged ->
         with :ok <- complete(service, merged, contents),
              {:ok, entry} <- settle(from, service, %{entry | register: merged}, contents),
-             do: Pushed.put(service, entry, contents)
+             do: PushStore.put(service, entry, contents)
     end
   end
 
@@ -210,9 +211,9 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
   # The functions of the winner are stored before the register says so: who is killed in
   # between does it again.
   defp settle(from, service, %{applied: applied} = entry, contents) do
-    case Register.winner(entry.register) do
+    case VersionVector.winner(entry.register) do
       nil ->
-        if applied, do: Intake.remove(service)
+        if applied, do: Installer.remove(service)
         {:ok, %{entry | applied: nil, refused: nil}}
 
       ^applied ->
@@ -231,7 +232,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
 
   defp apply_push(from, service, winner, entry, contents) do
     with {:ok, content} <- content(service, winner.digest, contents) do
-      case content |> Pushed.unpack() |> Intake.normalise() |> Intake.store(from) do
+      case content |> PushStore.unpack() |> Installer.normalise() |> Installer.store(from) do
         {:ok, count} ->
           announce(service, winner.version, count, from)
           {:ok, %{entry | applied: winner, refused: nil}}
@@ -247,7 +248,7 @@ defmodule PhoenixGenApi.ConfigReceiver.Exchange do
 
   defp content(service, digest, contents) do
     with :error <- Map.fetch(contents, digest),
-         :error <- Pushed.content(service, digest),
+         :error <- PushStore.content(service, digest),
          do: {:error, :replaced}
   end
 

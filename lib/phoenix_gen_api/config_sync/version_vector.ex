@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.ConfigReceiver.Register do
+defmodule PhoenixGenApi.ConfigSync.VersionVector do
   @moduledoc false
   # What a gateway knows about the pushes of one service: a multi-value register with dotted
   # version vectors (Preguiça, Baquero, Almeida, Fonte, Gonçalves: "Dotted Version Vectors",

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.ConfigReceiver.TurnedAway do
+defmodule PhoenixGenApi.ConfigSync.Rejections do
   @moduledoc false
   # Pushes that are refused before anybody looks into them. Of what nobody is known to have the
   # right to push only the name is kept.
