@@ -26,7 +26,7 @@ defmodule PhoenixGenApi.StreamCall do
   alias PhoenixGenApi.Executor.Context
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Plan
-  alias PhoenixGenApi.StreamCall.{Registry, Relay}
+  alias PhoenixGenApi.StreamCall.{Registry, Server}
   alias PhoenixGenApi.Structs.{FunConfig, Request}
   alias PhoenixGenApi.WorkerPool
 
@@ -52,7 +52,7 @@ defmodule PhoenixGenApi.StreamCall do
 
     with {:ok, plan} <- compiled(config),
          {:ok, call} <- request |> Context.new(plan, receiver) |> Context.convert(),
-         stream = Relay.new(call),
+         stream = Server.new(call),
          :ok <- Registry.enter(stream.key, true) do
       pid = spawn_link(fn -> alone(stream) end)
       Registry.watch(stream.key, pid)
@@ -61,7 +61,7 @@ defmodule PhoenixGenApi.StreamCall do
   end
 
   defp alone(stream) do
-    with {{receiver, final}, _crash} <- Relay.run(stream), do: send(receiver, final)
+    with {{receiver, final}, _crash} <- Server.run(stream), do: send(receiver, final)
   end
 
   defp compiled(config) do
@@ -82,7 +82,7 @@ defmodule PhoenixGenApi.StreamCall do
   run. Processes that it has spawned are not told.
   """
   @spec stop(pid()) :: :ok
-  defdelegate stop(pid), to: Relay
+  defdelegate stop(pid), to: Server
 
   @doc """
   Stops the streams of a request id whose receiver is the caller.
@@ -104,16 +104,16 @@ defmodule PhoenixGenApi.StreamCall do
   # The stream of a request that has passed the stages before the call.
   @spec submit(Context.t()) :: :ok | {:error, term()}
   def submit(%Context{} = call) do
-    stream = Relay.new(call)
+    stream = Server.new(call)
     died = {:stream_response, ErrorResponse.response(call.request_id, :stream_failed)}
 
     task = fn ->
-      {final, crash} = Relay.run(stream)
+      {final, crash} = Server.run(stream)
       # The pool sends it.
       {:answer, final, crash}
     end
 
-    opts = [on_death: {call.receiver, died}, patience: {Relay.timeout(stream), call.receiver}]
+    opts = [on_death: {call.receiver, died}, patience: {Server.timeout(stream), call.receiver}]
 
     with :ok <- Registry.enter(stream.key, false) do
       case WorkerPool.submit(@pool, task, opts) do

@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.Channel.Work do
   alias PhoenixGenApi.Channel.Session
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor
-  alias PhoenixGenApi.StreamCall.Backlog
+  alias PhoenixGenApi.StreamCall.Mailbox
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @enforce_keys [:session, :channel, :delivery, :id, :request, :ref]
@@ -126,9 +126,9 @@ defmodule PhoenixGenApi.Channel.Work do
   defp pause(%{room: room} = work, 0) when room > 1, do: {:ok, %{work | room: room - 1}}
 
   defp pause(work, waited) do
-    case min(Backlog.room(work.channel), Backlog.room(work.delivery.socket.transport_pid)) do
+    case min(Mailbox.room(work.channel), Mailbox.room(work.delivery.socket.transport_pid)) do
       0 ->
-        wait = Backlog.next_wait_ms(waited)
+        wait = Mailbox.next_wait_ms(waited)
 
         receive do
           :cancel -> :cancel

@@ -10,7 +10,7 @@ defmodule PhoenixGenApi.RPC.Producer do
 
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.ServiceGuard
-  alias PhoenixGenApi.StreamCall.Verdict
+  alias PhoenixGenApi.StreamCall.ReturnValue
 
   # How long an enumerable has to halt, which runs its cleanup, before its process is killed.
   @halt_ms 500
@@ -34,7 +34,7 @@ defmodule PhoenixGenApi.RPC.Producer do
 
   @typedoc "What the function's process tells, as `{ref, outcome}`."
   @type outcome ::
-          Verdict.t()
+          ReturnValue.t()
           | {:raised, :error | :exit | :throw, term(), Exception.stacktrace()}
           # it was killed
           | {:died, term()}
@@ -129,7 +129,7 @@ defmodule PhoenixGenApi.RPC.Producer do
     catch
       kind, reason -> raised(work, kind, reason, __STACKTRACE__)
     else
-      value -> returned(work, Verdict.of(value, work.helper?))
+      value -> returned(work, ReturnValue.of(value, work.helper?))
     end
   end
 
@@ -156,7 +156,7 @@ defmodule PhoenixGenApi.RPC.Producer do
 
   # What is there already goes in parcels; an item that had to be waited for goes at once.
   defp enumerate(%{max_unacked: max} = work, enumerable) do
-    size = if Verdict.portable?(enumerable), do: max(div(max, 2), 1), else: 1
+    size = if ReturnValue.portable?(enumerable), do: max(div(max, 2), 1), else: 1
     collect = fn item, parcel -> collect(work, parcel, item, size) end
 
     # Some enumerables say that they were halted when they have halted themselves.

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.StreamCall.Verdict do
+defmodule PhoenixGenApi.StreamCall.ReturnValue do
   @moduledoc false
   # What the return value of a stream's function means, as long as nothing was sent.
 

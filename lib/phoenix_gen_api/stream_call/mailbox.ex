@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.StreamCall.Backlog do
+defmodule PhoenixGenApi.StreamCall.Mailbox do
   @moduledoc false
   # How far a process has fallen behind with its messages.
 

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.StreamCall.Function do
+defmodule PhoenixGenApi.StreamCall.Remote do
   @moduledoc false
   # Starts and ends a stream's function, here or on another node, and words what becomes of it.
   # Called by the stream's process, which passes on the messages it gets meanwhile.
@@ -6,7 +6,7 @@ defmodule PhoenixGenApi.StreamCall.Function do
   alias PhoenixGenApi.Circuits
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.RPC
-  alias PhoenixGenApi.StreamCall.Verdict
+  alias PhoenixGenApi.StreamCall.ReturnValue
 
   @enforce_keys [:work, :node, :monitor, :handle, :target]
   defstruct [
@@ -214,7 +214,7 @@ defmodule PhoenixGenApi.StreamCall.Function do
   defp lost(_function, _node), do: :none
 
   defp verdict(value, helper?) do
-    case Verdict.of(value, helper?) do
+    case ReturnValue.of(value, helper?) do
       {:enumerate, enumerable} -> {:returned, enumerable}
       {verdict, nil} -> {:outcome, verdict}
     end

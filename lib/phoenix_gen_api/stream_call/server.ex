@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.StreamCall.Relay do
+defmodule PhoenixGenApi.StreamCall.Server do
   @moduledoc false
   # The process of one stream: makes frames of what it is sent and sends them to the receiver.
   #
@@ -14,7 +14,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RPC
-  alias PhoenixGenApi.StreamCall.{Backlog, Function, Registry, Verdict}
+  alias PhoenixGenApi.StreamCall.{Mailbox, Registry, Remote, ReturnValue}
   alias PhoenixGenApi.Structs.{Response, StreamHelper}
   alias PhoenixGenApi.WorkerPool
 
@@ -34,7 +34,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
            id: term(),
            monitor: reference() | nil,
            timer: reference() | nil,
-           function: Function.t() | nil,
+           function: Remote.t() | nil,
            ref: reference() | nil,
            # whether anything was sent; then the function's return does not count
            sent?: boolean()
@@ -129,11 +129,11 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   end
 
   defp start(stream, %{target: {node, counted}} = call) do
-    case Function.start(work(stream, call), node, counted) do
+    case Remote.start(work(stream, call), node, counted) do
       :circuit_open when has(call.plan, :local) -> failed(stream, {:no_node, Attempt.refused()})
       # It has opened since the node was chosen.
       :circuit_open -> choose(%{stream | call: %{call | target: nil}})
-      function -> relay(%{stream | call: call, function: function}, Backlog.room(stream.receiver))
+      function -> relay(%{stream | call: call, function: function}, Mailbox.room(stream.receiver))
     end
   end
 
@@ -220,12 +220,12 @@ defmodule PhoenixGenApi.StreamCall.Relay do
 
   # Senders get no answers meanwhile, so they come to wait as well.
   defp hold(stream, waited) do
-    room = Backlog.room(stream.receiver)
+    room = Mailbox.room(stream.receiver)
 
     if room > 0 do
       relay(stream, room)
     else
-      wait = Backlog.next_wait_ms(waited)
+      wait = Mailbox.next_wait_ms(waited)
       if waited == 0, do: unload()
       %{monitor: monitor, timer: timer, exempt: exempt} = stream
 
@@ -282,7 +282,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   end
 
   defp event(stream, message, left) do
-    {event, function} = Function.event(stream.function, message)
+    {event, function} = Remote.event(stream.function, message)
     stream = %{stream | function: function}
 
     case event do
@@ -317,8 +317,8 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   defp returned(%{sent?: true} = stream, _enumerable, left), do: relay(stream, left)
 
   defp returned(stream, enumerable, left) do
-    if Verdict.portable?(enumerable) do
-      function = Function.continue_here(stream.function, enumerable)
+    if ReturnValue.portable?(enumerable) do
+      function = Remote.continue_here(stream.function, enumerable)
       relay(%{stream | function: function}, left)
     else
       failed(stream, {:stream_failed, "an enumerable of a node without this library"})
@@ -327,7 +327,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
 
   defp next_node(%{call: %{target: {node, _counted}} = call, function: function} = stream) do
     NodeSelector.mark(node, :down)
-    Function.stop(function)
+    Remote.stop(function)
     choose(%{stream | call: %{call | target: nil}, function: nil})
   end
 
@@ -348,7 +348,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
          false <- RPC.Remote.connected?(node),
          do: NodeSelector.mark(node, :down)
 
-    function = stream.function && Function.timed_out(stream.function)
+    function = stream.function && Remote.timed_out(stream.function)
     failed(%{stream | function: function}, {:timeout, timeout})
   end
 
@@ -364,7 +364,7 @@ defmodule PhoenixGenApi.StreamCall.Relay do
   end
 
   defp conclude(stream, response) do
-    if stream.function, do: Function.stop(stream.function)
+    if stream.function, do: Remote.stop(stream.function)
     if stream.timer, do: :erlang.cancel_timer(stream.timer)
     Registry.leave(stream.key)
     after_hook(stream, response)
