@@ -64,7 +64,7 @@ defmodule PhoenixGenApi.Relay do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.{Deleted, Fastlane, Members, Observed, Peers, Publish, Shard}
+  alias PhoenixGenApi.Relay.{Events, Fastlane, Members, Peers, Publish, Shard, Tombstones}
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
 
   @type group_id :: String.t()
@@ -101,8 +101,8 @@ defmodule PhoenixGenApi.Relay do
       with :ok <-
              here(pid, fn -> Native.relay_create(relay, id, type, user, joining, created) end)
              |> done(fn -> Shard.change(change, joining) end) do
-        Deleted.forget(id)
-        Observed.joined(id, user, :active)
+        Tombstones.forget(id)
+        Events.joined(id, user, :active)
       end
     end
   end
@@ -116,7 +116,7 @@ defmodule PhoenixGenApi.Relay do
 
       case Native.relay_delete(relay, id) do
         # For a gateway that is out of reach and has it still.
-        members when is_integer(members) -> Deleted.note(id, at)
+        members when is_integer(members) -> Tombstones.note(id, at)
         reason -> done(reason, fn -> Shard.change({:delete, id}) end)
       end
     end
@@ -176,7 +176,7 @@ defmodule PhoenixGenApi.Relay do
          {:ok, status} <-
            here(pid, fn -> Native.relay_join(relay, id, user, joining, now()) end)
            |> done(fn -> Shard.change({:join, id, user}, joining) end) do
-      Observed.joined(id, user, status)
+      Events.joined(id, user, status)
       {:ok, status}
     end
   end
@@ -189,7 +189,7 @@ defmodule PhoenixGenApi.Relay do
          :ok <-
            Native.relay_leave(relay, id, user, now())
            |> done(fn -> Shard.change({:leave, id, user}) end) do
-      Observed.left(id, user, :left)
+      Events.left(id, user, :left)
     end
   end
 
@@ -204,7 +204,7 @@ defmodule PhoenixGenApi.Relay do
          {:ok, last?} <-
            here(pid, fn -> Native.relay_leave_device(relay, id, user, pid, now()) end)
            |> done(fn -> Shard.change({:leave_device, id, user, pid}) end) do
-      if last?, do: Observed.left(id, user, :left), else: :ok
+      if last?, do: Events.left(id, user, :left), else: :ok
     end
   end
 
@@ -324,7 +324,7 @@ defmodule PhoenixGenApi.Relay do
          :ok <-
            Native.relay_change(relay, id, verb, actor, target, now())
            |> done(fn -> Shard.change({:change, id, verb, actor, target}) end) do
-      Observed.changed(id, verb, target)
+      Events.changed(id, verb, target)
     end
   end
 

@@ -39,7 +39,7 @@ defmodule PhoenixGenApi.Supervisor do
     RateLimiter.Limits.new()
     StreamCall.Registry.new()
     Relay.Peers.new()
-    Relay.Deleted.new()
+    Relay.Tombstones.new()
     ttl = Config.get(:node_selector, :sticky_ttl_ms)
     entries = Config.get(:node_selector, :sticky_max_entries)
 
@@ -53,7 +53,7 @@ defmodule PhoenixGenApi.Supervisor do
           Config.get(:rate_limiter, :max_entries)
         ),
       relay: Relay.new(),
-      relay_links: Relay.Link.counters()
+      relay_links: Relay.Forwarder.counters()
     })
 
     RateLimiter.Limits.load()

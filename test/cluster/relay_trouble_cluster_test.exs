@@ -124,8 +124,8 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     assert {{:ok, :active}, ann} = on(b, :join, [large, "ann"])
     assert {:ok, :active} = relay(b, :join_group, [small, "ann", ann])
     # Two whose messages pass through the same process.
-    link = Relay.Link.number("busy")
-    other = Enum.find(Stream.map(1..1_000, &"other-#{&1}"), &(Relay.Link.number(&1) == link))
+    link = Relay.Forwarder.number("busy")
+    other = Enum.find(Stream.map(1..1_000, &"other-#{&1}"), &(Relay.Forwarder.number(&1) == link))
 
     on(b, :suspend, ["Link"])
     on(a, :send_many, [large, "busy", 300])

@@ -110,7 +110,7 @@ defmodule PhoenixGenApi.RelayLoadTest do
   } do
     :ok = Relay.create_group(id, :public, "root", sleeper())
     for n <- 1..2_000, do: {:ok, :active} = Relay.join_group(id, "user-#{n}", sleeper())
-    backlog = Process.whereis(Relay.Backlog)
+    backlog = Process.whereis(Relay.SlowConsumers)
     1 = :erlang.trace(backlog, true, [:receive])
     started = System.monotonic_time(:microsecond)
     for n <- 1..200, do: {:ok, 2_001} = Relay.send_to_group(id, "server", n)
@@ -194,7 +194,7 @@ defmodule PhoenixGenApi.RelayLoadTest do
       relay = Process.whereis(Relay.Supervisor)
       Process.exit(relay, :kill)
       Await.until(fn -> Process.whereis(Relay.Supervisor) not in [nil, relay] end)
-      Await.until(fn -> Process.whereis(Relay.Backlog) end)
+      Await.until(fn -> Process.whereis(Relay.SlowConsumers) end)
     end
 
     assert Process.whereis(PhoenixGenApi.Supervisor) == gateway

@@ -168,7 +168,7 @@ defmodule PhoenixGenApi.RelayMembers do
 
   @doc "How many processes a user has here, once those that have ended are no longer counted."
   def devices(group, user) do
-    :sys.get_state(Relay.Departures)
+    :sys.get_state(Relay.Disconnects)
     for name <- Relay.Shard.names(), do: :sys.get_state(name)
     {:ok, members} = Relay.list_members(group)
     members[user] && members[user].devices
@@ -181,7 +181,7 @@ defmodule PhoenixGenApi.RelayMembers do
   end
 
   @doc "Makes a change, as the shard does that is asked for it. Returns what the others have to copy."
-  def make(op), do: op |> then(&Relay.Decision.make(Gateway.handle!(:relay), &1)) |> elem(1)
+  def make(op), do: op |> then(&Relay.Shard.Command.make(Gateway.handle!(:relay), &1)) |> elem(1)
 
   @doc "Whether a change of that group is waiting for its decision, and has been asked for there."
   def asking?(group) do
@@ -269,7 +269,7 @@ defmodule PhoenixGenApi.RelayMembers do
     for pid <- members, do: Process.exit(pid, :kill)
     for monitor <- monitors, do: receive(do: ({:DOWN, ^monitor, _, _, _} -> :ok))
     # What there was to do for others has been done: what is left to do is left to those.
-    for other <- [Relay.Departures | Relay.Shard.names()] -- names, do: :sys.get_state(other)
+    for other <- [Relay.Disconnects | Relay.Shard.names()] -- names, do: :sys.get_state(other)
 
     meanwhile.()
     crash(name)
@@ -345,6 +345,6 @@ defmodule PhoenixGenApi.RelayMembers do
   defp shard(group), do: Relay.Shard.name(Relay.Shard.number(group))
 
   defp names("Shard"), do: Relay.Shard.names()
-  defp names("Link"), do: Relay.Link.names()
+  defp names("Link"), do: Relay.Forwarder.names()
   defp names(name), do: [Module.concat(Relay, name)]
 end

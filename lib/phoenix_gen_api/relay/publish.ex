@@ -9,7 +9,7 @@ defmodule PhoenixGenApi.Relay.Publish do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.{Backlog, Fastlane, Link, Observed, Timestamp}
+  alias PhoenixGenApi.Relay.{Events, Fastlane, Forwarder, SlowConsumers, Timestamp}
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @texts %{
@@ -94,8 +94,8 @@ defmodule PhoenixGenApi.Relay.Publish do
       {audience, fan, lanes, remote} ->
         response = response(request_id, group, user, message)
         send_all(group, fan, Fastlane.messages(lanes, response))
-        Link.deliver(remote, group, user, response)
-        Observed.published(started, group, user, audience)
+        Forwarder.deliver(remote, group, user, response)
+        Events.published(started, group, user, audience)
         {:ok, audience}
 
       reason ->
@@ -118,11 +118,11 @@ defmodule PhoenixGenApi.Relay.Publish do
   # In slices: between two of them the scheduler may turn to others.
   defp send_all(relay, group, fan, messages, dropped) do
     {more?, slow, sample} = Native.relay_send(relay, fan, messages)
-    if sample != [], do: Backlog.look_at(sample)
+    if sample != [], do: SlowConsumers.look_at(sample)
 
     cond do
       more? -> send_all(relay, group, fan, messages, dropped + slow)
-      dropped + slow > 0 -> Observed.dropped(group, :slow_consumer, dropped + slow)
+      dropped + slow > 0 -> Events.dropped(group, :slow_consumer, dropped + slow)
       true -> :ok
     end
   end

@@ -11,11 +11,11 @@ defmodule PhoenixGenApi.Relay.Shard do
   # arrives in order. What a gateway that comes needs to know travels the same way, ahead of
   # what happens afterwards.
   use GenServer
-  use PhoenixGenApi.Relay.Family, count: 8
+  use PhoenixGenApi.Relay.Partitions, count: 8
 
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Relay.Peers
-  alias PhoenixGenApi.Relay.Shard.{Meeting, Order, Presence, Request, State}
+  alias PhoenixGenApi.Relay.Shard.{Leader, PeerSync, Presence, Request, State}
 
   @doc "Has a change made on all gateways. `joining` is the device that comes with it."
   @spec change(tuple(), tuple() | nil) :: term()
@@ -44,7 +44,7 @@ defmodule PhoenixGenApi.Relay.Shard do
   end
 
   @impl true
-  def handle_continue(:resume, state), do: {:noreply, Meeting.resume(state)}
+  def handle_continue(:resume, state), do: {:noreply, PeerSync.resume(state)}
 
   @impl true
   def handle_call({:change, op, joining}, from, state),
@@ -52,11 +52,11 @@ defmodule PhoenixGenApi.Relay.Shard do
 
   @impl true
   def handle_cast({:up, node, number, reply?}, state),
-    do: {:noreply, Meeting.greet(state, node, number, reply?)}
+    do: {:noreply, PeerSync.greet(state, node, number, reply?)}
 
-  def handle_cast({:down, node}, state), do: {:noreply, Meeting.lose(state, node)}
+  def handle_cast({:down, node}, state), do: {:noreply, PeerSync.lose(state, node)}
 
-  def handle_cast({:present, nodes}, state), do: {:noreply, Meeting.present(state, nodes)}
+  def handle_cast({:present, nodes}, state), do: {:noreply, PeerSync.present(state, nodes)}
 
   def handle_cast({:gone, group, user, why}, state),
     do: {:noreply, Presence.vacated(state, group, user, why)}
@@ -65,17 +65,17 @@ defmodule PhoenixGenApi.Relay.Shard do
 
   @impl true
   def handle_info({:hello, node, hello}, state),
-    do: {:noreply, Meeting.hello(state, node, hello)}
+    do: {:noreply, PeerSync.hello(state, node, hello)}
 
   def handle_info({:refused, node, why}, state) do
     Peers.refused(node, why)
-    {:noreply, Meeting.lose(state, node)}
+    {:noreply, PeerSync.lose(state, node)}
   end
 
   def handle_info({:group, node, group, origin, records, last?}, state),
-    do: {:noreply, Meeting.page(state, node, group, origin, records, last?)}
+    do: {:noreply, PeerSync.page(state, node, group, origin, records, last?)}
 
-  def handle_info({:synced, node}, state), do: {:noreply, Meeting.synced(state, node)}
+  def handle_info({:synced, node}, state), do: {:noreply, PeerSync.synced(state, node)}
 
   # For one before it; who asks will hear that there is another one, and ask again.
   def handle_info({:request, _node, _ref, _op, life}, state) when life != state.life,
@@ -83,7 +83,7 @@ defmodule PhoenixGenApi.Relay.Shard do
 
   def handle_info({:request, node, ref, op, _life}, state) do
     if State.decides?(state, op) do
-      {result, effects, state} = Order.decide(state, op, node)
+      {result, effects, state} = Leader.decide(state, op, node)
       awaited = State.tell(state, {:effects, ref, node, effects})
       State.tell(state, node, {:decided, ref, op, result, [node() | awaited]})
       State.tell(state, node, {:ack, ref, :effects, node()})
@@ -101,7 +101,7 @@ defmodule PhoenixGenApi.Relay.Shard do
     do: {:noreply, Request.decided(state, ref, op, result, awaited -- [node()])}
 
   def handle_info({:effects, ref, asked, effects}, state) do
-    Order.copy(state, effects)
+    Leader.copy(state, effects)
     if ref && asked != node(), do: State.tell(state, asked, {:ack, ref, :effects, node()})
     {:noreply, state}
   end

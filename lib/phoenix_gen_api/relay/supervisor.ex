@@ -4,16 +4,16 @@ defmodule PhoenixGenApi.Relay.Supervisor do
   use Supervisor
 
   alias PhoenixGenApi.ProcessNames
-  alias PhoenixGenApi.Relay.{Backlog, Departures, Link, Peers, Shard}
+  alias PhoenixGenApi.Relay.{Disconnects, Forwarder, Peers, Shard, SlowConsumers}
 
   @doc false
   def start_link(_opts), do: Supervisor.start_link(__MODULE__, [], name: __MODULE__)
 
   @impl true
   def init(_opts) do
-    ProcessNames.await_free(Link.names() ++ [Peers] ++ Shard.names() ++ [Departures, Backlog])
+    ProcessNames.await_free(Forwarder.names() ++ [Peers] ++ Shard.names() ++ [Disconnects, SlowConsumers])
 
-    children = Link.children() ++ [Peers] ++ Shard.children() ++ [Departures, Backlog]
+    children = Forwarder.children() ++ [Peers] ++ Shard.children() ++ [Disconnects, SlowConsumers]
     Supervisor.init(children, strategy: :one_for_one, max_restarts: 100, max_seconds: 10)
   end
 end

@@ -5,8 +5,8 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
   import PhoenixGenApi.Relay.Shard.State, only: [tell: 2]
 
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.{Decision, Observed, Shard}
-  alias PhoenixGenApi.Relay.Shard.State
+  alias PhoenixGenApi.Relay.{Events, Shard}
+  alias PhoenixGenApi.Relay.Shard.{Command, State}
 
   # Gateways that come one by one, as after a split, all come within this time.
   @settle_ms 1_000
@@ -29,7 +29,7 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
          not promised?(state, group, user) do
       died? = why in [:down, :down_here, :gone, :absent]
 
-      case Decision.make(state.relay, {:depart, group, user, died?}) do
+      case Command.make(state.relay, {:depart, group, user, died?}) do
         # As far as this gateway knows he has one left. The other one knew better, and has said so.
         {{:error, :already_member}, []} when why == :down ->
           %{state | announced: MapSet.put(state.announced, {group, user})}
@@ -43,7 +43,7 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
           # Nobody else says it: his gateway is gone, or his processes ended on several at once, each
           # of which took another one's to be there.
           if why in [:down_here, :gone] and not announced?(state, group, user),
-            do: Observed.left(group, user, :down)
+            do: Events.left(group, user, :down)
 
           unannounce(state, {:depart, group, user})
       end
@@ -57,10 +57,10 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
   def announced?(state, group, user), do: MapSet.member?(state.announced, {group, user})
 
   @doc "What was said of them was said of an earlier stay."
-  @spec unannounce(State.t(), Decision.op()) :: State.t()
+  @spec unannounce(State.t(), Command.op()) :: State.t()
   def unannounce(%{announced: announced} = state, op) do
     announced =
-      case {op, Decision.member(op)} do
+      case {op, Command.member(op)} do
         {{:delete, group}, nil} -> MapSet.reject(announced, &(elem(&1, 0) == group))
         {{:depart, group, user}, nil} -> MapSet.delete(announced, {group, user})
         {_op, member} -> MapSet.delete(announced, member)

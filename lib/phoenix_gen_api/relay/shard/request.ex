@@ -8,14 +8,13 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.Decision
-  alias PhoenixGenApi.Relay.Shard.{Order, Presence, State}
+  alias PhoenixGenApi.Relay.Shard.{Command, Leader, Presence, State}
 
   # While gateways do not agree on which of them is the oldest, or are still telling each other.
   @again_ms 20
 
   @doc "A caller asks. He waits first for gateways that have not told yet what they have."
-  @spec new(State.t(), Decision.op(), tuple() | nil, GenServer.from()) :: State.t()
+  @spec new(State.t(), Command.op(), tuple() | nil, GenServer.from()) :: State.t()
   def new(state, op, joining, from) do
     ref = make_ref()
     Process.send_after(self(), {:too_long, ref}, Config.get(:relay, :sync_timeout))
@@ -90,7 +89,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
 
     cond do
       State.decides?(state, op) ->
-        {result, effects, state} = Order.decide(state, op, node())
+        {result, effects, state} = Leader.decide(state, op, node())
         awaited = tell(state, {:effects, ref, node(), effects})
         decided(state, ref, op, result, awaited)
 
@@ -135,21 +134,21 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
   end
 
   @doc "It is decided; those gateways copy it."
-  @spec decided(State.t(), reference(), Decision.op(), term(), [node()]) :: State.t()
+  @spec decided(State.t(), reference(), Command.op(), term(), [node()]) :: State.t()
   def decided(state, ref, op, result, awaited) do
     case state.pending do
       %{^ref => %{result: nil} = request} ->
         awaited = for node <- awaited, is_map_key(state.peers, node), do: {:effects, node}
         # It may have been made before the one that was asked first could say so.
-        made? = request.repeated? and Decision.made?(state.relay, op, result)
+        made? = request.repeated? and Command.made?(state.relay, op, result)
         result = if made?, do: :ok, else: result
         request = %{request | result: result, waiting: MapSet.new(awaited)}
         state |> put(ref, request) |> attach(ref) |> settle(ref)
 
       # Of a request that died with a shard: no device follows.
       _too_late ->
-        if Decision.joins?(op, result) do
-          {group, user} = Decision.member(op)
+        if Command.joins?(op, result) do
+          {group, user} = Command.member(op)
           here? = Native.relay_is_here(state.relay, group, user, nil)
           tell(state, {:presence, node(), nil, group, user, here?, :joined})
         end
@@ -163,7 +162,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
     case state.pending do
       %{^ref => %{joining: {_, _, _} = joining, result: result} = request}
       when result == :ok or elem(result, 0) == :ok ->
-        [group, user] = request.op |> Decision.member() |> Tuple.to_list()
+        [group, user] = request.op |> Command.member() |> Tuple.to_list()
         attached = Native.relay_attach(state.relay, group, user, joining)
         here? = Native.relay_is_here(state.relay, group, user, nil)
         told = tell(state, {:presence, node(), ref, group, user, here?, :joined})

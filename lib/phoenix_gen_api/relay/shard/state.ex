@@ -2,7 +2,8 @@ defmodule PhoenixGenApi.Relay.Shard.State do
   @moduledoc false
   # What a shard knows of itself and of the other gateways.
 
-  alias PhoenixGenApi.Relay.{Decision, Outbox, Peers, Shard}
+  alias PhoenixGenApi.Relay.{Outbox, Peers, Shard}
+  alias PhoenixGenApi.Relay.Shard.Command
 
   defstruct [
     :number,
@@ -38,7 +39,7 @@ defmodule PhoenixGenApi.Relay.Shard.State do
   end
 
   @doc "Whether it is for this gateway to decide that, and now."
-  @spec decides?(t(), Decision.op()) :: boolean()
+  @spec decides?(t(), Command.op()) :: boolean()
   # Not before all have told where they have devices of him.
   def decides?(state, op) when elem(op, 0) == :depart,
     do: home(state) == node() and caught_up?(state)

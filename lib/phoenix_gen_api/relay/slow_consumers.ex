@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Relay.Backlog do
+defmodule PhoenixGenApi.Relay.SlowConsumers do
   @moduledoc false
   # Finds recipients that cannot keep up. To look into another process costs as much as several
   # messages to it, so those who send name one recipient of 256, and not too many a second, and

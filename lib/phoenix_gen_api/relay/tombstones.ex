@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Relay.Deleted do
+defmodule PhoenixGenApi.Relay.Tombstones do
   @moduledoc false
   # Groups that were deleted, and when, for gateways that were not there. The table is the
   # supervisor's: no crash of a shard brings a group back.

@@ -1,9 +1,9 @@
-defmodule PhoenixGenApi.Relay.Catalogue do
+defmodule PhoenixGenApi.Relay.StateTransfer do
   @moduledoc false
   # What a gateway tells another one that it has met: its groups, and those that it has deleted.
 
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.{Deleted, Shard}
+  alias PhoenixGenApi.Relay.{Shard, Tombstones}
   alias PhoenixGenApi.Relay.Shard.State
 
   @page 500
@@ -44,13 +44,13 @@ defmodule PhoenixGenApi.Relay.Catalogue do
 
     case state do
       %{peers: %{^node => %{number: number, apart?: apart?}}} ->
-        if Deleted.at(group) < changed_ms do
+        if Tombstones.at(group) < changed_ms do
           {out, forgotten} =
             Native.relay_merge(state.relay, group, origin, number, apart?, records)
 
           for user <- out, do: Shard.gone(group, user, :down)
           correct(state, node, group, origin, forgotten)
-          Deleted.forget(group)
+          Tombstones.forget(group)
         end
 
         state
@@ -80,11 +80,11 @@ defmodule PhoenixGenApi.Relay.Catalogue do
 
         {_origin, _records, _next} ->
           Native.relay_order_delete(state.relay, group)
-          Deleted.note(group, at)
+          Tombstones.note(group, at)
 
         # For those who come later.
         _not_found ->
-          Deleted.note(group, max(at, Deleted.at(group)))
+          Tombstones.note(group, max(at, Tombstones.at(group)))
       end
     end
 

@@ -1,9 +1,9 @@
-defmodule PhoenixGenApi.Relay.Shard.Meeting do
+defmodule PhoenixGenApi.Relay.Shard.PeerSync do
   @moduledoc false
   # Other gateways that come and go. One that comes is told everything, and from then on what
   # happens.
 
-  alias PhoenixGenApi.Relay.{Catalogue, Deleted, Outbox, Peers}
+  alias PhoenixGenApi.Relay.{Outbox, Peers, StateTransfer, Tombstones}
   alias PhoenixGenApi.Relay.Shard.{Presence, Request, State}
 
   # Gateways that are remembered as lost: those that started last.
@@ -38,12 +38,12 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
       boot: Peers.boot(),
       life: state.life,
       lost: state.lost,
-      deleted: Deleted.all(state.number),
+      deleted: Tombstones.all(state.number),
       reply?: reply?
     }
 
     State.tell(state, node, {:hello, node(), hello})
-    Catalogue.send_all(state, node)
+    StateTransfer.send_all(state, node)
     State.tell(state, node, {:synced, node()})
     state
   end
@@ -61,7 +61,7 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
         state = if peer.life == hello.life, do: state, else: Presence.forget(state, node)
         peer = Map.merge(peer, %{boot: hello.boot, life: hello.life, apart?: apart?})
         state = %{state | peers: Map.put(state.peers, node, peer)}
-        Catalogue.bury(state, hello.deleted)
+        StateTransfer.bury(state, hello.deleted)
         # Nor of what it was asked.
         if hello.reply?,
           do: state |> greet(node, peer.number, false) |> Request.lose(node),
@@ -109,10 +109,10 @@ defmodule PhoenixGenApi.Relay.Shard.Meeting do
   def page(state, node, group, origin, records, last?) do
     state =
       if is_map_key(state.peers, node),
-        do: Catalogue.collect(state, node, group, records),
+        do: StateTransfer.collect(state, node, group, records),
         else: state
 
-    if last?, do: Catalogue.unite(state, node, group, origin), else: state
+    if last?, do: StateTransfer.unite(state, node, group, origin), else: state
   end
 
   @doc "A gateway has told everything."

@@ -1,15 +1,15 @@
-defmodule PhoenixGenApi.Relay.Shard.Order do
+defmodule PhoenixGenApi.Relay.Shard.Leader do
   @moduledoc false
   # Decisions on the oldest gateway, and their copies on the others.
 
   import PhoenixGenApi.Relay.Shard.State, only: [tell: 2]
 
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.{Decision, Deleted}
-  alias PhoenixGenApi.Relay.Shard.{Presence, State}
+  alias PhoenixGenApi.Relay.Shard.{Command, Presence, State}
+  alias PhoenixGenApi.Relay.Tombstones
 
   @doc "Makes a change that a gateway has asked for: its result, and what the others have to copy."
-  @spec decide(State.t(), Decision.op(), node()) :: {term(), [Decision.effect()], State.t()}
+  @spec decide(State.t(), Command.op(), node()) :: {term(), [Command.effect()], State.t()}
   def decide(state, {:depart, group, user} = op, asked) do
     # Who has joined since, on whichever gateway, is in, though his device is still on its way.
     if Presence.promised?(state, group, user) do
@@ -25,18 +25,18 @@ defmodule PhoenixGenApi.Relay.Shard.Order do
 
   defp make(state, op, asked) do
     here? =
-      case Decision.member(op) do
+      case Command.member(op) do
         {group, user} -> Native.relay_is_here(state.relay, group, user, nil)
         nil -> false
       end
 
-    {result, effects} = Decision.make(state.relay, op)
+    {result, effects} = Command.make(state.relay, op)
     Enum.each(effects, &note/1)
     state = if effects == [], do: state, else: Presence.unannounce(state, op)
 
     state =
-      if Decision.joins?(op, result),
-        do: Presence.promise(state, Decision.member(op), asked),
+      if Command.joins?(op, result),
+        do: Presence.promise(state, Command.member(op), asked),
         else: state
 
     # Its own devices went with the decision.
@@ -48,7 +48,7 @@ defmodule PhoenixGenApi.Relay.Shard.Order do
   end
 
   @doc "Copies what was decided."
-  @spec copy(State.t(), [Decision.effect()]) :: :ok
+  @spec copy(State.t(), [Command.effect()]) :: :ok
   def copy(state, effects), do: Enum.each(effects, &copy_one(state, &1))
 
   defp copy_one(state, {:deleted, group, _at} = effect) do
@@ -63,6 +63,6 @@ defmodule PhoenixGenApi.Relay.Shard.Order do
       do: tell(state, {:presence, node(), nil, group, elem(record, 0), false, :asked})
   end
 
-  defp note({:deleted, group, at}), do: Deleted.note(group, at)
-  defp note({:put, group, _origin, _record, _evict?}), do: Deleted.forget(group)
+  defp note({:deleted, group, at}), do: Tombstones.note(group, at)
+  defp note({:put, group, _origin, _record, _evict?}), do: Tombstones.forget(group)
 end

@@ -1,7 +1,7 @@
-defmodule PhoenixGenApi.Relay.Family do
+defmodule PhoenixGenApi.Relay.Partitions do
   @moduledoc false
   # A server of which a fixed number of processes run, each with a number and the same name on
-  # every gateway. `use PhoenixGenApi.Relay.Family, count: 8` defines in the module of the server,
+  # every gateway. `use PhoenixGenApi.Relay.Partitions, count: 8` defines in the module of the server,
   # which is started with its number:
   #
   #   * `count/0`, and `names/0` and `children/0` for the supervisor

@@ -1,8 +1,8 @@
-defmodule PhoenixGenApi.Relay.MeetingTest do
+defmodule PhoenixGenApi.Relay.Shard.PeerSyncTest do
   use ExUnit.Case, async: false
 
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.Shard.{Meeting, State}
+  alias PhoenixGenApi.Relay.Shard.{PeerSync, State}
 
   test "of the gateways that were lost those are remembered that started last" do
     lost = for n <- 1..300, into: %{}, do: {:"gone-#{n}@127.0.0.1", {n, :"gone-#{n}@127.0.0.1"}}
@@ -15,7 +15,7 @@ defmodule PhoenixGenApi.Relay.MeetingTest do
     boot = {301, :"last@127.0.0.1"}
     state = put_in(state.peers[:"last@127.0.0.1"].boot, boot)
 
-    state = Meeting.lose(state, :"last@127.0.0.1")
+    state = PeerSync.lose(state, :"last@127.0.0.1")
     assert map_size(state.lost) == 256
     assert state.lost[:"last@127.0.0.1"] == boot
     assert is_map_key(state.lost, :"gone-300@127.0.0.1")

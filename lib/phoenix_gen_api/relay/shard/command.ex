@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Relay.Decision do
+defmodule PhoenixGenApi.Relay.Shard.Command do
   @moduledoc false
   # What the oldest gateway makes of a change: its result, and what the others have to copy.
 

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Relay.Link do
+defmodule PhoenixGenApi.Relay.Forwarder do
   @moduledoc false
   # Messages to the members on other gateways: one per gateway, fanned out there.
   #
@@ -6,10 +6,10 @@ defmodule PhoenixGenApi.Relay.Link do
   # arrive in the order in which they were sent, which different senders would not guarantee:
   # large messages are sent in fragments that a small one of somebody else can overtake.
   use GenServer
-  use PhoenixGenApi.Relay.Family, count: 16
+  use PhoenixGenApi.Relay.Partitions, count: 16
 
   alias PhoenixGenApi.Gateway
-  alias PhoenixGenApi.Relay.{Inbox, Observed, Outbox, Peers}
+  alias PhoenixGenApi.Relay.{Events, Inbox, Outbox, Peers}
 
   # Messages waiting for one gateway in one process, beyond which they are dropped.
   @most_waiting 50_000
@@ -35,7 +35,7 @@ defmodule PhoenixGenApi.Relay.Link do
 
     for {number, _node} <- to, do: :counters.add(counters, index(n, number), 1)
     if to != [], do: GenServer.cast(name(n), {:out, to, group, response})
-    if full != [], do: Observed.dropped(group, :slow_gateway, length(full))
+    if full != [], do: Events.dropped(group, :slow_gateway, length(full))
     :ok
   end
 

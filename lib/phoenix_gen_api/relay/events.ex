@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Relay.Observed do
+defmodule PhoenixGenApi.Relay.Events do
   @moduledoc false
   # The events of the relay.
 

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Relay.Departures do
+defmodule PhoenixGenApi.Relay.Disconnects do
   @moduledoc false
   # What follows when processes end that were devices: they are taken out of the index, and who
   # has none left leaves. Nothing waits for this process, and nothing is lost with it: what there
@@ -9,7 +9,7 @@ defmodule PhoenixGenApi.Relay.Departures do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.{Observed, Shard}
+  alias PhoenixGenApi.Relay.{Events, Shard}
 
   # Departures that are dealt with in one go, and windows of limits.
   @batch 1_000
@@ -59,7 +59,7 @@ defmodule PhoenixGenApi.Relay.Departures do
     if stays?, do: Shard.gone(group, user, if(elsewhere?, do: :down_here, else: :down))
     # Between the two: with this process one event is lost at most, and none comes twice.
     Native.relay_dealt_with(relay)
-    unless elsewhere?, do: Observed.left(group, user, :down)
+    unless elsewhere?, do: Events.left(group, user, :down)
   end
 
   defp schedule,
