@@ -9,7 +9,7 @@ defmodule Bench.WorkerPool do
   alias Bench.Gateway
   alias PhoenixGenApi.{ConfigDb, Executor, Native, WorkerPool}
   alias PhoenixGenApi.Structs.Response
-  alias PhoenixGenApi.WorkerPool.Keeper
+  alias PhoenixGenApi.WorkerPool.Server
 
   @pool :bench_pool
   @batch 500
@@ -214,7 +214,7 @@ defmodule Bench.WorkerPool do
 
   defp pool(name, opts) do
     {:ok, _pid} = WorkerPool.start_link([name: name] ++ opts)
-    Keeper.find(name)
+    Server.find(name)
   end
 
   defp admitted(handle, counted?) do

@@ -26,12 +26,12 @@ defmodule PhoenixGenApi.Supervisor do
   @impl true
   def init(client_mode: true) do
     # The application may have pools of its own.
-    WorkerPool.Published.new()
+    WorkerPool.Registry.new()
     Supervisor.init(serving(), strategy: :one_for_one)
   end
 
   def init(client_mode: false) do
-    WorkerPool.Published.new()
+    WorkerPool.Registry.new()
     Cluster.new()
     ConfigFailed.new()
     ConfigPuller.new()

@@ -32,7 +32,7 @@ defmodule PhoenixGenApi.WorkerPool do
   alias PhoenixGenApi.Config.Type
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.WorkerPool.{Events, Keeper, Published, Task, WorkerPoolSupervisor}
+  alias PhoenixGenApi.WorkerPool.{Events, Registry, Server, Task, WorkerPoolSupervisor}
 
   # {default, type}
   @options [
@@ -77,8 +77,8 @@ defmodule PhoenixGenApi.WorkerPool do
       raise ArgumentError, "#{key}: expected #{expected}, got #{got}"
     end
 
-    if Published.running?(),
-      do: GenServer.start_link(Keeper, Map.new([{:name, name} | opts]), name: name),
+    if Registry.running?(),
+      do: GenServer.start_link(Server, Map.new([{:name, name} | opts]), name: name),
       else: {:error, :not_running}
   end
 
@@ -103,7 +103,7 @@ defmodule PhoenixGenApi.WorkerPool do
             "timeout must be :infinity or a number of milliseconds, got: #{inspect(timeout)}"
     end
 
-    case Keeper.find(pool) do
+    case Server.find(pool) do
       {handle, %{name: name, task_timeout: default}} ->
         opts = [timeout: milliseconds(timeout || default)]
         with {:ok, _pid} <- admit(name, handle, fun, true, opts), do: :ok
@@ -127,7 +127,7 @@ defmodule PhoenixGenApi.WorkerPool do
           total_tasks_failed: non_neg_integer()
         }
   def status(pool) do
-    case Keeper.find(pool) do
+    case Server.find(pool) do
       {handle, _opts} ->
         {size, busy, queued, circuit, executed, failed} = Native.worker_pool_status(handle)
 
@@ -151,7 +151,7 @@ defmodule PhoenixGenApi.WorkerPool do
   # cool-down it does not: that is no probe, and need not wait for one.
   @spec refuses?(GenServer.name()) :: boolean()
   def refuses?(pool) do
-    case Keeper.find(pool) do
+    case Server.find(pool) do
       {handle, _opts} -> handle |> Native.worker_pool_status() |> elem(3) == :open
       nil -> false
     end
@@ -174,7 +174,7 @@ defmodule PhoenixGenApi.WorkerPool do
           patience: {timeout(), pid() | nil}
         ) :: {:ok, pid()} | {:error, refusal()}
   def submit(pool, fun, opts) do
-    case Keeper.find(pool) do
+    case Server.find(pool) do
       {handle, %{name: name}} ->
         admit(name, handle, fun, false, opts)
 

@@ -4,7 +4,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
 
   alias PhoenixGenApi.{Await, Native, Telemetry, WorkerPool}
   alias PhoenixGenApi.Test.Leaks
-  alias PhoenixGenApi.WorkerPool.{Keeper, Published}
+  alias PhoenixGenApi.WorkerPool.{Registry, Server}
 
   @moduletag :capture_log
 
@@ -88,7 +88,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     assert WorkerPool.execute_async(pool, task()) == {:error, :pool_not_found}
     for _ <- 1..2, do: send(running(), :return)
     assert Await.until(fn -> idle(pool) end)
-    Published.delete(pool)
+    Registry.delete(pool)
   end
 
   test "deadlines and orphans are seen to by the next keeper", %{pool: pool} do
@@ -140,7 +140,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     end
 
     monitor = Process.monitor(running())
-    {handle, _} = Keeper.find(pool)
+    {handle, _} = Server.find(pool)
     stop_supervised!(pool)
     assert_received {:DOWN, ^monitor, :process, _, :killed}
     for n <- 1..3, do: assert_receive({:died, ^n})
@@ -164,7 +164,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     kill(keeper)
     successor(pool, keeper)
     stop_supervised!(pool)
-    assert Published.find(pool) == nil
+    assert Registry.find(pool) == nil
   end
 
   test "pools need the application, in whatever mode", %{pool: pool} do
@@ -204,7 +204,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     spawn(fn -> GenServer.stop(keeper, :shutdown) end)
     assert_receive {:hangs, ^keeper}
     kill(keeper)
-    assert Published.find(pool) == nil
+    assert Registry.find(pool) == nil
   end
 
   defp hang(parent) do
@@ -257,7 +257,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     end)
 
     on_exit(fn -> Telemetry.detach_all({pool, :kills}) end)
-    {handle, _} = Keeper.find(pool)
+    {handle, _} = Server.find(pool)
     assert :ok = WorkerPool.execute_async(pool, task(), timeout: 20)
     pid = running()
     :sys.suspend(keeper)
@@ -294,7 +294,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
 
   test "a slot whose task was never begun is given back, and the task answered", %{pool: pool} do
     start(pool, pool_size: 1)
-    {handle, _} = Keeper.find(pool)
+    {handle, _} = Server.find(pool)
     parent = self()
 
     # What is left of a submitter that dies between two lines.
@@ -320,7 +320,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     :rand.seed(:exsss, 20_261_120)
     Telemetry.detach_all(pool)
     start(pool, pool_size: 3, max_queue_size: 20)
-    {handle, _} = Keeper.find(pool)
+    {handle, _} = Server.find(pool)
     watch = Leaks.watch()
     processes = length(Process.list())
     {:monitored_by, watched_by} = Process.info(self(), :monitored_by)

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.WorkerPool.Published do
+defmodule PhoenixGenApi.WorkerPool.Registry do
   @moduledoc false
   # Where a pool is found by its name, with its options, beside the process that keeps it: it
   # outlives a crash of that process.

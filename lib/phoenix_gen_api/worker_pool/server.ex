@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.WorkerPool.Keeper do
+defmodule PhoenixGenApi.WorkerPool.Server do
   @moduledoc false
   # The process of a pool. Tasks go on without it: it gives the pool its name and its life, and
   # does what the native side cannot, which is to kill and to emit the events of the killed.
@@ -9,15 +9,15 @@ defmodule PhoenixGenApi.WorkerPool.Keeper do
 
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.WorkerPool
-  alias PhoenixGenApi.WorkerPool.{Events, Published}
+  alias PhoenixGenApi.WorkerPool.{Events, Registry}
 
   # For the last tasks of a pool that is stopped to be gone.
   @kill_ms 1_000
 
   @doc "The pool of that name or process, with its options; nil when there is none."
-  @spec find(GenServer.server()) :: Published.pool() | nil
+  @spec find(GenServer.server()) :: Registry.pool() | nil
   def find(pid) when is_pid(pid), do: ask(pid)
-  def find(name), do: Published.find(name)
+  def find(name), do: Registry.find(name)
 
   defp ask(pid) do
     GenServer.call(pid, :pool)
@@ -38,13 +38,13 @@ defmodule PhoenixGenApi.WorkerPool.Keeper do
 
   # One that crashed left its pool behind. With other options it would be another pool.
   defp published(name, opts) do
-    case Published.find(name) do
+    case Registry.find(name) do
       {_handle, ^opts} = pool ->
         pool
 
       _ ->
         pool = {new(opts), opts}
-        :ok = Published.put(name, pool)
+        :ok = Registry.put(name, pool)
         pool
     end
   end
@@ -79,7 +79,7 @@ defmodule PhoenixGenApi.WorkerPool.Keeper do
       when reason in [:normal, :shutdown] or elem(reason, 0) == :shutdown do
     running = Native.worker_pool_stop(handle)
     # First: the time for the rest may not be given.
-    Published.delete(state.name)
+    Registry.delete(state.name)
 
     monitors =
       for pid <- running do
