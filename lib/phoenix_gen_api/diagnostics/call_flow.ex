@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.Diagnostics.CallFlow do
   # What becomes of a request for one function, stage by stage, read off its config.
 
   alias PhoenixGenApi.{ConfigDb, Gateway, RateLimiter}
-  alias PhoenixGenApi.Diagnostics.Steps
+  alias PhoenixGenApi.Diagnostics.Stages
   alias PhoenixGenApi.NodeSelector.Preview
   alias PhoenixGenApi.Structs.FunConfig
 
@@ -44,7 +44,7 @@ defmodule PhoenixGenApi.Diagnostics.CallFlow do
       version: version,
       config: nil,
       error: reason,
-      steps: Steps.unknown(service, type, version, reason)
+      steps: Stages.unknown(service, type, version, reason)
     }
   end
 
@@ -69,7 +69,7 @@ defmodule PhoenixGenApi.Diagnostics.CallFlow do
       choose_node_mode: config.choose_node_mode,
       timeout: config.timeout,
       rate_limit: limits,
-      permission: Steps.permission(config),
+      permission: Stages.permission(config),
       hooks: %{
         before: config.before_execute,
         after: config.after_execute,
@@ -77,7 +77,7 @@ defmodule PhoenixGenApi.Diagnostics.CallFlow do
       },
       retry: FunConfig.normalize_retry(config.retry),
       mfa: config.mfa,
-      steps: Steps.of(config, limits, listed)
+      steps: Stages.of(config, limits, listed)
     }
   end
 

@@ -2,8 +2,8 @@ defmodule PhoenixGenApi.Diagnostics.ClusterView do
   @moduledoc false
   # The cluster as this node sees it: who is connected, and which nodes serve what.
 
+  alias PhoenixGenApi.Diagnostics.{CallFlow, Health, Probe}
   alias PhoenixGenApi.NodeSelector
-  alias PhoenixGenApi.Diagnostics.{CallFlow, Health, Reading}
 
   @spec build() :: map()
   def build do
@@ -24,7 +24,7 @@ defmodule PhoenixGenApi.Diagnostics.ClusterView do
   # Every node that a function names, that has been heard of, or that is connected.
   defp nodes(flows) do
     loads =
-      case Reading.of(&NodeSelector.loads/0) do
+      case Probe.of(&NodeSelector.loads/0) do
         {:ok, loads} ->
           Map.new(loads, fn {node, status, in_flight} -> {node, {status, in_flight}} end)
 

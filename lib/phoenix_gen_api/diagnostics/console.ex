@@ -3,12 +3,12 @@ defmodule PhoenixGenApi.Diagnostics.Console do
   # The state of the gateway as a person in IEx reads it.
 
   alias PhoenixGenApi.{ConfigDb, Diagnostics}
-  alias PhoenixGenApi.Diagnostics.{Parts, Reading, Table, Words}
+  alias PhoenixGenApi.Diagnostics.{Components, Format, Probe, Table}
   alias PhoenixGenApi.WorkerPool
 
   @spec cache_status() :: :ok
   def cache_status do
-    case Reading.of(fn -> {ConfigDb.status(), ConfigDb.get_all_functions()} end) do
+    case Probe.of(fn -> {ConfigDb.status(), ConfigDb.get_all_functions()} end) do
       {:ok, {status, functions}} ->
         rows =
           for {service, types} <- Enum.sort(functions) do
@@ -16,7 +16,7 @@ defmodule PhoenixGenApi.Diagnostics.Console do
           end
 
         print(
-          "config table: #{Words.count(status.count, "config")}, #{Words.bytes(status.memory_bytes)}",
+          "config table: #{Format.count(status.count, "config")}, #{Format.bytes(status.memory_bytes)}",
           table(["service", "functions", "versions"], rows)
         )
 
@@ -28,8 +28,8 @@ defmodule PhoenixGenApi.Diagnostics.Console do
   @spec pool_status() :: :ok
   def pool_status do
     rows =
-      for pool <- Parts.pools() do
-        case Reading.of(fn -> WorkerPool.status(pool) end) do
+      for pool <- Components.pools() do
+        case Probe.of(fn -> WorkerPool.status(pool) end) do
           {:ok, status} ->
             [
               pool,
@@ -87,7 +87,7 @@ defmodule PhoenixGenApi.Diagnostics.Console do
   end
 
   defp figure({key, bytes}) when key in [:memory_bytes, :max_memory_bytes],
-    do: "#{label(key)} #{Words.bytes(bytes)}"
+    do: "#{label(key)} #{Format.bytes(bytes)}"
 
   defp figure({key, %{count: count, limit: limit}}), do: "#{label(key)} #{count} of #{limit}"
   defp figure({key, value}), do: "#{label(key)} #{value}"
@@ -102,14 +102,14 @@ defmodule PhoenixGenApi.Diagnostics.Console do
     print(
       "statistics of #{statistics.node}",
       Table.pairs(
-        uptime: Words.duration(vm.uptime_ms),
+        uptime: Format.duration(vm.uptime_ms),
         memory:
           Enum.map_join([:total, :processes, :binary, :ets, :code, :atom], ", ", fn kind ->
-            "#{kind} #{Words.bytes(vm.memory[kind])}"
+            "#{kind} #{Format.bytes(vm.memory[kind])}"
           end),
         processes: vm.processes,
-        "run queue": "#{vm.run_queue}, #{Words.count(vm.schedulers_online, "scheduler")}",
-        "input, output": "#{Words.bytes(vm.io_bytes.input)}, #{Words.bytes(vm.io_bytes.output)}",
+        "run queue": "#{vm.run_queue}, #{Format.count(vm.schedulers_online, "scheduler")}",
+        "input, output": "#{Format.bytes(vm.io_bytes.input)}, #{Format.bytes(vm.io_bytes.output)}",
         versions: "OTP #{vm.otp_release}, Elixir #{vm.elixir_version}"
       )
     )
@@ -132,13 +132,13 @@ defmodule PhoenixGenApi.Diagnostics.Console do
     for {key, value} <- Enum.sort(status), key != :status, do: {label(key), shown(key, value)}
   end
 
-  defp shown(:memory_bytes, bytes), do: Words.bytes(bytes)
-  defp shown(_key, names) when is_list(names), do: names |> Enum.map_join(", ", &Words.name/1)
+  defp shown(:memory_bytes, bytes), do: Format.bytes(bytes)
+  defp shown(_key, names) when is_list(names), do: names |> Enum.map_join(", ", &Format.name/1)
   defp shown(_key, %{} = map), do: map |> Enum.sort() |> Enum.map_join(", ", &entry/1)
   defp shown(_key, value), do: value
 
-  defp entry({key, value}) when is_list(value), do: "#{Words.name(key)}: #{length(value)}"
-  defp entry({key, value}), do: "#{Words.name(key)}: #{Words.name(value)}"
+  defp entry({key, value}) when is_list(value), do: "#{Format.name(key)}: #{length(value)}"
+  defp entry({key, value}), do: "#{Format.name(key)}: #{Format.name(value)}"
 
   @spec debug(keyword()) :: :ok
   def debug(opts) do
@@ -149,7 +149,7 @@ defmodule PhoenixGenApi.Diagnostics.Console do
         [
           inspect(process.pid),
           process.name || mfa(process.initial_call),
-          Words.bytes(process.memory_bytes),
+          Format.bytes(process.memory_bytes),
           process.message_queue_len,
           mfa(process.current_function)
         ]
@@ -168,7 +168,7 @@ defmodule PhoenixGenApi.Diagnostics.Console do
       for {store, figures} <- Enum.sort(report.native) do
         case figures do
           %{error: reason} -> [store, nil, reason]
-          %{entries: entries, memory_bytes: bytes} -> [store, entries, Words.bytes(bytes)]
+          %{entries: entries, memory_bytes: bytes} -> [store, entries, Format.bytes(bytes)]
         end
       end
 
@@ -176,7 +176,7 @@ defmodule PhoenixGenApi.Diagnostics.Console do
     further("tracing", Table.pairs(Enum.sort(Map.delete(report.trace, :node))))
   end
 
-  defp mfa({module, function, arity}), do: "#{Words.function({module, function})}/#{arity}"
+  defp mfa({module, function, arity}), do: "#{Format.function({module, function})}/#{arity}"
   defp mfa(other), do: inspect(other)
 
   defp table(_header, []), do: "  none\n"

@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.Diagnostics.FlowConsole do
   # Functions, requests and the cluster as a person in IEx reads them.
 
   alias PhoenixGenApi.Diagnostics
-  alias PhoenixGenApi.Diagnostics.{Table, Words}
+  alias PhoenixGenApi.Diagnostics.{Format, Table}
   alias PhoenixGenApi.SafeInspect
 
   @spec call_flow(term(), term(), term()) :: :ok
@@ -49,7 +49,7 @@ defmodule PhoenixGenApi.Diagnostics.FlowConsole do
   defp verdict(%{verdict: :refused} = flow),
     do: "Refused at #{words(flow.refused_by)}. The client gets: #{plain(flow.client_gets)}"
 
-  defp plain(text), do: if(Words.plain?(text), do: text, else: inspect(text))
+  defp plain(text), do: if(Format.plain?(text), do: text, else: inspect(text))
 
   @spec flows(keyword()) :: :ok
   def flows(opts) do
@@ -61,7 +61,7 @@ defmodule PhoenixGenApi.Diagnostics.FlowConsole do
     header = ["service", "request type", "version", "response", "nodes", "permission", "calls"]
 
     print(
-      Words.count(length(rows), "function"),
+      Format.count(length(rows), "function"),
       if(rows == [], do: [], else: Table.lines(header, rows))
     )
   end
@@ -73,12 +73,12 @@ defmodule PhoenixGenApi.Diagnostics.FlowConsole do
       flow.response_type,
       where(flow),
       flow.permission.strategy,
-      Words.function(flow.mfa)
+      Format.function(flow.mfa)
     ]
   end
 
   defp where(%{local?: true}), do: "gateway"
-  defp where(%{nodes: {_, _, _} = mfa}), do: Words.function(mfa)
+  defp where(%{nodes: {_, _, _} = mfa}), do: Format.function(mfa)
 
   defp where(flow) do
     up = Enum.count(flow.node_statuses, &(&1.status == :up))
@@ -96,7 +96,7 @@ defmodule PhoenixGenApi.Diagnostics.FlowConsole do
           node.status,
           yes(node.connected?),
           node.in_flight,
-          Enum.map_join(node.services, ", ", &Words.name/1)
+          Enum.map_join(node.services, ", ", &Format.name/1)
         ]
       end
 
@@ -127,8 +127,8 @@ defmodule PhoenixGenApi.Diagnostics.FlowConsole do
   defp title(%{config: nil, service: nil}), do: "not a request"
 
   defp title(flow) do
-    version = if flow.version, do: " " <> Words.name(flow.version), else: ""
-    SafeInspect.cut("#{Words.name(flow.service)} #{Words.name(flow.request_type)}#{version}", 120)
+    version = if flow.version, do: " " <> Format.name(flow.version), else: ""
+    SafeInspect.cut("#{Format.name(flow.service)} #{Format.name(flow.request_type)}#{version}", 120)
   end
 
   # That the gateway itself is there goes without saying.

@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.Diagnostics.Health do
   @moduledoc false
 
   alias PhoenixGenApi.Config
-  alias PhoenixGenApi.Diagnostics.Parts
+  alias PhoenixGenApi.Diagnostics.Components
 
   # Beyond this share of a limit of the VM there is little time left to act.
   @nearly 0.9
@@ -13,7 +13,7 @@ defmodule PhoenixGenApi.Diagnostics.Health do
     checks = %{vm: vm(opts[:max_memory_bytes]), node: node_check(), phoenix_gen_api: gateway()}
 
     %{
-      status: Parts.worst(Enum.map(Map.values(checks), & &1.status)),
+      status: Components.worst(Enum.map(Map.values(checks), & &1.status)),
       mode: mode(),
       node: node(),
       checked_at_ms: System.system_time(:millisecond),
@@ -30,8 +30,8 @@ defmodule PhoenixGenApi.Diagnostics.Health do
         %{status: :ok, mode: :client}
 
       :gateway ->
-        checks = Parts.checks()
-        worst = Parts.worst(Enum.map(Map.values(checks), & &1.status))
+        checks = Components.checks()
+        worst = Components.worst(Enum.map(Map.values(checks), & &1.status))
         Map.merge(%{status: worst, mode: :gateway}, checks)
     end
   end

@@ -4,7 +4,7 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
   # changes nothing, and what only code of the user's can tell is `:unknown`.
 
   alias PhoenixGenApi.{ArgumentHandler, Config, ConfigDb, Permission, Plan, SafeInspect, Security, WorkerPool}
-  alias PhoenixGenApi.Diagnostics.{CallFlow, Reading, Steps, Words}
+  alias PhoenixGenApi.Diagnostics.{CallFlow, Format, Probe, Stages}
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.NodeSelector.Preview
   alias PhoenixGenApi.RateLimiter
@@ -57,7 +57,7 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
       {:error, reason} ->
         flow = CallFlow.of(service, type, version)
         failure = if reason == :not_running, do: reason, else: {reason, type, version}
-        [decode, lookup] = Steps.unknown(service, type, version, reason)
+        [decode, lookup] = Stages.unknown(service, type, version, reason)
         steps = [Map.merge(decode, passes()), Map.merge(lookup, refuses(failure, nil))]
         Map.merge(%{flow | steps: steps}, Map.put(verdict(steps), :request, request))
     end
@@ -81,7 +81,7 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
   defp decide(:before_hook, _request, _plan, %{hooks: %{before: nil}}), do: none()
 
   defp decide(:before_hook, _request, _plan, %{hooks: %{before: hook}}),
-    do: unknown("#{Words.function(hook)} is not run here")
+    do: unknown("#{Format.function(hook)} is not run here")
 
   defp decide(:permission, request, _plan, flow), do: permission(request, flow.config)
   defp decide(:arguments, request, plan, _flow), do: arguments(request, plan)
@@ -93,7 +93,7 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
   defp decide(:after_hook, _request, _plan, %{hooks: %{after: nil}}), do: none()
 
   defp decide(:after_hook, _request, _plan, %{hooks: %{after: hook}}),
-    do: passes("#{Words.function(hook)} is not run here")
+    do: passes("#{Format.function(hook)} is not run here")
 
   defp decide(:response, _request, _plan, _flow), do: none()
   defp decide(_decode_or_lookup, _request, _plan, _flow), do: passes()
@@ -121,7 +121,7 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
 
   defp limit(limit, scope, counts, request) do
     value = value(request, limit.key)
-    words = "#{counts}, #{Steps.limit(limit)}"
+    words = "#{counts}, #{Stages.limit(limit)}"
 
     case {value, Map.get(limit, :on_missing, :skip)} do
       {nil, :skip} -> {:passes, "#{words}: no value, skipped"}
@@ -153,7 +153,7 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
   ## Permission
 
   defp permission(_request, %{permission_callback: {_, _, _} = mfa}),
-    do: unknown("#{Words.function(mfa)} is not run here")
+    do: unknown("#{Format.function(mfa)} is not run here")
 
   defp permission(_request, %{check_permission: false}), do: none()
 
@@ -180,7 +180,7 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
   defp arguments(request, plan) do
     case ArgumentHandler.convert(plan, request) do
       {:ok, []} -> passes()
-      {:ok, arguments} -> passes(Words.count(length(arguments), "argument"))
+      {:ok, arguments} -> passes(Format.count(length(arguments), "argument"))
       {:error, error} -> refuses({:invalid_arguments, error}, SafeInspect.reason(:error, error))
     end
   end
@@ -188,7 +188,7 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
   ## Pools
 
   defp pool(pool) do
-    case Reading.of(fn -> {WorkerPool.status(pool), WorkerPool.refuses?(pool)} end) do
+    case Probe.of(fn -> {WorkerPool.status(pool), WorkerPool.refuses?(pool)} end) do
       {:ok, {_status, true}} ->
         refuses({:pool, :circuit_open}, "the circuit of #{inspect(pool)} is open")
 
@@ -214,7 +214,7 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
       {:order, nodes} -> Map.put(passes(listed(nodes, ", then ")), :candidates, nodes)
       {:usable, [node]} -> Map.put(passes(listed([node], "")), :candidates, [node])
       {:usable, nodes} -> Map.put(passes("one of " <> listed(nodes, ", ")), :candidates, nodes)
-      {:unknown, mfa} -> unknown("#{Words.function(mfa)} is not run here")
+      {:unknown, mfa} -> unknown("#{Format.function(mfa)} is not run here")
       {:error, reason} -> refuses({:no_node, reason}, obstacles(reason))
     end
   end
@@ -222,7 +222,7 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
   defp obstacles({:all_nodes_unavailable, nodes}) do
     nodes
     |> Enum.map_join(", ", fn {node, obstacle} ->
-      "#{Words.name(to_string(node))} #{String.replace(to_string(obstacle), "_", " ")}"
+      "#{Format.name(to_string(node))} #{String.replace(to_string(obstacle), "_", " ")}"
     end)
     |> SafeInspect.cut(300)
   end
@@ -230,11 +230,11 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
   defp obstacles(reason), do: SafeInspect.inspect(reason, 200)
 
   defp listed(nodes, between),
-    do: nodes |> Enum.map_join(between, &Words.name(to_string(&1))) |> SafeInspect.cut(300)
+    do: nodes |> Enum.map_join(between, &Format.name(to_string(&1))) |> SafeInspect.cut(300)
 
   # What this node would run itself can be looked up; of others nothing is known here.
   defp call(%FunConfig{nodes: :local, mfa: {module, function, _} = mfa} = config) do
-    arity = Steps.arity(config)
+    arity = Stages.arity(config)
 
     cond do
       Security.validate_mfa(mfa) != :ok ->
@@ -244,12 +244,12 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
         refuses({:error, :undef}, "there is no such function")
 
       true ->
-        passes("#{Words.function(mfa)}/#{arity} is not run here")
+        passes("#{Format.function(mfa)}/#{arity} is not run here")
     end
   end
 
   defp call(%{mfa: mfa} = config),
-    do: passes("#{Words.function(mfa)}/#{Steps.arity(config)} is not run here")
+    do: passes("#{Format.function(mfa)}/#{Stages.arity(config)} is not run here")
 
   ## Decisions
 

@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.Diagnostics.Report do
   # The largest processes of the node, and what Rust holds, which the VM does not know of.
 
   alias PhoenixGenApi.{ConfigDb, NodeSelector, RateLimiter, Relay}
-  alias PhoenixGenApi.Diagnostics.{Health, Reading, Tracing}
+  alias PhoenixGenApi.Diagnostics.{Health, Probe, Tracing}
 
   @spec build(keyword()) :: map()
   def build(opts) do
@@ -102,7 +102,7 @@ defmodule PhoenixGenApi.Diagnostics.Report do
   end
 
   defp store(read, entries) do
-    case Reading.of(read) do
+    case Probe.of(read) do
       {:ok, status} -> %{entries: status[entries], memory_bytes: status.memory_bytes}
       {:error, reason} -> %{error: reason}
     end

@@ -1,7 +1,7 @@
 defmodule PhoenixGenApi.Diagnostics.Statistics do
   @moduledoc false
 
-  alias PhoenixGenApi.Diagnostics.{Health, Parts}
+  alias PhoenixGenApi.Diagnostics.{Components, Health}
   alias PhoenixGenApi.Telemetry
 
   @spec collect() :: map()
@@ -17,7 +17,7 @@ defmodule PhoenixGenApi.Diagnostics.Statistics do
   defp gateway do
     client? = Health.mode() == :client
 
-    if(client?, do: Map.new(Map.keys(Parts.statuses()), &{&1, nil}), else: Parts.statuses())
+    if(client?, do: Map.new(Map.keys(Components.statuses()), &{&1, nil}), else: Components.statuses())
     |> Map.merge(%{client_mode: client?, telemetry_events: length(Telemetry.list_events())})
   end
 

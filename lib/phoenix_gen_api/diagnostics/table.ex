@@ -4,7 +4,7 @@ defmodule PhoenixGenApi.Diagnostics.Table do
   # lines as it needs, nothing but plain text, so that no name that a client or a service has
   # chosen can move the cursor.
 
-  alias PhoenixGenApi.Diagnostics.Words
+  alias PhoenixGenApi.Diagnostics.Format
 
   @line 120
   # The last column gets the rest of a line, at least this, and so many lines.
@@ -123,7 +123,7 @@ defmodule PhoenixGenApi.Diagnostics.Table do
     end
   end
 
-  defp plain(text), do: if(Words.plain?(text), do: text, else: inspect(text))
+  defp plain(text), do: if(Format.plain?(text), do: text, else: inspect(text))
 
   defp cut(text, width) do
     if String.length(text) <= width, do: text, else: String.slice(text, 0, width - 1) <> "…"

@@ -1,7 +1,7 @@
 defmodule PhoenixGenApi.Diagnostics.TableTest do
   use ExUnit.Case, async: true
 
-  alias PhoenixGenApi.Diagnostics.{Table, Words}
+  alias PhoenixGenApi.Diagnostics.{Format, Table}
 
   defp lines(header, rows),
     do: header |> Table.lines(rows) |> IO.iodata_to_binary() |> String.split("\n", trim: true)
@@ -46,22 +46,22 @@ defmodule PhoenixGenApi.Diagnostics.TableTest do
   end
 
   test "a name that is no plain text is shown inspected" do
-    assert Words.name("a b") == "a b"
-    assert Words.name("a\nb") == ~S("a\nb")
-    assert Words.name(:atom) == ":atom"
-    assert Words.function({String, :upcase, [1]}) == "String.upcase"
-    assert Words.function({:lists, :"odd name"}) == ~S(:lists."odd name")
+    assert Format.name("a b") == "a b"
+    assert Format.name("a\nb") == ~S("a\nb")
+    assert Format.name(:atom) == ":atom"
+    assert Format.function({String, :upcase, [1]}) == "String.upcase"
+    assert Format.function({:lists, :"odd name"}) == ~S(:lists."odd name")
   end
 
   test "times and sizes are in the unit that a person would take" do
-    assert Enum.map([0, 999, 1_500, 60_000, 300_000, 7_200_000, :infinity], &Words.duration/1) ==
+    assert Enum.map([0, 999, 1_500, 60_000, 300_000, 7_200_000, :infinity], &Format.duration/1) ==
              ["0 ms", "999 ms", "1.5 s", "60 s", "5 min", "2 h", "any time"]
 
-    assert Words.duration(31 * 86_400_000) == "31 days"
+    assert Format.duration(31 * 86_400_000) == "31 days"
 
-    assert Enum.map([0, 1_023, 1_536, 3 * 1_048_576, 2 * 1_073_741_824], &Words.bytes/1) ==
+    assert Enum.map([0, 1_023, 1_536, 3 * 1_048_576, 2 * 1_073_741_824], &Format.bytes/1) ==
              ["0 B", "1023 B", "1.5 KiB", "3 MiB", "2 GiB"]
 
-    assert {Words.count(1, "node"), Words.count(0, "node")} == {"1 node", "0 nodes"}
+    assert {Format.count(1, "node"), Format.count(0, "node")} == {"1 node", "0 nodes"}
   end
 end

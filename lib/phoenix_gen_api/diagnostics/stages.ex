@@ -1,9 +1,9 @@
-defmodule PhoenixGenApi.Diagnostics.Steps do
+defmodule PhoenixGenApi.Diagnostics.Stages do
   @moduledoc false
   # The stages of a request in a few words each, as a config has them.
 
   alias PhoenixGenApi.{ConfigDb, SafeInspect}
-  alias PhoenixGenApi.Diagnostics.Words
+  alias PhoenixGenApi.Diagnostics.Format
   alias PhoenixGenApi.NodeSelector.Preview
   alias PhoenixGenApi.Structs.{FunConfig, Request}
 
@@ -36,7 +36,7 @@ defmodule PhoenixGenApi.Diagnostics.Steps do
   @doc "The steps of a request for which there is no config."
   @spec unknown(term(), term(), term(), atom()) :: [step()]
   def unknown(service, type, version, reason) do
-    asked = "#{Words.name(service)} #{Words.name(type)} #{version(version)}"
+    asked = "#{Format.name(service)} #{Format.name(type)} #{version(version)}"
 
     [
       %{phase: :decode, desc: decode()},
@@ -45,7 +45,7 @@ defmodule PhoenixGenApi.Diagnostics.Steps do
   end
 
   defp version(nil), do: "without a version"
-  defp version(version), do: Words.name(version)
+  defp version(version), do: Format.name(version)
 
   defp why(:not_found), do: "no such function is registered"
   defp why(:disabled), do: "disabled"
@@ -62,7 +62,7 @@ defmodule PhoenixGenApi.Diagnostics.Steps do
     %{
       strategy: :callback,
       description:
-        "#{Words.function(mfa)} decides on #{where}, within #{Words.duration(config.hook_timeout)}"
+        "#{Format.function(mfa)} decides on #{where}, within #{Format.duration(config.hook_timeout)}"
     }
   end
 
@@ -79,7 +79,7 @@ defmodule PhoenixGenApi.Diagnostics.Steps do
 
         %{
           strategy: :arg,
-          description: "the argument #{Words.name(name)}#{deep} must be the user_id"
+          description: "the argument #{Format.name(name)}#{deep} must be the user_id"
         }
 
       {:role, roles} ->
@@ -87,7 +87,7 @@ defmodule PhoenixGenApi.Diagnostics.Steps do
     end
   end
 
-  defp decode, do: "a payload of at most #{Words.bytes(Request.max_payload_bytes())}"
+  defp decode, do: "a payload of at most #{Format.bytes(Request.max_payload_bytes())}"
 
   defp lookup(config) do
     origin =
@@ -98,8 +98,8 @@ defmodule PhoenixGenApi.Diagnostics.Steps do
         nil -> ""
       end
 
-    "#{Words.name(config.service)} #{Words.name(config.request_type)} " <>
-      "#{Words.name(config.version)}#{origin}"
+    "#{Format.name(config.service)} #{Format.name(config.request_type)} " <>
+      "#{Format.name(config.version)}#{origin}"
   end
 
   defp limits(%{global: [], api: []}), do: "no limit applies"
@@ -114,15 +114,15 @@ defmodule PhoenixGenApi.Diagnostics.Steps do
   @spec limit(map()) :: String.t()
   def limit(limit) do
     key =
-      if is_atom(limit.key), do: to_string(limit.key), else: "argument #{Words.name(limit.key)}"
+      if is_atom(limit.key), do: to_string(limit.key), else: "argument #{Format.name(limit.key)}"
 
-    "#{limit.max_requests} in #{Words.duration(limit.window_ms)} by #{key}"
+    "#{limit.max_requests} in #{Format.duration(limit.window_ms)} by #{key}"
   end
 
   defp hook(nil, _config, _does), do: "none"
 
   defp hook(hook, config, does),
-    do: "#{Words.function(hook)}, at most #{Words.duration(config.hook_timeout)}; #{does}"
+    do: "#{Format.function(hook)}, at most #{Format.duration(config.hook_timeout)}; #{does}"
 
   defp arguments(%{arg_types: types}) when types in [nil, %{}, []], do: "none are accepted"
 
@@ -145,14 +145,14 @@ defmodule PhoenixGenApi.Diagnostics.Steps do
   defp nodes(%{nodes: :local}, _listed), do: "the gateway"
 
   defp nodes(%{nodes: {_, _, _} = mfa} = config, _listed),
-    do: "#{Words.function(mfa)} lists them; #{mode(config)}"
+    do: "#{Format.function(mfa)} lists them; #{mode(config)}"
 
   defp nodes(config, listed) do
     up = Enum.count(listed, &(&1.status == :up))
-    "#{up} of #{Words.count(length(listed), "node")} usable; #{mode(config)}"
+    "#{up} of #{Format.count(length(listed), "node")} usable; #{mode(config)}"
   end
 
-  defp mode(%{choose_node_mode: {_, _, _} = mfa}), do: "#{Words.function(mfa)} chooses"
+  defp mode(%{choose_node_mode: {_, _, _} = mfa}), do: "#{Format.function(mfa)} chooses"
 
   defp mode(%{choose_node_mode: {mode, _} = keyed}) when mode in [:hash, :sticky],
     do: SafeInspect.inspect(keyed, 100)
@@ -161,8 +161,8 @@ defmodule PhoenixGenApi.Diagnostics.Steps do
   defp mode(%{choose_node_mode: mode}), do: SafeInspect.inspect(mode, 100)
 
   defp call(%{mfa: {module, function, _}} = config) do
-    "#{Words.function({module, function})}/#{arity(config)}, at most " <>
-      Words.duration(config.timeout) <> retry(FunConfig.normalize_retry(config.retry), config)
+    "#{Format.function({module, function})}/#{arity(config)}, at most " <>
+      Format.duration(config.timeout) <> retry(FunConfig.normalize_retry(config.retry), config)
   end
 
   # Streams are not retried.
@@ -172,7 +172,7 @@ defmodule PhoenixGenApi.Diagnostics.Steps do
   defp retry({mode, n}, config) do
     where = if mode == :same_node, do: "on the same node", else: "on the next nodes"
     causes = Enum.map_join(config.retry_on, ", ", &to_string/1)
-    "; again up to #{Words.count(n, "time")} #{where} after #{causes}"
+    "; again up to #{Format.count(n, "time")} #{where} after #{causes}"
   end
 
   defp response(:sync), do: "the response"
@@ -180,5 +180,5 @@ defmodule PhoenixGenApi.Diagnostics.Steps do
   defp response(:stream), do: "acknowledged before the call; frames follow"
   defp response(:none), do: "acknowledged before the call; nothing follows"
 
-  defp names(names), do: names |> Enum.map_join(", ", &Words.name/1) |> SafeInspect.cut(300)
+  defp names(names), do: names |> Enum.map_join(", ", &Format.name/1) |> SafeInspect.cut(300)
 end

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Diagnostics.Words do
+defmodule PhoenixGenApi.Diagnostics.Format do
   @moduledoc false
   # Functions, times and sizes as people write them. Nothing here shows the arguments inside an
   # mfa: they may be anything.

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Diagnostics.Reading do
+defmodule PhoenixGenApi.Diagnostics.Probe do
   @moduledoc false
   # Asks a part of the gateway, which may be broken: that is when people ask. The question is
   # put in a process of its own, for a limited time, and a crash is an answer.

@@ -1,11 +1,10 @@
-defmodule PhoenixGenApi.Diagnostics.Parts do
+defmodule PhoenixGenApi.Diagnostics.Components do
   @moduledoc false
   # The parts of a gateway: how each is asked what it is doing, and when that is worrying. A new
   # part is one row here.
 
-  alias PhoenixGenApi.{Config, ConfigDb, ConfigPuller, ConfigReceiver, Gateway, Native}
-  alias PhoenixGenApi.{RateLimiter, Relay, WorkerPool}
-  alias PhoenixGenApi.Diagnostics.Reading
+  alias PhoenixGenApi.{Config, ConfigDb, ConfigPuller, ConfigReceiver, Gateway, Native, RateLimiter, Relay, WorkerPool}
+  alias PhoenixGenApi.Diagnostics.Probe
   alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
 
   @type status :: :ok | :warning | :error
@@ -60,14 +59,14 @@ defmodule PhoenixGenApi.Diagnostics.Parts do
   end
 
   defp check(fun) do
-    case Reading.of(fun) do
+    case Probe.of(fun) do
       {:ok, check} -> check
       {:error, reason} -> error(reason)
     end
   end
 
   defp status(fun) do
-    case Reading.of(fun) do
+    case Probe.of(fun) do
       {:ok, status} -> status
       {:error, reason} -> %{error: reason}
     end
