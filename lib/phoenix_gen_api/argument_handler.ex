@@ -21,7 +21,7 @@ defmodule PhoenixGenApi.ArgumentHandler do
 
   import PhoenixGenApi.Plan, only: [plan: 1]
 
-  alias PhoenixGenApi.ArgumentHandler.Message
+  alias PhoenixGenApi.ArgumentHandler.ErrorMessage
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Plan
@@ -84,18 +84,18 @@ defmodule PhoenixGenApi.ArgumentHandler do
       when is_map(args) and not is_struct(args) do
     case Native.argument_handler_convert(handle, args) do
       arguments when is_list(arguments) -> {:ok, arguments}
-      {:error, problem} -> {:error, Message.exception(problem, request.request_type)}
+      {:error, problem} -> {:error, ErrorMessage.exception(problem, request.request_type)}
       :out_of_budget -> convert_dirty(handle, request)
     end
   end
 
   def convert(_plan, %Request{args: args}),
-    do: {:error, Message.exception({:not_json, [], args, nil}, nil)}
+    do: {:error, ErrorMessage.exception({:not_json, [], args, nil}, nil)}
 
   defp convert_dirty(handle, request) do
     case Native.argument_handler_convert_dirty(handle, request.args) do
       arguments when is_list(arguments) -> {:ok, arguments}
-      {:error, problem} -> {:error, Message.exception(problem, request.request_type)}
+      {:error, problem} -> {:error, ErrorMessage.exception(problem, request.request_type)}
     end
   end
 

@@ -97,7 +97,7 @@ defmodule PhoenixGenApi.Channel do
   results do. In a module without any `handle_info` other messages are logged and ignored.
   """
 
-  alias PhoenixGenApi.Channel.{Delivery, Identity, Options, Session, Wire}
+  alias PhoenixGenApi.Channel.{Delivery, Identity, Options, PhoenixAdapter, Session}
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Structs.{Request, Response}
 
@@ -124,7 +124,7 @@ defmodule PhoenixGenApi.Channel do
         when socket: socket()
   def handle_in(payload, socket, options) do
     options = Options.new!(options)
-    ref = Wire.ref(socket)
+    ref = PhoenixAdapter.ref(socket)
 
     case cancelled_id(payload) do
       nil -> request(payload, socket, ref, options)

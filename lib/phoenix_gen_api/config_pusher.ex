@@ -45,10 +45,10 @@ defmodule PhoenixGenApi.ConfigPusher do
       config :phoenix_gen_api, :push_token, System.fetch_env!("PUSH_TOKEN")
   """
 
-  alias PhoenixGenApi.ConfigPusher.Link
   alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.SafeInspect
+  alias PhoenixGenApi.Service.GatewayPusher
   alias PhoenixGenApi.ServiceGuard
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
 
@@ -236,7 +236,7 @@ defmodule PhoenixGenApi.ConfigPusher do
 
     links =
       for gateway <- Enum.uniq(gateways) do
-        Supervisor.child_spec({Link, Keyword.put(opts, :gateway, gateway)}, id: gateway)
+        Supervisor.child_spec({GatewayPusher, Keyword.put(opts, :gateway, gateway)}, id: gateway)
       end
 
     Supervisor.start_link(links, [strategy: :one_for_one] ++ Keyword.take(opts, [:name]))

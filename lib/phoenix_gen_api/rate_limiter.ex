@@ -14,7 +14,7 @@ defmodule PhoenixGenApi.RateLimiter do
   a denied request is not counted. The fields of a limit are described in
   `PhoenixGenApi.RateLimiter.Limit`, the rest in the guide *Rate limiting*.
 
-  Limits count per gateway. They can be changed at any time and take effect at once; a limit that
+  Settings count per gateway. They can be changed at any time and take effect at once; a limit that
   keeps its scope, key and window keeps its counts. A request to which no limit applies pays
   nothing.
 
@@ -25,7 +25,7 @@ defmodule PhoenixGenApi.RateLimiter do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.RateLimiter.{Limit, Limits, Server}
+  alias PhoenixGenApi.RateLimiter.{Limit, Server, Settings}
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.Request
   alias PhoenixGenApi.Telemetry
@@ -148,13 +148,13 @@ defmodule PhoenixGenApi.RateLimiter do
   @doc "The limits in force."
   @spec get_configured_limits() :: %{global: [Limit.t()], api: [Limit.t()]}
   def get_configured_limits do
-    %{global: global, api: api} = Limits.get()
+    %{global: global, api: api} = Settings.get()
     %{global: global, api: api}
   end
 
   @doc "The global limits in force."
   @spec get_global_limits() :: [Limit.t()]
-  def get_global_limits, do: Limits.get().global
+  def get_global_limits, do: Settings.get().global
 
   @doc "Replaces all global limits."
   @spec set_global_limits([map()]) :: :ok | refusal()
@@ -217,7 +217,7 @@ defmodule PhoenixGenApi.RateLimiter do
   """
   @spec status() :: map()
   def status do
-    limits = Limits.get()
+    limits = Settings.get()
     {keys, entries, overflowed, bytes} = Native.rate_limiter_stats(limiter!())
 
     %{
@@ -326,7 +326,7 @@ defmodule PhoenixGenApi.RateLimiter do
 
   defp undecided(message) do
     if Config.get(:rate_limiter, :fail_open) do
-      if Limits.log?(), do: Logger.error("#{message}: requests pass (fail_open)")
+      if Settings.log?(), do: Logger.error("#{message}: requests pass (fail_open)")
       {:ok, :error}
     else
       {{:error, :rate_limiter_error, %{message: message}}, :error}

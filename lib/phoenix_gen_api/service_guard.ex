@@ -52,7 +52,8 @@ defmodule PhoenixGenApi.ServiceGuard do
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.SafeInspect
-  alias PhoenixGenApi.ServiceGuard.{Refused, Registry}
+  alias PhoenixGenApi.Service.GuardRegistry
+  alias PhoenixGenApi.ServiceGuard.Refused
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig}
 
   require Logger
@@ -65,22 +66,22 @@ defmodule PhoenixGenApi.ServiceGuard do
   """
   @spec register(PushConfig.t() | [FunConfig.t()]) :: :ok
   def register(%PushConfig{} = push) do
-    Registry.add(push.fun_configs, PushConfig.to_service_config(push))
+    GuardRegistry.add(push.fun_configs, PushConfig.to_service_config(push))
   end
 
-  def register(configs) when is_list(configs), do: Registry.add(configs, nil)
+  def register(configs) when is_list(configs), do: GuardRegistry.add(configs, nil)
 
   @doc "Forgets what is registered of a service. Its listings, if declared, may bring it back."
   @spec withdraw(String.t() | atom()) :: :ok
-  def withdraw(service), do: Registry.withdraw(to_string(service))
+  def withdraw(service), do: GuardRegistry.withdraw(to_string(service))
 
   @doc "The registered functions and callbacks, ascending; empty where no guard runs."
   @spec registered() :: [mfa()]
-  defdelegate registered, to: Registry
+  defdelegate registered, to: GuardRegistry
 
   @doc "Whether this node is guarded."
   @spec guarded?() :: boolean()
-  def guarded?, do: Registry.running?() or configured?()
+  def guarded?, do: GuardRegistry.running?() or configured?()
 
   # Without the table: before the application has started, while it starts, or after it has
   # stopped. The node is guarded then, too: nothing is registered.
@@ -122,16 +123,16 @@ defmodule PhoenixGenApi.ServiceGuard do
   @spec list(module(), atom(), [term()]) :: term()
   def list(module, function, args) do
     answer = apply(module, function, args)
-    Registry.learn(answer)
+    GuardRegistry.learn(answer)
     answer
   end
 
   defp permit(module, function, args) do
-    case Registry.permit(module, function, args) do
+    case GuardRegistry.permit(module, function, args) do
       :unknown ->
-        Registry.refresh()
+        GuardRegistry.refresh()
 
-        with :unknown <- Registry.permit(module, function, args) do
+        with :unknown <- GuardRegistry.permit(module, function, args) do
           refused = refusal(module, function, args)
           warn(refused)
           {:error, refused}
@@ -146,7 +147,7 @@ defmodule PhoenixGenApi.ServiceGuard do
     do: %Refused{module: module, function: function, arity: length(args), node: node()}
 
   defp warn(refused) do
-    with {:log, left_out} <- Registry.log() do
+    with {:log, left_out} <- GuardRegistry.log() do
       more = if left_out > 0, do: " (and #{left_out} more since the last line)", else: ""
       # The gateway has spawned this process: its lines would go there, and it is named by them.
       gateway = node(Process.group_leader())

@@ -36,7 +36,7 @@ defmodule PhoenixGenApi.Supervisor do
     ConfigFailed.new()
     ConfigPuller.new()
     ConfigReceiver.new()
-    RateLimiter.Limits.new()
+    RateLimiter.Settings.new()
     StreamCall.Registry.new()
     Relay.Peers.new()
     Relay.Tombstones.new()
@@ -56,7 +56,7 @@ defmodule PhoenixGenApi.Supervisor do
       relay_links: Relay.Forwarder.counters()
     })
 
-    RateLimiter.Limits.load()
+    RateLimiter.Settings.load()
     Circuits.reload()
     Relay.reload()
 
@@ -93,8 +93,8 @@ defmodule PhoenixGenApi.Supervisor do
   # If it wants to decide what it runs.
   defp guard do
     if Config.get(:service_guard, :enabled) do
-      ServiceGuard.Registry.new()
-      [ServiceGuard.Registry]
+      Service.GuardRegistry.new()
+      [Service.GuardRegistry]
     else
       []
     end

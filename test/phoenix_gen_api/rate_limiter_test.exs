@@ -637,7 +637,7 @@ defmodule PhoenixGenApi.RateLimiterTest do
         api_limits: [%{api(1) | service: :books}]
       )
 
-      assert RateLimiter.Limits.load() == :ok
+      assert RateLimiter.Settings.load() == :ok
       assert RateLimiter.get_configured_limits() == %{global: [limit(7)], api: [api(1)]}
       assert check() == :ok
       assert denied().scope == @buy
@@ -687,7 +687,7 @@ defmodule PhoenixGenApi.RateLimiterTest do
   end
 
   # One a second is logged; the tests before may have had theirs.
-  defp forget_last_log, do: :ets.delete(PhoenixGenApi.RateLimiter.Limits, :logged_at)
+  defp forget_last_log, do: :ets.delete(PhoenixGenApi.RateLimiter.Settings, :logged_at)
 
   describe "when there is no room" do
     test "for another window, fail_open lets requests pass uncounted and logs an error" do

@@ -6,7 +6,8 @@ defmodule PhoenixGenApi.ServiceGuardTest do
 
   alias PhoenixGenApi.{Config, ConfigPusher, ServiceGuard}
   alias PhoenixGenApi.RPC
-  alias PhoenixGenApi.ServiceGuard.{Refused, Registry}
+  alias PhoenixGenApi.Service.GuardRegistry
+  alias PhoenixGenApi.ServiceGuard.Refused
   alias PhoenixGenApi.Structs.{FunConfig, Request, StreamHelper}
 
   @moduletag :capture_log
@@ -41,8 +42,8 @@ defmodule PhoenixGenApi.ServiceGuardTest do
   defp guard(options \\ true) do
     Application.put_env(:phoenix_gen_api, :service_guard, options)
     :ok = Config.load()
-    Registry.new()
-    start_supervised!(Registry)
+    GuardRegistry.new()
+    start_supervised!(GuardRegistry)
     :ok
   end
 
@@ -133,7 +134,7 @@ defmodule PhoenixGenApi.ServiceGuardTest do
 
       for branch <- [1, 5_000, :none] do
         {:reductions, before} = Process.info(self(), :reductions)
-        permitted = Registry.permit(Shop, :find, ["1", branch])
+        permitted = GuardRegistry.permit(Shop, :find, ["1", branch])
         {:reductions, later} = Process.info(self(), :reductions)
         assert permitted == if(branch == :none, do: :unknown, else: :ok)
         assert later - before < 1_000
@@ -151,7 +152,7 @@ defmodule PhoenixGenApi.ServiceGuardTest do
         end)
 
       assert [_, _] = String.split(log, "no more are taken")
-      assert :ets.info(Registry, :size) in 100_000..100_010
+      assert :ets.info(GuardRegistry, :size) in 100_000..100_010
       assert call(:find, ["1", 60_000]) == {:ok, {:found, "1", 60_000}}
       assert call(:find, ["1", 120_000]) == :refused
 
@@ -216,7 +217,7 @@ defmodule PhoenixGenApi.ServiceGuardTest do
 
     test "keeps what is registered when its process dies" do
       :ok = ServiceGuard.register([fun()])
-      pid = Process.whereis(Registry)
+      pid = Process.whereis(GuardRegistry)
       monitor = Process.monitor(pid)
       Process.exit(pid, :kill)
       assert_receive {:DOWN, ^monitor, _, _, _}

@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.Channel.Delivery do
   # How answers reach the client: as replies, pushes, or both. Any process of a channel's
   # requests may deliver. Nothing here raises because of what is delivered.
 
-  alias PhoenixGenApi.Channel.{Options, Wire}
+  alias PhoenixGenApi.Channel.{Options, PhoenixAdapter}
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.JsonEncoding
@@ -15,7 +15,7 @@ defmodule PhoenixGenApi.Channel.Delivery do
   @type t :: %__MODULE__{
           mode: :reply | :push | :both,
           event: String.t(),
-          # without the assigns, see Wire.outline/1
+          # without the assigns, see PhoenixAdapter.outline/1
           socket: struct(),
           json_library: module()
         }
@@ -26,22 +26,22 @@ defmodule PhoenixGenApi.Channel.Delivery do
     %__MODULE__{
       mode: options.deliver,
       event: options.event,
-      socket: Wire.outline(socket),
+      socket: PhoenixAdapter.outline(socket),
       json_library: json_library()
     }
   end
 
   @doc "The library that Phoenix encodes with."
   @spec json_library() :: module()
-  defdelegate json_library, to: Wire
+  defdelegate json_library, to: PhoenixAdapter
 
   @doc "What a client gets at once where the answer itself is only pushed."
-  @spec receipt(Options.t(), Wire.ref(), String.t() | nil) :: :ok
+  @spec receipt(Options.t(), PhoenixAdapter.ref(), String.t() | nil) :: :ok
   def receipt(%{deliver: :push}, ref, id), do: reply_ok(ref, %{request_id: id})
   def receipt(_options, _ref, _id), do: :ok
 
   @doc "Answers a request: `:none` when its outcome is nobody's business."
-  @spec answer(t(), Wire.ref(), Response.t() | {:none, String.t()}) :: :ok
+  @spec answer(t(), PhoenixAdapter.ref(), Response.t() | {:none, String.t()}) :: :ok
   # The receipt was the answer.
   def answer(%{mode: :push}, _ref, {:none, _id}), do: :ok
   def answer(_delivery, ref, {:none, id}), do: reply_ok(ref, %{request_id: id})
@@ -54,12 +54,12 @@ defmodule PhoenixGenApi.Channel.Delivery do
   end
 
   @doc "Answers a cancel, in every mode alike."
-  @spec cancelled(Wire.ref(), String.t(), boolean()) :: :ok
+  @spec cancelled(PhoenixAdapter.ref(), String.t(), boolean()) :: :ok
   def cancelled(ref, id, cancelled?), do: reply_ok(ref, %{request_id: id, cancelled: cancelled?})
 
   @doc "Pushes a response, or whatever else somebody has sent for pushing."
   @spec push(struct(), String.t(), term()) :: :ok
-  def push(socket, event, payload), do: attempt(payload, &Wire.push(socket, event, &1))
+  def push(socket, event, payload), do: attempt(payload, &PhoenixAdapter.push(socket, event, &1))
 
   @doc "The response, or an error in its place when it cannot be written as JSON."
   @spec encodable(term(), module()) :: term()
@@ -72,12 +72,12 @@ defmodule PhoenixGenApi.Channel.Delivery do
 
   defp reply(ref, response) do
     attempt(response, fn
-      %Response{success: false} = response -> Wire.reply(ref, {:error, response})
-      response -> Wire.reply(ref, {:ok, response})
+      %Response{success: false} = response -> PhoenixAdapter.reply(ref, {:error, response})
+      response -> PhoenixAdapter.reply(ref, {:ok, response})
     end)
   end
 
-  defp reply_ok(ref, payload), do: attempt(payload, &Wire.reply(ref, {:ok, &1}))
+  defp reply_ok(ref, payload), do: attempt(payload, &PhoenixAdapter.reply(ref, {:ok, &1}))
 
   # The serializer has the last word: it may refuse what the check lets through, with another
   # library than the configured one for example. It encodes first, so nothing was sent then.

@@ -14,7 +14,7 @@ defmodule PhoenixGenApi.Channel.Session do
 
   import PhoenixGenApi.Plan, only: [plan: 1]
 
-  alias PhoenixGenApi.Channel.{Delivery, Options, Wire, Work}
+  alias PhoenixGenApi.Channel.{Delivery, Options, PhoenixAdapter, RequestProcess}
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.Structs.{Request, Response}
 
@@ -47,11 +47,11 @@ defmodule PhoenixGenApi.Channel.Session do
   end
 
   @doc "Takes a request in."
-  @spec request(pid(), Wire.ref(), item()) :: :ok
+  @spec request(pid(), PhoenixAdapter.ref(), item()) :: :ok
   def request(session, ref, item), do: GenServer.cast(session, {:request, ref, item})
 
   @doc "Ends the running requests of that id and replies whether there were any."
-  @spec cancel(pid(), Wire.ref(), String.t()) :: :ok
+  @spec cancel(pid(), PhoenixAdapter.ref(), String.t()) :: :ok
   def cancel(session, ref, id), do: GenServer.cast(session, {:cancel, ref, id})
 
   @doc "Ends the running streams of that id; their number. From the channel."
@@ -220,8 +220,8 @@ defmodule PhoenixGenApi.Channel.Session do
   end
 
   defp work(request, ref, state) do
-    Work.start_link(
-      %Work{
+    RequestProcess.start_link(
+      %RequestProcess{
         session: self(),
         channel: state.channel,
         delivery: state.delivery,

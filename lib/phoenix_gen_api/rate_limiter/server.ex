@@ -6,7 +6,7 @@ defmodule PhoenixGenApi.RateLimiter.Server do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.RateLimiter.Limits
+  alias PhoenixGenApi.RateLimiter.Settings
   alias PhoenixGenApi.Telemetry
 
   # Windows reclaimed in one slice, between which changes have their turn.
@@ -16,7 +16,7 @@ defmodule PhoenixGenApi.RateLimiter.Server do
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
 
   @doc "Puts in force what `fun` makes of the limits."
-  @spec change((Limits.t() -> Limits.t())) :: :ok | {:error, :not_running}
+  @spec change((Settings.t() -> Settings.t())) :: :ok | {:error, :not_running}
   def change(fun) do
     GenServer.call(__MODULE__, {:change, fun}, :infinity)
   catch
@@ -27,14 +27,14 @@ defmodule PhoenixGenApi.RateLimiter.Server do
   @impl true
   def init(_opts) do
     # The one before may have ended between putting limits in force and noting them.
-    :ok = Limits.put(Limits.get())
+    :ok = Settings.put(Settings.get())
     schedule()
     {:ok, nil}
   end
 
   @impl true
   def handle_call({:change, fun}, _from, state),
-    do: {:reply, Limits.put(fun.(Limits.get())), state}
+    do: {:reply, Settings.put(fun.(Settings.get())), state}
 
   @impl true
   def handle_info(:sweep, state), do: sweep(System.monotonic_time(), 0, state)
@@ -57,7 +57,7 @@ defmodule PhoenixGenApi.RateLimiter.Server do
   end
 
   defp cleaned(started, count) do
-    limits = Limits.get()
+    limits = Settings.get()
     measurements = Map.put(Telemetry.stop_measurements(started), :cleaned_entries, count)
 
     Telemetry.execute([:phoenix_gen_api, :rate_limiter, :cleanup], measurements, %{

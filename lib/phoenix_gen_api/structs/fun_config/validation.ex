@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   # Normalises and checks a function config and compiles its argument schema: one way in
   # for everything that accepts a config.
 
-  alias PhoenixGenApi.ArgumentHandler.Types
+  alias PhoenixGenApi.ArgumentHandler.TypeParser
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Structs.FunConfig
@@ -74,7 +74,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
     do: if(valid?(field, Map.fetch!(config, field)), do: [], else: [message])
 
   defp compile_types(configs) do
-    parsed = Enum.map(configs, &Types.parse(&1.arg_types, &1.arg_orders))
+    parsed = Enum.map(configs, &TypeParser.parse(&1.arg_types, &1.arg_orders))
     # Without declared arguments a function takes none, whatever the order says.
     schemas = for {:ok, %{fields: f, orders: o}} <- parsed, do: {f, o == :map and f != []}
     max_nodes = Config.get(:argument_handler, :max_nodes)
@@ -87,7 +87,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
     do: {{:ok, schema, parsed.orders, parsed.warnings}, rest}
 
   defp pair({:ok, _parsed}, [{:error, refused} | rest]),
-    do: {{:error, Types.refused(refused)}, rest}
+    do: {{:error, TypeParser.refused(refused)}, rest}
 
   defp pair({:error, message}, rest), do: {{:error, message}, rest}
 

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.ServiceGuard.Registry do
+defmodule PhoenixGenApi.Service.GuardRegistry do
   @moduledoc false
   # What a guarded service node runs for gateways. The table belongs to the supervisor; it is
   # read by the calls, and written by this process alone.

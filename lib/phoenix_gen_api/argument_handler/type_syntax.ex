@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.ArgumentHandler.Spelling do
+defmodule PhoenixGenApi.ArgumentHandler.TypeSyntax do
   @moduledoc false
   # The ways to write one argument type: `:string`, `{:string, 255}`,
   # `{:string, max_length: 255}`, `{:string, 255, min_length: 1}`,

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.ArgumentHandler.Message do
+defmodule PhoenixGenApi.ArgumentHandler.ErrorMessage do
   @moduledoc false
   # The sentences of the native checker's problems.
 

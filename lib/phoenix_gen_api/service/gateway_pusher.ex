@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.ConfigPusher.Link do
+defmodule PhoenixGenApi.Service.GatewayPusher do
   @moduledoc false
   # Keeps one gateway supplied with one push config. It has no other work, so it may block
   # while it pushes; gateways do not wait for each other.

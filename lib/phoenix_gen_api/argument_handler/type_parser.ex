@@ -1,9 +1,9 @@
-defmodule PhoenixGenApi.ArgumentHandler.Types do
+defmodule PhoenixGenApi.ArgumentHandler.TypeParser do
   @moduledoc false
   # Every spelling of an argument type, read into the one form that the native schema
   # compiler takes: {kind, allow_nil?, nil | {:value, default}, parameters}.
 
-  alias PhoenixGenApi.ArgumentHandler.Spelling
+  alias PhoenixGenApi.ArgumentHandler.TypeSyntax
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.SafeInspect
 
@@ -144,7 +144,7 @@ defmodule PhoenixGenApi.ArgumentHandler.Types do
     if state.types > @max_types,
       do: throw({:invalid_types, "arg_types exceeds #{@max_types} types"})
 
-    with {name, options} <- Spelling.read(spelling) do
+    with {name, options} <- TypeSyntax.read(spelling) do
       {kind, parameters, state} = kind(name, options, spelling, warn(name, options, state))
       nil? = Keyword.get(options, :allow_nil?, false)
       unless is_boolean(nil?), do: invalid(spelling, state)

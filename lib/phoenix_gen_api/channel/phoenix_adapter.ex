@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Channel.Wire do
+defmodule PhoenixGenApi.Channel.PhoenixAdapter do
   @moduledoc false
   # The only calls into Phoenix. It is an optional dependency, but whoever has a socket to pass
   # has Phoenix as well, so nothing depends on its presence when this library is compiled.

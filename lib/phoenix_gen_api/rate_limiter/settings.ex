@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.RateLimiter.Limits do
+defmodule PhoenixGenApi.RateLimiter.Settings do
   @moduledoc false
   # The limits as they are configured: what can be read back and changed. The native side
   # holds them compiled. The table belongs to the supervisor, so that no crash loses a limit.

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Channel.Work do
+defmodule PhoenixGenApi.Channel.RequestProcess do
   @moduledoc false
   # One request in a process of its own, linked to the session of its channel. It runs the
   # request, answers it, and, for async and stream requests, lives on as the receiver of what
@@ -23,7 +23,7 @@ defmodule PhoenixGenApi.Channel.Work do
           delivery: Delivery.t(),
           id: String.t(),
           request: Request.t() | nil,
-          ref: PhoenixGenApi.Channel.Wire.ref(),
+          ref: PhoenixGenApi.Channel.PhoenixAdapter.ref(),
           # frames until the next look at the channel and the connection
           room: non_neg_integer()
         }
