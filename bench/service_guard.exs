@@ -15,7 +15,7 @@ defmodule Bench.ServiceGuard do
     call = &RPC.Local.call(&1, String, :upcase, ["text"], 5_000, nil)
     # Also makes both nodes known.
     assert_same("call", fn _ -> call.(open) end, fn _ -> call.(guarded) end, [:once])
-    {true, true} = {RPC.Capabilities.known(open), RPC.Capabilities.known(guarded)}
+    {true, true} = {RPC.Capabilities.lookup(open), RPC.Capabilities.lookup(guarded)}
 
     {:raised, :error, %ServiceGuard.Refused{}, []} =
       RPC.Local.call(guarded, String, :trim, [""], 5_000, nil)
@@ -24,7 +24,7 @@ defmodule Bench.ServiceGuard do
   end
 
   defp lookup(nodes) do
-    results = compare([{"known/1", &RPC.Capabilities.known/1}, {"nothing", & &1}], nodes)
+    results = compare([{"known/1", &RPC.Capabilities.lookup/1}, {"nothing", & &1}], nodes)
     times("how a node is called, on the path of every remote call", results)
     [{"the lookup", {:ns, result(results, "known/1").median}, {:at_most, 100}}]
   end

@@ -184,7 +184,7 @@ defmodule PhoenixGenApi.Channel do
     else
       case payload |> Identity.without_claims(identity, options) |> Request.decode() do
         {:ok, request} -> {:ok, Identity.put(request, identity, options)}
-        {:error, error} -> {:error, ErrorResponse.response(id, {:invalid_request, error})}
+        {:error, error} -> {:error, ErrorResponse.build(id, {:invalid_request, error})}
       end
     end
   catch

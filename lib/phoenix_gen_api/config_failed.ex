@@ -185,7 +185,7 @@ defmodule PhoenixGenApi.ConfigFailed do
   end
 
   defp name(nil), do: nil
-  defp name(name) when is_binary(name), do: SafeInspect.cut(name)
+  defp name(name) when is_binary(name), do: SafeInspect.truncate(name)
   defp name(name) when is_atom(name), do: Atom.to_string(name)
   defp name(name), do: SafeInspect.inspect(name)
 

@@ -13,15 +13,15 @@ defmodule PhoenixGenApi.ErrorResponse do
   @unversioned "0.0.0"
 
   @doc "The error response for a failure of any stage."
-  @spec response(term(), term()) :: Response.t()
-  def response(id, failure) do
-    {text, reason, retry?} = words(failure)
+  @spec build(term(), term()) :: Response.t()
+  def build(id, failure) do
+    {text, reason, retry?} = message(failure)
     response = Response.error_response(id, detailed(text, reason), retry?)
-    %{response | result: numbers(failure)}
+    %{response | result: limit_details(failure)}
   end
 
   # What a denied client may know of its limit, where the operator has asked for that.
-  defp numbers({:rate_limited, details}) do
+  defp limit_details({:rate_limited, details}) do
     if Config.get(:rate_limiter, :expose_limits) do
       %{
         "limit" => details.max_requests,
@@ -32,30 +32,30 @@ defmodule PhoenixGenApi.ErrorResponse do
     end
   end
 
-  defp numbers(_failure), do: nil
+  defp limit_details(_failure), do: nil
 
   @doc "The response for what became of a call."
-  @spec response_of(term(), Attempt.outcome(), timeout()) :: Response.t()
-  def response_of(id, outcome, timeout) do
+  @spec from_outcome(term(), Attempt.outcome(), timeout()) :: Response.t()
+  def from_outcome(id, outcome, timeout) do
     case outcome do
       # A response is never nested in another.
       {:return, {:ok, %Response{} = response}} -> %{response | request_id: id}
       {:return, {:ok, value}} -> Response.sync_response(id, value)
       {:return, %Response{} = response} -> %{response | request_id: id}
-      {:return, {:error, reason}} -> response(id, {:error_result, reason})
-      {:return, :error} -> response(id, {:error_result, :error})
-      {:return, tuple} when is_tuple(tuple) -> response(id, {:unexpected, tuple})
+      {:return, {:error, reason}} -> build(id, {:error_result, reason})
+      {:return, :error} -> build(id, {:error_result, :error})
+      {:return, tuple} when is_tuple(tuple) -> build(id, {:unexpected, tuple})
       {:return, value} -> Response.sync_response(id, value)
-      {:raised, kind, reason, _stack} -> response(id, {kind, reason})
-      :timeout -> response(id, {:timeout, timeout})
-      {:node_down, reason} -> response(id, {:node_down, reason})
-      {:failed, failure} -> response(id, failure)
+      {:raised, kind, reason, _stack} -> build(id, {kind, reason})
+      :timeout -> build(id, {:timeout, timeout})
+      {:node_down, reason} -> build(id, {:node_down, reason})
+      {:failed, failure} -> build(id, failure)
     end
   end
 
   @doc "The metadata of an exception event."
-  @spec crash(:error | :exit | :throw, term(), Exception.stacktrace()) :: map()
-  def crash(kind, reason, stack),
+  @spec crash_metadata(:error | :exit | :throw, term(), Exception.stacktrace()) :: map()
+  def crash_metadata(kind, reason, stack),
     do: %{kind: kind, reason: SafeInspect.reason(kind, reason), stacktrace: stack}
 
   @doc "Logs a bug of this library, without what the request held."
@@ -72,56 +72,56 @@ defmodule PhoenixGenApi.ErrorResponse do
 
   defp without_arguments(entry), do: entry
 
-  defp words({:invalid_request, error}), do: {"Invalid request: #{error}", nil, false}
+  defp message({:invalid_request, error}), do: {"Invalid request: #{error}", nil, false}
 
-  defp words({:not_found, type, version}),
+  defp message({:not_found, type, version}),
     do: {"unsupported function: #{name(type)} version #{version(version)}", nil, false}
 
-  defp words({:disabled, type, version}),
+  defp message({:disabled, type, version}),
     do: {"disabled function: #{name(type)} version #{version(version)}", nil, false}
 
-  defp words({:rate_limited, %{retry_after_ms: ms}}) do
+  defp message({:rate_limited, %{retry_after_ms: ms}}) do
     seconds = div(ms + 999, 1_000)
     {"Rate limit exceeded. Please retry after #{seconds} seconds.", nil, true}
   end
 
-  defp words({:rate_limiter_error, _details}), do: {"Rate limit service unavailable", nil, true}
-  defp words(:not_running), do: {"Service temporarily unavailable", nil, true}
-  defp words({:hook_rejected, reason}), do: {"hook rejected", shown(reason), false}
-  defp words(:permission_denied), do: {"Permission denied", nil, false}
+  defp message({:rate_limiter_error, _details}), do: {"Rate limit service unavailable", nil, true}
+  defp message(:not_running), do: {"Service temporarily unavailable", nil, true}
+  defp message({:hook_rejected, reason}), do: {"hook rejected", shown(reason), false}
+  defp message(:permission_denied), do: {"Permission denied", nil, false}
 
-  defp words({:invalid_arguments, exception}),
+  defp message({:invalid_arguments, exception}),
     do: {"argument validation failed", SafeInspect.reason(:error, exception), false}
 
-  defp words({:no_node, {kind, _key} = reason})
+  defp message({:no_node, {kind, _key} = reason})
        when kind in [:hash_key_not_found, :invalid_hash_key],
        do: {"missing routing key", shown(reason), false}
 
-  defp words({:no_node, :not_running}), do: words(:not_running)
-  defp words({:no_node, reason}), do: {"No service node available", shown(reason), true}
-  defp words({:timeout, ms}), do: {"Request timed out after #{ms}ms", nil, true}
-  defp words({:node_down, reason}), do: {"Service temporarily unavailable", shown(reason), true}
-  defp words({:pool, reason}), do: {"Service temporarily unavailable", shown(reason), true}
-  defp words({:unexpected, tuple}), do: {"Unexpected execution result", shown(tuple), false}
-  defp words(:async_failed), do: {"Async execution failed", nil, false}
-  defp words(:stream_failed), do: {"Stream execution failed", nil, false}
-  defp words({:stream_failed, reason}), do: {"Stream execution failed", shown(reason), false}
+  defp message({:no_node, :not_running}), do: message(:not_running)
+  defp message({:no_node, reason}), do: {"No service node available", shown(reason), true}
+  defp message({:timeout, ms}), do: {"Request timed out after #{ms}ms", nil, true}
+  defp message({:node_down, reason}), do: {"Service temporarily unavailable", shown(reason), true}
+  defp message({:pool, reason}), do: {"Service temporarily unavailable", shown(reason), true}
+  defp message({:unexpected, tuple}), do: {"Unexpected execution result", shown(tuple), false}
+  defp message(:async_failed), do: {"Async execution failed", nil, false}
+  defp message(:stream_failed), do: {"Stream execution failed", nil, false}
+  defp message({:stream_failed, reason}), do: {"Stream execution failed", shown(reason), false}
 
-  defp words({:stream_not_started, reason}),
+  defp message({:stream_not_started, reason}),
     do: {"Failed to start stream", shown(reason), true}
 
-  defp words(:unsupported_response_type), do: {"unsupported response type", nil, false}
+  defp message(:unsupported_response_type), do: {"unsupported response type", nil, false}
 
-  defp words({:invalid_config, sentences}),
-    do: {"Internal Server Error", SafeInspect.cut(Enum.join(sentences, "; ")), false}
+  defp message({:invalid_config, sentences}),
+    do: {"Internal Server Error", SafeInspect.truncate(Enum.join(sentences, "; ")), false}
 
-  defp words({:error_result, reason}) when is_binary(reason),
+  defp message({:error_result, reason}) when is_binary(reason),
     do: {"Internal Server Error", SafeInspect.inspect(reason), false}
 
-  defp words({:error_result, reason}), do: {"Internal Server Error", shown(reason), false}
-  defp words({:not_allowed, reason}), do: {"Internal Server Error", shown(reason), false}
+  defp message({:error_result, reason}), do: {"Internal Server Error", shown(reason), false}
+  defp message({:not_allowed, reason}), do: {"Internal Server Error", shown(reason), false}
 
-  defp words({kind, reason}) when kind in [:error, :exit, :throw],
+  defp message({kind, reason}) when kind in [:error, :exit, :throw],
     do: {"Internal Server Error", SafeInspect.reason(kind, reason), false}
 
   defp detailed(text, nil), do: text

@@ -108,7 +108,7 @@ defmodule PhoenixGenApi.Executor do
   def execute_params(params) do
     case params |> trusted() |> Request.decode() do
       {:ok, request} -> execute!(request)
-      {:error, %DecodeError{} = error} -> ErrorResponse.response(id(params), {:invalid_request, error})
+      {:error, %DecodeError{} = error} -> ErrorResponse.build(id(params), {:invalid_request, error})
     end
   end
 
@@ -222,7 +222,7 @@ defmodule PhoenixGenApi.Executor do
   # Last line of defence: a bug of this library is one request's error.
   defp guarded(request, fun) do
     case fun.() do
-      {:error, failure} -> {ErrorResponse.response(request.request_id, failure), nil}
+      {:error, failure} -> {ErrorResponse.build(request.request_id, failure), nil}
       {_result, _rest} = done -> done
     end
   catch
@@ -232,7 +232,7 @@ defmodule PhoenixGenApi.Executor do
 
   defp crashed(request, kind, reason, stack) do
     ErrorResponse.log_bug(kind, reason, stack)
-    {ErrorResponse.response(request.request_id, {kind, reason}), ErrorResponse.crash(kind, reason, stack)}
+    {ErrorResponse.build(request.request_id, {kind, reason}), ErrorResponse.crash_metadata(kind, reason, stack)}
   end
 
   defp success?({:ok, :none}), do: true

@@ -23,7 +23,7 @@ defmodule PhoenixGenApi.SafeInspect do
       charlists: :as_lists,
       inspect_fun: &inspect_small/2
     )
-    |> cut(max_bytes)
+    |> truncate(max_bytes)
   end
 
   @doc "What a caught `kind` and `reason` say: an exception's message, else the inspected term."
@@ -33,16 +33,16 @@ defmodule PhoenixGenApi.SafeInspect do
   def reason(_kind, reason), do: __MODULE__.inspect(reason)
 
   @doc "The text, cut at `max_bytes` and never inside a character."
-  @spec cut(String.t(), pos_integer()) :: String.t()
-  def cut(text, max_bytes \\ @max_bytes)
-  def cut(text, max_bytes) when byte_size(text) <= max_bytes, do: text
-  def cut(text, max_bytes), do: text |> binary_part(0, max_bytes) |> whole_characters()
+  @spec truncate(String.t(), pos_integer()) :: String.t()
+  def truncate(text, max_bytes \\ @max_bytes)
+  def truncate(text, max_bytes) when byte_size(text) <= max_bytes, do: text
+  def truncate(text, max_bytes), do: text |> binary_part(0, max_bytes) |> whole_characters()
 
   @doc "A text from outside: cut where it is UTF-8, else inspected."
   @spec text(binary(), pos_integer()) :: String.t()
   def text(text, max_bytes \\ @max_bytes),
     do:
-      if(String.valid?(text), do: cut(text, max_bytes), else: __MODULE__.inspect(text, max_bytes))
+      if(String.valid?(text), do: truncate(text, max_bytes), else: __MODULE__.inspect(text, max_bytes))
 
   @doc "The first sentences, joined, and how many there are besides."
   @spec list([String.t()], pos_integer()) :: String.t()
@@ -53,8 +53,8 @@ defmodule PhoenixGenApi.SafeInspect do
   end
 
   @doc "A text from outside for a terminal: inspected if it has control characters, else whole."
-  @spec line(binary()) :: String.t()
-  def line(text) do
+  @spec printable(binary()) :: String.t()
+  def printable(text) do
     if String.valid?(text) and not Regex.match?(~r/\p{C}/u, text),
       do: text,
       else: __MODULE__.inspect(text)

@@ -151,7 +151,7 @@ defmodule PhoenixGenApi.ServiceGuard do
       more = if left_out > 0, do: " (and #{left_out} more since the last line)", else: ""
       # The gateway has spawned this process: its lines would go there, and it is named by them.
       gateway = node(Process.group_leader())
-      text = SafeInspect.line(Exception.message(refused)) <> more
+      text = SafeInspect.printable(Exception.message(refused)) <> more
 
       Logger.warning("service guard: refused a call from #{gateway}: " <> text,
         gl: Process.whereis(:init)

@@ -105,7 +105,7 @@ defmodule PhoenixGenApi.StreamCall do
   @spec submit(Context.t()) :: :ok | {:error, term()}
   def submit(%Context{} = call) do
     stream = Server.new(call)
-    died = {:stream_response, ErrorResponse.response(call.request_id, :stream_failed)}
+    died = {:stream_response, ErrorResponse.build(call.request_id, :stream_failed)}
 
     task = fn ->
       {final, crash} = Server.run(stream)

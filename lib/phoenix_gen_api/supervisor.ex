@@ -10,13 +10,14 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller
   alias PhoenixGenApi.ConfigReceiver
-  alias PhoenixGenApi.RPC
+  alias PhoenixGenApi.ConfigSync
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.Relay
-  alias PhoenixGenApi.ServiceGuard
+  alias PhoenixGenApi.RPC
+  alias PhoenixGenApi.Service
   alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.WorkerPool
 
@@ -86,7 +87,7 @@ defmodule PhoenixGenApi.Supervisor do
   # What this node needs to run functions for gateways.
   defp serving do
     guard = guard()
-    RPC.Server.open()
+    RPC.Server.setup()
     guard
   end
 

@@ -38,7 +38,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     members |> Map.keys() |> Enum.sort()
   end
 
-  for count <- [1, 3], name <- ["Departures", "Shard"] do
+  for count <- [1, 3], name <- ["Disconnects", "Shard"] do
     test "with #{count} gateways, who ends unseen by #{name}, which is killed, leaves everywhere",
          %{id: id} do
       gateways = gateways(unquote(count))
@@ -269,7 +269,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     end
   end
 
-  @names ["Departures", "Shard", "Link", "Peers", "Backlog"]
+  @names ["Disconnects", "Shard", "Forwarder", "Peers", "SlowConsumers"]
 
   @tag timeout: 180_000
   test "what was acknowledged holds everywhere, whichever process of whichever gateway is killed",

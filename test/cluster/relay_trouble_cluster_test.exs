@@ -127,12 +127,12 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     link = Relay.Forwarder.number("busy")
     other = Enum.find(Stream.map(1..1_000, &"other-#{&1}"), &(Relay.Forwarder.number(&1) == link))
 
-    on(b, :suspend, ["Link"])
+    on(b, :suspend, ["Forwarder"])
     on(a, :send_many, [large, "busy", 300])
     {:ok, 2} = relay(a, :send_to_group, [small, other, "other"])
     # Of the same sender.
     {:ok, 2} = relay(a, :send_to_group, [small, "busy", "last"])
-    on(b, :resume, ["Link"])
+    on(b, :resume, ["Forwarder"])
     Await.until(fn -> length(on(b, :got, [ann])) == 302 end)
     messages = on(b, :got, [ann])
     assert List.delete(messages, "other") == Enum.to_list(1..300) ++ ["last"]
@@ -146,10 +146,10 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     connect(a, b)
     assert {:ok, _root} = on(a, :create, [id, :public, "root"])
     assert {{:ok, :active}, ann} = on(b, :join, [id, "ann"])
-    on(a, :suspend, ["Link"])
+    on(a, :suspend, ["Forwarder"])
     drops = on(a, :drops, [id, RelayMembers, :send_many, [id, "root", 50_003]])
     assert drops == List.duplicate({:slow_gateway, 1}, 3)
-    on(a, :resume, ["Link"])
+    on(a, :resume, ["Forwarder"])
     Await.until(fn -> length(on(b, :got, [ann])) == 50_000 end)
     assert on(a, :drops, [id, RelayMembers, :send_many, [id, "root", 1]]) == []
     Await.until(fn -> List.last(on(b, :got, [ann])) == 1 end)

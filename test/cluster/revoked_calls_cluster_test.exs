@@ -22,7 +22,7 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     {_pid, node} = peer = Cluster.start_peer(@kinds[kind])
     # What is sent from now on is the call itself.
     assert %Response{success: true, result: [1, 2]} = run(config(node, {:lists, :seq, [1, 2]}))
-    assert RPC.Capabilities.known(node) == (kind == :library)
+    assert RPC.Capabilities.lookup(node) == (kind == :library)
     {peer, node}
   end
 
@@ -164,17 +164,17 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     {peer, node} = started(:bare)
     wake = Cluster.suspend(peer)
     mark = make_ref()
-    {envoy, monitor} = RPC.Proxy.send_out(node, mark, {:timer, :sleep, [:infinity]}, :begun)
-    RPC.Proxy.recall(envoy, mark)
+    {envoy, monitor} = RPC.Proxy.start(node, mark, {:timer, :sleep, [:infinity]}, :begun)
+    RPC.Proxy.cancel(envoy, mark)
     wake.()
     assert_receive {:DOWN, ^monitor, :process, ^envoy, :normal}, 5_000
     assert_nothing_runs(node)
     refute_received :begun
 
-    {envoy, monitor} = RPC.Proxy.send_out(node, mark, {:timer, :sleep, [:infinity]}, :begun)
+    {envoy, monitor} = RPC.Proxy.start(node, mark, {:timer, :sleep, [:infinity]}, :begun)
     assert_receive :begun, 5_000
     assert [_function] = Cluster.calls_on(node)
-    RPC.Proxy.recall(envoy, mark)
+    RPC.Proxy.cancel(envoy, mark)
     assert_receive {:DOWN, ^monitor, :process, ^envoy, :normal}, 5_000
     assert_nothing_runs(node)
     Cluster.stop_peer(peer)
@@ -184,11 +184,11 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     {peer, node} = started(:bare)
     mark = make_ref()
     arguments = [&:timer.sleep/1, [:infinity | Enum.to_list(1..100_000)]]
-    {envoy, monitor} = RPC.Proxy.send_out(node, mark, {:lists, :foreach, arguments}, :begun)
+    {envoy, monitor} = RPC.Proxy.start(node, mark, {:lists, :foreach, arguments}, :begun)
     assert_receive :begun, 5_000
     assert {:total_heap_size, words} = Process.info(envoy, :total_heap_size)
     assert words < 10_000
-    RPC.Proxy.recall(envoy, mark)
+    RPC.Proxy.cancel(envoy, mark)
     assert_receive {:DOWN, ^monitor, :process, ^envoy, :normal}, 5_000
     assert_nothing_runs(node)
     Cluster.stop_peer(peer)

@@ -60,7 +60,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
 
     request = %Request{request_id: "r1", request_type: "t", service: "remote"}
     assert %{success: true, result: ^node} = Executor.execute!(request)
-    assert RPC.Capabilities.known(node) == true
+    assert RPC.Capabilities.lookup(node) == true
 
     :ok =
       ConfigDb.add(
@@ -152,26 +152,26 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
   test "a node is asked again after it was gone" do
     peer = {_pid, node} = Cluster.start_peer(app: [client_mode: true])
     assert run(fun(node, :node_name)).result == node
-    assert RPC.Capabilities.known(node) == true
+    assert RPC.Capabilities.lookup(node) == true
     Cluster.stop_peer(peer)
-    Await.until(fn -> RPC.Capabilities.known(node) == :unknown end)
+    Await.until(fn -> RPC.Capabilities.lookup(node) == :unknown end)
 
     {_pid, ^node} = Cluster.start_peer(name: node, app: @guarded)
     Await.until(fn -> run(fun(node, :node_name)).error == "Internal Server Error" end)
-    assert RPC.Capabilities.known(node) == true
+    assert RPC.Capabilities.lookup(node) == true
   end
 
   test "an answer that another connection gave is not remembered" do
     peer = {_pid, node} = Cluster.start_peer(app: @guarded)
 
     assert {:ok, false} =
-             RPC.Capabilities.ask(node, fn _question ->
+             RPC.Capabilities.discover(node, fn _question ->
                Cluster.stop_peer(peer)
                Cluster.start_peer(name: node, app: @guarded)
                {:return, false}
              end)
 
-    assert RPC.Capabilities.known(node) == :unknown
+    assert RPC.Capabilities.lookup(node) == :unknown
     assert run(fun(node, :node_name)).error == "Internal Server Error"
   end
 
@@ -179,14 +179,14 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
     {_pid, node} = Cluster.start_peer(app: @guarded)
 
     assert {:ok, false} =
-             RPC.Capabilities.ask(node, fn _question ->
+             RPC.Capabilities.discover(node, fn _question ->
                :ok = :erpc.call(node, RPC.Capabilities, :announce, [])
                # What was sent before has been seen to.
                :erpc.call(node, :sys, :get_state, [{RPC.Capabilities, node()}])
                {:return, false}
              end)
 
-    assert RPC.Capabilities.known(node) == :unknown
+    assert RPC.Capabilities.lookup(node) == :unknown
     assert run(fun(node, :node_name)).error == "Internal Server Error"
   end
 
@@ -197,7 +197,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
     call = [request, fun(node, :node_name)]
     run = fn -> Cluster.call(gateway, Executor, :execute_with_config!, call) end
     assert run.().result == node
-    assert Cluster.call(gateway, RPC.Capabilities, :known, [node]) == false
+    assert Cluster.call(gateway, RPC.Capabilities, :lookup, [node]) == false
 
     wake = Cluster.suspend(gateway)
     # More than the connection holds.
@@ -221,7 +221,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
   test "a node whose application starts late says so, and is asked again" do
     peer = {_pid, node} = Cluster.start_peer()
     assert run(fun(node, :node_name)).result == node
-    assert RPC.Capabilities.known(node) == false
+    assert RPC.Capabilities.lookup(node) == false
 
     for {key, value} <- @guarded do
       :ok = Cluster.call(peer, Application, :put_env, [:phoenix_gen_api, key, value])
@@ -235,7 +235,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
   test "a node without the library is called as ever" do
     {_pid, node} = Cluster.start_peer(code: false)
     assert run(%{fun(node, :x) | mfa: {:lists, :seq, [1, 3]}}).result == [1, 2, 3]
-    assert RPC.Capabilities.known(node) == false
+    assert RPC.Capabilities.lookup(node) == false
   end
 
   test "the process that remembers can die" do
@@ -245,7 +245,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
     Process.exit(pid, :kill)
     Await.until(fn -> Process.whereis(RPC.Capabilities) not in [nil, pid] end)
     assert run(fun(node, :node_name)).error == "Internal Server Error"
-    assert RPC.Capabilities.known(node) == true
+    assert RPC.Capabilities.lookup(node) == true
   end
 
   describe "the log" do

@@ -24,7 +24,7 @@ defmodule PhoenixGenApi.SafeInspectTest do
 
   test "a text is never cut inside a character" do
     for size <- 4..20, char <- ["é", "日"] do
-      cut = SafeInspect.cut(String.duplicate(char, 20), size)
+      cut = SafeInspect.truncate(String.duplicate(char, 20), size)
       assert String.valid?(cut)
       assert byte_size(cut) in (size - 2)..size
     end
@@ -67,9 +67,9 @@ defmodule PhoenixGenApi.SafeInspectTest do
 
   test "a line for a terminal is whole unless it has control characters" do
     long = String.duplicate("é", 1_000)
-    assert SafeInspect.line(long) == long
-    assert SafeInspect.line("a\e[31m") == ~S("a\e[31m")
-    assert SafeInspect.line("a\nb") == ~S("a\nb")
-    assert SafeInspect.line(<<255>>) == "<<255>>"
+    assert SafeInspect.printable(long) == long
+    assert SafeInspect.printable("a\e[31m") == ~S("a\e[31m")
+    assert SafeInspect.printable("a\nb") == ~S("a\nb")
+    assert SafeInspect.printable(<<255>>) == "<<255>>"
   end
 end

@@ -349,15 +349,15 @@ defmodule PhoenixGenApi.ServiceGuardTest do
 
     test "is forgotten when the process that forgets is gone" do
       :persistent_term.put({RPC.Capabilities, :gone@h1}, false)
-      assert RPC.Capabilities.known(:gone@h1) == false
+      assert RPC.Capabilities.lookup(:gone@h1) == false
       :ok = Supervisor.terminate_child(PhoenixGenApi.Supervisor, RPC.Capabilities)
-      assert RPC.Capabilities.known(:gone@h1) == :unknown
+      assert RPC.Capabilities.lookup(:gone@h1) == :unknown
       assert ask(node(), {:return, false}) == {:ok, false}
-      assert RPC.Capabilities.known(node()) == :unknown
+      assert RPC.Capabilities.lookup(node()) == :unknown
 
       :persistent_term.put({RPC.Capabilities, :gone@h1}, false)
       {:ok, _pid} = Supervisor.restart_child(PhoenixGenApi.Supervisor, RPC.Capabilities)
-      assert RPC.Capabilities.known(:gone@h1) == :unknown
+      assert RPC.Capabilities.lookup(:gone@h1) == :unknown
     end
 
     test "is unknown when the answer is none, and nothing was sent" do
@@ -368,7 +368,7 @@ defmodule PhoenixGenApi.ServiceGuardTest do
     end
 
     defp ask(node, outcome) do
-      RPC.Capabilities.ask(node, fn question ->
+      RPC.Capabilities.discover(node, fn question ->
         assert question == {RPC.Server, :ready?, []}
         outcome
       end)

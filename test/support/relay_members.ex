@@ -345,6 +345,6 @@ defmodule PhoenixGenApi.RelayMembers do
   defp shard(group), do: Relay.Shard.name(Relay.Shard.number(group))
 
   defp names("Shard"), do: Relay.Shard.names()
-  defp names("Link"), do: Relay.Forwarder.names()
+  defp names("Forwarder"), do: Relay.Forwarder.names()
   defp names(name), do: [Module.concat(Relay, name)]
 end

@@ -37,12 +37,12 @@ defmodule PhoenixGenApi.ConfigFailed.Console do
 
     from = if entry.node, do: " from #{entry.node}", else: ""
     times = if entry.times > 1, do: ", #{entry.times} times", else: ""
-    reasons = for reason <- entry.reason, do: ["\n    ", SafeInspect.line(reason)]
+    reasons = for reason <- entry.reason, do: ["\n    ", SafeInspect.printable(reason)]
     ["#{time(entry.inserted_at_ms)} #{what} (#{entry.source}#{from}#{times})" | reasons]
   end
 
   defp name(nil), do: "(no service)"
-  defp name(name), do: SafeInspect.line(name)
+  defp name(name), do: SafeInspect.printable(name)
 
   defp time(ms), do: ms |> DateTime.from_unix!(:millisecond) |> DateTime.to_iso8601()
 

@@ -82,7 +82,7 @@ defmodule PhoenixGenApi.ConfigPuller.PullResult do
   end
 
   defp text(text) when is_binary(text),
-    do: if(String.valid?(text), do: SafeInspect.cut(text, 100), else: SafeInspect.inspect(text, 100))
+    do: if(String.valid?(text), do: SafeInspect.truncate(text, 100), else: SafeInspect.inspect(text, 100))
 
   defp text(other), do: SafeInspect.inspect(other, 100)
 end

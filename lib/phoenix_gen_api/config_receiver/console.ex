@@ -21,11 +21,11 @@ defmodule PhoenixGenApi.ConfigReceiver.Console do
         nil -> []
       end
 
-    ["\n  ", SafeInspect.line(service), " ", SafeInspect.line(version) | contents]
+    ["\n  ", SafeInspect.printable(service), " ", SafeInspect.printable(version) | contents]
   end
 
   defp contents(push) do
-    nodes = Enum.map_join(push.nodes, ", ", &SafeInspect.line(to_string(&1)))
+    nodes = Enum.map_join(push.nodes, ", ", &SafeInspect.printable(to_string(&1)))
     pulled = if PushConfig.to_service_config(push), do: ", also pulled", else: ""
     ["#{length(push.fun_configs)} functions on ", nodes, pulled]
   end

@@ -10,7 +10,7 @@ defmodule PhoenixGenApi.Diagnostics.Format do
   def function({module, function, _arguments}), do: function({module, function})
 
   def function({module, function}) when is_atom(module) and is_atom(function),
-    do: SafeInspect.cut("#{inspect(module)}.#{Macro.inspect_atom(:remote_call, function)}", 100)
+    do: SafeInspect.truncate("#{inspect(module)}.#{Macro.inspect_atom(:remote_call, function)}", 100)
 
   @doc "Milliseconds: `250 ms`, `5 s`, `1.5 s`, `2 min`, `:infinity`."
   @spec duration(timeout()) :: String.t()
@@ -36,7 +36,7 @@ defmodule PhoenixGenApi.Diagnostics.Format do
   @doc "A name that somebody else chose, on one line."
   @spec name(term()) :: String.t()
   def name(name) when is_binary(name) do
-    if plain?(name), do: SafeInspect.cut(name, 100), else: SafeInspect.inspect(name, 100)
+    if plain?(name), do: SafeInspect.truncate(name, 100), else: SafeInspect.inspect(name, 100)
   end
 
   def name(name), do: SafeInspect.inspect(name, 100)

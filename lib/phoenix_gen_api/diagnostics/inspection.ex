@@ -224,13 +224,13 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
     |> Enum.map_join(", ", fn {node, obstacle} ->
       "#{Format.name(to_string(node))} #{String.replace(to_string(obstacle), "_", " ")}"
     end)
-    |> SafeInspect.cut(300)
+    |> SafeInspect.truncate(300)
   end
 
   defp obstacles(reason), do: SafeInspect.inspect(reason, 200)
 
   defp listed(nodes, between),
-    do: nodes |> Enum.map_join(between, &Format.name(to_string(&1))) |> SafeInspect.cut(300)
+    do: nodes |> Enum.map_join(between, &Format.name(to_string(&1))) |> SafeInspect.truncate(300)
 
   # What this node would run itself can be looked up; of others nothing is known here.
   defp call(%FunConfig{nodes: :local, mfa: {module, function, _} = mfa} = config) do
@@ -261,5 +261,5 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
     do: %{decision: :refuses, because: because, client_gets: text}
 
   defp refuses(failure, because),
-    do: refuses(ErrorResponse.response(nil, failure).error, because)
+    do: refuses(ErrorResponse.build(nil, failure).error, because)
 end

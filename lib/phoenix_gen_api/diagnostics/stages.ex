@@ -180,5 +180,5 @@ defmodule PhoenixGenApi.Diagnostics.Stages do
   defp response(:stream), do: "acknowledged before the call; frames follow"
   defp response(:none), do: "acknowledged before the call; nothing follows"
 
-  defp names(names), do: names |> Enum.map_join(", ", &Format.name/1) |> SafeInspect.cut(300)
+  defp names(names), do: names |> Enum.map_join(", ", &Format.name/1) |> SafeInspect.truncate(300)
 end

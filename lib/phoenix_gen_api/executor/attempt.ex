@@ -45,17 +45,17 @@ defmodule PhoenixGenApi.Executor.Attempt do
 
   def choose(call) do
     case NodeSelector.pick(call.plan, call.request) do
-      {:ok, node, counted} -> {:ok, %{call | target: {node, counted}}}
+      {:ok, node, counter} -> {:ok, %{call | target: {node, counter}}}
       {:error, reason} -> {:error, {:no_node, reason}}
     end
   end
 
   @doc "The attempt on the node that was chosen."
   @spec at(Context.t()) :: outcome() | :not_connected | :circuit_open
-  def at(%{target: {node, counted}, plan: plan(module: module, function: function)} = call) do
+  def at(%{target: {node, counter}, plan: plan(module: module, function: function)} = call) do
     with :ok <- permitted(call),
          {:ok, left} <- left(call) do
-      case RPC.Local.call(node, module, function, arguments(call, call.request), left, counted) do
+      case RPC.Local.call(node, module, function, arguments(call, call.request), left, counter) do
         :not_connected ->
           NodeSelector.mark(node, :down)
           :not_connected

@@ -137,7 +137,7 @@ defmodule PhoenixGenApi.Executor.Context do
 
   defp accepted(call, acknowledgement, opts) do
     submitted = now()
-    died = {call.receiver, {:async_call, ErrorResponse.response(call.request_id, :async_failed)}}
+    died = {call.receiver, {:async_call, ErrorResponse.build(call.request_id, :async_failed)}}
     notify = if opts[:owner], do: [on_death: died], else: []
     task = fn -> deliver(%{call | waited: now() - submitted}) end
     patience = [patience: {patience(call.plan), nil}]
@@ -194,7 +194,7 @@ defmodule PhoenixGenApi.Executor.Context do
   end
 
   defp response_of(%{request_id: id, plan: plan(timeout: timeout)}, outcome),
-    do: ErrorResponse.response_of(id, outcome, timeout)
+    do: ErrorResponse.from_outcome(id, outcome, timeout)
 
   # Its only wait is that in the queue.
   defp in_time(%{plan: plan, waited: waited}) do
@@ -212,7 +212,7 @@ defmodule PhoenixGenApi.Executor.Context do
   defp named(:map, [arguments], _args), do: arguments
   defp named(_none, _arguments, args), do: args
 
-  defp crash({:raised, kind, reason, stack}), do: ErrorResponse.crash(kind, reason, stack)
+  defp crash({:raised, kind, reason, stack}), do: ErrorResponse.crash_metadata(kind, reason, stack)
   defp crash(_outcome), do: nil
 
   @doc "Ends a call that goes no further, with a failure or a response: the after hook sees it."
@@ -220,7 +220,7 @@ defmodule PhoenixGenApi.Executor.Context do
   def finish(call, %Response{} = response),
     do: {after_hook(call, %{response | request_id: call.request_id}), nil}
 
-  def finish(call, failure), do: finish(call, ErrorResponse.response(call.request_id, failure))
+  def finish(call, failure), do: finish(call, ErrorResponse.build(call.request_id, failure))
 
   defp after_hook(%{plan: plan} = call, response) when has(plan, :after_execute),
     do: Hooks.finish(Plan.config(plan), call.request, response)

@@ -36,7 +36,7 @@ defmodule PhoenixGenApi.Permission.PermissionDenied do
   end
 
   defp shown(text) when is_binary(text) do
-    if String.printable?(text), do: SafeInspect.cut(text), else: SafeInspect.inspect(text)
+    if String.printable?(text), do: SafeInspect.truncate(text), else: SafeInspect.inspect(text)
   end
 
   defp shown(other), do: SafeInspect.inspect(other)

@@ -15,8 +15,8 @@ defmodule PhoenixGenApi.RPC.Capabilities do
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
 
   @doc "Whether a node has `RPC.Server`, if it has been asked. On the path of every remote call."
-  @spec known(node()) :: boolean() | :unknown
-  def known(node), do: :persistent_term.get({__MODULE__, node}, :unknown)
+  @spec lookup(node()) :: boolean() | :unknown
+  def lookup(node), do: :persistent_term.get({__MODULE__, node}, :unknown)
 
   @doc """
   Asks a node, by `call`, which gets the function to ask with, and remembers what it says.
@@ -24,15 +24,15 @@ defmodule PhoenixGenApi.RPC.Capabilities do
   A node without the library has no such function. Other outcomes are those of the call that
   was to follow: it was not sent.
   """
-  @spec ask(node(), ({module(), atom(), [term()]} -> outcome)) ::
+  @spec discover(node(), ({module(), atom(), [term()]} -> outcome)) ::
           {:ok, boolean()} | outcome | :not_connected
         when outcome: term()
-  def ask(node, call) do
-    mark = mark()
+  def discover(node, call) do
+    epoch = epoch()
 
     case call.({RPC.Server, :ready?, []}) do
-      {:return, ready?} when is_boolean(ready?) -> remember(node, ready?, mark)
-      {:raised, :error, :undef, _stack} -> remember(node, false, mark)
+      {:return, ready?} when is_boolean(ready?) -> remember(node, ready?, epoch)
+      {:raised, :error, :undef, _stack} -> remember(node, false, epoch)
       {:node_down, _reason} -> :not_connected
       outcome -> outcome
     end
@@ -42,9 +42,9 @@ defmodule PhoenixGenApi.RPC.Capabilities do
   @spec announce() :: :ok
   def announce do
     # A connection that is full must not lose it, and must not hold up the start.
-    RPC.Remote.undelayed(fn ->
+    RPC.Remote.nosuspend(fn ->
       for gateway <- Node.list(:connected),
-          do: Process.send({__MODULE__, gateway}, {:ask_again, node()}, [:noconnect])
+          do: Process.send({__MODULE__, gateway}, {:invalidate, node()}, [:noconnect])
     end)
 
     :ok
@@ -52,18 +52,18 @@ defmodule PhoenixGenApi.RPC.Capabilities do
 
   # Only what somebody will forget is remembered. If that happened to any node while this one was
   # asked, it may have been this one, and the answer is from before.
-  defp remember(node, ready?, mark) do
-    if mark != nil do
+  defp remember(node, ready?, epoch) do
+    if epoch != nil do
       :persistent_term.put({__MODULE__, node}, ready?)
-      if mark() != mark, do: forget(node)
+      if epoch() != epoch, do: forget(node)
     end
 
     {:ok, ready?}
   end
 
   # Another one each time that something is forgotten, and none without this process.
-  defp mark, do: :persistent_term.get(__MODULE__, nil)
-  defp mark_anew, do: :persistent_term.put(__MODULE__, :erlang.unique_integer())
+  defp epoch, do: :persistent_term.get(__MODULE__, nil)
+  defp bump_epoch, do: :persistent_term.put(__MODULE__, :erlang.unique_integer())
 
   @impl true
   def init(_opts) do
@@ -71,20 +71,20 @@ defmodule PhoenixGenApi.RPC.Capabilities do
     Process.flag(:trap_exit, true)
     :ok = :net_kernel.monitor_nodes(true, node_type: :all)
     # Events were missed if the process before this one was killed.
-    mark_anew()
+    bump_epoch()
     forget_all()
     {:ok, nil}
   end
 
   @impl true
   def handle_info({:nodedown, node, _info}, state) do
-    mark_anew()
+    bump_epoch()
     forget(node)
     {:noreply, state}
   end
 
-  def handle_info({:ask_again, node}, state) do
-    mark_anew()
+  def handle_info({:invalidate, node}, state) do
+    bump_epoch()
     forget(node)
     {:noreply, state}
   end

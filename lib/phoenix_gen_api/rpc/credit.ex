@@ -79,7 +79,7 @@ defmodule PhoenixGenApi.RPC.Credit do
 
   # The stream must not wait for a node that hangs.
   def answer(reply_to, answer) do
-    RPC.Remote.undelayed(fn -> send(reply_to, {reply_to, answer}) end)
+    RPC.Remote.nosuspend(fn -> send(reply_to, {reply_to, answer}) end)
     :ok
   end
 

@@ -38,7 +38,7 @@ defmodule PhoenixGenApi.RPC.Local do
   end
 
   @doc """
-  Applies a function on a node. `counted` is what `NodeSelector.pick/2` gave to count it on;
+  Applies a function on a node. `counter` is what `NodeSelector.pick/2` gave to count it on;
   without it no circuit is asked or told.
   """
   @spec call(
@@ -50,20 +50,20 @@ defmodule PhoenixGenApi.RPC.Local do
           {reference(), non_neg_integer()} | nil
         ) ::
           outcome()
-  def call(node, module, function, args, timeout, counted)
+  def call(node, module, function, args, timeout, counter)
 
-  def call(node, module, function, args, timeout, counted)
+  def call(node, module, function, args, timeout, counter)
       when is_integer(timeout) and timeout > @longest_wait,
-      do: call(node, module, function, args, @longest_wait, counted)
+      do: call(node, module, function, args, @longest_wait, counter)
 
-  def call(node, module, function, args, timeout, counted) do
-    case begin(counted) do
+  def call(node, module, function, args, timeout, counter) do
+    case begin(counter) do
       :circuit_open ->
         :circuit_open
 
       handle ->
         outcome = run(handle, node, {module, function, args}, timeout)
-        finish(handle, counted, node, outcome)
+        finish(handle, counter, node, outcome)
         outcome
     end
   end
@@ -101,15 +101,15 @@ defmodule PhoenixGenApi.RPC.Local do
         kind, reason -> {:raised, kind, reason, __STACKTRACE__}
       end
 
-    if match?({:return, _value}, outcome), do: leave_links()
+    if match?({:return, _value}, outcome), do: unlink_normally()
     exit({:phoenix_gen_api, caller, outcome})
   end
 
   @doc false
   # The exit reason carries the result, but to what the function has linked itself with a
   # function that returned has ended normally.
-  @spec leave_links() :: :ok
-  def leave_links do
+  @spec unlink_normally() :: :ok
+  def unlink_normally do
     {:links, links} = Process.info(self(), :links)
 
     for pid when is_pid(pid) <- links do

@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.RPC.Producer do
   #   * the function's own. It calls the function, and if that returns an enumerable, which may
   #     be bound to the process that made it, it goes on to enumerate that. What becomes of it
   #     is told by itself: then nothing that it has sent can arrive later than that.
-  #   * its guard, which lives as long as the stream. It ends the function when the stream or
+  #   * its watchdog, which lives as long as the stream. It ends the function when the stream or
   #     the whole gateway is gone, and its monitor tells the stream when this node is.
 
   alias PhoenixGenApi.RPC
@@ -16,7 +16,7 @@ defmodule PhoenixGenApi.RPC.Producer do
   @halt_ms 500
 
   @enforce_keys [:stream, :ref, :callers, :max_unacked, :helper?, :mfa]
-  defstruct [:stream, :ref, :callers, :max_unacked, :helper?, :mfa, :guard, :halt]
+  defstruct [:stream, :ref, :callers, :max_unacked, :helper?, :mfa, :watchdog, :halt]
 
   @type t :: %__MODULE__{
           stream: pid(),
@@ -27,7 +27,7 @@ defmodule PhoenixGenApi.RPC.Producer do
           # whether the function has got a StreamHelper
           helper?: boolean(),
           mfa: {module(), atom(), [term()]} | nil,
-          guard: pid() | nil,
+          watchdog: pid() | nil,
           # 1 when an enumerable is to halt. Not a message: the enumerable may take any there is.
           halt: :atomics.atomics_ref() | nil
         }
@@ -39,29 +39,29 @@ defmodule PhoenixGenApi.RPC.Producer do
           # it was killed
           | {:died, term()}
 
-  @doc "The guard: runs the function until it is done, or the stream is."
-  @spec guard(t()) :: :ok
-  def guard(%__MODULE__{} = work) do
-    stream = Process.monitor(work.stream)
-    work = %{work | guard: self(), halt: :atomics.new(1, [])}
-    {pid, function} = spawn_monitor(__MODULE__, :run, [work])
-    send(work.stream, {work.ref, {:begun, pid}})
+  @doc "The watchdog: runs the function until it is done, or the stream is."
+  @spec watchdog(t()) :: :ok
+  def watchdog(%__MODULE__{} = producer) do
+    stream = Process.monitor(producer.stream)
+    producer = %{producer | watchdog: self(), halt: :atomics.new(1, [])}
+    {pid, function} = spawn_monitor(__MODULE__, :run, [producer])
+    send(producer.stream, {producer.ref, {:begun, pid}})
     # Arguments may be large, and streams long.
     :erlang.garbage_collect()
-    guard(%{work | mfa: nil}, stream, pid, function)
+    watchdog(%{producer | mfa: nil}, stream, pid, function)
   end
 
-  defp guard(%{ref: ref} = work, stream, pid, function) do
+  defp watchdog(%{ref: ref} = producer, stream, pid, function) do
     receive do
       {:DOWN, ^function, :process, ^pid, reason} ->
-        unless reported?(ref), do: send(work.stream, {ref, {:died, reason}})
+        unless reported?(ref), do: send(producer.stream, {ref, {:died, reason}})
         await_end(ref, stream)
 
       {:DOWN, ^stream, :process, _stream, _reason} ->
-        finish(work, pid, function)
+        finish(producer, pid, function)
 
       {^ref, :stop} ->
-        finish(work, pid, function)
+        finish(producer, pid, function)
     end
   end
 
@@ -73,13 +73,13 @@ defmodule PhoenixGenApi.RPC.Producer do
   end
 
   # A function is of no more use and is killed; an enumerable may hold what must be given back.
-  defp finish(work, pid, function) do
-    if enumerating?(work.ref), do: halt(work, pid, function), else: Process.exit(pid, :kill)
+  defp finish(producer, pid, function) do
+    if enumerating?(producer.ref), do: halt(producer, pid, function), else: Process.exit(pid, :kill)
     :ok
   end
 
-  defp halt(work, pid, function) do
-    :atomics.put(work.halt, 1, 1)
+  defp halt(producer, pid, function) do
+    :atomics.put(producer.halt, 1, 1)
 
     receive do
       {:DOWN, ^function, :process, ^pid, _reason} -> :ok
@@ -106,13 +106,13 @@ defmodule PhoenixGenApi.RPC.Producer do
 
   @doc "The function's process."
   @spec run(t()) :: :ok
-  def run(%__MODULE__{mfa: {module, function, _arguments}} = work) do
-    Process.put(:"$callers", work.callers)
-    arguments = arguments(work)
+  def run(%__MODULE__{mfa: {module, function, _arguments}} = producer) do
+    Process.put(:"$callers", producer.callers)
+    arguments = arguments(producer)
 
-    case permitted(work, module, function, arguments) do
-      :ok -> call(work, module, function, arguments)
-      {:error, refused} -> raised(work, :error, refused, [])
+    case permitted(producer, module, function, arguments) do
+      :ok -> call(producer, module, function, arguments)
+      {:error, refused} -> raised(producer, :error, refused, [])
     end
   end
 
@@ -123,62 +123,62 @@ defmodule PhoenixGenApi.RPC.Producer do
   defp permitted(_work, module, function, arguments),
     do: ServiceGuard.check(module, function, arguments)
 
-  defp call(work, module, function, arguments) do
+  defp call(producer, module, function, arguments) do
     try do
       :erlang.apply(module, function, arguments)
     catch
-      kind, reason -> raised(work, kind, reason, __STACKTRACE__)
+      kind, reason -> raised(producer, kind, reason, __STACKTRACE__)
     else
-      value -> returned(work, ReturnValue.of(value, work.helper?))
+      value -> returned(producer, ReturnValue.of(value, producer.helper?))
     end
   end
 
   # Credit is for one node, so it is given here.
-  defp arguments(%{helper?: true, mfa: {_module, _function, arguments}} = work) do
-    credit = RPC.Credit.new(work.stream, work.max_unacked)
+  defp arguments(%{helper?: true, mfa: {_module, _function, arguments}} = producer) do
+    credit = RPC.Credit.new(producer.stream, producer.max_unacked)
     List.update_at(arguments, -1, &%{&1 | credit: credit})
   end
 
   defp arguments(%{mfa: {_module, _function, arguments}}), do: arguments
 
-  defp returned(work, {:enumerate, enumerable}) do
-    # Ahead of the question: whoever ends the stream after the answer finds the guard informed.
-    send(work.guard, {work.ref, :enumerating})
+  defp returned(producer, {:enumerate, enumerable}) do
+    # Ahead of the question: whoever ends the stream after the answer finds the watchdog informed.
+    send(producer.watchdog, {producer.ref, :enumerating})
 
-    case RPC.Credit.ask(work.stream, :enumerate) do
-      :go -> enumerate(work, enumerable)
+    case RPC.Credit.ask(producer.stream, :enumerate) do
+      :go -> enumerate(producer, enumerable)
       # Something was sent before, or the stream has ended.
-      _no -> report(work, :open)
+      _no -> report(producer, :open)
     end
   end
 
-  defp returned(work, {verdict, nil}), do: report(work, verdict)
+  defp returned(producer, {verdict, nil}), do: report(producer, verdict)
 
-  # What is there already goes in parcels; an item that had to be waited for goes at once.
-  defp enumerate(%{max_unacked: max} = work, enumerable) do
+  # What is there already goes in batches; an item that had to be waited for goes at once.
+  defp enumerate(%{max_unacked: max} = producer, enumerable) do
     size = if ReturnValue.portable?(enumerable), do: max(div(max, 2), 1), else: 1
-    collect = fn item, parcel -> collect(work, parcel, item, size) end
+    collect = fn item, batch -> collect(producer, batch, item, size) end
 
     # Some enumerables say that they were halted when they have halted themselves.
-    with {_done_or_halted, {_, _, _} = parcel} <-
+    with {_done_or_halted, {_, _, _} = batch} <-
            Enumerable.reduce(enumerable, {:cont, {0, 0, []}}, collect),
-         {:cont, _empty} <- pass(work, parcel),
-         do: send(work.stream, :complete)
+         {:cont, _empty} <- flush(producer, batch),
+         do: send(producer.stream, :complete)
 
-    report(work, :open)
+    report(producer, :open)
   catch
-    kind, reason -> raised(work, kind, reason, __STACKTRACE__)
+    kind, reason -> raised(producer, kind, reason, __STACKTRACE__)
   end
 
-  # A parcel: how many items are on the way unanswered, how many are in it, and those.
+  # A batch: how many items are on the way unanswered, how many are in it, and those.
   defp collect(_work, {sent, held, items}, item, size) when held + 1 < size,
     do: {:cont, {sent, held + 1, [item | items]}}
 
-  defp collect(work, {sent, held, items}, item, _size),
-    do: pass(work, {sent, held + 1, [item | items]})
+  defp collect(producer, {sent, held, items}, item, _size),
+    do: flush(producer, {sent, held + 1, [item | items]})
 
   # Waits before the enumerable makes the next item.
-  defp pass(%{stream: stream, max_unacked: max, halt: halt}, {sent, held, items}) do
+  defp flush(%{stream: stream, max_unacked: max, halt: halt}, {sent, held, items}) do
     send_items(stream, items)
 
     cond do
@@ -193,15 +193,15 @@ defmodule PhoenixGenApi.RPC.Producer do
   defp send_items(stream, [item]), do: send(stream, {:result, item})
   defp send_items(stream, items), do: send(stream, {:results, Enum.reverse(items)})
 
-  defp raised(work, kind, reason, stack) do
-    report(work, {:raised, kind, reason, stack})
+  defp raised(producer, kind, reason, stack) do
+    report(producer, {:raised, kind, reason, stack})
     # To what it has linked itself with it has failed. The VM logs no exits like this one.
     exit({:phoenix_gen_api, kind})
   end
 
-  defp report(work, outcome) do
-    send(work.stream, {work.ref, outcome})
-    send(work.guard, {work.ref, :reported})
+  defp report(producer, outcome) do
+    send(producer.stream, {producer.ref, outcome})
+    send(producer.watchdog, {producer.ref, :reported})
     :ok
   end
 end

@@ -11,34 +11,34 @@ defmodule PhoenixGenApi.RPC.Remote do
   @doc "Calls it, within the timeout. `handle` is that of the call."
   @spec call(reference(), node(), call(), timeout()) :: RPC.Local.outcome()
   def call(handle, node, call, timeout) do
-    case RPC.Capabilities.known(node) do
-      true -> directly(handle, node, call, timeout)
-      false -> by_envoy(node, call, timeout)
-      :unknown -> ask_first(handle, node, call, timeout)
+    case RPC.Capabilities.lookup(node) do
+      true -> call_server(handle, node, call, timeout)
+      false -> call_proxy(node, call, timeout)
+      :unknown -> discover_first(handle, node, call, timeout)
     end
   end
 
   # Once per connection.
-  defp ask_first(handle, node, call, timeout) do
+  defp discover_first(handle, node, call, timeout) do
     deadline = deadline(timeout)
 
-    case RPC.Capabilities.ask(node, &by_envoy(node, &1, timeout)) do
-      {:ok, true} -> directly(handle, node, call, remaining(deadline))
-      {:ok, false} -> by_envoy(node, call, remaining(deadline))
+    case RPC.Capabilities.discover(node, &call_proxy(node, &1, timeout)) do
+      {:ok, true} -> call_server(handle, node, call, remaining(deadline))
+      {:ok, false} -> call_proxy(node, call, remaining(deadline))
       not_sent -> not_sent
     end
   end
 
   # Unlike `:erpc.call` this learns the pid, and has a key where it has not: so it can end what
   # nobody waits for any more.
-  defp directly(handle, node, {module, function, args}, timeout) do
+  defp call_server(handle, node, {module, function, args}, timeout) do
     key = RPC.Server.key()
     connected? = connected?(node)
     Native.executor_ask(handle, node, key)
     callers = [self() | Process.get(:"$callers", [])]
 
     request =
-      undelayed(fn ->
+      nosuspend(fn ->
         arguments = [key, callers, module, function, args]
         :erlang.spawn_request(node, RPC.Server, :run, arguments, [:monitor])
       end)
@@ -55,7 +55,7 @@ defmodule PhoenixGenApi.RPC.Remote do
     after
       timeout ->
         abandon(request, node, key)
-        given_up(node)
+        timeout_outcome(node)
     end
   end
 
@@ -71,7 +71,7 @@ defmodule PhoenixGenApi.RPC.Remote do
 
   defp abandon(request, node, key) do
     if :erlang.spawn_request_abandon(request) do
-      undelayed(fn -> RPC.Server.revoke_at(node, key) end)
+      nosuspend(fn -> RPC.Server.revoke_at(node, key) end)
     else
       receive do
         {:spawn_reply, ^request, :ok, pid} -> kill(request, pid)
@@ -83,22 +83,22 @@ defmodule PhoenixGenApi.RPC.Remote do
   end
 
   # A node without our library knows no keys.
-  defp by_envoy(node, call, timeout) do
+  defp call_proxy(node, call, timeout) do
     mark = make_ref()
     connected? = connected?(node)
-    {envoy, monitor} = RPC.Proxy.send_out(node, mark, call)
+    {proxy, monitor} = RPC.Proxy.start(node, mark, call)
 
     receive do
-      {:DOWN, ^monitor, :process, ^envoy, {^mark, :not_started, reason}} ->
+      {:DOWN, ^monitor, :process, ^proxy, {^mark, :not_started, reason}} ->
         refused(reason, connected?)
 
-      {:DOWN, ^monitor, :process, ^envoy, reason} ->
+      {:DOWN, ^monitor, :process, ^proxy, reason} ->
         outcome(reason, mark)
     after
       timeout ->
         Process.demonitor(monitor, [:flush])
-        RPC.Proxy.recall(envoy, mark)
-        given_up(node)
+        RPC.Proxy.cancel(proxy, mark)
+        timeout_outcome(node)
     end
   end
 
@@ -107,7 +107,7 @@ defmodule PhoenixGenApi.RPC.Remote do
   defp refused(:noconnection, false), do: :not_connected
   defp refused(reason, _connected?), do: {:node_down, reason}
 
-  defp given_up(node), do: if(connected?(node), do: :timeout, else: :unreachable)
+  defp timeout_outcome(node), do: if(connected?(node), do: :timeout, else: :unreachable)
 
   defp outcome({mark, :return, value}, mark), do: {:return, value}
   defp outcome({mark, :throw, value}, mark), do: {:raised, :throw, value, []}
@@ -123,7 +123,7 @@ defmodule PhoenixGenApi.RPC.Remote do
   @doc "Kills a process that is monitored, and hears no more of it."
   @spec kill(reference(), pid()) :: true
   def kill(monitor, pid) do
-    undelayed(fn ->
+    nosuspend(fn ->
       Process.demonitor(monitor, [:flush])
       Process.exit(pid, :kill)
     end)
@@ -133,8 +133,8 @@ defmodule PhoenixGenApi.RPC.Remote do
   # The connection to a node that hangs is soon full. Signals then suspend their sender until
   # the connection is given up, after a minute, and no timeout runs meanwhile. What is sent
   # like this waits in the connection's own queue instead.
-  @spec undelayed((-> result)) :: result when result: term()
-  def undelayed(send) do
+  @spec nosuspend((-> result)) :: result when result: term()
+  def nosuspend(send) do
     before = :erlang.process_flag(:async_dist, true)
     sent = send.()
     :erlang.process_flag(:async_dist, before)

@@ -19,31 +19,31 @@ defmodule PhoenixGenApi.RPC.Server do
   @type key :: Native.call_key()
 
   # The largest integer that is no big one on any heap.
-  @most 0x7FF_FFFF_FFFF_FFFF
+  @max_small_integer 0x7FF_FFFF_FFFF_FFFF
 
   @doc "Makes this node ready, when the application starts. What runs stays known if it stops."
-  @spec open() :: :ok
-  def open do
-    unless callees(), do: :persistent_term.put(__MODULE__, Native.callees_new())
+  @spec setup() :: :ok
+  def setup do
+    unless calls(), do: :persistent_term.put(__MODULE__, Native.callees_new())
     # A gateway that asked this node before has got another answer.
     RPC.Capabilities.announce()
   end
 
   @doc "Whether gateways have to begin their calls here with `run/5`. They ask this."
   @spec ready?() :: boolean()
-  def ready?, do: callees() != nil or ServiceGuard.guarded?()
+  def ready?, do: calls() != nil or ServiceGuard.guarded?()
 
   @doc "A key for a call of this node."
   @spec key() :: key()
-  def key, do: {drawn(), :erlang.unique_integer([:positive])}
+  def key, do: {node_id(), :erlang.unique_integer([:positive])}
 
-  defp drawn, do: :persistent_term.get({__MODULE__, :drawn}, nil) || draw()
+  defp node_id, do: :persistent_term.get({__MODULE__, :node_id}, nil) || generate_node_id()
 
   # Those that do this at once draw different ones, each as good.
-  defp draw do
-    {drawn, _state} = :rand.uniform_s(@most, :rand.seed_s(:exsss))
-    :persistent_term.put({__MODULE__, :drawn}, drawn)
-    drawn
+  defp generate_node_id do
+    {node_id, _state} = :rand.uniform_s(@max_small_integer, :rand.seed_s(:exsss))
+    :persistent_term.put({__MODULE__, :node_id}, node_id)
+    node_id
   end
 
   @doc """
@@ -53,9 +53,9 @@ defmodule PhoenixGenApi.RPC.Server do
   """
   @spec run(key(), [pid()], module(), atom(), [term()]) :: nil | no_return()
   def run(key, callers, module, function, args) do
-    callees = callees()
+    calls = calls()
 
-    if enter?(callees, key) do
+    if enter?(calls, key) do
       Process.put(:"$callers", callers)
 
       try do
@@ -64,20 +64,20 @@ defmodule PhoenixGenApi.RPC.Server do
           else: :erpc.execute_call(key, module, function, args)
       catch
         :exit, {^key, :return, _value} = returned ->
-          RPC.Local.leave_links()
+          RPC.Local.unlink_normally()
           exit(returned)
       after
-        leave(callees, key)
+        leave(calls, key)
       end
     end
   end
 
   # Where the application does not run, a guard may still be wanted.
   defp enter?(nil, _key), do: true
-  defp enter?(callees, key), do: Native.callees_enter(callees, key)
+  defp enter?(calls, key), do: Native.callees_enter(calls, key)
 
   defp leave(nil, _key), do: :ok
-  defp leave(callees, key), do: Native.callees_leave(callees, key)
+  defp leave(calls, key), do: Native.callees_leave(calls, key)
 
   @doc "Revokes a call on another node. Waits for nothing, and is never in vain because of a process that is not there."
   # Over a connection that is still being made, too: the call waits there.
@@ -90,8 +90,8 @@ defmodule PhoenixGenApi.RPC.Server do
   @doc "Revokes a call here."
   @spec revoke(key()) :: :ok
   def revoke(key) do
-    with callees when callees != nil <- callees(),
-         pid when pid != nil <- Native.callees_revoke(callees, key) do
+    with calls when calls != nil <- calls(),
+         pid when pid != nil <- Native.callees_revoke(calls, key) do
       Process.exit(pid, :kill)
     end
 
@@ -100,7 +100,7 @@ defmodule PhoenixGenApi.RPC.Server do
 
   @doc "How many functions run here for others, and how many revoked calls are remembered."
   @spec size() :: {non_neg_integer(), non_neg_integer()}
-  def size, do: Native.callees_size(callees())
+  def size, do: Native.callees_size(calls())
 
-  defp callees, do: :persistent_term.get(__MODULE__, nil)
+  defp calls, do: :persistent_term.get(__MODULE__, nil)
 end

@@ -132,7 +132,7 @@ defmodule PhoenixGenApi.StreamCall.Registry do
   # Whoever takes a stream out of the table sends its final frame.
   defp clear({receiver, id, _ref} = key) do
     with [{_key, _pid, true}] <- :ets.take(@table, key),
-         do: send(receiver, {:stream_response, ErrorResponse.response(id, :stream_failed)})
+         do: send(receiver, {:stream_response, ErrorResponse.build(id, :stream_failed)})
   end
 
   defp lost?({receiver, _id, _ref}, nil), do: gone?(receiver)

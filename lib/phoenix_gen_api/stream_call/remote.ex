@@ -60,10 +60,10 @@ defmodule PhoenixGenApi.StreamCall.Remote do
           | {:returned, term()}
           | :none
 
-  @doc "Starts it. `counted` is what `NodeSelector.pick/2` gave to count it on."
+  @doc "Starts it. `counter` is what `NodeSelector.pick/2` gave to count it on."
   @spec start(RPC.Producer.t(), node(), {reference(), non_neg_integer()} | nil) :: t() | :circuit_open
-  def start(work, node, counted) do
-    {routed, index} = counted || {nil, 0}
+  def start(work, node, counter) do
+    {routed, index} = counter || {nil, 0}
 
     with handle when handle != :circuit_open <- Native.executor_begin(routed, index) do
       fields = [
@@ -71,7 +71,7 @@ defmodule PhoenixGenApi.StreamCall.Remote do
         node: node,
         monitor: work.ref,
         handle: handle,
-        target: {node, counted}
+        target: {node, counter}
       ]
 
       launch(struct!(__MODULE__, fields))
@@ -90,7 +90,7 @@ defmodule PhoenixGenApi.StreamCall.Remote do
     connected? = RPC.Remote.connected?(node)
 
     request =
-      RPC.Remote.undelayed(fn ->
+      RPC.Remote.nosuspend(fn ->
         arguments = [result, RPC.Producer, :guard, [work]]
         :erlang.spawn_request(node, :erpc, :execute_call, arguments, [:monitor])
       end)
@@ -102,8 +102,8 @@ defmodule PhoenixGenApi.StreamCall.Remote do
   defp launch(%{node: node, work: work} = function) do
     result = make_ref()
     connected? = RPC.Remote.connected?(node)
-    {envoy, monitor} = RPC.Proxy.send_out(node, result, work.mfa, {work.ref, :begun})
-    %{function | monitor: monitor, result: result, pid: envoy, connected?: connected?}
+    {proxy, monitor} = RPC.Proxy.start(node, result, work.mfa, {work.ref, :begun})
+    %{function | monitor: monitor, result: result, pid: proxy, connected?: connected?}
   end
 
   @doc "What a message of this function means, and the function afterwards."
@@ -124,7 +124,7 @@ defmodule PhoenixGenApi.StreamCall.Remote do
     {event, judged(function, event)}
   end
 
-  # A function that began speaks for its node, unless it raises and that is to be counted. That
+  # A function that began speaks for its node, unless it raises and that is to be counter. That
   # its life was over says nothing against a node on which it had begun.
   defp judged(function, event) do
     case event do
@@ -186,7 +186,7 @@ defmodule PhoenixGenApi.StreamCall.Remote do
       # Only the death of a stream ends a guard, or somebody else's hand. Nobody is left to end the
       # function.
       reason ->
-        RPC.Remote.undelayed(fn -> function.callee && Process.exit(function.callee, :kill) end)
+        RPC.Remote.nosuspend(fn -> function.callee && Process.exit(function.callee, :kill) end)
         {{:outcome, {:died, reason}}, function}
     end
   end
@@ -230,7 +230,7 @@ defmodule PhoenixGenApi.StreamCall.Remote do
   @doc "Ends the function and whatever is left of it."
   @spec stop(t()) :: :ok
   def stop(%{library?: true} = function) do
-    RPC.Remote.undelayed(fn ->
+    RPC.Remote.nosuspend(fn ->
       # A guard that begins only now finds the stream gone.
       pid = function.pid || abandoned(function.monitor)
       Process.demonitor(function.monitor, [:flush])
@@ -243,7 +243,7 @@ defmodule PhoenixGenApi.StreamCall.Remote do
 
   def stop(function) do
     Process.demonitor(function.monitor, [:flush])
-    RPC.Proxy.recall(function.pid, function.result)
+    RPC.Proxy.cancel(function.pid, function.result)
     Node.monitor(function.node, false)
     close(function)
   end

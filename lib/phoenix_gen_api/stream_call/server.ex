@@ -128,8 +128,8 @@ defmodule PhoenixGenApi.StreamCall.Server do
     end
   end
 
-  defp start(stream, %{target: {node, counted}} = call) do
-    case Remote.start(work(stream, call), node, counted) do
+  defp start(stream, %{target: {node, counter}} = call) do
+    case Remote.start(work(stream, call), node, counter) do
       :circuit_open when has(call.plan, :local) -> failed(stream, {:no_node, Attempt.refused()})
       # It has opened since the node was chosen.
       :circuit_open -> choose(%{stream | call: %{call | target: nil}})
@@ -334,12 +334,12 @@ defmodule PhoenixGenApi.StreamCall.Server do
   defp last(response, id), do: %{response | request_id: id, has_more: false}
 
   defp crashed(stream, kind, reason, stack) do
-    response = ErrorResponse.response(stream.id, {kind, reason})
-    finish(stream, response, ErrorResponse.crash(kind, reason, stack))
+    response = ErrorResponse.build(stream.id, {kind, reason})
+    finish(stream, response, ErrorResponse.crash_metadata(kind, reason, stack))
   end
 
   defp stopped(stream), do: finish(stream, Response.stream_end_response(stream.id))
-  defp failed(stream, failure), do: finish(stream, ErrorResponse.response(stream.id, failure))
+  defp failed(stream, failure), do: finish(stream, ErrorResponse.build(stream.id, failure))
 
   defp timed_out(%{call: %{plan: plan(timeout: timeout)}} = stream) do
     # A host that swallows every packet. Connecting fails only after seven seconds, when
