@@ -188,7 +188,8 @@ defmodule PhoenixGenApi.ConfigPuller do
   defp name(service) when is_atom(service) and service != nil, do: Atom.to_string(service)
 
   defp name(other) do
-    raise ArgumentError, "expected a service name or ServiceConfig, got #{SafeInspect.inspect(other)}"
+    raise ArgumentError,
+          "expected a service name or ServiceConfig, got #{SafeInspect.inspect(other)}"
   end
 
   defp remove(service) do
@@ -227,14 +228,14 @@ defmodule PhoenixGenApi.ConfigPuller do
 
   # The process: starts a pull for whatever is due, and for what it is told to. `pulls` are
   # the processes at work by monitor, `latest` the newest of each service with the reason to
-  # pull once more, if there is one. When there are too many the others wait in `line`, each
-  # with its reason in `in_line`. There is one timer, for the service that is due next.
+  # pull once more, if there is one. When there are too many the others wait in `queue`, each
+  # with its reason in `queued`. There is one timer, for the service that is due next.
 
   @impl true
   def init(_opts) do
     :ok = :net_kernel.monitor_nodes(true, node_type: :all)
     if Store.load_once?(), do: StaticServices.load()
-    {:ok, schedule(%{pulls: %{}, latest: %{}, line: :queue.new(), in_line: %{}, timer: nil})}
+    {:ok, schedule(%{pulls: %{}, latest: %{}, queue: :queue.new(), queued: %{}, timer: nil})}
   end
 
   @impl true
@@ -262,7 +263,7 @@ defmodule PhoenixGenApi.ConfigPuller do
     if exit_reason != :normal,
       do: Pull.killed(pull.service, pull.ticket, pull.entry, pull.started_at, exit_reason)
 
-    {:noreply, ended(pull, monitor, %{state | pulls: pulls}) |> call_in() |> schedule()}
+    {:noreply, ended(pull, monitor, %{state | pulls: pulls}) |> start_queued() |> schedule()}
   end
 
   def handle_info(_other, state), do: {:noreply, state}
@@ -286,32 +287,32 @@ defmodule PhoenixGenApi.ConfigPuller do
   end
 
   defp begin_or_wait(service, reason, state) do
-    case state.in_line do
+    case state.queued do
       %{^service => earlier} ->
-        put_in(state.in_line[service], stronger(reason, earlier))
+        put_in(state.queued[service], stronger(reason, earlier))
 
-      _not_in_line when map_size(state.pulls) < @max_pulls ->
+      _not_queued when map_size(state.pulls) < @max_pulls ->
         begin(service, reason, state)
 
-      in_line ->
+      queued ->
         %{
           state
-          | line: :queue.in(service, state.line),
-            in_line: Map.put(in_line, service, reason)
+          | queue: :queue.in(service, state.queue),
+            queued: Map.put(queued, service, reason)
         }
     end
   end
 
   # A service that was unregistered meanwhile begins nothing, and leaves its place to the next.
-  defp call_in(state) when map_size(state.pulls) >= @max_pulls, do: state
+  defp start_queued(state) when map_size(state.pulls) >= @max_pulls, do: state
 
-  defp call_in(state) do
-    case :queue.out(state.line) do
-      {{:value, service}, line} ->
-        {reason, in_line} = Map.pop!(state.in_line, service)
-        call_in(begin(service, reason, %{state | line: line, in_line: in_line}))
+  defp start_queued(state) do
+    case :queue.out(state.queue) do
+      {{:value, service}, queue} ->
+        {reason, queued} = Map.pop!(state.queued, service)
+        start_queued(begin(service, reason, %{state | queue: queue, queued: queued}))
 
-      {:empty, _line} ->
+      {:empty, _queue} ->
         state
     end
   end
@@ -386,6 +387,6 @@ defmodule PhoenixGenApi.ConfigPuller do
   defp waiting(state),
     do:
       Enum.reject(Store.due(), fn {service, _at} ->
-        is_map_key(state.latest, service) or is_map_key(state.in_line, service)
+        is_map_key(state.latest, service) or is_map_key(state.queued, service)
       end)
 end

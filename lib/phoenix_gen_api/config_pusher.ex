@@ -157,7 +157,8 @@ defmodule PhoenixGenApi.ConfigPusher do
   @doc false
   @spec log(result(), node(), PushConfig.t()) :: :ok
   def log(result, gateway, %{service: service, config_version: version}) do
-    push = "push of service #{SafeInspect.inspect(service)} #{SafeInspect.inspect(version)} to #{gateway}"
+    push =
+      "push of service #{SafeInspect.inspect(service)} #{SafeInspect.inspect(version)} to #{gateway}"
 
     case result do
       {:ok, :accepted} -> Logger.info(push <> " accepted")

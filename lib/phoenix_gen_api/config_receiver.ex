@@ -61,7 +61,15 @@ defmodule PhoenixGenApi.ConfigReceiver do
   services that `PhoenixGenApi.ConfigPuller` was told of by an operator. Each gateway has its own.
   """
 
-  alias PhoenixGenApi.ConfigSync.{AntiEntropy, Installer, PushStore, Rejections, ServiceLock, VersionVector}
+  alias PhoenixGenApi.ConfigSync.{
+    AntiEntropy,
+    Installer,
+    PushStore,
+    Rejections,
+    ServiceLock,
+    VersionVector
+  }
+
   alias PhoenixGenApi.ConfigSync.ServiceLock.Recovery
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Security
@@ -96,10 +104,10 @@ defmodule PhoenixGenApi.ConfigReceiver do
   """
   @spec push(PushConfig.t() | map(), keyword()) :: result()
   def push(push_config, opts \\ []) do
-    Installer.log_here()
+    Installer.log_on_this_node()
 
     with {:ok, push} <- admit(push_config, opts[:node]),
-         do: push.service |> Recovery.run(fn -> take(push, opts) end) |> spread(push.service)
+         do: push.service |> Recovery.run(fn -> accept(push, opts) end) |> replicate(push.service)
   end
 
   @doc """
@@ -111,10 +119,11 @@ defmodule PhoenixGenApi.ConfigReceiver do
   """
   @spec offer(PushConfig.t() | map(), keyword()) :: :send | skipped() | {:error, reason()}
   def offer(push_config, opts \\ []) do
-    Installer.log_here()
+    Installer.log_on_this_node()
 
     with {:ok, push} <- admit(push_config, opts[:node]),
-         do: push.service |> Recovery.run(fn -> compare(push, opts) end) |> spread(push.service)
+         do:
+           push.service |> Recovery.run(fn -> compare(push, opts) end) |> replicate(push.service)
   end
 
   @doc """
@@ -187,35 +196,35 @@ defmodule PhoenixGenApi.ConfigReceiver do
   end
 
   @doc false
-  # `remove` takes off what the service has, while it has its turn.
+  # `remove` takes off what the service has, while it holds its lock.
   @spec forget(String.t(), (-> term())) :: :ok
   def forget(service, remove) do
     forgotten =
       Recovery.run(service, fn ->
-        PushStore.unsettled(service)
+        PushStore.mark_dirty(service)
         remove.()
         forget(service)
       end)
 
-    with {:error, :not_running} <- spread(forgotten, service), do: Gateway.not_running!()
+    with {:error, :not_running} <- replicate(forgotten, service), do: Gateway.not_running!()
   end
 
   defp forget(service) do
     case PushStore.entry(service) do
-      %{register: %{live: []}} ->
-        PushStore.settled(service)
+      %{vector: %{live: []}} ->
+        PushStore.clear_dirty(service)
         :ok
 
-      %{register: register} ->
-        forgotten = VersionVector.delete(register, PushStore.gateway(), now())
-        PushStore.put(service, %{register: forgotten, applied: nil, refused: nil})
+      %{vector: vector} ->
+        forgotten = VersionVector.delete(vector, PushStore.gateway(), now())
+        PushStore.put(service, %{vector: forgotten, applied: nil, refused: nil})
         {:forgotten, forgotten}
     end
   end
 
   defp admit(push_config, node) do
     with {:ok, _table} <- Gateway.handle(:config_db) do
-      case check_in(push_config) do
+      case authorise(push_config) do
         {:ok, push} ->
           {:ok, push}
 
@@ -226,7 +235,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
     end
   end
 
-  defp check_in(push_config) do
+  defp authorise(push_config) do
     with :ok <- Security.gate(:push_config),
          :ok <- check_token(push_config),
          do: read(push_config)
@@ -251,14 +260,14 @@ defmodule PhoenixGenApi.ConfigReceiver do
 
   # What counts among the gateways decides, not what this one may have kept instead.
   defp compare(%{service: service, config_version: version}, opts) do
-    %{register: register, applied: applied} = PushStore.entry(service)
+    %{vector: vector, applied: applied} = PushStore.entry(service)
 
-    case VersionVector.winner(register) do
+    case VersionVector.winner(vector) do
       %{version: ^version} = winner when winner == applied ->
         if opts[:force], do: :send, else: {:ok, :skipped, :version_matches}
 
       winner ->
-        if superseded?(version, opts[:pushed_at], winner, register),
+        if superseded?(version, opts[:pushed_at], winner, vector),
           do: {:ok, :skipped, :superseded},
           else: :send
     end
@@ -274,48 +283,48 @@ defmodule PhoenixGenApi.ConfigReceiver do
       (winner.version != version and Enum.any?(live, &(&1.version == version)))
   end
 
-  defp take(push, opts) do
+  defp accept(push, opts) do
     with :send <- compare(push, opts),
          {:ok, count} <- Installer.store(push, opts[:node]) do
-      register = keep(push, opts[:pushed_at])
-      AntiEntropy.announce(push.service, push.config_version, count, node())
-      {:stored, register}
+      vector = record(push, opts[:pushed_at])
+      AntiEntropy.log_installed(push.service, push.config_version, count, node())
+      {:stored, vector}
     end
   end
 
   # Whatever is answered with :ok, the other gateways have. A pusher that is told that its version
   # is here need not be the first one, whose push may still be on its way, or was killed on it.
-  defp spread({:stored, register}, service), do: spread(register, service, {:ok, :accepted})
+  defp replicate({:stored, vector}, service), do: replicate(vector, service, {:ok, :accepted})
 
-  defp spread({:forgotten, register}, service), do: AntiEntropy.spread(service, register)
+  defp replicate({:forgotten, vector}, service), do: AntiEntropy.replicate(service, vector)
 
-  defp spread({:ok, :skipped, _why} = answer, service) do
-    if PushStore.spreading?(service),
-      do: spread(PushStore.entry(service).register, service, answer),
+  defp replicate({:ok, :skipped, _why} = answer, service) do
+    if PushStore.replicating?(service),
+      do: replicate(PushStore.entry(service).vector, service, answer),
       else: answer
   end
 
-  defp spread(answer, _service), do: answer
+  defp replicate(answer, _service), do: answer
 
-  defp spread(register, service, answer) do
-    with :ok <- AntiEntropy.spread(service, register) do
-      for %{dot: dot} <- register.live, do: PushStore.spread(service, dot)
+  defp replicate(vector, service, answer) do
+    with :ok <- AntiEntropy.replicate(service, vector) do
+      for %{dot: dot} <- vector.live, do: PushStore.mark_replicated(service, dot)
       answer
     end
   end
 
-  defp keep(%{service: service, config_version: version} = push, pushed_at) do
+  defp record(%{service: service, config_version: version} = push, pushed_at) do
     {digest, content} = PushStore.pack(push)
-    known = PushStore.entry(service).register
+    known = PushStore.entry(service).vector
     again? = is_integer(pushed_at)
     at = if again?, do: pushed_at, else: now()
-    register = VersionVector.push(known, PushStore.gateway(), at, version, digest, again?)
+    vector = VersionVector.push(known, PushStore.gateway(), at, version, digest, again?)
 
-    %{live: [applied]} = register
-    PushStore.spreading(service, applied.dot)
-    entry = %{register: register, applied: applied, refused: nil}
+    %{live: [applied]} = vector
+    PushStore.mark_replicating(service, applied.dot)
+    entry = %{vector: vector, applied: applied, refused: nil}
     PushStore.put(service, entry, %{digest => content})
-    register
+    vector
   end
 
   defp unpack(service) do

@@ -50,7 +50,15 @@ defmodule PhoenixGenApi.Diagnostics do
 
   alias PhoenixGenApi.ConfigDb
 
-  alias PhoenixGenApi.Diagnostics.{CallFlow, ClusterView, Health, Inspection, Report, Statistics, Tracing}
+  alias PhoenixGenApi.Diagnostics.{
+    CallFlow,
+    ClusterView,
+    Health,
+    Inspection,
+    Report,
+    Statistics,
+    Tracing
+  }
 
   @type status :: :ok | :warning | :error
 

@@ -107,8 +107,11 @@ defmodule PhoenixGenApi.Executor do
   @spec execute_params(map()) :: result()
   def execute_params(params) do
     case params |> trusted() |> Request.decode() do
-      {:ok, request} -> execute!(request)
-      {:error, %DecodeError{} = error} -> ErrorResponse.build(id(params), {:invalid_request, error})
+      {:ok, request} ->
+        execute!(request)
+
+      {:error, %DecodeError{} = error} ->
+        ErrorResponse.build(id(params), {:invalid_request, error})
     end
   end
 
@@ -120,8 +123,8 @@ defmodule PhoenixGenApi.Executor do
   def sync_call(%Request{} = request, %FunConfig{} = config) do
     guarded(request, fn ->
       with {:ok, plan} <- compiled(config),
-           {:ok, call} <- request |> Context.new(plan, self()) |> Context.convert() do
-        Context.run(call)
+           {:ok, context} <- request |> Context.new(plan, self()) |> Context.convert() do
+        Context.run(context)
       end
     end)
     |> elem(0)
@@ -158,12 +161,12 @@ defmodule PhoenixGenApi.Executor do
   # The request, on one page.
   defp stages(request, receiver, find_plan) do
     with {:ok, plan} <- find_plan.(),
-         {:ok, call} <- request |> Context.new(plan, receiver) |> Context.before() do
-      with {:ok, call} <- Context.authorise(call),
-           {:ok, call} <- Context.convert(call) do
-        Context.start(call)
+         {:ok, context} <- request |> Context.new(plan, receiver) |> Context.before() do
+      with {:ok, context} <- Context.authorise(context),
+           {:ok, context} <- Context.convert(context) do
+        Context.start(context)
       else
-        {:error, failure} -> Context.finish(call, failure)
+        {:error, failure} -> Context.finish(context, failure)
       end
     end
   end
@@ -232,7 +235,9 @@ defmodule PhoenixGenApi.Executor do
 
   defp crashed(request, kind, reason, stack) do
     ErrorResponse.log_bug(kind, reason, stack)
-    {ErrorResponse.build(request.request_id, {kind, reason}), ErrorResponse.crash_metadata(kind, reason, stack)}
+
+    {ErrorResponse.build(request.request_id, {kind, reason}),
+     ErrorResponse.crash_metadata(kind, reason, stack)}
   end
 
   defp success?({:ok, :none}), do: true

@@ -170,7 +170,8 @@ defmodule PhoenixGenApi.JsonEncoding do
   defp path([{:key, field} | segments], %Response{}),
     do: SafeInspect.truncate(Atom.to_string(field) <> Enum.map_join(segments, &segment/1))
 
-  defp path(segments, _term), do: SafeInspect.truncate("value" <> Enum.map_join(segments, &segment/1))
+  defp path(segments, _term),
+    do: SafeInspect.truncate("value" <> Enum.map_join(segments, &segment/1))
 
   defp segment({:key, key}) when is_atom(key), do: segment({:key, Atom.to_string(key)})
 

@@ -42,7 +42,10 @@ defmodule PhoenixGenApi.SafeInspect do
   @spec text(binary(), pos_integer()) :: String.t()
   def text(text, max_bytes \\ @max_bytes),
     do:
-      if(String.valid?(text), do: truncate(text, max_bytes), else: __MODULE__.inspect(text, max_bytes))
+      if(String.valid?(text),
+        do: truncate(text, max_bytes),
+        else: __MODULE__.inspect(text, max_bytes)
+      )
 
   @doc "The first sentences, joined, and how many there are besides."
   @spec list([String.t()], pos_integer()) :: String.t()

@@ -51,16 +51,16 @@ defmodule PhoenixGenApi.StreamCall do
     receiver = args[:receiver] || self()
 
     with {:ok, plan} <- compiled(config),
-         {:ok, call} <- request |> Context.new(plan, receiver) |> Context.convert(),
-         stream = Server.new(call),
+         {:ok, context} <- request |> Context.new(plan, receiver) |> Context.convert(),
+         stream = Server.new(context),
          :ok <- Registry.enter(stream.key, true) do
-      pid = spawn_link(fn -> alone(stream) end)
+      pid = spawn_link(fn -> run_unpooled(stream) end)
       Registry.watch(stream.key, pid)
       {:ok, pid}
     end
   end
 
-  defp alone(stream) do
+  defp run_unpooled(stream) do
     with {{receiver, final}, _crash} <- Server.run(stream), do: send(receiver, final)
   end
 
@@ -103,9 +103,9 @@ defmodule PhoenixGenApi.StreamCall do
   @doc false
   # The stream of a request that has passed the stages before the call.
   @spec submit(Context.t()) :: :ok | {:error, term()}
-  def submit(%Context{} = call) do
-    stream = Server.new(call)
-    died = {:stream_response, ErrorResponse.build(call.request_id, :stream_failed)}
+  def submit(%Context{} = context) do
+    stream = Server.new(context)
+    died = {:stream_response, ErrorResponse.build(context.request_id, :stream_failed)}
 
     task = fn ->
       {final, crash} = Server.run(stream)
@@ -113,7 +113,10 @@ defmodule PhoenixGenApi.StreamCall do
       {:answer, final, crash}
     end
 
-    opts = [on_death: {call.receiver, died}, patience: {Server.timeout(stream), call.receiver}]
+    opts = [
+      on_death: {context.receiver, died},
+      max_wait: {Server.timeout(stream), context.receiver}
+    ]
 
     with :ok <- Registry.enter(stream.key, false) do
       case WorkerPool.submit(@pool, task, opts) do

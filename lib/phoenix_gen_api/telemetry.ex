@@ -182,7 +182,9 @@ defmodule PhoenixGenApi.Telemetry do
     fields =
       Map.drop(measurements, [:duration, :monotonic_time, :system_time])
       |> Enum.concat(Map.drop(metadata, [:stacktrace, :telemetry_span_context | hidden]))
-      |> Enum.map(fn {key, value} -> [?\s, to_string(key), ?=, SafeInspect.inspect(value, 100)] end)
+      |> Enum.map(fn {key, value} ->
+        [?\s, to_string(key), ?=, SafeInspect.inspect(value, 100)]
+      end)
 
     ["[phoenix_gen_api] ", name | fields]
   end

@@ -352,7 +352,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     for service <- services, do: push(a, push_config(service, "1", ["f"]))
 
     for service <- ["s1", "s20", "s40"] do
-      %{live: [%{digest: digest}]} = call(a, PushStore, :entry, [service]).register
+      %{live: [%{digest: digest}]} = call(a, PushStore, :entry, [service]).vector
       call(a, :ets, :insert, [ConfigReceiver, {{:content, service, digest}, "junk"}])
     end
 
@@ -380,7 +380,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     [a, b] = gateways = start(2)
     cut([a], [b])
     assert push(a, push_config("shop", "1", ["f"])) == {:ok, :accepted}
-    %{live: [%{digest: digest}]} = call(a, PushStore, :entry, ["shop"]).register
+    %{live: [%{digest: digest}]} = call(a, PushStore, :entry, ["shop"]).vector
     {:ok, content} = call(a, PushStore, :content, ["shop", digest])
 
     other =
@@ -399,10 +399,10 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     rogue = {_, name} = Cluster.start_peer(app: [client_mode: true], connect: false)
     true = call(rogue, Node, :connect, [elem(a, 1)])
 
-    register = VersionVector.push(VersionVector.new(), {name, 1}, 1, "9.0.0", "digest")
+    vector = VersionVector.push(VersionVector.new(), {name, 1}, 1, "9.0.0", "digest")
 
     for request <- [
-          {:accept, "shop", register},
+          {:accept, "shop", vector},
           {:accept, "bank", VersionVector.new()},
           {:compare, ""},
           {:content, "shop", "digest"}
@@ -641,7 +641,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     :ok = call(gateway, :application, :start, [:phoenix_gen_api])
   end
 
-  defp live(gateway), do: call(gateway, PushStore, :entry, ["shop"]).register.live
+  defp live(gateway), do: call(gateway, PushStore, :entry, ["shop"]).vector.live
 
   # The octets and packets that one node sends another. The least of some, as the runtime's own
   # messages may come in between.

@@ -220,10 +220,10 @@ defmodule PhoenixGenApi.GatewaysConvergeClusterTest do
     state
   end
 
-  # What the register of any gateway of this side still holds is live.
+  # What the vector of any gateway of this side still holds is live.
   defp seen_by({service, _, _}, [n | _] = _side, state, _context) do
     %{live: live} =
-      Gateways.call(state.gateways[n], ConfigSync.PushStore, :entry, [service]).register
+      Gateways.call(state.gateways[n], ConfigSync.PushStore, :entry, [service]).vector
 
     %{pushes: pushes, gone: gone} = state.heard[n]
     known = for {^service, _, _} = push <- MapSet.difference(pushes, gone), do: push

@@ -220,7 +220,8 @@ defmodule PhoenixGenApi.RelayClusterTest do
     root = creates(b, id, :strict_private, "root")
     ann = joins(c, id, "ann", :pending)
 
-    for gateway <- [a, b], name <- ["Peers", "Disconnects", "SlowConsumers", "Shard", "Forwarder"] do
+    for gateway <- [a, b],
+        name <- ["Peers", "Disconnects", "SlowConsumers", "Shard", "Forwarder"] do
       on(gateway, :crash, [name])
       RelayMembers.together(all)
     end

@@ -302,7 +302,10 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     Await.until(fn -> Cluster.calls_on(other) != [] end)
     killed([caller])
     assert_nothing_runs(other)
-    assert Process.info(Process.whereis(RPC.Reaper), :message_queue_len) == {:message_queue_len, 0}
+
+    assert Process.info(Process.whereis(RPC.Reaper), :message_queue_len) ==
+             {:message_queue_len, 0}
+
     wake.()
     assert_nothing_runs(node)
     Cluster.stop_peer(hanging)

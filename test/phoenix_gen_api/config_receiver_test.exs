@@ -4,7 +4,16 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
 
   import ExUnit.CaptureLog
 
-  alias PhoenixGenApi.{Await, ConfigDb, ConfigFailed, ConfigPuller, ConfigPusher, ConfigReceiver, Telemetry}
+  alias PhoenixGenApi.{
+    Await,
+    ConfigDb,
+    ConfigFailed,
+    ConfigPuller,
+    ConfigPusher,
+    ConfigReceiver,
+    Telemetry
+  }
+
   alias PhoenixGenApi.ConfigSync.{Installer, ServiceLock}
   alias PhoenixGenApi.ConfigSync.ServiceLock.Recovery
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}

@@ -2,7 +2,17 @@ defmodule PhoenixGenApi.ExecutorTest do
   # Counts the processes of the node, and changes its configuration.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, Config, ConfigDb, Executor, NodeSelector, Relay, Telemetry, WorkerPool}
+  alias PhoenixGenApi.{
+    Await,
+    Config,
+    ConfigDb,
+    Executor,
+    NodeSelector,
+    Relay,
+    Telemetry,
+    WorkerPool
+  }
+
   alias PhoenixGenApi.Errors.DecodeError
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Structs.{Request, Response}

@@ -49,7 +49,9 @@ defmodule PhoenixGenApi.SafeInspectTest do
     assert SafeInspect.reason(:error, %RuntimeError{message: "boom"}) == "boom"
     assert SafeInspect.reason(:error, :badarg) == "argument error"
 
-    assert byte_size(SafeInspect.reason(:error, RuntimeError.exception(String.duplicate("x", 999)))) ==
+    assert byte_size(
+             SafeInspect.reason(:error, RuntimeError.exception(String.duplicate("x", 999)))
+           ) ==
              500
   end
 

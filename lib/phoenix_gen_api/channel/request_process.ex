@@ -15,7 +15,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @enforce_keys [:session, :channel, :delivery, :id, :request, :ref]
-  defstruct [:session, :channel, :delivery, :id, :request, :ref, room: 0]
+  defstruct [:session, :channel, :delivery, :id, :request, :ref, capacity: 0]
 
   @type t :: %__MODULE__{
           session: pid(),
@@ -25,23 +25,23 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
           request: Request.t() | nil,
           ref: PhoenixGenApi.Channel.PhoenixAdapter.ref(),
           # frames until the next look at the channel and the connection
-          room: non_neg_integer()
+          capacity: non_neg_integer()
         }
 
   @doc "Starts the process."
   @spec start_link(t(), [pid()]) :: pid()
-  def start_link(%__MODULE__{} = work, callers) do
+  def start_link(%__MODULE__{} = process, callers) do
     spawn_link(fn ->
       Process.put(:"$callers", callers)
-      run(work)
+      run(process)
     end)
   end
 
-  defp run(work) do
-    case Executor.execute_for(work.request, self()) do
-      {{:ok, :none}, _later?} -> answer(work, {:none, work.id})
-      {%Response{} = acknowledgement, true} -> acknowledge(work, acknowledgement)
-      {%Response{} = response, false} -> answer(work, response)
+  defp run(process) do
+    case Executor.execute_for(process.request, self()) do
+      {{:ok, :none}, _later?} -> answer(process, {:none, process.id})
+      {%Response{} = acknowledgement, true} -> acknowledge(process, acknowledgement)
+      {%Response{} = response, false} -> answer(process, response)
     end
   catch
     kind, reason ->
@@ -50,94 +50,98 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
       exit({:shutdown, :bug})
   end
 
-  defp answer(work, answer) do
-    Session.answering(work.session)
-    Delivery.answer(work.delivery, work.ref, answer)
+  defp answer(process, answer) do
+    Session.answering(process.session)
+    Delivery.answer(process.delivery, process.ref, answer)
   end
 
-  defp acknowledge(work, acknowledgement) do
+  defp acknowledge(process, acknowledgement) do
     kind = if acknowledgement.has_more, do: :stream, else: :async
 
-    case Session.acknowledging(work.session, kind) do
+    case Session.acknowledging(process.session, kind) do
       :ok ->
-        Delivery.answer(work.delivery, work.ref, acknowledgement)
-        Session.acknowledged(work.session)
+        Delivery.answer(process.delivery, process.ref, acknowledgement)
+        Session.acknowledged(process.session)
         # Arguments may be large, and streams long.
-        receive_later(%{work | request: nil}, kind)
+        receive_later(%{process | request: nil}, kind)
 
       {:refused, response} ->
-        Delivery.answer(work.delivery, work.ref, response)
+        Delivery.answer(process.delivery, process.ref, response)
     end
   end
 
-  defp receive_later(work, kind) do
+  defp receive_later(process, kind) do
     receive do
       :cancel ->
-        cancelled(work, kind)
+        cancelled(process, kind)
 
       {:stream_started, _id, _pid} = started ->
-        send(work.channel, started)
-        receive_later(work, kind)
+        send(process.channel, started)
+        receive_later(process, kind)
 
       {:async_call, response} ->
-        finish(work, kind, {:async_call, encodable(work, response)})
+        finish(process, kind, {:async_call, encodable(process, response)})
 
       {:stream_response, response} ->
-        frame(work, kind, encodable(work, response))
+        frame(process, kind, encodable(process, response))
 
       _other ->
-        receive_later(work, kind)
+        receive_later(process, kind)
     end
   end
 
-  defp frame(work, kind, %Response{success: true, has_more: true} = response) do
-    send(work.channel, {:stream_response, response})
+  defp frame(process, kind, %Response{success: true, has_more: true} = response) do
+    send(process.channel, {:stream_response, response})
 
-    case pause(work, 0) do
-      {:ok, work} -> receive_later(work, kind)
-      :cancel -> cancelled(work, kind)
+    case pause(process, 0) do
+      {:ok, process} -> receive_later(process, kind)
+      :cancel -> cancelled(process, kind)
     end
   end
 
   # An item that cannot be encoded is an error frame by now, which ends a stream like any other.
-  defp frame(work, kind, response), do: finish(work, kind, {:stream_response, response})
+  defp frame(process, kind, response), do: finish(process, kind, {:stream_response, response})
 
   # The session is asked, so that no cancel is confirmed for what ends at the same moment.
-  defp finish(work, kind, last) do
-    case Session.finishing(work.session) do
-      :ok -> send(work.channel, last)
-      :cancelled -> cancelled(work, kind)
+  defp finish(process, kind, last) do
+    case Session.finishing(process.session) do
+      :ok -> send(process.channel, last)
+      :cancelled -> cancelled(process, kind)
     end
   end
 
   defp cancelled(_work, :async), do: :ok
 
-  defp cancelled(work, :stream) do
-    send(work.channel, {:stream_response, Response.stream_end_response(work.id)})
+  defp cancelled(process, :stream) do
+    send(process.channel, {:stream_response, Response.stream_end_response(process.id)})
   end
 
-  defp encodable(work, response),
-    do: Delivery.encodable(response, work.delivery.json_library)
+  defp encodable(process, response),
+    do: Delivery.encodable(response, process.delivery.json_library)
 
   # This process is the receiver that a stream looks at. It in turn looks at the channel and at
   # the process of the connection, so that its own messages come to wait when theirs do, and the
   # stream sees that. A channel passes pushes on at once: where the client reads slowly they
   # wait for the connection, whose process is in a write.
-  defp pause(%{room: room} = work, 0) when room > 1, do: {:ok, %{work | room: room - 1}}
+  defp pause(%{capacity: capacity} = process, 0) when capacity > 1,
+    do: {:ok, %{process | capacity: capacity - 1}}
 
-  defp pause(work, waited) do
-    case min(Mailbox.room(work.channel), Mailbox.room(work.delivery.socket.transport_pid)) do
+  defp pause(process, waited) do
+    case min(
+           Mailbox.capacity(process.channel),
+           Mailbox.capacity(process.delivery.socket.transport_pid)
+         ) do
       0 ->
         wait = Mailbox.next_wait_ms(waited)
 
         receive do
           :cancel -> :cancel
         after
-          wait -> pause(work, wait)
+          wait -> pause(process, wait)
         end
 
-      room ->
-        {:ok, %{work | room: room}}
+      capacity ->
+        {:ok, %{process | capacity: capacity}}
     end
   end
 end

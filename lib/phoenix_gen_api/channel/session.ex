@@ -214,12 +214,12 @@ defmodule PhoenixGenApi.Channel.Session do
       state
     else
       job = %{id: request.request_id, ref: ref, long?: long?, answering?: false}
-      pid = work(request, ref, state)
+      pid = start_process(request, ref, state)
       %{state | executing: Map.put(state.executing, pid, job)}
     end
   end
 
-  defp work(request, ref, state) do
+  defp start_process(request, ref, state) do
     RequestProcess.start_link(
       %RequestProcess{
         session: self(),

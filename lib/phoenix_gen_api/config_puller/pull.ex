@@ -46,9 +46,9 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
 
     wait = wait(entry)
     due_at = System.monotonic_time(:millisecond) + wait
-    settled? = result != :superseded and Store.settle(service, ticket, due_at, entry)
+    committed? = result != :superseded and Store.commit(service, ticket, due_at, entry)
 
-    with {true, {:error, problems}} <- {settled?, outcome} do
+    with {true, {:error, problems}} <- {committed?, outcome} do
       Logger.warning(
         "pull of service #{service} failed, next try in #{wait} ms: " <> Enum.join(problems, "; ")
       )
@@ -60,7 +60,7 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
       %{
         service: service,
         version: entry.version,
-        result: if(settled?, do: result, else: :superseded)
+        result: if(committed?, do: result, else: :superseded)
       }
     )
   end

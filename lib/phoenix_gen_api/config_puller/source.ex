@@ -81,9 +81,14 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
 
   defp functions(node, config, timeout) do
     case call(node, config.module, config.function, config.args, timeout) do
-      {:return, {:ok, list}} when length(list) >= 0 -> {:ok, list}
-      {:return, other} -> {:error, "expected {:ok, list}, got " <> SafeInspect.inspect(other, 100)}
-      failed -> {:error, problem(failed)}
+      {:return, {:ok, list}} when length(list) >= 0 ->
+        {:ok, list}
+
+      {:return, other} ->
+        {:error, "expected {:ok, list}, got " <> SafeInspect.inspect(other, 100)}
+
+      failed ->
+        {:error, problem(failed)}
     end
   end
 

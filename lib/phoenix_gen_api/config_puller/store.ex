@@ -85,8 +85,8 @@ defmodule PhoenixGenApi.ConfigPuller.Store do
   The same for who has stored other functions: that the version pulled last is still the same
   says nothing about them.
   """
-  @spec overtake(String.t()) :: :ok
-  def overtake(service) do
+  @spec forget_version(String.t()) :: :ok
+  def forget_version(service) do
     with {:ok, entry} <- fetch(service),
          do: :ets.update_element(@table, service, [{2, make_ref()}, {4, %{entry | version: nil}}])
 
@@ -105,8 +105,8 @@ defmodule PhoenixGenApi.ConfigPuller.Store do
   end
 
   @doc "Ends a pull: true if its ticket was still good, and the entry is now this one."
-  @spec settle(String.t(), ticket(), time(), entry()) :: boolean()
-  def settle(service, ticket, due_at, entry) do
+  @spec commit(String.t(), ticket(), time(), entry()) :: boolean()
+  def commit(service, ticket, due_at, entry) do
     replaced =
       :ets.select_replace(@table, [
         {{service, ticket, :_, :_}, [], [{{service, {:const, ticket}, due_at, {:const, entry}}}]}

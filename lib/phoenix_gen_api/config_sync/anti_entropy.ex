@@ -4,7 +4,7 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
   # on the other gateway in a process that `:erpc` starts for it: no process is shared, and
   # what one service needs holds up no other.
   #
-  # Registers are small and are sent; contents are large and are fetched by who lacks them, so
+  # Version vectors are small and are sent; contents are large and are fetched by who lacks them, so
   # that the same push to several gateways crosses the network once for each of them.
   #
   # All of it goes through `answer/3`, whatever the versions of the library on both sides.
@@ -18,24 +18,24 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
 
   require Logger
 
-  # What is said below, and what registers and contents are. Another one is not understood.
+  # What is said below, and what version vectors and contents are. Another one is not understood.
   @protocol 1
 
   # How long a push waits for the other gateways: less than a pusher waits for its answer.
-  @spread_timeout_ms 3_000
+  @replicate_timeout_ms 3_000
   @small_timeout_ms 5_000
   @content_timeout_ms 30_000
 
   # How many services are asked for at a time.
-  @at_once 8
+  @concurrency 8
 
   # A gateway that has just joined may ask before it is seen.
-  @unseen_step_ms 10
-  @unseen_steps 50
+  @unknown_gateway_step_ms 10
+  @unknown_gateway_steps 50
 
   @type request ::
           {:compare, summary :: binary()}
-          | {:registers, [String.t()]}
+          | {:vectors, [String.t()]}
           | {:content, String.t(), digest :: binary()}
           | {:accept, String.t(), VersionVector.t()}
 
@@ -43,7 +43,9 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
   @spec answer(pos_integer(), node(), request()) ::
           {:ok, term()} | {:error, {:protocol, pos_integer()} | :unknown_request | :not_a_gateway}
   def answer(@protocol, from, request) do
-    if gateway?(from, @unseen_steps), do: reply(request, from), else: {:error, :not_a_gateway}
+    if gateway?(from, @unknown_gateway_steps),
+      do: reply(request, from),
+      else: {:error, :not_a_gateway}
   end
 
   def answer(_other, _from, _request), do: {:error, {:protocol, @protocol}}
@@ -60,7 +62,7 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
       true ->
         receive do
         after
-          @unseen_step_ms -> gateway?(from, steps - 1)
+          @unknown_gateway_step_ms -> gateway?(from, steps - 1)
         end
     end
   end
@@ -70,9 +72,9 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
     {:ok, if(PushStore.summary(stamps) == summary, do: :same, else: {:different, stamps})}
   end
 
-  defp reply({:registers, services}, _from), do: {:ok, PushStore.registers(services)}
+  defp reply({:vectors, services}, _from), do: {:ok, PushStore.vectors(services)}
   defp reply({:content, service, digest}, _from), do: {:ok, PushStore.content(service, digest)}
-  defp reply({:accept, service, register}, from), do: {:ok, accept(from, service, register)}
+  defp reply({:accept, service, vector}, from), do: {:ok, accept(from, service, vector)}
   defp reply(_other, _from), do: {:error, :unknown_request}
 
   @doc """
@@ -81,28 +83,28 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
   Returns when all have, or after three seconds; who has not by then catches up in the
   background, and is waited for again when it has. An error says that this gateway stops.
   """
-  @spec spread(String.t(), VersionVector.t()) :: :ok | {:error, :not_running}
-  def spread(service, register) do
+  @spec replicate(String.t(), VersionVector.t()) :: :ok | {:error, :not_running}
+  def replicate(service, vector) do
     # In a process of its own: connections may just be breaking, and making one can take longer.
-    {_pid, monitor} = spawn_monitor(fn -> tell_all(service, register) end)
+    {_pid, monitor} = spawn_monitor(fn -> tell_all(service, vector) end)
 
     receive do
       {:DOWN, ^monitor, :process, _pid, :normal} -> :ok
       {:DOWN, ^monitor, :process, _pid, _reason} -> {:error, :not_running}
     after
-      @spread_timeout_ms + 500 -> Process.demonitor(monitor, [:flush]) && :ok
+      @replicate_timeout_ms + 500 -> Process.demonitor(monitor, [:flush]) && :ok
     end
   end
 
   # The table is gone when this gateway has stopped, and nobody may have got anything.
-  defp tell_all(service, register) do
+  defp tell_all(service, vector) do
     life = PushStore.gateway()
     {late, others} = Enum.split_with(Cluster.gateways(), &PushStore.behind?/1)
     Enum.each(late, &Replicator.behind/1)
-    args = [@protocol, node(), {:accept, service, register}]
+    args = [@protocol, node(), {:accept, service, vector}]
 
     others
-    |> :erpc.multicall(__MODULE__, :answer, args, @spread_timeout_ms)
+    |> :erpc.multicall(__MODULE__, :answer, args, @replicate_timeout_ms)
     |> Enum.zip(others)
     |> Enum.each(fn
       {{:ok, {:ok, :ok}}, _node} -> :ok
@@ -116,13 +118,13 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
     ArgumentError -> exit({:shutdown, :not_running})
   end
 
-  defp accept(from, service, register) do
-    Installer.log_here()
+  defp accept(from, service, vector) do
+    Installer.log_on_this_node()
 
     with {:ok, _table} <- Gateway.handle(:config_db),
          # Before the turn: others must not wait for the network.
-         {:ok, contents} <- lacking(from, service, register) do
-      Recovery.run(service, fn -> merge(from, service, register, contents) end)
+         {:ok, contents} <- fetch_missing(from, service, vector) do
+      Recovery.run(service, fn -> merge(from, service, vector, contents) end)
     end
   end
 
@@ -141,12 +143,12 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
     ours = PushStore.stamps()
     all = ours |> Map.merge(theirs) |> Map.keys()
     different = Enum.filter(all, &(ours[&1] != theirs[&1]))
-    registers = ask(node, {:registers, Enum.filter(different, &is_map_key(theirs, &1))})
+    vectors = ask(node, {:vectors, Enum.filter(different, &is_map_key(theirs, &1))})
 
     # One that cannot be exchanged holds up no other.
     different
-    |> Task.async_stream(&{&1, exchange(node, &1, registers[&1])},
-      max_concurrency: @at_once,
+    |> Task.async_stream(&{&1, exchange(node, &1, vectors[&1])},
+      max_concurrency: @concurrency,
       ordered: false,
       timeout: :infinity
     )
@@ -161,7 +163,7 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
 
   defp exchange(node, service, theirs) do
     with :ok <- if(theirs, do: accept(node, service, theirs), else: :ok) do
-      case PushStore.entry(service).register do
+      case PushStore.entry(service).vector do
         ^theirs -> :ok
         ours -> ask(node, {:accept, service, ours}, @content_timeout_ms)
       end
@@ -171,8 +173,8 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
   end
 
   # Of what counts once both are known: what was replaced or deleted need not travel.
-  defp lacking(from, service, register) do
-    %{live: live} = VersionVector.merge(PushStore.entry(service).register, register)
+  defp fetch_missing(from, service, vector) do
+    %{live: live} = VersionVector.merge(PushStore.entry(service).vector, vector)
 
     Enum.reduce_while(live, {:ok, %{}}, fn %{digest: digest}, {:ok, contents} ->
       if is_map_key(contents, digest) or PushStore.content(service, digest) != :error do
@@ -187,31 +189,31 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
     end)
   end
 
-  defp merge(from, service, register, contents) do
+  defp merge(from, service, vector, contents) do
     entry = PushStore.entry(service)
 
-    case VersionVector.merge(entry.register, register) do
-      known when known == entry.register ->
+    case VersionVector.merge(entry.vector, vector) do
+      known when known == entry.vector ->
         :ok
 
       merged ->
-        with :ok <- complete(service, merged, contents),
-             {:ok, entry} <- settle(from, service, %{entry | register: merged}, contents),
+        with :ok <- check_contents(service, merged, contents),
+             {:ok, entry} <- apply_winner(from, service, %{entry | vector: merged}, contents),
              do: PushStore.put(service, entry, contents)
     end
   end
 
   # What was here when the contents were fetched may have gone with a push since.
-  defp complete(service, %{live: live}, contents) do
+  defp check_contents(service, %{live: live}, contents) do
     if Enum.all?(live, &match?({:ok, _}, content(service, &1.digest, contents))),
       do: :ok,
       else: {:error, :replaced}
   end
 
-  # The functions of the winner are stored before the register says so: who is killed in
+  # The functions of the winner are stored before the vector says so: who is killed in
   # between does it again.
-  defp settle(from, service, %{applied: applied} = entry, contents) do
-    case VersionVector.winner(entry.register) do
+  defp apply_winner(from, service, %{applied: applied} = entry, contents) do
+    case VersionVector.winner(entry.vector) do
       nil ->
         if applied, do: Installer.remove(service)
         {:ok, %{entry | applied: nil, refused: nil}}
@@ -224,7 +226,7 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
 
       %{digest: digest} = winner ->
         # The same push at several gateways at once is one.
-        if match?(%{digest: ^digest}, applied) and applied in entry.register.live,
+        if match?(%{digest: ^digest}, applied) and applied in entry.vector.live,
           do: {:ok, %{entry | applied: winner, refused: nil}},
           else: apply_push(from, service, winner, entry, contents)
     end
@@ -234,7 +236,7 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
     with {:ok, content} <- content(service, winner.digest, contents) do
       case content |> PushStore.unpack() |> Installer.normalise() |> Installer.store(from) do
         {:ok, count} ->
-          announce(service, winner.version, count, from)
+          log_installed(service, winner.version, count, from)
           {:ok, %{entry | applied: winner, refused: nil}}
 
         {:error, {:validation_failed, _logged}} ->
@@ -253,8 +255,8 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
   end
 
   @doc "Says that a push was stored here; `gateway` is the one that accepted it."
-  @spec announce(String.t(), String.t(), pos_integer(), node()) :: :ok
-  def announce(service, version, count, gateway) do
+  @spec log_installed(String.t(), String.t(), pos_integer(), node()) :: :ok
+  def log_installed(service, version, count, gateway) do
     Telemetry.execute([:phoenix_gen_api, :config, :push], %{count: count}, %{
       service: service,
       version: version,

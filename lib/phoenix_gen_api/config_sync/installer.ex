@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
   @moduledoc false
   # Puts a push into the table of configs, or refuses all of it with every reason. The same for
   # one that a service has sent and one that another gateway has accepted: each gateway goes
-  # by its own rules. For who has the service's turn.
+  # by its own rules. The caller holds the service's lock.
 
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.ConfigFailed
@@ -24,8 +24,8 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
   Has the calling process log on this node, whose operators have to know what was pushed: by
   itself one that another node has spawned logs there.
   """
-  @spec log_here() :: :ok
-  def log_here do
+  @spec log_on_this_node() :: :ok
+  def log_on_this_node do
     if node(Process.group_leader()) != node(),
       do: Logger.metadata(gl: Process.whereis(:init)),
       else: :ok
@@ -38,29 +38,29 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
       push
       | push_token: nil,
         service: name(push.service),
-        fun_configs: complete(push.fun_configs)
+        fun_configs: upgrade_structs(push.fun_configs)
     }
   end
 
   @doc """
-  Stores a normalised push; returns how many functions there are. The register has to follow.
+  Stores a normalised push; returns how many functions there are. The version vector has to follow.
 
   `node` is where it came from, for `PhoenixGenApi.ConfigFailed`.
   """
   @spec store(PushConfig.t(), node() | nil) :: {:ok, pos_integer()} | refusal()
   def store(push, node) do
     with {:ok, source} <- check(push, node) do
-      PushStore.unsettled(push.service)
+      PushStore.mark_dirty(push.service)
 
       case ConfigDb.replace_service(push.service, push.fun_configs, :push, strict?: true) do
         {:ok, %{stored: count}, []} ->
           # What a pull has asked for before is older than this.
-          Store.overtake(push.service)
-          if source, do: follow(source), else: unfollow(push.service)
+          Store.forget_version(push.service)
+          if source, do: register_source(source), else: unregister_source(push.service)
           {:ok, count}
 
         {:error, rejected} when is_list(rejected) ->
-          PushStore.settled(push.service)
+          PushStore.clear_dirty(push.service)
           refuse(push, [], rejected, node)
 
         {:error, :not_running} = error ->
@@ -71,19 +71,19 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
 
   @doc """
   Removes a service's functions that were pushed or pulled, and what a push has set up. The
-  register has to follow.
+  version vector has to follow.
   """
   @spec remove(String.t()) :: :ok
   def remove(service) do
-    PushStore.unsettled(service)
-    unfollow(service)
+    PushStore.mark_dirty(service)
+    unregister_source(service)
     ConfigDb.remove_service(service)
-    pull_anew(service)
+    repull(service)
   end
 
   @doc "Pulls a service whose functions are not those pulled last, whatever its version."
-  @spec pull_anew(String.t()) :: :ok
-  def pull_anew(service) do
+  @spec repull(String.t()) :: :ok
+  def repull(service) do
     case Store.fetch(service) do
       {:ok, %{config: config, registered_by: by}} ->
         Store.unregister(service)
@@ -97,8 +97,10 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
   defp name(service) when is_atom(service) and service != nil, do: Atom.to_string(service)
   defp name(service), do: service
 
-  defp complete(configs) when length(configs) >= 0, do: Enum.map(configs, &PullResult.complete/1)
-  defp complete(other), do: other
+  defp upgrade_structs(configs) when length(configs) >= 0,
+    do: Enum.map(configs, &PullResult.upgrade/1)
+
+  defp upgrade_structs(other), do: other
 
   # What concerns the push as a whole. Only if that is in order are the functions compiled, which
   # is what tells whether they can be stored; otherwise they are checked for the report alone.
@@ -184,10 +186,10 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
     {:error, {:validation_failed, sentences}}
   end
 
-  defp follow(source),
+  defp register_source(source),
     do: ConfigPuller.register(source, :push, System.monotonic_time(:millisecond))
 
-  defp unfollow(service) do
+  defp unregister_source(service) do
     with {:ok, %{registered_by: :push}} <- Store.fetch(service), do: Store.unregister(service)
     :ok
   end

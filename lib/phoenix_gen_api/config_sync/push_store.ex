@@ -5,8 +5,8 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
   #
   # Rows: {service, register, applied, refused}
   #       {{:content, service, digest}, binary}   of the live pushes, and of the applied one
-  #       {{:unsettled, service}}                 its functions may not be those of `applied`
-  #       {{:spreading, service}, dot}            a push that other gateways may not have yet
+  #       {{:dirty, service}}                 its functions may not be those of `applied`
+  #       {{:replicating, service}, dot}            a push that other gateways may not have yet
   #       {{:behind, node}}                       a gateway that has missed something
   #       {:deletions, integer}                   since the oldest were forgotten
   #       {:life, integer}                        this life of the application
@@ -26,7 +26,7 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
   register, unless this gateway has refused that one: then `refused` says so.
   """
   @type entry :: %{
-          register: VersionVector.t(),
+          vector: VersionVector.t(),
           applied: VersionVector.push() | nil,
           refused: VersionVector.dot() | nil
         }
@@ -52,24 +52,24 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
   @spec entry(term()) :: entry()
   def entry(service) do
     case :ets.lookup(@table, service) do
-      [{_service, register, applied, refused}] ->
-        %{register: register, applied: applied, refused: refused}
+      [{_service, vector, applied, refused}] ->
+        %{vector: vector, applied: applied, refused: refused}
 
       [] ->
-        %{register: VersionVector.new(), applied: nil, refused: nil}
+        %{vector: VersionVector.new(), applied: nil, refused: nil}
     end
   end
 
-  @doc "Notes that functions of a service are about to change, until `put/3` or `settled/1`."
-  @spec unsettled(String.t()) :: true
-  def unsettled(service), do: :ets.insert(@table, {{:unsettled, service}})
+  @doc "Notes that functions of a service are about to change, until `put/3` or `clear_dirty/1`."
+  @spec mark_dirty(String.t()) :: true
+  def mark_dirty(service), do: :ets.insert(@table, {{:dirty, service}})
 
   @doc "Notes that its functions are those of `applied`."
-  @spec settled(String.t()) :: true
-  def settled(service), do: :ets.delete(@table, {:unsettled, service})
+  @spec clear_dirty(String.t()) :: true
+  def clear_dirty(service), do: :ets.delete(@table, {:dirty, service})
 
-  @spec unsettled?(String.t()) :: boolean()
-  def unsettled?(service), do: :ets.member(@table, {:unsettled, service})
+  @spec dirty?(String.t()) :: boolean()
+  def dirty?(service), do: :ets.member(@table, {:dirty, service})
 
   @doc """
   Replaces the entry of a service, whose functions are now those of `applied`. `contents` are
@@ -84,8 +84,8 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
         digest in needed,
         do: :ets.insert(@table, {{:content, service, digest}, content})
 
-    :ets.insert(@table, {service, entry.register, entry.applied, entry.refused})
-    settled(service)
+    :ets.insert(@table, {service, entry.vector, entry.applied, entry.refused})
+    clear_dirty(service)
     for digest <- old -- needed, do: :ets.delete(@table, {:content, service, digest})
     if needed == [] and deletions() == 0, do: forget_oldest()
     :ok
@@ -128,36 +128,37 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
   end
 
   @doc "What is known of these services."
-  @spec registers([String.t()]) :: %{String.t() => VersionVector.t()}
-  def registers(services), do: Map.new(services, &{&1, entry(&1).register})
+  @spec vectors([String.t()]) :: %{String.t() => VersionVector.t()}
+  def vectors(services), do: Map.new(services, &{&1, entry(&1).vector})
 
   @doc "A short name for what is known of each service."
   @spec stamps() :: %{String.t() => binary()}
   def stamps,
-    do: Map.new(all(), fn {service, register} -> {service, VersionVector.stamp(register)} end)
+    do: Map.new(all(), fn {service, vector} -> {service, VersionVector.stamp(vector)} end)
 
   @doc "A short name for all of it: gateways that have the same know the same."
   @spec summary(%{String.t() => binary()}) :: binary()
   def summary(stamps), do: :erlang.md5(:erlang.term_to_binary(Enum.sort(stamps)))
 
-  @doc "Notes that the other gateways may not have this push of a service, until `spread/2`."
-  @spec spreading(String.t(), VersionVector.dot()) :: true
-  def spreading(service, dot), do: :ets.insert(@table, {{:spreading, service}, dot})
+  @doc "Notes that the other gateways may not have this push of a service, until `mark_replicated/2`."
+  @spec mark_replicating(String.t(), VersionVector.dot()) :: true
+  def mark_replicating(service, dot), do: :ets.insert(@table, {{:replicating, service}, dot})
 
   @doc "Notes that they have it."
-  @spec spread(String.t(), VersionVector.dot()) :: true
-  def spread(service, dot), do: :ets.delete_object(@table, {{:spreading, service}, dot})
+  @spec mark_replicated(String.t(), VersionVector.dot()) :: true
+  def mark_replicated(service, dot),
+    do: :ets.delete_object(@table, {{:replicating, service}, dot})
 
-  @spec spreading?(String.t()) :: boolean()
-  def spreading?(service), do: :ets.member(@table, {:spreading, service})
+  @spec replicating?(String.t()) :: boolean()
+  def replicating?(service), do: :ets.member(@table, {:replicating, service})
 
   @doc "Notes that a gateway has missed something."
-  @spec behind(node()) :: true
-  def behind(node), do: :ets.insert(@table, {{:behind, node}})
+  @spec mark_behind(node()) :: true
+  def mark_behind(node), do: :ets.insert(@table, {{:behind, node}})
 
   @doc "Notes that it has not."
-  @spec caught_up(node()) :: true
-  def caught_up(node), do: :ets.delete(@table, {:behind, node})
+  @spec mark_caught_up(node()) :: true
+  def mark_caught_up(node), do: :ets.delete(@table, {:behind, node})
 
   @spec behind?(node()) :: boolean()
   def behind?(node), do: :ets.member(@table, {:behind, node})
@@ -166,14 +167,14 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
   @spec all_behind() :: [node()]
   def all_behind, do: :ets.select(@table, [{{{:behind, :"$1"}}, [], [:"$1"]}])
 
-  defp digests(%{register: %{live: live}, applied: applied}),
+  defp digests(%{vector: %{live: live}, applied: applied}),
     do: for(%{digest: digest} <- [applied | live], uniq: true, do: digest)
 
   defp all, do: :ets.select(@table, [{{:"$1", :"$2", :_, :_}, [], [{{:"$1", :"$2"}}]}])
 
   defp forget_oldest do
     deleted =
-      for {service, %{live: []} = register} <- all(), do: {VersionVector.last_seen(register), service}
+      for {service, %{live: []} = vector} <- all(), do: {VersionVector.last_seen(vector), service}
 
     for {_number, service} <- deleted |> Enum.sort(:desc) |> Enum.drop(@max_deleted),
         do: :ets.delete(@table, service)

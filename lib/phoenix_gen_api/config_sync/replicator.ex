@@ -27,7 +27,7 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
   @doc "Notes that a gateway has missed something, and has it catch up."
   @spec behind(node()) :: :ok
   def behind(node) do
-    PushStore.behind(node)
+    PushStore.mark_behind(node)
     GenServer.cast(__MODULE__, {:behind, node})
   end
 
@@ -56,7 +56,7 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
 
   def handle_info({Cluster, :left, node}, peers) do
     peers = Map.delete(peers, node)
-    PushStore.caught_up(node)
+    PushStore.mark_caught_up(node)
     {:noreply, peers |> Map.keys() |> Enum.filter(&first?/1) |> Enum.reduce(peers, &start/2)}
   end
 
@@ -92,7 +92,7 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
         %{peers | node => %{peer | again: true}}
 
       _left ->
-        PushStore.caught_up(node)
+        PushStore.mark_caught_up(node)
         peers
     end
   end
@@ -103,7 +103,7 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
     if peers[node].again do
       start(node, peers)
     else
-      PushStore.caught_up(node)
+      PushStore.mark_caught_up(node)
       peers
     end
   end

@@ -3,9 +3,10 @@ defmodule PhoenixGenApi.ConfigSync.ServiceLock do
   # One writer of a service's functions at a time: pulls, pushes and deletions of the same
   # service follow each other, those of different services know nothing of each other.
   #
-  # The work is done by the process that has the turn; only the turns themselves pass through
-  # this one, which is registered as `PhoenixGenApi.ConfigReceiver`. Who has a turn is also in
-  # a table of the supervisor, so that a crash here gives no turn away twice.
+  # The work is done by the process that holds the lock; only the locks themselves pass through
+  # this one, which is registered as `PhoenixGenApi.ConfigReceiver`, a name that callers may rely
+  # on. The holders are also in a table of the supervisor, so that a crash here grants no lock
+  # twice.
   use GenServer
 
   alias PhoenixGenApi.ConfigSync.ServiceLock.Recovery
@@ -28,14 +29,14 @@ defmodule PhoenixGenApi.ConfigSync.ServiceLock do
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: @server)
 
   @doc """
-  Runs `fun` in the calling process when it is the service's turn, and returns what it returns.
+  Runs `fun` in the calling process while it holds the service's lock, and returns what it returns.
 
-  Turns are given in the order they were asked for. A process that has a service's turn must
+  Locks are granted in the order they were asked for. A process that holds a service's lock must
   not ask for it again.
   """
   @spec run(String.t(), (-> result)) :: result | {:error, :not_running} when result: term()
   def run(service, fun) do
-    with :ok <- take(service, @restart_steps) do
+    with :ok <- acquire(service, @restart_steps) do
       try do
         fun.()
       after
@@ -46,14 +47,14 @@ defmodule PhoenixGenApi.ConfigSync.ServiceLock do
     end
   end
 
-  defp take(service, steps) do
-    GenServer.call(@server, {:take, service}, :infinity)
+  defp acquire(service, steps) do
+    GenServer.call(@server, {:acquire, service}, :infinity)
   catch
     :exit, _reason ->
       if steps > 0 and :ets.whereis(@table) != :undefined do
         receive do
         after
-          @restart_step_ms -> take(service, steps - 1)
+          @restart_step_ms -> acquire(service, steps - 1)
         end
       else
         {:error, :not_running}
@@ -62,63 +63,64 @@ defmodule PhoenixGenApi.ConfigSync.ServiceLock do
 
   @impl true
   def init(_opts) do
-    {:ok, for({service, pid} <- :ets.tab2list(@table), into: %{}, do: hold(service, pid, []))}
+    {:ok,
+     for({service, pid} <- :ets.tab2list(@table), into: %{}, do: monitor_holder(service, pid, []))}
   end
 
   @impl true
-  def handle_call({:take, service}, {caller, _tag} = from, turns) do
-    case turns do
-      # It was given by a server that was killed before it could say so.
+  def handle_call({:acquire, service}, {caller, _tag} = from, locks) do
+    case locks do
+      # It was granted by a server that was killed before it could say so.
       %{^service => {^caller, _monitor, _waiting}} ->
-        {:reply, :ok, turns}
+        {:reply, :ok, locks}
 
       %{^service => {pid, monitor, waiting}} ->
-        {:noreply, %{turns | service => {pid, monitor, waiting ++ [from]}}}
+        {:noreply, %{locks | service => {pid, monitor, waiting ++ [from]}}}
 
       _free ->
-        {:noreply, give(turns, service, [from])}
+        {:noreply, grant(locks, service, [from])}
     end
   end
 
   @impl true
-  def handle_cast({:release, service, pid}, turns) do
-    case turns do
+  def handle_cast({:release, service, pid}, locks) do
+    case locks do
       %{^service => {^pid, monitor, waiting}} ->
         Process.demonitor(monitor, [:flush])
-        {:noreply, give(turns, service, waiting)}
+        {:noreply, grant(locks, service, waiting)}
 
       _other ->
-        {:noreply, turns}
+        {:noreply, locks}
     end
   end
 
   @impl true
-  def handle_info({{:turn, service}, monitor, :process, _pid, _reason}, turns) do
-    case turns do
+  def handle_info({{:lock, service}, monitor, :process, _pid, _reason}, locks) do
+    case locks do
       %{^service => {_gone, ^monitor, waiting}} ->
-        Recovery.mend_later(service)
-        {:noreply, give(turns, service, waiting)}
+        Recovery.repair_later(service)
+        {:noreply, grant(locks, service, waiting)}
 
       _other ->
-        {:noreply, turns}
+        {:noreply, locks}
     end
   end
 
-  def handle_info(_other, turns), do: {:noreply, turns}
+  def handle_info(_other, locks), do: {:noreply, locks}
 
-  defp give(turns, service, []) do
+  defp grant(locks, service, []) do
     :ets.delete(@table, service)
-    Map.delete(turns, service)
+    Map.delete(locks, service)
   end
 
-  # One that has died while it waited gives its turn back at once: its monitor fires.
-  defp give(turns, service, [{pid, _tag} = next | waiting]) do
+  # One that has died while it waited releases its lock at once: its monitor fires.
+  defp grant(locks, service, [{pid, _tag} = next | waiting]) do
     :ets.insert(@table, {service, pid})
-    {service, turn} = hold(service, pid, waiting)
+    {service, lock} = monitor_holder(service, pid, waiting)
     GenServer.reply(next, :ok)
-    Map.put(turns, service, turn)
+    Map.put(locks, service, lock)
   end
 
-  defp hold(service, pid, waiting),
-    do: {service, {pid, Process.monitor(pid, tag: {:turn, service}), waiting}}
+  defp monitor_holder(service, pid, waiting),
+    do: {service, {pid, Process.monitor(pid, tag: {:lock, service}), waiting}}
 end

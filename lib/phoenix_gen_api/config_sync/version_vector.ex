@@ -93,8 +93,8 @@ defmodule PhoenixGenApi.ConfigSync.VersionVector do
 
   @doc "The same for equal registers, different for different ones."
   @spec stamp(t()) :: binary()
-  def stamp(register),
-    do: :erlang.md5(:erlang.term_to_binary(register, [:deterministic, minor_version: 2]))
+  def stamp(vector),
+    do: :erlang.md5(:erlang.term_to_binary(vector, [:deterministic, minor_version: 2]))
 
   defp survives?(%{dot: dot} = push, other),
     do: push in other.live or not seen?(other, dot)

@@ -3,7 +3,18 @@ defmodule PhoenixGenApi.Diagnostics.Components do
   # The parts of a gateway: how each is asked what it is doing, and when that is worrying. A new
   # part is one row here.
 
-  alias PhoenixGenApi.{Config, ConfigDb, ConfigPuller, ConfigReceiver, Gateway, Native, RateLimiter, Relay, WorkerPool}
+  alias PhoenixGenApi.{
+    Config,
+    ConfigDb,
+    ConfigPuller,
+    ConfigReceiver,
+    Gateway,
+    Native,
+    RateLimiter,
+    Relay,
+    WorkerPool
+  }
+
   alias PhoenixGenApi.Diagnostics.Probe
   alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
 

@@ -109,7 +109,8 @@ defmodule PhoenixGenApi.Diagnostics.Console do
           end),
         processes: vm.processes,
         "run queue": "#{vm.run_queue}, #{Format.count(vm.schedulers_online, "scheduler")}",
-        "input, output": "#{Format.bytes(vm.io_bytes.input)}, #{Format.bytes(vm.io_bytes.output)}",
+        "input, output":
+          "#{Format.bytes(vm.io_bytes.input)}, #{Format.bytes(vm.io_bytes.output)}",
         versions: "OTP #{vm.otp_release}, Elixir #{vm.elixir_version}"
       )
     )

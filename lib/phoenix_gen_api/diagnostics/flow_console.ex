@@ -128,7 +128,11 @@ defmodule PhoenixGenApi.Diagnostics.FlowConsole do
 
   defp title(flow) do
     version = if flow.version, do: " " <> Format.name(flow.version), else: ""
-    SafeInspect.truncate("#{Format.name(flow.service)} #{Format.name(flow.request_type)}#{version}", 120)
+
+    SafeInspect.truncate(
+      "#{Format.name(flow.service)} #{Format.name(flow.request_type)}#{version}",
+      120
+    )
   end
 
   # That the gateway itself is there goes without saying.

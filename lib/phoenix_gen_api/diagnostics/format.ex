@@ -10,7 +10,11 @@ defmodule PhoenixGenApi.Diagnostics.Format do
   def function({module, function, _arguments}), do: function({module, function})
 
   def function({module, function}) when is_atom(module) and is_atom(function),
-    do: SafeInspect.truncate("#{inspect(module)}.#{Macro.inspect_atom(:remote_call, function)}", 100)
+    do:
+      SafeInspect.truncate(
+        "#{inspect(module)}.#{Macro.inspect_atom(:remote_call, function)}",
+        100
+      )
 
   @doc "Milliseconds: `250 ms`, `5 s`, `1.5 s`, `2 min`, `:infinity`."
   @spec duration(timeout()) :: String.t()

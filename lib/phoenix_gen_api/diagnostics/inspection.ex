@@ -3,7 +3,17 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
   # What each stage would say to one request. No stage is run: each is asked in a way that
   # changes nothing, and what only code of the user's can tell is `:unknown`.
 
-  alias PhoenixGenApi.{ArgumentHandler, Config, ConfigDb, Permission, Plan, SafeInspect, Security, WorkerPool}
+  alias PhoenixGenApi.{
+    ArgumentHandler,
+    Config,
+    ConfigDb,
+    Permission,
+    Plan,
+    SafeInspect,
+    Security,
+    WorkerPool
+  }
+
   alias PhoenixGenApi.Diagnostics.{CallFlow, Format, Probe, Stages}
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.NodeSelector.Preview

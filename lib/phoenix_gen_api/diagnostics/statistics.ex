@@ -17,7 +17,10 @@ defmodule PhoenixGenApi.Diagnostics.Statistics do
   defp gateway do
     client? = Health.mode() == :client
 
-    if(client?, do: Map.new(Map.keys(Components.statuses()), &{&1, nil}), else: Components.statuses())
+    if(client?,
+      do: Map.new(Map.keys(Components.statuses()), &{&1, nil}),
+      else: Components.statuses()
+    )
     |> Map.merge(%{client_mode: client?, telemetry_events: length(Telemetry.list_events())})
   end
 

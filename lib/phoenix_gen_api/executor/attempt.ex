@@ -15,47 +15,64 @@ defmodule PhoenixGenApi.Executor.Attempt do
 
   @doc "Chooses nodes until one can be asked, within the timeout."
   @spec run(Context.t()) :: {outcome(), Context.t()}
-  def run(%{target: nil} = call) do
-    case choose(call) do
-      {:ok, call} -> run(call)
-      {:error, failure} -> {{:failed, failure}, call}
+  def run(%{target: nil} = context) do
+    case choose(context) do
+      {:ok, context} -> run(context)
+      {:error, failure} -> {{:failed, failure}, context}
     end
   end
 
-  def run(call) do
+  def run(context) do
     started = now()
 
-    case at(call) do
-      :not_connected -> run(elsewhere(call, started))
-      :circuit_open when has(call.plan, :local) -> {{:failed, {:no_node, refused()}}, call}
-      :circuit_open -> run(elsewhere(call, started))
-      outcome -> {outcome, call}
+    case execute(context) do
+      :not_connected ->
+        run(try_another_node(context, started))
+
+      :circuit_open when has(context.plan, :local) ->
+        {{:failed, {:no_node, circuit_open_reason()}}, context}
+
+      :circuit_open ->
+        run(try_another_node(context, started))
+
+      outcome ->
+        {outcome, context}
     end
   end
 
-  defp elsewhere(call, started), do: %{call | target: nil, waited: call.waited + now() - started}
+  defp try_another_node(context, started),
+    do: %{context | target: nil, waited: context.waited + now() - started}
 
   @doc "Why a function that runs here and whose circuit is open cannot be called."
-  @spec refused() :: NodeSelector.reason()
-  def refused, do: {:all_nodes_unavailable, [{node(), :circuit_open}]}
+  @spec circuit_open_reason() :: NodeSelector.reason()
+  def circuit_open_reason, do: {:all_nodes_unavailable, [{node(), :circuit_open}]}
 
   @doc "Node selection, for the call or for a callback that has to run where the call will."
   @spec choose(Context.t()) :: {:ok, Context.t()} | {:error, {:no_node, NodeSelector.reason()}}
-  def choose(%{target: {_node, _counted}} = call), do: {:ok, call}
+  def choose(%{target: {_node, _counter}} = context), do: {:ok, context}
 
-  def choose(call) do
-    case NodeSelector.pick(call.plan, call.request) do
-      {:ok, node, counter} -> {:ok, %{call | target: {node, counter}}}
+  def choose(context) do
+    case NodeSelector.pick(context.plan, context.request) do
+      {:ok, node, counter} -> {:ok, %{context | target: {node, counter}}}
       {:error, reason} -> {:error, {:no_node, reason}}
     end
   end
 
   @doc "The attempt on the node that was chosen."
-  @spec at(Context.t()) :: outcome() | :not_connected | :circuit_open
-  def at(%{target: {node, counter}, plan: plan(module: module, function: function)} = call) do
-    with :ok <- permitted(call),
-         {:ok, left} <- left(call) do
-      case RPC.Local.call(node, module, function, arguments(call, call.request), left, counter) do
+  @spec execute(Context.t()) :: outcome() | :not_connected | :circuit_open
+  def execute(
+        %{target: {node, counter}, plan: plan(module: module, function: function)} = context
+      ) do
+    with :ok <- check_local_mfa(context),
+         {:ok, remaining} <- remaining(context) do
+      case RPC.Local.call(
+             node,
+             module,
+             function,
+             arguments(context, context.request),
+             remaining,
+             counter
+           ) do
         :not_connected ->
           NodeSelector.mark(node, :down)
           :not_connected
@@ -73,9 +90,9 @@ defmodule PhoenixGenApi.Executor.Attempt do
   end
 
   @doc "What the gateway runs itself is checked against the lists as they are now."
-  @spec permitted(Context.t()) :: :ok | {:failed, term()}
-  def permitted(%{target: {node, _}} = call) when node == node() do
-    plan(module: module, function: function, arguments: arguments) = call.plan
+  @spec check_local_mfa(Context.t()) :: :ok | {:failed, term()}
+  def check_local_mfa(%{target: {node, _}} = context) when node == node() do
+    plan(module: module, function: function, arguments: arguments) = context.plan
 
     case Security.validate_mfa({module, function, arguments}) do
       :ok -> :ok
@@ -83,14 +100,14 @@ defmodule PhoenixGenApi.Executor.Attempt do
     end
   end
 
-  def permitted(_call), do: :ok
+  def check_local_mfa(_context), do: :ok
 
-  defp left(%{plan: plan(timeout: :infinity)}), do: {:ok, :infinity}
+  defp remaining(%{plan: plan(timeout: :infinity)}), do: {:ok, :infinity}
 
-  defp left(%{plan: plan(timeout: timeout), waited: waited}) when waited < timeout,
+  defp remaining(%{plan: plan(timeout: timeout), waited: waited}) when waited < timeout,
     do: {:ok, timeout - waited}
 
-  defp left(_call), do: :timeout
+  defp remaining(_context), do: :timeout
 
   @doc "The arguments of the function; `info` is the last one if it asks for that."
   @spec arguments(Context.t(), term()) :: [term()]

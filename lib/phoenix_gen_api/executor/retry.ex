@@ -16,9 +16,9 @@ defmodule PhoenixGenApi.Executor.Retry do
 
   @doc "The first attempt, and as many others as it takes or as are allowed: the last outcome."
   @spec run(Context.t()) :: Attempt.outcome()
-  def run(%{plan: plan(handle: handle)} = call) do
+  def run(%{plan: plan(handle: handle)} = context) do
     Native.executor_count(handle)
-    {outcome, call} = Attempt.run(call)
+    {outcome, context} = Attempt.run(context)
 
     case kind(outcome) do
       nil ->
@@ -26,10 +26,10 @@ defmodule PhoenixGenApi.Executor.Retry do
 
       # Only now: the config is a copy, and most attempts succeed.
       kind ->
-        %{retry: {mode, retries}, retry_on: retry_on} = Plan.config(call.plan)
-        call = %{call | waited: 0}
-        retry = %{mode: mode, retries: retries, on: retry_on, made: 0, tried: tried(call, [])}
-        judge(call, outcome, kind, retry)
+        %{retry: {mode, retries}, retry_on: retry_on} = Plan.config(context.plan)
+        context = %{context | waited: 0}
+        retry = %{mode: mode, retries: retries, on: retry_on, made: 0, tried: tried(context, [])}
+        judge(context, outcome, kind, retry)
     end
   end
 
@@ -42,12 +42,12 @@ defmodule PhoenixGenApi.Executor.Retry do
   defp kind({:node_down, _reason}), do: :node_down
   defp kind(_final), do: nil
 
-  defp judge(call, outcome, kind, retry) do
+  defp judge(context, outcome, kind, retry) do
     cond do
       kind not in retry.on -> outcome
-      retry.made == retry.retries -> exhausted(call, outcome, retry, :attempts)
-      not affordable?(call.plan) -> exhausted(call, outcome, retry, :budget)
-      true -> again(call, outcome, retry)
+      retry.made == retry.retries -> exhausted(context, outcome, retry, :attempts)
+      not affordable?(context.plan) -> exhausted(context, outcome, retry, :budget)
+      true -> again(context, outcome, retry)
     end
   end
 
@@ -58,84 +58,84 @@ defmodule PhoenixGenApi.Executor.Retry do
     end
   end
 
-  defp again(call, outcome, retry) do
+  defp again(context, outcome, retry) do
     attempt = retry.made + 1
     backoff = NodeSelector.calculate_backoff(attempt)
     Process.sleep(backoff)
 
-    announce = fn nodes -> retried(call, retry, attempt, backoff, nodes) end
+    announce = fn nodes -> retried(context, retry, attempt, backoff, nodes) end
 
-    case attempt(call, retry, announce) do
+    case attempt(context, retry, announce) do
       {:none, _call} ->
-        exhausted(call, outcome, retry, :no_node)
+        exhausted(context, outcome, retry, :no_node)
 
-      {outcome, call} ->
-        retry = %{retry | made: attempt, tried: tried(call, retry.tried)}
+      {outcome, context} ->
+        retry = %{retry | made: attempt, tried: tried(context, retry.tried)}
 
         case kind(outcome) do
           nil -> outcome
-          kind -> judge(call, outcome, kind, retry)
+          kind -> judge(context, outcome, kind, retry)
         end
     end
   end
 
   # The node chosen first, whatever is known of it by now. Nothing can take its place.
-  defp attempt(%{target: {node, _counted}} = call, %{mode: mode}, announce)
-       when mode == :same_node or has(call.plan, :local) do
+  defp attempt(%{target: {node, _counter}} = context, %{mode: mode}, announce)
+       when mode == :same_node or has(context.plan, :local) do
     announce.([node])
 
-    case Attempt.at(call) do
-      :circuit_open -> {:none, call}
-      :not_connected -> {{:node_down, :noconnection}, call}
-      outcome -> {outcome, call}
+    case Attempt.execute(context) do
+      :circuit_open -> {:none, context}
+      :not_connected -> {{:node_down, :noconnection}, context}
+      outcome -> {outcome, context}
     end
   end
 
-  defp attempt(call, retry, announce) do
-    case NodeSelector.candidates(call.plan, call.request) do
+  defp attempt(context, retry, announce) do
+    case NodeSelector.candidates(context.plan, context.request) do
       {:ok, targets} ->
         [target | _] = targets = in_turn(targets, retry.tried)
-        announce.(for {node, _counted} <- targets, do: node)
-        chosen = %{call | target: target}
+        announce.(for {node, _counter} <- targets, do: node)
+        chosen = %{context | target: target}
 
-        case Attempt.at(chosen) do
+        case Attempt.execute(chosen) do
           # It is passed over from now on.
           skipped when skipped in [:not_connected, :circuit_open] ->
-            attempt(call, retry, fn _nodes -> :ok end)
+            attempt(context, retry, fn _nodes -> :ok end)
 
           outcome ->
             {outcome, chosen}
         end
 
       {:error, _reason} ->
-        {:none, call}
+        {:none, context}
     end
   end
 
   # Those not tried yet in the order of the mode, then the others, longest ago first.
   defp in_turn(targets, tried) do
-    Enum.sort_by(targets, fn {node, _counted} ->
+    Enum.sort_by(targets, fn {node, _counter} ->
       -(Enum.find_index(tried, &(&1 == node)) || length(tried))
     end)
   end
 
   # The latest first.
-  defp tried(%{target: {node, _counted}}, tried), do: [node | List.delete(tried, node)]
+  defp tried(%{target: {node, _counter}}, tried), do: [node | List.delete(tried, node)]
 
-  defp retried(call, retry, attempt, backoff, nodes) do
-    metadata = %{request_id: call.request_id, mode: retry.mode}
+  defp retried(context, retry, attempt, backoff, nodes) do
+    metadata = %{request_id: context.request_id, mode: retry.mode}
 
     metadata =
-      if has(call.plan, :local),
+      if has(context.plan, :local),
         do: Map.put(metadata, :type, :local),
         else: Map.merge(metadata, %{type: :remote, nodes: nodes})
 
     Telemetry.execute(@event, %{attempt: attempt, backoff_ms: backoff}, metadata)
   end
 
-  defp exhausted(call, outcome, retry, reason) do
+  defp exhausted(context, outcome, retry, reason) do
     metadata = %{
-      request_id: call.request_id,
+      request_id: context.request_id,
       mode: retry.mode,
       last_error: text(outcome),
       reason: reason

@@ -89,7 +89,9 @@ defmodule PhoenixGenApi.RateLimiter.Limit do
 
       [field | _] ->
         known = Enum.join(fields(scope), ", ")
-        {:error, "unknown field #{PhoenixGenApi.SafeInspect.inspect(field)}, a limit has #{known}"}
+
+        {:error,
+         "unknown field #{PhoenixGenApi.SafeInspect.inspect(field)}, a limit has #{known}"}
     end
   end
 

@@ -11,7 +11,9 @@ defmodule PhoenixGenApi.Relay.Supervisor do
 
   @impl true
   def init(_opts) do
-    ProcessNames.await_free(Forwarder.names() ++ [Peers] ++ Shard.names() ++ [Disconnects, SlowConsumers])
+    ProcessNames.await_free(
+      Forwarder.names() ++ [Peers] ++ Shard.names() ++ [Disconnects, SlowConsumers]
+    )
 
     children = Forwarder.children() ++ [Peers] ++ Shard.children() ++ [Disconnects, SlowConsumers]
     Supervisor.init(children, strategy: :one_for_one, max_restarts: 100, max_seconds: 10)

@@ -74,7 +74,10 @@ defmodule PhoenixGenApi.RPC.Producer do
 
   # A function is of no more use and is killed; an enumerable may hold what must be given back.
   defp finish(producer, pid, function) do
-    if enumerating?(producer.ref), do: halt(producer, pid, function), else: Process.exit(pid, :kill)
+    if enumerating?(producer.ref),
+      do: halt(producer, pid, function),
+      else: Process.exit(pid, :kill)
+
     :ok
   end
 
@@ -129,7 +132,7 @@ defmodule PhoenixGenApi.RPC.Producer do
     catch
       kind, reason -> raised(producer, kind, reason, __STACKTRACE__)
     else
-      value -> returned(producer, ReturnValue.of(value, producer.helper?))
+      value -> returned(producer, ReturnValue.classify(value, producer.helper?))
     end
   end
 
@@ -152,7 +155,7 @@ defmodule PhoenixGenApi.RPC.Producer do
     end
   end
 
-  defp returned(producer, {verdict, nil}), do: report(producer, verdict)
+  defp returned(producer, {kind, nil}), do: report(producer, kind)
 
   # What is there already goes in batches; an item that had to be waited for goes at once.
   defp enumerate(%{max_unacked: max} = producer, enumerable) do

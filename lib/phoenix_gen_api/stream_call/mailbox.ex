@@ -9,11 +9,11 @@ defmodule PhoenixGenApi.StreamCall.Mailbox do
   @share 2
 
   # How long a look at a process of another node may take.
-  @patience_ms 1_000
+  @timeout_ms 1_000
 
   @doc "How many messages it may be sent before it is looked at again; 0 if too many wait."
-  @spec room(pid()) :: non_neg_integer()
-  def room(pid) do
+  @spec capacity(pid()) :: non_neg_integer()
+  def capacity(pid) do
     waiting = waiting(pid)
     if waiting > @max, do: 0, else: div(@max - waiting, @share) + 1
   end
@@ -22,7 +22,7 @@ defmodule PhoenixGenApi.StreamCall.Mailbox do
 
   defp waiting(pid) do
     node(pid)
-    |> :erpc.call(:erlang, :process_info, [pid, :message_queue_len], @patience_ms)
+    |> :erpc.call(:erlang, :process_info, [pid, :message_queue_len], @timeout_ms)
     |> length_of()
   catch
     # Nobody knows then; that the receiver is gone is told by its monitor.

@@ -6,7 +6,7 @@ defmodule PhoenixGenApi.StreamCall.Registry do
   # while it waits for a worker. It writes the table itself; this process only clears away what a
   # killed one has left there. The table belongs to the supervisor and survives it.
   #
-  # A row: {key, pid | nil, alone?}. There is no pid between the entry and the start of the
+  # A row: {key, pid | nil, unpooled?}. There is no pid between the entry and the start of the
   # process; who is killed in that moment leaves a row for the sweep.
   use GenServer
 
@@ -31,11 +31,11 @@ defmodule PhoenixGenApi.StreamCall.Registry do
   @doc """
   Enters a stream that has no process yet, or says that no gateway runs here.
 
-  With `alone?` nobody else tells the receiver if the process dies.
+  With `unpooled?` nobody else tells the receiver if the process dies.
   """
   @spec enter(key(), boolean()) :: :ok | {:error, :not_running}
-  def enter(key, alone?) do
-    :ets.insert(@table, {key, nil, alone?})
+  def enter(key, unpooled?) do
+    :ets.insert(@table, {key, nil, unpooled?})
     :ok
   rescue
     ArgumentError -> {:error, :not_running}

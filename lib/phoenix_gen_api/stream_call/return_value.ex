@@ -12,17 +12,18 @@ defmodule PhoenixGenApi.StreamCall.ReturnValue do
           | {:response, Response.t()}
           | {:failed, term()}
 
-  @doc "The verdict on a return value, and the enumerable if it is one."
-  @spec of(term(), boolean()) :: {t(), term()}
-  def of({:ok, value}, helper?), do: of_value(value, helper?)
-  def of({:error, reason}, _helper?), do: {{:failed, {:error_result, reason}}, nil}
-  def of(:error, _helper?), do: {{:failed, {:error_result, :error}}, nil}
-  def of(value, helper?), do: of_value(value, helper?)
+  @doc "What a return value means, and the enumerable if it is one."
+  @spec classify(term(), boolean()) :: {t(), term()}
+  def classify({:ok, value}, helper?), do: classify_value(value, helper?)
+  def classify({:error, reason}, _helper?), do: {{:failed, {:error_result, reason}}, nil}
+  def classify(:error, _helper?), do: {{:failed, {:error_result, :error}}, nil}
+  def classify(value, helper?), do: classify_value(value, helper?)
 
-  defp of_value(%Response{} = response, helper?) when not helper? or response.success == false,
-    do: {{:response, response}, nil}
+  defp classify_value(%Response{} = response, helper?)
+       when not helper? or response.success == false,
+       do: {{:response, response}, nil}
 
-  defp of_value(value, helper?) do
+  defp classify_value(value, helper?) do
     cond do
       enumerable?(value) -> {:enumerate, value}
       helper? -> {:open, nil}

@@ -18,12 +18,12 @@ defmodule PhoenixGenApi.StreamCall.Server do
   alias PhoenixGenApi.Structs.{Response, StreamHelper}
   alias PhoenixGenApi.WorkerPool
 
-  @enforce_keys [:call, :key, :callers, :exempt, :since]
+  @enforce_keys [:context, :key, :callers, :exempt, :since]
   defstruct @enforce_keys ++
-              [:receiver, :id, :monitor, :timer, :function, ref: nil, sent?: false]
+              [:receiver, :id, :monitor, :timer, :remote, ref: nil, sent?: false]
 
   @typep t :: %__MODULE__{
-           call: Context.t(),
+           context: Context.t(),
            key: Registry.key(),
            callers: [pid()],
            # senders that never wait: the receiver may be waiting for them
@@ -34,7 +34,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
            id: term(),
            monitor: reference() | nil,
            timer: reference() | nil,
-           function: Remote.t() | nil,
+           remote: Remote.t() | nil,
            ref: reference() | nil,
            # whether anything was sent; then the function's return does not count
            sent?: boolean()
@@ -42,11 +42,11 @@ defmodule PhoenixGenApi.StreamCall.Server do
 
   @doc "A stream for a call whose arguments are converted, requested by the calling process."
   @spec new(Context.t()) :: t()
-  def new(%Context{receiver: receiver, request_id: id} = call) do
+  def new(%Context{receiver: receiver, request_id: id} = context) do
     callers = [self() | Process.get(:"$callers", [])]
 
     %__MODULE__{
-      call: call,
+      context: context,
       key: {receiver, id, make_ref()},
       callers: callers,
       # A request of a channel is made by a process of the channel's, on its behalf.
@@ -83,11 +83,11 @@ defmodule PhoenixGenApi.StreamCall.Server do
       # While it waited for a worker.
       {__MODULE__, :stop} -> stopped(stream)
     after
-      0 -> live(stream)
+      0 -> open(stream)
     end
   end
 
-  defp live(%{receiver: receiver, id: id} = stream) do
+  defp open(%{receiver: receiver, id: id} = stream) do
     # 32 KB. The heap of a process that only passes messages on would stay so small that every
     # dozen of them cost a collection.
     Process.flag(:min_heap_size, 4_000)
@@ -95,7 +95,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
 
     stream = %{stream | monitor: Process.monitor(receiver)}
 
-    case left(stream) do
+    case remaining(stream) do
       :infinity -> launch(stream)
       ms when ms > 0 -> launch(%{stream | timer: :erlang.start_timer(ms, self(), :deadline)})
       _none -> timed_out(stream)
@@ -104,13 +104,15 @@ defmodule PhoenixGenApi.StreamCall.Server do
 
   @doc "Its whole life in ms, from its submission on."
   @spec timeout(t()) :: timeout()
-  def timeout(%{call: %{plan: plan(timeout: timeout)}}), do: timeout
+  def timeout(%{context: %{plan: plan(timeout: timeout)}}), do: timeout
 
-  defp left(%{call: %{plan: plan(timeout: :infinity)}}), do: :infinity
-  defp left(%{call: %{plan: plan(timeout: timeout)}, since: since}), do: timeout - (now() - since)
+  defp remaining(%{context: %{plan: plan(timeout: :infinity)}}), do: :infinity
+
+  defp remaining(%{context: %{plan: plan(timeout: timeout)}, since: since}),
+    do: timeout - (now() - since)
 
   # A receiver that has died while the stream waited for a worker.
-  defp launch(%{monitor: monitor, function: nil} = stream) do
+  defp launch(%{monitor: monitor, remote: nil} = stream) do
     receive do
       {:DOWN, ^monitor, :process, _receiver, _reason} -> abandoned(stream)
     after
@@ -119,25 +121,30 @@ defmodule PhoenixGenApi.StreamCall.Server do
   end
 
   defp choose(stream) do
-    with {:ok, call} <- Attempt.choose(stream.call),
-         :ok <- Attempt.permitted(call) do
-      start(stream, call)
+    with {:ok, context} <- Attempt.choose(stream.context),
+         :ok <- Attempt.check_local_mfa(context) do
+      start(stream, context)
     else
       {:error, failure} -> failed(stream, failure)
       {:failed, failure} -> failed(stream, failure)
     end
   end
 
-  defp start(stream, %{target: {node, counter}} = call) do
-    case Remote.start(work(stream, call), node, counter) do
-      :circuit_open when has(call.plan, :local) -> failed(stream, {:no_node, Attempt.refused()})
+  defp start(stream, %{target: {node, counter}} = context) do
+    case Remote.start(producer(stream, context), node, counter) do
+      :circuit_open when has(context.plan, :local) ->
+        failed(stream, {:no_node, Attempt.circuit_open_reason()})
+
       # It has opened since the node was chosen.
-      :circuit_open -> choose(%{stream | call: %{call | target: nil}})
-      function -> relay(%{stream | call: call, function: function}, Mailbox.room(stream.receiver))
+      :circuit_open ->
+        choose(%{stream | context: %{context | target: nil}})
+
+      remote ->
+        loop(%{stream | context: context, remote: remote}, Mailbox.capacity(stream.receiver))
     end
   end
 
-  defp work(stream, %{plan: plan, request: request} = call) do
+  defp producer(stream, %{plan: plan, request: request} = context) do
     plan(module: module, function: function) = plan
 
     helper = %StreamHelper{
@@ -154,36 +161,36 @@ defmodule PhoenixGenApi.StreamCall.Server do
       callers: [self() | stream.callers],
       max_unacked: Config.get(:stream, :max_unacked),
       helper?: has(plan, :request_info),
-      mfa: {module, function, Attempt.arguments(call, helper)}
+      mfa: {module, function, Attempt.arguments(context, helper)}
     }
   end
 
-  # `left` is the number of frames until the next look at the receiver.
-  defp relay(stream, 0), do: hold(stream, 0)
+  # `budget` is the number of frames until the next look at the receiver.
+  defp loop(stream, 0), do: pause(stream, 0)
 
-  defp relay(stream, left) do
+  defp loop(stream, budget) do
     receive do
       {:result, item} ->
         %{receiver: receiver, id: id} = stream = sent(stream)
         send(receiver, {:stream_response, Response.stream_response(id, item)})
-        items(stream, receiver, id, left - 1)
+        items(stream, receiver, id, budget - 1)
 
       message ->
-        handle(stream, message, left)
+        handle(stream, message, budget)
     end
   end
 
   # One item after the other, with nothing looked up in the stream for each.
-  defp items(stream, _receiver, _id, 0), do: hold(stream, 0)
+  defp items(stream, _receiver, _id, 0), do: pause(stream, 0)
 
-  defp items(stream, receiver, id, left) do
+  defp items(stream, receiver, id, budget) do
     receive do
       {:result, item} ->
         send(receiver, {:stream_response, Response.stream_response(id, item)})
-        items(stream, receiver, id, left - 1)
+        items(stream, receiver, id, budget - 1)
 
       message ->
-        handle(stream, message, left)
+        handle(stream, message, budget)
     end
   end
 
@@ -192,23 +199,23 @@ defmodule PhoenixGenApi.StreamCall.Server do
 
   # The receiver first: with this process, the sender and the receiver ready to run at once, an
   # idle core takes one of the three, and every item has to cross between the cores then.
-  defp answer(stream, :credit, reply_to, left) do
+  defp answer(stream, :credit, reply_to, budget) do
     :erlang.yield()
     RPC.Credit.answer(reply_to, :ok)
-    relay(stream, left)
+    loop(stream, budget)
   end
 
-  defp answer(stream, question, reply_to, left) do
+  defp answer(stream, question, reply_to, budget) do
     RPC.Credit.answer(reply_to, reply(stream, question))
-    relay(stream, left)
+    loop(stream, budget)
   end
 
   defp reply(_stream, :credit), do: :ok
   defp reply(%{sent?: sent?}, :enumerate), do: if(sent?, do: :no, else: :go)
 
   # Less than a credit of them, so that they need no look in between.
-  defp parcel(%{receiver: receiver, id: id} = stream, items, left) do
-    relay(sent(stream), max(left - send_all(items, receiver, id, 0), 0))
+  defp batch(%{receiver: receiver, id: id} = stream, items, budget) do
+    loop(sent(stream), max(budget - send_all(items, receiver, id, 0), 0))
   end
 
   defp send_all([item | items], receiver, id, sent) do
@@ -219,14 +226,14 @@ defmodule PhoenixGenApi.StreamCall.Server do
   defp send_all([], _receiver, _id, sent), do: sent
 
   # Senders get no answers meanwhile, so they come to wait as well.
-  defp hold(stream, waited) do
-    room = Mailbox.room(stream.receiver)
+  defp pause(stream, waited) do
+    capacity = Mailbox.capacity(stream.receiver)
 
-    if room > 0 do
-      relay(stream, room)
+    if capacity > 0 do
+      loop(stream, capacity)
     else
       wait = Mailbox.next_wait_ms(waited)
-      if waited == 0, do: unload()
+      if waited == 0, do: move_queue_off_heap()
       %{monitor: monitor, timer: timer, exempt: exempt} = stream
 
       receive do
@@ -241,24 +248,24 @@ defmodule PhoenixGenApi.StreamCall.Server do
 
         {RPC.Credit, question, from, reply_to} when is_map_key(exempt, from) ->
           RPC.Credit.answer(reply_to, reply(stream, question))
-          hold(stream, waited)
+          pause(stream, waited)
       after
-        wait -> hold(stream, wait)
+        wait -> pause(stream, wait)
       end
     end
   end
 
   # Messages that wait here were sent by somebody who does not care for credits, so there may be
   # any number of them. They should not be copied with every collection of garbage.
-  defp unload do
+  defp move_queue_off_heap do
     {:message_queue_len, waiting} = Process.info(self(), :message_queue_len)
     if waiting > 1_000, do: Process.flag(:message_queue_data, :off_heap)
   end
 
-  defp handle(%{monitor: monitor, timer: timer, id: id} = stream, message, left) do
+  defp handle(%{monitor: monitor, timer: timer, id: id} = stream, message, budget) do
     case message do
-      {RPC.Credit, question, _from, reply_to} -> answer(stream, question, reply_to, left)
-      {:results, items} -> parcel(stream, items, left)
+      {RPC.Credit, question, _from, reply_to} -> answer(stream, question, reply_to, budget)
+      {:results, items} -> batch(stream, items, budget)
       {:last_result, item} -> finish(stream, Response.stream_response(id, item, false))
       :complete -> finish(stream, Response.stream_end_response(id))
       {:error, %Response{} = response} -> finish(stream, last(response, id))
@@ -266,30 +273,30 @@ defmodule PhoenixGenApi.StreamCall.Server do
       {__MODULE__, :stop} -> stopped(stream)
       {:timeout, ^timer, :deadline} -> timed_out(stream)
       {:DOWN, ^monitor, :process, _receiver, _reason} -> abandoned(stream)
-      message -> function(stream, message, left)
+      message -> remote(stream, message, budget)
     end
   end
 
-  defp function(%{ref: ref, function: %{monitor: monitor}} = stream, message, left) do
+  defp remote(%{ref: ref, remote: %{monitor: monitor}} = stream, message, budget) do
     case message do
-      {^ref, _outcome} -> event(stream, message, left)
-      {:spawn_reply, ^monitor, _, _} -> event(stream, message, left)
-      {:DOWN, ^monitor, :process, _pid, _reason} -> event(stream, message, left)
-      {:nodedown, _node} -> event(stream, message, left)
+      {^ref, _outcome} -> event(stream, message, budget)
+      {:spawn_reply, ^monitor, _, _} -> event(stream, message, budget)
+      {:DOWN, ^monitor, :process, _pid, _reason} -> event(stream, message, budget)
+      {:nodedown, _node} -> event(stream, message, budget)
       # Whatever else somebody has sent here.
-      _other -> relay(stream, left)
+      _other -> loop(stream, budget)
     end
   end
 
-  defp event(stream, message, left) do
-    {event, function} = Remote.event(stream.function, message)
-    stream = %{stream | function: function}
+  defp event(stream, message, budget) do
+    {event, remote} = Remote.event(stream.remote, message)
+    stream = %{stream | remote: remote}
 
     case event do
-      :none -> relay(stream, left)
-      :begun -> relay(slim(stream), left)
-      {:outcome, outcome} -> outcome(stream, outcome, left)
-      {:returned, enumerable} -> returned(stream, enumerable, left)
+      :none -> loop(stream, budget)
+      :begun -> loop(drop_arguments(stream), budget)
+      {:outcome, outcome} -> outcome(stream, outcome, budget)
+      {:returned, enumerable} -> returned(stream, enumerable, budget)
       {:node_down, reason} -> failed(stream, {:node_down, reason})
       {:not_started, reason} -> failed(stream, {:stream_not_started, reason})
       :not_connected -> next_node(stream)
@@ -297,38 +304,38 @@ defmodule PhoenixGenApi.StreamCall.Server do
   end
 
   # It will be called nowhere else. Arguments may be large, and streams long.
-  defp slim(%{call: call} = stream) do
-    request = if has(call.plan, :after_execute), do: call.request
-    %{stream | call: %{call | arguments: [], request: request}}
+  defp drop_arguments(%{context: context} = stream) do
+    request = if has(context.plan, :after_execute), do: context.request
+    %{stream | context: %{context | arguments: [], request: request}}
   end
 
-  defp outcome(%{sent?: sent?} = stream, outcome, left) do
+  defp outcome(%{sent?: sent?} = stream, outcome, budget) do
     case outcome do
       {:raised, kind, reason, stack} -> crashed(stream, kind, reason, stack)
       {:died, reason} -> crashed(stream, :exit, reason, [])
-      _returned when sent? -> relay(stream, left)
-      :open -> relay(stream, left)
+      _returned when sent? -> loop(stream, budget)
+      :open -> loop(stream, budget)
       {:last, value} -> finish(stream, Response.stream_response(stream.id, value, false))
       {:response, response} -> finish(stream, last(response, stream.id))
       {:failed, failure} -> failed(stream, failure)
     end
   end
 
-  defp returned(%{sent?: true} = stream, _enumerable, left), do: relay(stream, left)
+  defp returned(%{sent?: true} = stream, _enumerable, budget), do: loop(stream, budget)
 
-  defp returned(stream, enumerable, left) do
+  defp returned(stream, enumerable, budget) do
     if ReturnValue.portable?(enumerable) do
-      function = Remote.continue_here(stream.function, enumerable)
-      relay(%{stream | function: function}, left)
+      remote = Remote.continue_here(stream.remote, enumerable)
+      loop(%{stream | remote: remote}, budget)
     else
       failed(stream, {:stream_failed, "an enumerable of a node without this library"})
     end
   end
 
-  defp next_node(%{call: %{target: {node, _counted}} = call, function: function} = stream) do
+  defp next_node(%{context: %{target: {node, _counter}} = context, remote: remote} = stream) do
     NodeSelector.mark(node, :down)
-    Remote.stop(function)
-    choose(%{stream | call: %{call | target: nil}, function: nil})
+    Remote.stop(remote)
+    choose(%{stream | context: %{context | target: nil}, remote: nil})
   end
 
   defp last(response, id), do: %{response | request_id: id, has_more: false}
@@ -341,15 +348,15 @@ defmodule PhoenixGenApi.StreamCall.Server do
   defp stopped(stream), do: finish(stream, Response.stream_end_response(stream.id))
   defp failed(stream, failure), do: finish(stream, ErrorResponse.build(stream.id, failure))
 
-  defp timed_out(%{call: %{plan: plan(timeout: timeout)}} = stream) do
+  defp timed_out(%{context: %{plan: plan(timeout: timeout)}} = stream) do
     # A host that swallows every packet. Connecting fails only after seven seconds, when
     # requests have given up: they must not go on choosing it.
-    with %{pid: nil, node: node} <- stream.function,
+    with %{pid: nil, node: node} <- stream.remote,
          false <- RPC.Remote.connected?(node),
          do: NodeSelector.mark(node, :down)
 
-    function = stream.function && Remote.timed_out(stream.function)
-    failed(%{stream | function: function}, {:timeout, timeout})
+    remote = stream.remote && Remote.timed_out(stream.remote)
+    failed(%{stream | remote: remote}, {:timeout, timeout})
   end
 
   # There is nobody to be told.
@@ -364,7 +371,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
   end
 
   defp conclude(stream, response) do
-    if stream.function, do: Remote.stop(stream.function)
+    if stream.remote, do: Remote.stop(stream.remote)
     if stream.timer, do: :erlang.cancel_timer(stream.timer)
     Registry.leave(stream.key)
     after_hook(stream, response)
@@ -372,7 +379,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
 
   # In a process of its own: neither the final frame nor the slot has to wait for it, as nobody
   # waits for what it returns.
-  defp after_hook(%{call: %{plan: plan, request: request}, callers: callers}, response)
+  defp after_hook(%{context: %{plan: plan, request: request}, callers: callers}, response)
        when has(plan, :after_execute) do
     spawn(fn ->
       Process.put(:"$callers", callers)

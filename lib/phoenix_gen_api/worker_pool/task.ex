@@ -100,7 +100,12 @@ defmodule PhoenixGenApi.WorkerPool.Task do
       fun.()
     catch
       kind, reason ->
-        crash = %{kind: kind, reason: SafeInspect.reason(kind, reason), stacktrace: __STACKTRACE__}
+        crash = %{
+          kind: kind,
+          reason: SafeInspect.reason(kind, reason),
+          stacktrace: __STACKTRACE__
+        }
+
         ended(slot, pool, :failed, crash, nil, started)
     else
       {:answer, answer, crash} when not counts? ->

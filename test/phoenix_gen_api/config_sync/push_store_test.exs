@@ -20,22 +20,22 @@ defmodule PhoenixGenApi.ConfigSync.PushStoreTest do
   end
 
   defp put(service, time, digest) do
-    register = VersionVector.push(PushStore.entry(service).register, {:a@h, 1}, time, "1", digest)
-    put(service, register, hd(register.live), %{digest => "content of " <> digest})
+    vector = VersionVector.push(PushStore.entry(service).vector, {:a@h, 1}, time, "1", digest)
+    put(service, vector, hd(vector.live), %{digest => "content of " <> digest})
   end
 
-  defp put(service, register, applied, contents) do
-    PushStore.put(service, %{register: register, applied: applied, refused: nil}, contents)
-    register
+  defp put(service, vector, applied, contents) do
+    PushStore.put(service, %{vector: vector, applied: applied, refused: nil}, contents)
+    vector
   end
 
   test "the content of a push goes with the push" do
     put("pushed", 1, "one")
     assert PushStore.content("pushed", "one") == {:ok, "content of one"}
-    register = put("pushed", 2, "two")
+    vector = put("pushed", 2, "two")
     assert PushStore.content("pushed", "one") == :error
     assert PushStore.content("pushed", "two") == {:ok, "content of two"}
-    put("pushed", VersionVector.delete(register, {:a@h, 1}, 3), nil, %{})
+    put("pushed", VersionVector.delete(vector, {:a@h, 1}, 3), nil, %{})
     assert PushStore.content("pushed", "two") == :error
     assert PushStore.version("pushed") == nil
   end
@@ -52,8 +52,8 @@ defmodule PhoenixGenApi.ConfigSync.PushStoreTest do
   test "ten thousand deleted services are remembered, the latest" do
     for n <- 1..11_050 do
       # The later it is deleted the longer ago it was pushed.
-      register = VersionVector.push(VersionVector.new(), {:a@h, 1}, 20_000 - n, "1", "d")
-      put("deleted #{n}", VersionVector.delete(register, {:a@h, 1}, 20_000 + n), nil, %{})
+      vector = VersionVector.push(VersionVector.new(), {:a@h, 1}, 20_000 - n, "1", "d")
+      put("deleted #{n}", VersionVector.delete(vector, {:a@h, 1}, 20_000 + n), nil, %{})
     end
 
     stamps = PushStore.stamps()

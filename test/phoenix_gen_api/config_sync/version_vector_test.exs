@@ -6,11 +6,11 @@ defmodule PhoenixGenApi.ConfigSync.VersionVectorTest do
 
   @versions ["1.0.0", "1.0.1", "1.10.0", "2.0.0-rc.1", "2.0.0", "nightly-9", "nightly-10"]
 
-  # Beside each register an oracle: every push that was heard of, and every one that a later
+  # Beside each vector an oracle: every push that was heard of, and every one that a later
   # push has replaced or a deletion has deleted. They only ever grow.
   defp gateways(count) do
     for n <- 1..count, into: %{} do
-      {n, %{register: VersionVector.new(), known: MapSet.new(), dead: MapSet.new()}}
+      {n, %{vector: VersionVector.new(), known: MapSet.new(), dead: MapSet.new()}}
     end
   end
 
@@ -26,14 +26,14 @@ defmodule PhoenixGenApi.ConfigSync.VersionVectorTest do
   end
 
   defp step(step, n, chance, gateways) when chance <= 4 do
-    %{register: register, known: known} = gateways[n]
+    %{vector: vector, known: known} = gateways[n]
     # Clocks of gateways differ, and stand still.
     time = 1_000 + :rand.uniform(5) + div(step, 10)
     version = Enum.random(@versions)
     again? = :rand.uniform(3) == 1
-    register = VersionVector.push(register, {:"gw#{n}@h", n}, time, version, "digest #{step}", again?)
-    [push] = register.live
-    {n, %{register: register, known: MapSet.put(known, push), dead: known}}
+    vector = VersionVector.push(vector, {:"gw#{n}@h", n}, time, version, "digest #{step}", again?)
+    [push] = vector.live
+    {n, %{vector: vector, known: MapSet.put(known, push), dead: known}}
   end
 
   defp step(step, n, 5, gateways) do
@@ -42,7 +42,7 @@ defmodule PhoenixGenApi.ConfigSync.VersionVectorTest do
     {n,
      %{
        gateway
-       | register: VersionVector.delete(gateway.register, {:"gw#{n}@h", n}, step),
+       | vector: VersionVector.delete(gateway.vector, {:"gw#{n}@h", n}, step),
          dead: gateway.known
      }}
   end
@@ -52,7 +52,7 @@ defmodule PhoenixGenApi.ConfigSync.VersionVectorTest do
 
   defp join(a, b) do
     %{
-      register: VersionVector.merge(a.register, b.register),
+      vector: VersionVector.merge(a.vector, b.vector),
       known: MapSet.union(a.known, b.known),
       dead: MapSet.union(a.dead, b.dead)
     }
@@ -65,13 +65,13 @@ defmodule PhoenixGenApi.ConfigSync.VersionVectorTest do
     test "what is live is what no known push has replaced and no known deletion has deleted, seed #{seed}",
          %{seed: seed} do
       :rand.seed(:exsss, seed)
-      for state <- history(4, 200), do: assert(state.register.live == live(state))
+      for state <- history(4, 200), do: assert(state.vector.live == live(state))
     end
 
     @tag seed: seed
     test "merging is commutative, associative and idempotent, seed #{seed}", %{seed: seed} do
       :rand.seed(:exsss, seed)
-      registers = history(4, 100) |> Enum.map(& &1.register)
+      registers = history(4, 100) |> Enum.map(& &1.vector)
 
       for _ <- 1..300 do
         [a, b, c] = for _ <- 1..3, do: Enum.random(registers)
@@ -91,13 +91,13 @@ defmodule PhoenixGenApi.ConfigSync.VersionVectorTest do
       results =
         for _ <- 1..10, do: states |> Enum.shuffle() |> Enum.reduce(&join/2) |> Map.get(:register)
 
-      assert [register] = Enum.uniq(results)
+      assert [vector] = Enum.uniq(results)
       assert results |> Enum.map(&VersionVector.stamp/1) |> Enum.uniq() |> length() == 1
 
-      newest = register.live |> Enum.map(& &1.at) |> Enum.max(fn -> 0 end)
+      newest = vector.live |> Enum.map(& &1.at) |> Enum.max(fn -> 0 end)
 
-      assert VersionVector.winner(register) ==
-               register.live
+      assert VersionVector.winner(vector) ==
+               vector.live
                |> Enum.reject(&(&1.again and &1.at < newest))
                |> Enum.sort(fn a, b ->
                  case ConfigDb.compare_versions(a.version, b.version) do
@@ -109,17 +109,17 @@ defmodule PhoenixGenApi.ConfigSync.VersionVectorTest do
     end
   end
 
-  defp push(register, gateway, version, time \\ 1),
-    do: VersionVector.push(register, {gateway, 1}, time, version, version)
+  defp push(vector, gateway, version, time \\ 1),
+    do: VersionVector.push(vector, {gateway, 1}, time, version, version)
 
-  defp version(register) do
-    with %{version: version} <- VersionVector.winner(register), do: version
+  defp version(vector) do
+    with %{version: version} <- VersionVector.winner(vector), do: version
   end
 
   test "a push replaces what its gateway has seen, a rollback too" do
-    register = VersionVector.new() |> push(:a, "2.0.0") |> push(:b, "1.0.0")
-    assert version(register) == "1.0.0"
-    assert version(VersionVector.merge(register, push(VersionVector.new(), :a, "2.0.0"))) == "1.0.0"
+    vector = VersionVector.new() |> push(:a, "2.0.0") |> push(:b, "1.0.0")
+    assert version(vector) == "1.0.0"
+    assert version(VersionVector.merge(vector, push(VersionVector.new(), :a, "2.0.0"))) == "1.0.0"
   end
 
   test "of pushes that did not know of each other the highest version wins, then the newest" do
@@ -128,11 +128,13 @@ defmodule PhoenixGenApi.ConfigSync.VersionVectorTest do
     assert version(VersionVector.merge(old, new)) == "1.10.0"
 
     late = VersionVector.push(VersionVector.new(), {:c, 1}, 5, "1.10.0", "late")
-    assert %{dot: {5, {:c, 1}}, digest: "late"} = VersionVector.winner(VersionVector.merge(new, late))
+
+    assert %{dot: {5, {:c, 1}}, digest: "late"} =
+             VersionVector.winner(VersionVector.merge(new, late))
   end
 
   test "the loser of a conflict wins once the winner alone is replaced by a rollback" do
-    # Merged in two orders; a register that kept only winners would end differently.
+    # Merged in two orders; a vector that kept only winners would end differently.
     x = push(VersionVector.new(), :a, "3.0.0")
     y = push(x, :a, "1.0.0")
     z = push(VersionVector.new(), :b, "2.0.0")
@@ -146,24 +148,31 @@ defmodule PhoenixGenApi.ConfigSync.VersionVectorTest do
     deleted = VersionVector.delete(seen, {:a, 1}, 2)
     assert VersionVector.winner(deleted) == nil
     assert VersionVector.merge(deleted, seen) == deleted
-    assert version(VersionVector.merge(deleted, push(VersionVector.new(), :b, "0.1.0"))) == "0.1.0"
+
+    assert version(VersionVector.merge(deleted, push(VersionVector.new(), :b, "0.1.0"))) ==
+             "0.1.0"
+
     assert version(push(deleted, :c, "0.0.1")) == "0.0.1"
   end
 
   test "numbers go on where a clock is behind, and the time stays what it was" do
-    register = VersionVector.new() |> push(:a, "1", 1_000) |> push(:b, "2", 10)
-    assert VersionVector.last_seen(register) == 1_001
-    assert %{dot: {1_001, {:b, 1}}, at: 10} = VersionVector.winner(register)
+    vector = VersionVector.new() |> push(:a, "1", 1_000) |> push(:b, "2", 10)
+    assert VersionVector.last_seen(vector) == 1_001
+    assert %{dot: {1_001, {:b, 1}}, at: 10} = VersionVector.winner(vector)
   end
 
   test "hundreds of lives of gateways are not all remembered" do
-    register =
-      Enum.reduce(1..500, VersionVector.new(), &VersionVector.push(&2, {:a, &1}, &1, "#{&1}", "#{&1}"))
+    vector =
+      Enum.reduce(
+        1..500,
+        VersionVector.new(),
+        &VersionVector.push(&2, {:a, &1}, &1, "#{&1}", "#{&1}")
+      )
 
-    assert map_size(register.seen) == 64
-    assert version(register) == "500"
+    assert map_size(vector.seen) == 64
+    assert version(vector) == "500"
     recent = VersionVector.push(VersionVector.new(), {:a, 499}, 499, "9999", "old")
-    assert version(VersionVector.merge(register, recent)) == "500"
+    assert version(VersionVector.merge(vector, recent)) == "500"
   end
 
   test "what was only pushed again counts for nothing against what was pushed later" do
@@ -173,7 +182,8 @@ defmodule PhoenixGenApi.ConfigSync.VersionVectorTest do
     assert version(VersionVector.merge(again, rollback)) == "1.0.0"
     assert version(VersionVector.merge(rollback, again)) == "1.0.0"
     # Pushed earlier, it is a side of a conflict.
-    assert version(VersionVector.merge(again, push(VersionVector.new(), :a, "1.0.0", 50))) == "2.0.0"
+    assert version(VersionVector.merge(again, push(VersionVector.new(), :a, "1.0.0", 50))) ==
+             "2.0.0"
   end
 
   test "a deletion counts among the latest, however long ago the push was" do
