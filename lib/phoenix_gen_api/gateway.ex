@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.Gateway do
 
   @key __MODULE__
 
-  @type instance :: :config_db | :node_selector | :rate_limiter | :relay | :relay_links
+  @type instance :: :config_db | :node_selector | :rate_limiter | :relay | :relay_forwarders
 
   @doc "Publishes the instances. Only at start: a changed persistent term scans every process."
   @spec publish(%{instance() => term()}) :: :ok

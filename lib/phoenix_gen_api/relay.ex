@@ -88,7 +88,7 @@ defmodule PhoenixGenApi.Relay do
   @doc "Creates a group. Its creator is active and an admin, with `pid` as his device."
   @spec create_group(group_id(), group_type(), user_id(), pid()) :: :ok | refused()
   def create_group(id, type, user, pid) when is_elsewhere(pid),
-    do: elsewhere(pid, :create_group, [id, type, user, pid])
+    do: call_owner_node(pid, :create_group, [id, type, user, pid])
 
   def create_group(id, type, user, pid) do
     with :ok <- valid([id, user], pid),
@@ -99,9 +99,11 @@ defmodule PhoenixGenApi.Relay do
       change = {:create, id, type, user, created}
 
       with :ok <-
-             here(pid, fn -> Native.relay_create(relay, id, type, user, joining, created) end)
-             |> done(fn -> Shard.change(change, joining) end) do
-        Tombstones.forget(id)
+             guard_stale_pid(pid, fn ->
+               Native.relay_create(relay, id, type, user, joining, created)
+             end)
+             |> finish_or_coordinate(fn -> Shard.change(change, joining) end) do
+        Tombstones.delete(id)
         Events.joined(id, user, :active)
       end
     end
@@ -116,8 +118,8 @@ defmodule PhoenixGenApi.Relay do
 
       case Native.relay_delete(relay, id) do
         # For a gateway that is out of reach and has it still.
-        members when is_integer(members) -> Tombstones.note(id, at)
-        reason -> done(reason, fn -> Shard.change({:delete, id}) end)
+        members when is_integer(members) -> Tombstones.put(id, at)
+        reason -> finish_or_coordinate(reason, fn -> Shard.change({:delete, id}) end)
       end
     end
   end
@@ -167,15 +169,15 @@ defmodule PhoenixGenApi.Relay do
   """
   @spec join_group(group_id(), user_id(), pid()) :: {:ok, status()} | refused()
   def join_group(id, user, pid) when is_elsewhere(pid),
-    do: elsewhere(pid, :join_group, [id, user, pid])
+    do: call_owner_node(pid, :join_group, [id, user, pid])
 
   def join_group(id, user, pid) do
     with :ok <- valid([id, user], pid),
          {:ok, relay} <- handle(),
          joining = Fastlane.joining(pid),
          {:ok, status} <-
-           here(pid, fn -> Native.relay_join(relay, id, user, joining, now()) end)
-           |> done(fn -> Shard.change({:join, id, user}, joining) end) do
+           guard_stale_pid(pid, fn -> Native.relay_join(relay, id, user, joining, now()) end)
+           |> finish_or_coordinate(fn -> Shard.change({:join, id, user}, joining) end) do
       Events.joined(id, user, status)
       {:ok, status}
     end
@@ -188,7 +190,7 @@ defmodule PhoenixGenApi.Relay do
          {:ok, relay} <- handle(),
          :ok <-
            Native.relay_leave(relay, id, user, now())
-           |> done(fn -> Shard.change({:leave, id, user}) end) do
+           |> finish_or_coordinate(fn -> Shard.change({:leave, id, user}) end) do
       Events.left(id, user, :left)
     end
   end
@@ -196,14 +198,14 @@ defmodule PhoenixGenApi.Relay do
   @doc "Leaves with one device; with the last one the user is gone."
   @spec leave_group(group_id(), user_id(), pid()) :: :ok | refused()
   def leave_group(id, user, pid) when is_elsewhere(pid),
-    do: elsewhere(pid, :leave_group, [id, user, pid])
+    do: call_owner_node(pid, :leave_group, [id, user, pid])
 
   def leave_group(id, user, pid) do
     with :ok <- valid([id, user], pid),
          {:ok, relay} <- handle(),
          {:ok, last?} <-
-           here(pid, fn -> Native.relay_leave_device(relay, id, user, pid, now()) end)
-           |> done(fn -> Shard.change({:leave_device, id, user, pid}) end) do
+           guard_stale_pid(pid, fn -> Native.relay_leave_device(relay, id, user, pid, now()) end)
+           |> finish_or_coordinate(fn -> Shard.change({:leave_device, id, user, pid}) end) do
       if last?, do: Events.left(id, user, :left), else: :ok
     end
   end
@@ -273,7 +275,7 @@ defmodule PhoenixGenApi.Relay do
           {:ok, non_neg_integer()} | refused()
   def send_to_group(id, from, message) do
     with :ok <- valid([id, from]), {:ok, relay} <- handle() do
-      Publish.trusted(relay, id, from, message)
+      Publish.from_server(relay, id, from, message)
     end
   end
 
@@ -323,7 +325,7 @@ defmodule PhoenixGenApi.Relay do
          {:ok, relay} <- handle(),
          :ok <-
            Native.relay_change(relay, id, verb, actor, target, now())
-           |> done(fn -> Shard.change({:change, id, verb, actor, target}) end) do
+           |> finish_or_coordinate(fn -> Shard.change({:change, id, verb, actor, target}) end) do
       Events.changed(id, verb, target)
     end
   end
@@ -331,7 +333,7 @@ defmodule PhoenixGenApi.Relay do
   defp handle, do: Gateway.handle(:relay)
 
   # A process of an earlier node of this name is none of this one, which looking at it does not tell.
-  defp here(pid, native) do
+  defp guard_stale_pid(pid, native) do
     native.()
   rescue
     error in ArgumentError ->
@@ -341,14 +343,14 @@ defmodule PhoenixGenApi.Relay do
   end
 
   # What the index says, unless other gateways have to agree.
-  defp done(:ok, _shared), do: :ok
-  defp done({:ok, _result} = done, _shared), do: done
-  defp done(last?, _shared) when is_boolean(last?), do: {:ok, last?}
-  defp done(:shared, shared), do: shared.()
-  defp done(reason, _shared), do: {:error, reason}
+  defp finish_or_coordinate(:ok, _shared), do: :ok
+  defp finish_or_coordinate({:ok, _result} = done, _shared), do: done
+  defp finish_or_coordinate(last?, _shared) when is_boolean(last?), do: {:ok, last?}
+  defp finish_or_coordinate(:shared, shared), do: shared.()
+  defp finish_or_coordinate(reason, _shared), do: {:error, reason}
 
   # A process is a device of the gateway that it runs on.
-  defp elsewhere(pid, function, args) do
+  defp call_owner_node(pid, function, args) do
     # It waits itself, and for others.
     timeout = 2 * Config.get(:relay, :sync_timeout)
 

@@ -54,7 +54,7 @@ defmodule PhoenixGenApi.Supervisor do
           Config.get(:rate_limiter, :max_entries)
         ),
       relay: Relay.new(),
-      relay_links: Relay.Forwarder.counters()
+      relay_forwarders: Relay.Forwarder.counters()
     })
 
     RateLimiter.Settings.load()

@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.GatewaysConvergeClusterTest do
   # with an oracle that knows which pushes each gateway has heard of.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{ConfigDb, ConfigReceiver}
+  alias PhoenixGenApi.{ConfigDb, ConfigReceiver, ConfigSync}
   alias PhoenixGenApi.Test.{Cluster, Gateways}
 
   @moduletag :capture_log

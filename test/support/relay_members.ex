@@ -181,7 +181,8 @@ defmodule PhoenixGenApi.RelayMembers do
   end
 
   @doc "Makes a change, as the shard does that is asked for it. Returns what the others have to copy."
-  def make(op), do: op |> then(&Relay.Shard.Command.make(Gateway.handle!(:relay), &1)) |> elem(1)
+  def make(op),
+    do: op |> then(&Relay.Shard.Command.execute(Gateway.handle!(:relay), &1)) |> elem(1)
 
   @doc "Whether a change of that group is waiting for its decision, and has been asked for there."
   def asking?(group) do

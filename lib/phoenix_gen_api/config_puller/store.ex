@@ -9,7 +9,7 @@ defmodule PhoenixGenApi.ConfigPuller.Store do
 
   alias PhoenixGenApi.Structs.ServiceConfig
 
-  @table PhoenixGenApi.ConfigPuller
+  @table __MODULE__
   # A key that no service has.
   @loaded :service_configs_loaded
 

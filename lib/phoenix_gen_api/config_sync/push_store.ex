@@ -1,9 +1,9 @@
 defmodule PhoenixGenApi.ConfigSync.PushStore do
   @moduledoc false
   # What was pushed, here or to another gateway. The table belongs to the supervisor, so that no
-  # crash below it loses a push. Only who has a service's turn writes its rows.
+  # crash below it loses a push. Only the holder of a service's lock writes its rows.
   #
-  # Rows: {service, register, applied, refused}
+  # Rows: {service, version vector, applied, refused}
   #       {{:content, service, digest}, binary}   of the live pushes, and of the applied one
   #       {{:dirty, service}}                 its functions may not be those of `applied`
   #       {{:replicating, service}, dot}            a push that other gateways may not have yet
@@ -14,7 +14,7 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
   alias PhoenixGenApi.ConfigSync.VersionVector
   alias PhoenixGenApi.Structs.PushConfig
 
-  @table PhoenixGenApi.ConfigReceiver
+  @table __MODULE__
   # Services that were deleted everywhere and are remembered, so that a gateway that was cut off
   # does not bring them back.
   @max_deleted 10_000
@@ -23,7 +23,7 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
 
   @typedoc """
   `applied` is the push whose functions are in the table of configs. It is the winner of the
-  register, unless this gateway has refused that one: then `refused` says so.
+  version vector, unless this gateway has refused that one: then `refused` says so.
   """
   @type entry :: %{
           vector: VersionVector.t(),
@@ -44,7 +44,7 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
     :ok
   end
 
-  @doc "How this life of this gateway is named in registers."
+  @doc "How this life of this gateway is named in version vectors."
   @spec gateway() :: VersionVector.gateway()
   def gateway, do: {node(), :ets.lookup_element(@table, :life, 2)}
 

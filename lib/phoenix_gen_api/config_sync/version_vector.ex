@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.ConfigSync.VersionVector do
   # What a gateway knows about the pushes of one service: a multi-value register with dotted
   # version vectors (Preguiça, Baquero, Almeida, Fonte, Gonçalves: "Dotted Version Vectors",
   # 2010). Merging is commutative, associative and idempotent, so gateways that have exchanged
-  # everything hold the same register, in whatever order they heard of it.
+  # everything hold the same one, in whatever order they heard of it.
   #
   # `live` are the pushes that no later push has replaced: one, or several that were made
   # without knowing of each other. `seen` says which pushes are known, the replaced and the
@@ -91,7 +91,7 @@ defmodule PhoenixGenApi.ConfigSync.VersionVector do
   @spec last_seen(t()) :: integer()
   def last_seen(%{seen: seen}), do: last(seen)
 
-  @doc "The same for equal registers, different for different ones."
+  @doc "The same for equal vectors, different for different ones."
   @spec stamp(t()) :: binary()
   def stamp(vector),
     do: :erlang.md5(:erlang.term_to_binary(vector, [:deterministic, minor_version: 2]))

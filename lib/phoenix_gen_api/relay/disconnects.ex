@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.Relay.Disconnects do
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Relay.{Events, Shard}
 
-  # Departures that are dealt with in one go, and windows of limits.
+  # Disconnects that are handled in one go, and windows of limits.
   @batch 1_000
   @slice 2_000
 
@@ -33,8 +33,8 @@ defmodule PhoenixGenApi.Relay.Disconnects do
       [] ->
         :ok
 
-      departures ->
-        for departure <- departures, do: departed(relay, departure)
+      disconnects ->
+        for disconnect <- disconnects, do: disconnected(relay, disconnect)
 
         send(self(), :ended)
     end
@@ -54,9 +54,11 @@ defmodule PhoenixGenApi.Relay.Disconnects do
 
   def handle_info(_other, relay), do: {:noreply, relay}
 
-  defp departed(relay, {group, user, stays?, elsewhere?}) do
+  defp disconnected(relay, {group, user, stays?, elsewhere?}) do
     # Of who has processes elsewhere, the gateway that decides says whether he has left.
-    if stays?, do: Shard.gone(group, user, if(elsewhere?, do: :down_here, else: :down))
+    if stays?,
+      do: Shard.last_device_gone(group, user, if(elsewhere?, do: :down_here, else: :down))
+
     # Between the two: with this process one event is lost at most, and none comes twice.
     Native.relay_dealt_with(relay)
     unless elsewhere?, do: Events.left(group, user, :down)

@@ -12,25 +12,25 @@ defmodule PhoenixGenApi.Relay.Forwarder do
   alias PhoenixGenApi.Relay.{Events, Inbox, Outbox, Peers}
 
   # Messages waiting for one gateway in one process, beyond which they are dropped.
-  @most_waiting 50_000
+  @max_waiting 50_000
 
   @doc "What counts the messages that wait, for each process and gateway."
   @spec counters() :: :counters.counters_ref()
   def counters, do: :counters.new(count() * Peers.numbers(), [:write_concurrency])
 
   @doc "Hands a message on; never waits for the network."
-  @spec deliver(non_neg_integer(), String.t(), String.t(), term()) :: :ok
-  def deliver(0, _group, _user, _response), do: :ok
+  @spec forward(non_neg_integer(), String.t(), String.t(), term()) :: :ok
+  def forward(0, _group, _user, _response), do: :ok
 
-  def deliver(mask, group, user, response) do
+  def forward(mask, group, user, response) do
     n = number(user)
-    counters = Gateway.handle!(:relay_links)
+    counters = Gateway.handle!(:relay_forwarders)
 
     {to, full} =
       mask
       |> Peers.nodes()
       |> Enum.split_with(fn {number, _node} ->
-        :counters.get(counters, index(n, number)) < @most_waiting
+        :counters.get(counters, index(n, number)) < @max_waiting
       end)
 
     for {number, _node} <- to, do: :counters.add(counters, index(n, number), 1)
@@ -44,7 +44,7 @@ defmodule PhoenixGenApi.Relay.Forwarder do
   @impl true
   def init(n) do
     # What the one before had not sent is gone.
-    counters = Gateway.handle!(:relay_links)
+    counters = Gateway.handle!(:relay_forwarders)
     for number <- 0..(Peers.numbers() - 1), do: :counters.put(counters, index(n, number), 0)
     {:ok, %{number: n, counters: counters, outboxes: %{}, inbox: %{}}}
   end

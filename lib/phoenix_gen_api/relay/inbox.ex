@@ -24,7 +24,7 @@ defmodule PhoenixGenApi.Relay.Inbox do
         %{inbox | sender => {pid, given + 1}}
 
       _none ->
-        if Publish.audience(group) > @large,
+        if Publish.recipient_count(group) > @large,
           do: Map.put(inbox, sender, {start(sender, group, response), 1}),
           else: at_once(inbox, group, response)
     end
@@ -44,7 +44,7 @@ defmodule PhoenixGenApi.Relay.Inbox do
   end
 
   defp at_once(inbox, group, response) do
-    Publish.fan_out_here(group, response)
+    Publish.fan_out_locally(group, response)
     inbox
   end
 
@@ -58,7 +58,7 @@ defmodule PhoenixGenApi.Relay.Inbox do
   defp loop(owner, sender, sent) do
     receive do
       {:in, group, response} ->
-        Publish.fan_out_here(group, response)
+        Publish.fan_out_locally(group, response)
         send(owner, {:sent, sender, self(), sent + 1})
         loop(owner, sender, sent + 1)
 

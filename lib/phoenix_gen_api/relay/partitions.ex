@@ -9,16 +9,16 @@ defmodule PhoenixGenApi.Relay.Partitions do
 
   defmacro __using__(count: count) do
     quote do
-      @family for n <- 0..(unquote(count) - 1), do: Module.concat(__MODULE__, "N#{n}")
+      @partition_names for n <- 0..(unquote(count) - 1), do: Module.concat(__MODULE__, "N#{n}")
       # A constant: no name is put together at run time.
-      @family_names List.to_tuple(@family)
+      @partition_name_tuple List.to_tuple(@partition_names)
 
       @spec count() :: pos_integer()
       def count, do: unquote(count)
 
       @doc "Their registered names."
       @spec names() :: [atom()]
-      def names, do: @family
+      def names, do: @partition_names
 
       @doc "The processes."
       @spec children() :: [Supervisor.child_spec()]
@@ -32,7 +32,7 @@ defmodule PhoenixGenApi.Relay.Partitions do
 
       @doc "The registered name of one."
       @spec name(non_neg_integer()) :: atom()
-      def name(n), do: elem(@family_names, n)
+      def name(n), do: elem(@partition_name_tuple, n)
 
       @doc "Which of them cares for that."
       @spec number(term()) :: non_neg_integer()

@@ -16,7 +16,7 @@ defmodule PhoenixGenApi.Relay.Peers do
 
   @table __MODULE__
   # The native index has that many bits.
-  @most 63
+  @max_peers 63
 
   @doc "Creates the table, owned by the calling process, unless it is there."
   @spec new() :: :ok
@@ -35,7 +35,7 @@ defmodule PhoenixGenApi.Relay.Peers do
 
   @doc "How many numbers there are."
   @spec numbers() :: pos_integer()
-  def numbers, do: @most + 1
+  def numbers, do: @max_peers + 1
 
   @doc "The gateways that the bits stand for, with their numbers."
   @spec nodes(non_neg_integer()) :: [{non_neg_integer(), node()}]
@@ -57,8 +57,8 @@ defmodule PhoenixGenApi.Relay.Peers do
   def number(node), do: GenServer.call(__MODULE__, {:number, node}, :infinity)
 
   @doc "Why a gateway that has got no number is not taken in."
-  @spec refusal() :: :full | :apart
-  def refusal, do: if(Config.get(:relay, :cluster), do: :full, else: :apart)
+  @spec refusal_reason() :: :full | :apart
+  def refusal_reason, do: if(Config.get(:relay, :cluster), do: :full, else: :apart)
 
   @doc "From a shard: that gateway does not take this one in."
   @spec refused(node(), :full | :apart) :: :ok
@@ -128,14 +128,14 @@ defmodule PhoenixGenApi.Relay.Peers do
     state = %{state | nodes: MapSet.delete(state.nodes, node), alone: MapSet.new()}
     :ets.delete(@table, {:refused, node})
     Shard.tell_all({:down, node})
-    take_in(state)
+    admit_waiting(state)
     {:noreply, state}
   end
 
   def handle_info(_other, state), do: {:noreply, state}
 
   # There is room for one of those who were refused, which has to hear of it.
-  defp take_in(state) do
+  defp admit_waiting(state) do
     numbered = for {_number, node} <- rows(), do: node
 
     for node <- state.nodes, node not in numbered, number = find_number(node, state) do
@@ -148,14 +148,14 @@ defmodule PhoenixGenApi.Relay.Peers do
 
     Logger.error(
       "phoenix_gen_api: gateway #{node} is kept out of the relay, which has no room for more " <>
-        "than #{@most + 2} gateways"
+        "than #{@max_peers + 2} gateways"
     )
   end
 
   defp warn(:full, node) do
     Logger.error(
       "phoenix_gen_api: gateway #{node} keeps this one out of its relay, which has no room for " <>
-        "more than #{@most + 2} gateways: groups are not shared with it"
+        "more than #{@max_peers + 2} gateways: groups are not shared with it"
     )
   end
 
@@ -184,11 +184,11 @@ defmodule PhoenixGenApi.Relay.Peers do
     number
   end
 
-  defp rows, do: for(number <- 0..@most, row <- :ets.lookup(@table, number), do: row)
+  defp rows, do: for(number <- 0..@max_peers, row <- :ets.lookup(@table, number), do: row)
 
   defp free(rows, nodes) do
     taken = for {number, node} <- rows, node in nodes, do: number
-    never_used = Enum.to_list(0..@most) -- Enum.map(rows, &elem(&1, 0))
-    List.first(never_used ++ (Enum.to_list(0..@most) -- taken))
+    never_used = Enum.to_list(0..@max_peers) -- Enum.map(rows, &elem(&1, 0))
+    List.first(never_used ++ (Enum.to_list(0..@max_peers) -- taken))
   end
 end

@@ -27,10 +27,16 @@ defmodule PhoenixGenApi.Relay.Publish do
   def request(%Request{request_id: request_id, user_id: user, args: args}) do
     with {:ok, group, message} <- arguments(args),
          {:ok, relay} <- Gateway.handle(:relay),
-         :ok <- fits(message),
+         :ok <- check_size(message),
          user = if(is_binary(user) and String.valid?(user), do: user),
          {:ok, count} <-
-           run(request_id, group, user, message, &Native.relay_publish(relay, group, user, &1)) do
+           publish(
+             request_id,
+             group,
+             user,
+             message,
+             &Native.relay_publish(relay, group, user, &1)
+           ) do
       Response.sync_response(request_id, %{
         "status" => "relayed",
         "recipients_count" => count
@@ -47,17 +53,17 @@ defmodule PhoenixGenApi.Relay.Publish do
   end
 
   @doc "A message of the server."
-  @spec trusted(reference(), String.t(), String.t(), term()) ::
+  @spec from_server(reference(), String.t(), String.t(), term()) ::
           {:ok, non_neg_integer()} | {:error, atom()}
-  def trusted(relay, group, from, message) do
-    with :ok <- fits(message) do
-      run(nil, group, from, message, fn _now -> Native.relay_fan_out(relay, group) end)
+  def from_server(relay, group, from, message) do
+    with :ok <- check_size(message) do
+      publish(nil, group, from, message, fn _now -> Native.relay_fan_out(relay, group) end)
     end
   end
 
   @doc "How many members a group has that get messages, on all gateways."
-  @spec audience(String.t()) :: non_neg_integer()
-  def audience(group) do
+  @spec recipient_count(String.t()) :: non_neg_integer()
+  def recipient_count(group) do
     case Native.relay_fan_out(Gateway.handle!(:relay), group) do
       {audience, _fan, _lanes, _remote} -> audience
       _reason -> 0
@@ -65,8 +71,8 @@ defmodule PhoenixGenApi.Relay.Publish do
   end
 
   @doc "A message from another gateway."
-  @spec fan_out_here(String.t(), Response.t()) :: :ok
-  def fan_out_here(group, response) do
+  @spec fan_out_locally(String.t(), Response.t()) :: :ok
+  def fan_out_locally(group, response) do
     case Native.relay_fan_out(Gateway.handle!(:relay), group) do
       {_audience, fan, lanes, _remote} -> send_all(group, fan, Fastlane.messages(lanes, response))
       # Deleted on its way.
@@ -81,20 +87,20 @@ defmodule PhoenixGenApi.Relay.Publish do
 
   defp arguments(_args), do: {:error, :invalid_argument}
 
-  defp fits(message) do
+  defp check_size(message) do
     if :erlang.external_size(message) <= Config.get(:relay, :max_message_bytes),
       do: :ok,
       else: {:error, :message_too_large}
   end
 
-  defp run(request_id, group, user, message, check) do
+  defp publish(request_id, group, user, message, check) do
     started = System.monotonic_time()
 
     case check.(System.convert_time_unit(started, :native, :nanosecond)) do
       {audience, fan, lanes, remote} ->
         response = response(request_id, group, user, message)
         send_all(group, fan, Fastlane.messages(lanes, response))
-        Forwarder.deliver(remote, group, user, response)
+        Forwarder.forward(remote, group, user, response)
         Events.published(started, group, user, audience)
         {:ok, audience}
 
@@ -118,7 +124,7 @@ defmodule PhoenixGenApi.Relay.Publish do
   # In slices: between two of them the scheduler may turn to others.
   defp send_all(relay, group, fan, messages, dropped) do
     {more?, slow, sample} = Native.relay_send(relay, fan, messages)
-    if sample != [], do: SlowConsumers.look_at(sample)
+    if sample != [], do: SlowConsumers.sample(sample)
 
     cond do
       more? -> send_all(relay, group, fan, messages, dropped + slow)

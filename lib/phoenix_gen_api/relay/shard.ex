@@ -26,16 +26,17 @@ defmodule PhoenixGenApi.Relay.Shard do
   end
 
   @doc "The last device of a user here has ended; `:down_here` if other gateways have some."
-  @spec gone(String.t(), String.t(), :down | :down_here) :: :ok
-  def gone(group, user, why), do: GenServer.cast(name(number(group)), {:gone, group, user, why})
+  @spec last_device_gone(String.t(), String.t(), :down | :down_here) :: :ok
+  def last_device_gone(group, user, why),
+    do: GenServer.cast(name(number(group)), {:last_device_gone, group, user, why})
 
   @doc "Tells all shards of this gateway."
   @spec tell_all(term()) :: :ok
   def tell_all(event), do: Enum.each(names(), &GenServer.cast(&1, event))
 
   @doc "Whether that group is of that shard."
-  @spec of?(String.t(), non_neg_integer()) :: boolean()
-  def of?(group, number), do: number(group) == number
+  @spec owns?(String.t(), non_neg_integer()) :: boolean()
+  def owns?(group, number), do: number(group) == number
 
   @impl true
   def init(n) do
@@ -52,62 +53,63 @@ defmodule PhoenixGenApi.Relay.Shard do
 
   @impl true
   def handle_cast({:up, node, number, reply?}, state),
-    do: {:noreply, PeerSync.greet(state, node, number, reply?)}
+    do: {:noreply, PeerSync.send_state(state, node, number, reply?)}
 
-  def handle_cast({:down, node}, state), do: {:noreply, PeerSync.lose(state, node)}
+  def handle_cast({:down, node}, state), do: {:noreply, PeerSync.remove_peer(state, node)}
 
-  def handle_cast({:present, nodes}, state), do: {:noreply, PeerSync.present(state, nodes)}
+  def handle_cast({:present, nodes}, state),
+    do: {:noreply, PeerSync.reconcile_peers(state, nodes)}
 
-  def handle_cast({:gone, group, user, why}, state),
-    do: {:noreply, Presence.vacated(state, group, user, why)}
+  def handle_cast({:last_device_gone, group, user, why}, state),
+    do: {:noreply, Presence.last_device_gone(state, group, user, why)}
 
   # From this shard of another gateway
 
   @impl true
   def handle_info({:hello, node, hello}, state),
-    do: {:noreply, PeerSync.hello(state, node, hello)}
+    do: {:noreply, PeerSync.receive_hello(state, node, hello)}
 
   def handle_info({:refused, node, why}, state) do
     Peers.refused(node, why)
-    {:noreply, PeerSync.lose(state, node)}
+    {:noreply, PeerSync.remove_peer(state, node)}
   end
 
   def handle_info({:group, node, group, origin, records, last?}, state),
-    do: {:noreply, PeerSync.page(state, node, group, origin, records, last?)}
+    do: {:noreply, PeerSync.receive_page(state, node, group, origin, records, last?)}
 
-  def handle_info({:synced, node}, state), do: {:noreply, PeerSync.synced(state, node)}
+  def handle_info({:synced, node}, state), do: {:noreply, PeerSync.mark_synced(state, node)}
 
   # For one before it; who asks will hear that there is another one, and ask again.
   def handle_info({:request, _node, _ref, _op, life}, state) when life != state.life,
     do: {:noreply, state}
 
   def handle_info({:request, node, ref, op, _life}, state) do
-    if State.decides?(state, op) do
+    if State.leads?(state, op) do
       {result, effects, state} = Leader.decide(state, op, node)
-      awaited = State.tell(state, {:effects, ref, node, effects})
-      State.tell(state, node, {:decided, ref, op, result, [node() | awaited]})
-      State.tell(state, node, {:ack, ref, :effects, node()})
+      awaited = State.broadcast(state, {:effects, ref, node, effects})
+      State.send_to(state, node, {:decided, ref, op, result, [node() | awaited]})
+      State.send_to(state, node, {:ack, ref, :effects, node()})
       {:noreply, state}
     else
       # Not handed on: the oldest one may be gone, which this gateway has not noticed yet.
-      State.tell(state, node, {:not_home, ref})
+      State.send_to(state, node, {:not_leader, ref})
       {:noreply, state}
     end
   end
 
-  def handle_info({:not_home, ref}, state), do: {:noreply, Request.not_home(state, ref)}
+  def handle_info({:not_leader, ref}, state), do: {:noreply, Request.not_leader(state, ref)}
 
   def handle_info({:decided, ref, op, result, awaited}, state),
     do: {:noreply, Request.decided(state, ref, op, result, awaited -- [node()])}
 
   def handle_info({:effects, ref, asked, effects}, state) do
-    Leader.copy(state, effects)
-    if ref && asked != node(), do: State.tell(state, asked, {:ack, ref, :effects, node()})
+    Leader.apply_effects(state, effects)
+    if ref && asked != node(), do: State.send_to(state, asked, {:ack, ref, :effects, node()})
     {:noreply, state}
   end
 
   def handle_info({:presence, node, ref, group, user, there?, why}, state),
-    do: {:noreply, Presence.told(state, node, ref, group, user, there?, why)}
+    do: {:noreply, Presence.update_remote(state, node, ref, group, user, there?, why)}
 
   def handle_info({:absent, node, group, user}, state),
     do: {:noreply, Presence.absent(state, node, group, user)}
@@ -117,10 +119,10 @@ defmodule PhoenixGenApi.Relay.Shard do
 
   # From itself, later
 
-  def handle_info({:again, ref}, state), do: {:noreply, Request.again(state, ref)}
-  def handle_info({:too_long, ref}, state), do: {:noreply, Request.too_long(state, ref)}
+  def handle_info({:retry, ref}, state), do: {:noreply, Request.retry(state, ref)}
+  def handle_info({:timeout, ref}, state), do: {:noreply, Request.timed_out(state, ref)}
 
-  def handle_info({:settle, token}, %{unsettled: token} = state),
+  def handle_info({:settle, token}, %{settling: token} = state),
     do: {:noreply, Presence.settle(state)}
 
   def handle_info(_other, state), do: {:noreply, state}

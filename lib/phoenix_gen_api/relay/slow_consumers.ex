@@ -9,11 +9,11 @@ defmodule PhoenixGenApi.Relay.SlowConsumers do
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
 
-  @look_again_ms 100
+  @recheck_ms 100
 
   @doc "Has a look at some recipients."
-  @spec look_at([pid()]) :: :ok
-  def look_at(pids), do: GenServer.cast(__MODULE__, {:look_at, pids})
+  @spec sample([pid()]) :: :ok
+  def sample(pids), do: GenServer.cast(__MODULE__, {:sample, pids})
 
   @doc false
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
@@ -28,16 +28,16 @@ defmodule PhoenixGenApi.Relay.SlowConsumers do
   end
 
   @impl true
-  def handle_cast({:look_at, pids}, slow) do
-    most = Config.get(:relay, :max_mailbox)
-    {:noreply, pids |> Enum.filter(&(waiting(&1) > most)) |> found(slow)}
+  def handle_cast({:sample, pids}, slow) do
+    limit = Config.get(:relay, :max_mailbox)
+    {:noreply, pids |> Enum.filter(&(waiting(&1) > limit)) |> found(slow)}
   end
 
   @impl true
-  def handle_info(:look_again, slow) do
-    enough = div(Config.get(:relay, :max_mailbox), 2)
-    still = MapSet.filter(slow, &(waiting(&1) > enough))
-    if MapSet.size(still) > 0, do: look_again()
+  def handle_info(:recheck, slow) do
+    caught_up = div(Config.get(:relay, :max_mailbox), 2)
+    still = MapSet.filter(slow, &(waiting(&1) > caught_up))
+    if MapSet.size(still) > 0, do: schedule_recheck()
     {:noreply, put(still, slow)}
   end
 
@@ -53,7 +53,7 @@ defmodule PhoenixGenApi.Relay.SlowConsumers do
         slow
 
       :skip ->
-        if MapSet.size(slow) == 0, do: look_again()
+        if MapSet.size(slow) == 0, do: schedule_recheck()
         put(Enum.into(pids, slow), slow)
     end
   end
@@ -73,5 +73,5 @@ defmodule PhoenixGenApi.Relay.SlowConsumers do
     end
   end
 
-  defp look_again, do: Process.send_after(self(), :look_again, @look_again_ms)
+  defp schedule_recheck, do: Process.send_after(self(), :recheck, @recheck_ms)
 end

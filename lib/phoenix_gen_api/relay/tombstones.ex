@@ -9,8 +9,8 @@ defmodule PhoenixGenApi.Relay.Tombstones do
 
   @table __MODULE__
   # How long, and about how many.
-  @remember_ms 86_400_000
-  @most 50_000
+  @ttl_ms 86_400_000
+  @max_entries 50_000
 
   @doc "Creates the table, owned by the calling process, unless it is there."
   @spec new() :: :ok
@@ -22,40 +22,40 @@ defmodule PhoenixGenApi.Relay.Tombstones do
   end
 
   @doc "Notes that a group was deleted."
-  @spec note(String.t(), integer()) :: :ok
-  def note(group, at) do
-    if :ets.info(@table, :size) >= @most, do: make_room(at)
+  @spec put(String.t(), integer()) :: :ok
+  def put(group, at) do
+    if :ets.info(@table, :size) >= @max_entries, do: evict(at)
     :ets.insert(@table, {group, at})
     :ok
   end
 
   @doc "It is there again."
-  @spec forget(String.t()) :: :ok
-  def forget(group) do
+  @spec delete(String.t()) :: :ok
+  def delete(group) do
     :ets.delete(@table, group)
     :ok
   end
 
   @doc "When a group was deleted; before all times if it was not."
-  @spec at(String.t()) :: integer()
-  def at(group), do: :ets.lookup_element(@table, group, 2, -1)
+  @spec deleted_at(String.t()) :: integer()
+  def deleted_at(group), do: :ets.lookup_element(@table, group, 2, -1)
 
   @doc "Those of a shard."
-  @spec all(non_neg_integer()) :: %{String.t() => integer()}
-  def all(shard),
+  @spec of_shard(non_neg_integer()) :: %{String.t() => integer()}
+  def of_shard(shard),
     do:
       for(
         {group, at} <- :ets.tab2list(@table),
-        Shard.of?(group, shard),
+        Shard.owns?(group, shard),
         into: %{},
         do: {group, at}
       )
 
   # The older half, or whatever nobody needs to know any more.
-  defp make_room(now) do
-    :ets.select_delete(@table, [{{:_, :"$1"}, [{:<, :"$1", now - @remember_ms}], [true]}])
+  defp evict(now) do
+    :ets.select_delete(@table, [{{:_, :"$1"}, [{:<, :"$1", now - @ttl_ms}], [true]}])
 
-    if :ets.info(@table, :size) >= @most do
+    if :ets.info(@table, :size) >= @max_entries do
       times = Enum.sort(:ets.select(@table, [{{:_, :"$1"}, [], [:"$1"]}]))
       median = Enum.at(times, div(length(times), 2))
       :ets.select_delete(@table, [{{:_, :"$1"}, [{:"=<", :"$1", median}], [true]}])

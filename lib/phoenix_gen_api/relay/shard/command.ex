@@ -14,7 +14,7 @@ defmodule PhoenixGenApi.Relay.Shard.Command do
           {:put, String.t(), Native.relay_origin(), Native.relay_record(), boolean()}
           | {:deleted, String.t(), integer()}
 
-  @made %{
+  @already_done %{
     accept: :user_not_pending,
     unmute: :not_muted,
     kick: :user_not_in_group,
@@ -23,54 +23,54 @@ defmodule PhoenixGenApi.Relay.Shard.Command do
     promote: :already_admin
   }
 
-  @spec make(reference(), op()) :: {term(), [effect()]}
-  def make(relay, {:create, group, type, user, created}),
+  @spec execute(reference(), op()) :: {term(), [effect()]}
+  def execute(relay, {:create, group, type, user, created}),
     do: put(group, Native.relay_order_create(relay, group, type, user, created), false)
 
-  def make(relay, {:delete, group}) do
+  def execute(relay, {:delete, group}) do
     case Native.relay_order_delete(relay, group) do
       members when is_integer(members) -> {:ok, [{:deleted, group, now()}]}
       reason -> {{:error, reason}, []}
     end
   end
 
-  def make(relay, {:join, group, user}) do
+  def execute(relay, {:join, group, user}) do
     case Native.relay_order_join(relay, group, user, now()) do
       {status, origin, record} -> {{:ok, status}, [{:put, group, origin, record, false}]}
       reason -> {{:error, reason}, []}
     end
   end
 
-  def make(relay, {:leave, group, user}),
+  def execute(relay, {:leave, group, user}),
     do: put(group, Native.relay_order_leave(relay, group, user, now()), true)
 
-  def make(relay, {:change, group, verb, actor, target}) do
+  def execute(relay, {:change, group, verb, actor, target}) do
     outcome = Native.relay_order_change(relay, group, verb, actor, target, now())
     put(group, outcome, verb in [:kick, :ban])
   end
 
-  def make(relay, {:depart, group, user}) do
+  def execute(relay, {:depart, group, user}) do
     # Whether somebody else of his devices came in the meantime or not: the one that left, has.
-    {_result, effects} = make(relay, {:depart, group, user, false})
+    {_result, effects} = execute(relay, {:depart, group, user, false})
     {{:ok, effects != []}, effects}
   end
 
-  def make(relay, {:depart, group, user, died?}),
+  def execute(relay, {:depart, group, user, died?}),
     do: put(group, Native.relay_order_depart(relay, group, user, died?, now()), false)
 
   @doc "Whether what a change was to bring about is so, by the error that it is answered with."
-  @spec made?(reference(), op(), term()) :: boolean()
-  def made?(_relay, {:leave, _, _}, {:error, reason}), do: reason == :user_not_in_group
-  def made?(_relay, {:delete, _}, {:error, reason}), do: reason == :not_found
+  @spec already_done?(reference(), op(), term()) :: boolean()
+  def already_done?(_relay, {:leave, _, _}, {:error, reason}), do: reason == :user_not_in_group
+  def already_done?(_relay, {:delete, _}, {:error, reason}), do: reason == :not_found
 
-  def made?(_relay, {:change, _, verb, _, _}, {:error, reason}),
-    do: reason != nil and reason == @made[verb]
+  def already_done?(_relay, {:change, _, verb, _, _}, {:error, reason}),
+    do: reason != nil and reason == @already_done[verb]
 
   # By this very change, and not by somebody else's.
-  def made?(relay, {:create, group, _type, user, {ms, by}}, {:error, :already_exists}),
+  def already_done?(relay, {:create, group, _type, user, {ms, by}}, {:error, :already_exists}),
     do: match?({{_type, ^ms, ^by, _changed}, _}, Native.relay_record(relay, group, user))
 
-  def made?(_relay, _op, _result), do: false
+  def already_done?(_relay, _op, _result), do: false
 
   @doc "Group and user of whom devices come or go with it."
   @spec member(op()) :: {String.t(), String.t()} | nil
@@ -84,10 +84,10 @@ defmodule PhoenixGenApi.Relay.Shard.Command do
   def member(_op), do: nil
 
   @doc "Whether a device follows."
-  @spec joins?(op(), term()) :: boolean()
-  def joins?({:create, _, _, _, _}, :ok), do: true
-  def joins?({:join, _, _}, {:ok, _status}), do: true
-  def joins?(_op, _result), do: false
+  @spec attaches_device?(op(), term()) :: boolean()
+  def attaches_device?({:create, _, _, _, _}, :ok), do: true
+  def attaches_device?({:join, _, _}, {:ok, _status}), do: true
+  def attaches_device?(_op, _result), do: false
 
   defp put(group, {origin, record}, evict?), do: {:ok, [{:put, group, origin, record, evict?}]}
   defp put(_group, reason, _evict?), do: {{:error, reason}, []}

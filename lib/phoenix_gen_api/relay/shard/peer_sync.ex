@@ -14,118 +14,120 @@ defmodule PhoenixGenApi.Relay.Shard.PeerSync do
   def resume(state) do
     case Peers.current() do
       # The last one may have left unseen.
-      [] -> bereft(state)
-      nodes -> Enum.reduce(nodes, state, &greet(&2, &1, Peers.number(&1), true))
+      [] -> peer_gone(state)
+      nodes -> Enum.reduce(nodes, state, &send_state(&2, &1, Peers.number(&1), true))
     end
   end
 
   # One has gone: who was only there leaves.
-  defp bereft(state) do
+  defp peer_gone(state) do
     if state.peers == %{}, do: Peers.alone(state.number)
     Presence.depart_absent(state)
   end
 
   @doc "Tells a gateway everything; with `reply?` it is to do the same."
-  @spec greet(State.t(), node(), non_neg_integer() | nil, boolean()) :: State.t()
-  def greet(state, _node, nil, _reply?), do: state
+  @spec send_state(State.t(), node(), non_neg_integer() | nil, boolean()) :: State.t()
+  def send_state(state, _node, nil, _reply?), do: state
 
-  def greet(state, node, number, reply?) do
-    state = follow(state, node, number)
-    state = if is_map_key(state.peers, node), do: state, else: State.enter(state, node, number)
-    state = Presence.unsettle(state)
+  def send_state(state, node, number, reply?) do
+    state = release_number(state, node, number)
+    state = if is_map_key(state.peers, node), do: state, else: State.add_peer(state, node, number)
+    state = Presence.start_settling(state)
 
     hello = %{
       boot: Peers.boot(),
       life: state.life,
       lost: state.lost,
-      deleted: Tombstones.all(state.number),
+      deleted: Tombstones.of_shard(state.number),
       reply?: reply?
     }
 
-    State.tell(state, node, {:hello, node(), hello})
+    State.send_to(state, node, {:hello, node(), hello})
     StateTransfer.send_all(state, node)
-    State.tell(state, node, {:synced, node()})
+    State.send_to(state, node, {:synced, node()})
     state
   end
 
   @doc "A gateway is about to tell everything."
-  @spec hello(State.t(), node(), map()) :: State.t()
-  def hello(state, node, hello) do
-    state = if is_map_key(state.peers, node), do: state, else: meet(state, node)
+  @spec receive_hello(State.t(), node(), map()) :: State.t()
+  def receive_hello(state, node, hello) do
+    state = if is_map_key(state.peers, node), do: state, else: add_unannounced_peer(state, node)
 
     case state.peers do
       %{^node => peer} ->
-        apart? = hello.lost[node()] == Peers.boot() or state.lost[node] == hello.boot
-        state = inherit(state, hello.lost)
+        split? = hello.lost[node()] == Peers.boot() or state.lost[node] == hello.boot
+        state = merge_lost(state, hello.lost)
         # A shard that starts anew no longer knows of what its predecessor was to attach.
-        state = if peer.life == hello.life, do: state, else: Presence.forget(state, node)
-        peer = Map.merge(peer, %{boot: hello.boot, life: hello.life, apart?: apart?})
+        state = if peer.life == hello.life, do: state, else: Presence.forget_expected(state, node)
+        peer = Map.merge(peer, %{boot: hello.boot, life: hello.life, split?: split?})
         state = %{state | peers: Map.put(state.peers, node, peer)}
-        StateTransfer.bury(state, hello.deleted)
+        StateTransfer.apply_tombstones(state, hello.deleted)
         # Nor of what it was asked.
         if hello.reply?,
-          do: state |> greet(node, peer.number, false) |> Request.lose(node),
+          do: state |> send_state(node, peer.number, false) |> Request.peer_gone(node),
           else: state
 
       _no_part ->
         # Or it would wait for what this gateway has.
-        State.tell(state, node, {:refused, node(), Peers.refusal()})
+        State.send_to(state, node, {:refused, node(), Peers.refusal_reason()})
         state
     end
   end
 
   # What this gateway has from that one, it has been told without those.
-  defp inherit(state, lost) do
+  defp merge_lost(state, lost) do
     lost = Map.drop(lost, [node() | Map.keys(state.peers)])
-    %{state | lost: recent(Map.merge(lost, state.lost))}
+    %{state | lost: trim_lost(Map.merge(lost, state.lost))}
   end
 
   # Most will never come back.
-  defp recent(lost) when map_size(lost) <= @most_lost, do: lost
+  defp trim_lost(lost) when map_size(lost) <= @most_lost, do: lost
 
-  defp recent(lost),
+  defp trim_lost(lost),
     do: lost |> Enum.sort_by(&elem(&1, 1), :desc) |> Enum.take(@most_lost) |> Map.new()
 
   # It was quicker than this gateway's own news of it, which will follow.
-  defp meet(state, node) do
+  defp add_unannounced_peer(state, node) do
     case Peers.number(node) do
       nil ->
         state
 
       number ->
-        state |> follow(node, number) |> State.enter(node, number)
+        state |> release_number(node, number) |> State.add_peer(node, number)
     end
   end
 
   # Who had that number before has gone, or it would not be free. News of that may be on their way
   # still, but what is noted of the one must not be taken for the other's.
-  defp follow(state, node, number) do
+  defp release_number(state, node, number) do
     before = for {other, %{number: ^number}} when other != node <- state.peers, do: other
-    Enum.reduce(before, state, &lose(&2, &1))
+    Enum.reduce(before, state, &remove_peer(&2, &1))
   end
 
   @doc "A page of a group that a gateway has."
-  @spec page(State.t(), node(), String.t(), tuple(), list(), boolean()) :: State.t()
-  def page(state, node, group, origin, records, last?) do
+  @spec receive_page(State.t(), node(), String.t(), tuple(), list(), boolean()) :: State.t()
+  def receive_page(state, node, group, origin, records, last?) do
     state =
       if is_map_key(state.peers, node),
         do: StateTransfer.collect(state, node, group, records),
         else: state
 
-    if last?, do: StateTransfer.unite(state, node, group, origin), else: state
+    if last?, do: StateTransfer.merge(state, node, group, origin), else: state
   end
 
   @doc "A gateway has told everything."
-  @spec synced(State.t(), node()) :: State.t()
-  def synced(state, node) do
+  @spec mark_synced(State.t(), node()) :: State.t()
+  def mark_synced(state, node) do
     case state.peers do
       %{^node => peer} ->
         peers = Map.put(state.peers, node, %{peer | synced?: true})
         # What is incomplete by now was deleted on its way.
-        incoming = Map.reject(state.incoming, fn {{of, _group}, _records} -> of == node end)
+        incoming_groups =
+          Map.reject(state.incoming_groups, fn {{of, _group}, _records} -> of == node end)
+
         lost = Map.delete(state.lost, node)
-        state = %{state | peers: peers, lost: lost, incoming: incoming}
-        state |> Presence.unsettle() |> Request.drain()
+        state = %{state | peers: peers, lost: lost, incoming_groups: incoming_groups}
+        state |> Presence.start_settling() |> Request.drain()
 
       _gone ->
         state
@@ -133,18 +135,18 @@ defmodule PhoenixGenApi.Relay.Shard.PeerSync do
   end
 
   @doc "Peers starts anew: these are there, and others may have gone unseen."
-  @spec present(State.t(), [node()]) :: State.t()
-  def present(state, nodes) do
+  @spec reconcile_peers(State.t(), [node()]) :: State.t()
+  def reconcile_peers(state, nodes) do
     case Map.keys(state.peers) -- nodes do
       # It may not have heard of it.
-      [] when state.peers == %{} -> bereft(state)
-      gone -> Enum.reduce(gone, state, &lose(&2, &1))
+      [] when state.peers == %{} -> peer_gone(state)
+      gone -> Enum.reduce(gone, state, &remove_peer(&2, &1))
     end
   end
 
   @doc "A gateway has gone."
-  @spec lose(State.t(), node()) :: State.t()
-  def lose(state, node) do
+  @spec remove_peer(State.t(), node()) :: State.t()
+  def remove_peer(state, node) do
     case Map.pop(state.peers, node) do
       # One that was refused may have been the last one that Peers knew of.
       {nil, _peers} ->
@@ -154,10 +156,18 @@ defmodule PhoenixGenApi.Relay.Shard.PeerSync do
       {peer, peers} ->
         Outbox.discard(peer.outbox)
         lost = if peer.boot, do: Map.put(state.lost, node, peer.boot), else: state.lost
-        lost = recent(lost)
-        incoming = Map.reject(state.incoming, fn {{n, _group}, _records} -> n == node end)
-        state = Presence.forget(%{state | peers: peers, lost: lost, incoming: incoming}, node)
-        state |> bereft() |> Request.lose(node) |> Request.drain()
+        lost = trim_lost(lost)
+
+        incoming_groups =
+          Map.reject(state.incoming_groups, fn {{n, _group}, _records} -> n == node end)
+
+        state =
+          Presence.forget_expected(
+            %{state | peers: peers, lost: lost, incoming_groups: incoming_groups},
+            node
+          )
+
+        state |> peer_gone() |> Request.peer_gone(node) |> Request.drain()
     end
   end
 end

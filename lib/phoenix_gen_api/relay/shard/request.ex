@@ -4,20 +4,20 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
   # follows, and its caller is answered when all gateways have confirmed both, or when
   # `sync_timeout` is over.
 
-  import PhoenixGenApi.Relay.Shard.State, only: [tell: 2]
+  import PhoenixGenApi.Relay.Shard.State, only: [broadcast: 2]
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Relay.Shard.{Command, Leader, Presence, State}
 
   # While gateways do not agree on which of them is the oldest, or are still telling each other.
-  @again_ms 20
+  @retry_ms 20
 
   @doc "A caller asks. He waits first for gateways that have not told yet what they have."
   @spec new(State.t(), Command.op(), tuple() | nil, GenServer.from()) :: State.t()
   def new(state, op, joining, from) do
     ref = make_ref()
-    Process.send_after(self(), {:too_long, ref}, Config.get(:relay, :sync_timeout))
+    Process.send_after(self(), {:timeout, ref}, Config.get(:relay, :sync_timeout))
 
     if State.caught_up?(state),
       do: start(state, op, joining, from, ref),
@@ -55,7 +55,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
           GenServer.reply(from, {:ok, false})
           state
         else
-          tell(state, {:presence, node(), nil, group, user, false, :asked})
+          broadcast(state, {:presence, node(), nil, group, user, false, :asked})
           ask(state, {:depart, group, user}, nil, from, ref)
         end
 
@@ -85,20 +85,20 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
   defp submit(state, ref) do
     %{^ref => %{op: op} = request} = state.pending
 
-    home = State.home(state)
+    leader = State.leader(state)
 
     cond do
-      State.decides?(state, op) ->
+      State.leads?(state, op) ->
         {result, effects, state} = Leader.decide(state, op, node())
-        awaited = tell(state, {:effects, ref, node(), effects})
+        awaited = broadcast(state, {:effects, ref, node(), effects})
         decided(state, ref, op, result, awaited)
 
-      home == node() ->
-        not_home(state, ref)
+      leader == node() ->
+        not_leader(state, ref)
 
       true ->
-        State.tell(state, home, {:request, node(), ref, op, state.peers[home].life})
-        put(state, ref, %{request | asked: home})
+        State.send_to(state, leader, {:request, node(), ref, op, state.peers[leader].life})
+        put(state, ref, %{request | asked: leader})
     end
   end
 
@@ -106,11 +106,11 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
   The gateway that was asked does not take itself for the oldest one, or has not been told enough
   yet: later.
   """
-  @spec not_home(State.t(), reference()) :: State.t()
-  def not_home(state, ref) do
+  @spec not_leader(State.t(), reference()) :: State.t()
+  def not_leader(state, ref) do
     case state.pending do
       %{^ref => request} ->
-        Process.send_after(self(), {:again, ref}, @again_ms)
+        Process.send_after(self(), {:retry, ref}, @retry_ms)
         put(state, ref, %{request | asked: nil})
 
       _too_late ->
@@ -119,8 +119,8 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
   end
 
   @doc "Asks again, unless nobody waits for it any more."
-  @spec again(State.t(), reference()) :: State.t()
-  def again(state, ref) do
+  @spec retry(State.t(), reference()) :: State.t()
+  def retry(state, ref) do
     case state.pending do
       %{^ref => %{result: nil, asked: nil, from: nil}} ->
         %{state | pending: Map.delete(state.pending, ref)}
@@ -140,17 +140,17 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
       %{^ref => %{result: nil} = request} ->
         awaited = for node <- awaited, is_map_key(state.peers, node), do: {:effects, node}
         # It may have been made before the one that was asked first could say so.
-        made? = request.repeated? and Command.made?(state.relay, op, result)
-        result = if made?, do: :ok, else: result
+        already_done? = request.repeated? and Command.already_done?(state.relay, op, result)
+        result = if already_done?, do: :ok, else: result
         request = %{request | result: result, waiting: MapSet.new(awaited)}
         state |> put(ref, request) |> attach(ref) |> settle(ref)
 
       # Of a request that died with a shard: no device follows.
       _too_late ->
-        if Command.joins?(op, result) do
+        if Command.attaches_device?(op, result) do
           {group, user} = Command.member(op)
           here? = Native.relay_is_here(state.relay, group, user, nil)
-          tell(state, {:presence, node(), nil, group, user, here?, :joined})
+          broadcast(state, {:presence, node(), nil, group, user, here?, :joined})
         end
 
         state
@@ -165,7 +165,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
         [group, user] = request.op |> Command.member() |> Tuple.to_list()
         attached = Native.relay_attach(state.relay, group, user, joining)
         here? = Native.relay_is_here(state.relay, group, user, nil)
-        told = tell(state, {:presence, node(), ref, group, user, here?, :joined})
+        told = broadcast(state, {:presence, node(), ref, group, user, here?, :joined})
         waiting = Enum.into(told, request.waiting, &{:presence, &1})
         # Another join of the same process was decided before this one. What else takes the member
         # out between the decision and here came after the join, which was made.
@@ -173,7 +173,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
         refused? = attached in [:already_member, :too_many_devices]
         result = if refused?, do: {:error, attached}, else: result
         state = put(state, ref, %{request | waiting: waiting, result: result})
-        Presence.release(state, group, user, node())
+        Presence.device_attached(state, group, user, node())
 
       _no_device ->
         state
@@ -194,8 +194,8 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
   end
 
   @doc "`sync_timeout` is over: the caller waits no longer. The device of a join still follows."
-  @spec too_long(State.t(), reference()) :: State.t()
-  def too_long(state, ref) do
+  @spec timed_out(State.t(), reference()) :: State.t()
+  def timed_out(state, ref) do
     case Map.pop(state.pending, ref) do
       {nil, _pending} ->
         {late, queue} = Enum.split_with(state.queue, &(elem(&1, 3) == ref))
@@ -216,8 +216,8 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
   A gateway has gone, or its shard starts anew: requests wait for one less. Those that it had to
   decide are decided by the next one, unless nobody waits for them.
   """
-  @spec lose(State.t(), node()) :: State.t()
-  def lose(state, node) do
+  @spec peer_gone(State.t(), node()) :: State.t()
+  def peer_gone(state, node) do
     Enum.reduce(Map.keys(state.pending), state, fn ref, state ->
       case state.pending do
         %{^ref => %{result: nil, asked: ^node, from: nil}} ->

@@ -10,7 +10,7 @@ defmodule PhoenixGenApi.Relay.Shard.State do
     :relay,
     # Tells this process from those of the same name before it.
     :life,
-    # node => %{number, boot, life, apart?, synced?, outbox}
+    # node => %{number, boot, life, split?, synced?, outbox}
     peers: %{},
     # Gateways that were lost while both went on, by this one or by those that it has its groups
     # from: node => boot
@@ -21,30 +21,30 @@ defmodule PhoenixGenApi.Relay.Shard.State do
     # Those that wait for a gateway to tell what it has.
     queue: [],
     # Joins that were decided here and whose device is not there yet: {group, user} => %{node => count}
-    promised: %{},
+    expected_devices: %{},
     # {group, user} of whom a gateway has said that he left, when this one took him to be elsewhere.
-    announced: MapSet.new(),
-    incoming: %{},
-    # Set while gateways find each other, see Presence.unsettle/1.
-    unsettled: nil
+    reported_left: MapSet.new(),
+    incoming_groups: %{},
+    # Set while gateways find each other, see Presence.start_settling/1.
+    settling: nil
   ]
 
   @type t :: %__MODULE__{}
 
   @doc "The gateway that decides: the oldest one of those that have told what they have."
-  @spec home(t()) :: node()
-  def home(state) do
+  @spec leader(t()) :: node()
+  def leader(state) do
     others = for {node, %{synced?: true, boot: boot}} <- state.peers, do: {boot, node}
     [{Peers.boot(), node()} | others] |> Enum.min() |> elem(1)
   end
 
   @doc "Whether it is for this gateway to decide that, and now."
-  @spec decides?(t(), Command.op()) :: boolean()
+  @spec leads?(t(), Command.op()) :: boolean()
   # Not before all have told where they have devices of him.
-  def decides?(state, op) when elem(op, 0) == :depart,
-    do: home(state) == node() and caught_up?(state)
+  def leads?(state, op) when elem(op, 0) == :depart,
+    do: leader(state) == node() and caught_up?(state)
 
-  def decides?(state, _op), do: home(state) == node()
+  def leads?(state, _op), do: leader(state) == node()
 
   @doc "Whether every gateway has told what it has."
   @spec caught_up?(t()) :: boolean()
@@ -59,16 +59,16 @@ defmodule PhoenixGenApi.Relay.Shard.State do
   end
 
   @doc "Sends to this shard of all other gateways, which are returned."
-  @spec tell(t(), term()) :: [node()]
-  def tell(state, message) do
+  @spec broadcast(t(), term()) :: [node()]
+  def broadcast(state, message) do
     nodes = Map.keys(state.peers)
-    for node <- nodes, do: tell(state, node, message)
+    for node <- nodes, do: send_to(state, node, message)
     nodes
   end
 
   @doc "Sends to this shard of one gateway."
-  @spec tell(t(), node(), term()) :: :ok
-  def tell(state, node, message) do
+  @spec send_to(t(), node(), term()) :: :ok
+  def send_to(state, node, message) do
     target = {Shard.name(state.number), node}
 
     case state.peers do
@@ -81,15 +81,15 @@ defmodule PhoenixGenApi.Relay.Shard.State do
   end
 
   @doc "Another gateway of which nothing is known yet."
-  @spec enter(t(), node(), non_neg_integer()) :: t()
-  def enter(state, node, number) do
+  @spec add_peer(t(), node(), non_neg_integer()) :: t()
+  def add_peer(state, node, number) do
     outbox = Outbox.open({Shard.name(state.number), node})
 
     peer = %{
       number: number,
       boot: nil,
       life: nil,
-      apart?: false,
+      split?: false,
       synced?: false,
       outbox: outbox
     }

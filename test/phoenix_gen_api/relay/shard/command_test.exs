@@ -9,12 +9,12 @@ defmodule PhoenixGenApi.Relay.Shard.CommandTest do
     id = "decision-#{System.unique_integer([:positive])}"
     creation = fn created -> {:create, id, :public, "root", created} end
     exists = {:error, :already_exists}
-    refute Command.made?(relay, creation.({5, 7}), exists)
-    assert {:ok, [_put]} = Command.make(relay, creation.({5, 7}))
-    assert Command.make(relay, creation.({5, 7})) == {exists, []}
-    assert Command.made?(relay, creation.({5, 7}), exists)
-    refute Command.made?(relay, creation.({5, 8}), exists)
-    refute Command.made?(relay, creation.({5, 7}), {:error, :too_many_groups})
+    refute Command.already_done?(relay, creation.({5, 7}), exists)
+    assert {:ok, [_put]} = Command.execute(relay, creation.({5, 7}))
+    assert Command.execute(relay, creation.({5, 7})) == {exists, []}
+    assert Command.already_done?(relay, creation.({5, 7}), exists)
+    refute Command.already_done?(relay, creation.({5, 8}), exists)
+    refute Command.already_done?(relay, creation.({5, 7}), {:error, :too_many_groups})
     Native.relay_order_delete(relay, id)
   end
 
@@ -23,10 +23,13 @@ defmodule PhoenixGenApi.Relay.Shard.CommandTest do
 
     for verb <- [:accept, :mute, :unmute, :kick, :ban, :unban, :promote, :demote],
         reason <- [:not_admin, :not_found],
-        do: refute(Command.made?(relay, {:change, "g", verb, "root", "ann"}, {:error, reason}))
+        do:
+          refute(
+            Command.already_done?(relay, {:change, "g", verb, "root", "ann"}, {:error, reason})
+          )
 
-    refute Command.made?(relay, {:leave, "g", "ann"}, {:error, :not_found})
-    refute Command.made?(relay, {:join, "g", "ann"}, {:error, :banned})
-    refute Command.made?(relay, {:join, "g", "ann"}, {:ok, :active})
+    refute Command.already_done?(relay, {:leave, "g", "ann"}, {:error, :not_found})
+    refute Command.already_done?(relay, {:join, "g", "ann"}, {:error, :banned})
+    refute Command.already_done?(relay, {:join, "g", "ann"}, {:ok, :active})
   end
 end

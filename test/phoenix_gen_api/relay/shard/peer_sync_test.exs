@@ -9,13 +9,13 @@ defmodule PhoenixGenApi.Relay.Shard.PeerSyncTest do
     relay = Native.relay_new({1, 1, 1, 1, 0})
     state = %State{number: 0, relay: relay, life: make_ref(), lost: lost}
 
-    state = State.enter(state, :"last@127.0.0.1", 1)
+    state = State.add_peer(state, :"last@127.0.0.1", 1)
     outbox = state.peers[:"last@127.0.0.1"].outbox
     monitor = Process.monitor(outbox)
     boot = {301, :"last@127.0.0.1"}
     state = put_in(state.peers[:"last@127.0.0.1"].boot, boot)
 
-    state = PeerSync.lose(state, :"last@127.0.0.1")
+    state = PeerSync.remove_peer(state, :"last@127.0.0.1")
     assert map_size(state.lost) == 256
     assert state.lost[:"last@127.0.0.1"] == boot
     assert is_map_key(state.lost, :"gone-300@127.0.0.1")
