@@ -40,7 +40,7 @@ defmodule PhoenixGenApi do
   The options, and what is added to the module, are described in `PhoenixGenApi.Channel`.
   """
   defmacro __using__(options),
-    do: PhoenixGenApi.Channel.Clauses.use_in(options, __MODULE__, :all)
+    do: PhoenixGenApi.Channel.Clauses.expand(options, __MODULE__, :all)
 
   @doc """
   Remembers the address of the client as `assigns.ip_address`, for limits per address.

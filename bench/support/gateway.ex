@@ -68,7 +68,7 @@ defmodule Bench.Gateway do
 
   @doc "Puts a table of configs in place and returns the one that was there."
   def use_table(table) do
-    all = [:config_db, :node_selector, :rate_limiter, :relay, :relay_links]
+    all = [:config_db, :node_selector, :rate_limiter, :relay, :relay_forwarders]
     instances = Map.new(all, &{&1, Gateway.handle!(&1)})
     Gateway.publish(%{instances | config_db: table})
     instances.config_db

@@ -20,5 +20,5 @@ defmodule PhoenixGenApi.ChannelHelpers do
 
   @doc "Adds the clauses. The options are `event` and `relay`."
   defmacro __using__(options),
-    do: PhoenixGenApi.Channel.Clauses.use_in(options, __MODULE__, :info)
+    do: PhoenixGenApi.Channel.Clauses.expand(options, __MODULE__, :info)
 end

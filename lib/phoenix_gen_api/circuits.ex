@@ -20,7 +20,7 @@ defmodule PhoenixGenApi.Circuits do
   @spec reload() :: :ok
   def reload do
     with {:ok, selector} <- Gateway.handle(:node_selector) do
-      selector |> Native.circuits_configure(policy()) |> forgotten()
+      selector |> Native.circuits_configure(policy()) |> emit_closed()
     end
 
     :ok
@@ -40,7 +40,7 @@ defmodule PhoenixGenApi.Circuits do
   @doc "Forgets circuits that see no calls any more."
   @spec sweep() :: :ok
   def sweep do
-    :node_selector |> Gateway.handle!() |> Native.circuits_sweep() |> forgotten()
+    :node_selector |> Gateway.handle!() |> Native.circuits_sweep() |> emit_closed()
   end
 
   @doc """
@@ -49,13 +49,13 @@ defmodule PhoenixGenApi.Circuits do
   Calls that were lost with the node may have opened any number of them. Without this a restarted
   node would be left alone for a whole cool-down.
   """
-  @spec cut_short(node()) :: :ok
-  def cut_short(node) do
+  @spec probe_now(node()) :: :ok
+  def probe_now(node) do
     :node_selector |> Gateway.handle!() |> Native.circuits_cut_short(Atom.to_string(node))
   end
 
   # A circuit that is forgotten lets calls through, as a closed one does.
-  defp forgotten(circuits) do
+  defp emit_closed(circuits) do
     for {service, request_type, version, node} <- circuits do
       names = metadata(service, request_type, version, existing(node))
       emit(:close, Map.put(names, :reason, :forgotten))
@@ -76,30 +76,30 @@ defmodule PhoenixGenApi.Circuits do
 
   A node that answers is well, be it with an error, unless exceptions are to be counted.
   """
-  @spec verdict(RPC.Local.outcome() | {:died, term()}) :: :success | :failure | :none
-  def verdict({:return, _value}), do: :success
-  def verdict({:raised, _, _, _}), do: if(counts?(:exception), do: :failure, else: :success)
-  def verdict(:timeout), do: if(counts?(:timeout), do: :failure, else: :none)
-  def verdict({:node_down, _reason}), do: if(counts?(:node_down), do: :failure, else: :none)
+  @spec classify(RPC.Local.outcome() | {:died, term()}) :: :success | :failure | :none
+  def classify({:return, _value}), do: :success
+  def classify({:raised, _, _, _}), do: if(counts?(:exception), do: :failure, else: :success)
+  def classify(:timeout), do: if(counts?(:timeout), do: :failure, else: :none)
+  def classify({:node_down, _reason}), do: if(counts?(:node_down), do: :failure, else: :none)
   # Its process was killed.
-  def verdict({:died, reason}), do: verdict({:raised, :exit, reason, []})
+  def classify({:died, reason}), do: classify({:raised, :exit, reason, []})
   # Nothing was sent; node selection looks after nodes that cannot be connected.
-  def verdict(_not_called), do: :none
+  def classify(_not_called), do: :none
 
   @doc "Whether only the end of a call tells if it is well: it may still raise."
-  @spec ends_matter?() :: boolean()
-  def ends_matter?, do: counts?(:exception)
+  @spec counts_exceptions?() :: boolean()
+  def counts_exceptions?, do: counts?(:exception)
 
   defp counts?(kind), do: kind in get(:count)
 
   @doc "Tells telemetry of a circuit that has opened or closed."
-  @spec announce(change(), node()) :: :ok
-  def announce({:opened, consecutive, service, request_type, version}, node) do
+  @spec emit_change(change(), node()) :: :ok
+  def emit_change({:opened, consecutive, service, request_type, version}, node) do
     names = metadata(service, request_type, version, node)
     emit(:open, Map.put(names, :consecutive_failures, consecutive))
   end
 
-  def announce({:closed, _consecutive, service, request_type, version}, node),
+  def emit_change({:closed, _consecutive, service, request_type, version}, node),
     do: emit(:close, metadata(service, request_type, version, node))
 
   defp metadata(service, request_type, version, node) do

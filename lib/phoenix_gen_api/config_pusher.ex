@@ -235,12 +235,12 @@ defmodule PhoenixGenApi.ConfigPusher do
       raise ArgumentError, "expected gateways: [node] and push_config: %PushConfig{}"
     end
 
-    links =
+    pushers =
       for gateway <- Enum.uniq(gateways) do
         Supervisor.child_spec({GatewayPusher, Keyword.put(opts, :gateway, gateway)}, id: gateway)
       end
 
-    Supervisor.start_link(links, [strategy: :one_for_one] ++ Keyword.take(opts, [:name]))
+    Supervisor.start_link(pushers, [strategy: :one_for_one] ++ Keyword.take(opts, [:name]))
   end
 
   defp with_token(%{push_token: token} = push_config) when token in [nil, ""],

@@ -144,7 +144,7 @@ defmodule PhoenixGenApi.Diagnostics do
   """
   @spec call_flow(ConfigDb.service(), String.t(), String.t() | nil) :: map()
   def call_flow(service, request_type, version \\ nil),
-    do: CallFlow.of(service, request_type, version)
+    do: CallFlow.for_function(service, request_type, version)
 
   @doc """
   What would become of this request, and why: the EXPLAIN of a gateway.
@@ -168,7 +168,7 @@ defmodule PhoenixGenApi.Diagnostics do
   others, which go by chance, load or memory.
   """
   @spec inspect_request(map()) :: map()
-  def inspect_request(request), do: Inspection.of(request)
+  def inspect_request(request), do: Inspection.run(request)
 
   @doc """
   The connected nodes, the nodes that functions name with their calls in flight, and who serves

@@ -151,7 +151,7 @@ defmodule PhoenixGenApi.JsonConfig do
 
   # A nil default is one too; a type that cannot be read has none.
   defp default(type) do
-    with {_name, options} <- TypeSyntax.read(type),
+    with {_name, options} <- TypeSyntax.parse(type),
          {:ok, default} <- Keyword.fetch(options, :default_value) do
       default
     else

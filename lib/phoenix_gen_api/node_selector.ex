@@ -217,9 +217,9 @@ defmodule PhoenixGenApi.NodeSelector do
 
   def pick(plan(handle: handle) = plan, request) when has(plan, :fixed_route) do
     case Native.node_selector_pick(handle, request) do
-      {:convert, _value} = other -> pick_otherwise(plan, other)
+      {:convert, _value} = other -> pick_fallback(plan, other)
       {node, index} -> {:ok, node, {handle, index}}
-      other -> pick_otherwise(plan, other)
+      other -> pick_fallback(plan, other)
     end
   end
 
@@ -239,12 +239,12 @@ defmodule PhoenixGenApi.NodeSelector do
   @spec candidates(Plan.t(), Request.t()) ::
           {:ok, [{node(), {reference(), non_neg_integer()}}, ...]} | {:error, reason()}
   def candidates(plan(handle: handle) = plan, request) when has(plan, :fixed_route) do
-    names = distinct(plan)
+    names = unique_nodes(plan)
 
     case order(handle, request) do
       [_ | _] = places -> {:ok, for(place <- places, do: {elem(names, place), {handle, place}})}
       [] -> unavailable(handle, names)
-      problem -> pick_otherwise(plan, problem)
+      problem -> pick_fallback(plan, problem)
     end
   end
 
@@ -259,23 +259,23 @@ defmodule PhoenixGenApi.NodeSelector do
     end
   end
 
-  defp pick_otherwise(plan(handle: handle) = plan, {:convert, value}) do
+  defp pick_fallback(plan(handle: handle) = plan, {:convert, value}) do
     with {:ok, key} <- text(value),
          {node, index} <- Native.node_selector_pick_key(handle, key) do
       {:ok, node, {handle, index}}
     else
-      problem -> pick_otherwise(plan, problem)
+      problem -> pick_fallback(plan, problem)
     end
   end
 
-  defp pick_otherwise(plan(handle: handle) = plan, :none),
-    do: unavailable(handle, distinct(plan))
+  defp pick_fallback(plan(handle: handle) = plan, :none),
+    do: unavailable(handle, unique_nodes(plan))
 
-  defp pick_otherwise(plan, problem),
+  defp pick_fallback(plan, problem),
     do: {:error, key_error(problem, Plan.config(plan).choose_node_mode)}
 
   # As the native side numbers them.
-  defp distinct(plan), do: List.to_tuple(Enum.uniq(Plan.config(plan).nodes))
+  defp unique_nodes(plan), do: List.to_tuple(Enum.uniq(Plan.config(plan).nodes))
 
   defp local(config) do
     with {:ok, selector} <- Gateway.handle(:node_selector),

@@ -89,8 +89,8 @@ defmodule PhoenixGenApi.Plan do
   It is checked as one to be stored is, and what is wrong with it is recorded. The failure is
   one of `PhoenixGenApi.ErrorResponse`.
   """
-  @spec on_the_fly(FunConfig.t()) :: {:ok, t()} | {:error, {:invalid_config, [String.t()]}}
-  def on_the_fly(config) do
+  @spec compile_unstored(FunConfig.t()) :: {:ok, t()} | {:error, {:invalid_config, [String.t()]}}
+  def compile_unstored(config) do
     with {:ok, plan, config} <- compile(config),
          :ok <- Security.validate_config(config) do
       {:ok, plan}

@@ -165,8 +165,8 @@ defmodule PhoenixGenApi.RateLimiter do
   def add_global_limit(limit) do
     with :ok <- gate(),
          {:ok, valid} <- Limit.validate(limit, :global) do
-      change(fn limits ->
-        %{limits | global: Enum.reject(limits.global, &(&1.key == valid.key)) ++ [valid]}
+      change(fn settings ->
+        %{settings | global: Enum.reject(settings.global, &(&1.key == valid.key)) ++ [valid]}
       end)
     end
   end
@@ -175,7 +175,9 @@ defmodule PhoenixGenApi.RateLimiter do
   @spec remove_global_limit(key()) :: :ok | refusal()
   def remove_global_limit(key) do
     with :ok <- gate() do
-      change(fn limits -> %{limits | global: Enum.reject(limits.global, &(&1.key == key))} end)
+      change(fn settings ->
+        %{settings | global: Enum.reject(settings.global, &(&1.key == key))}
+      end)
     end
   end
 
@@ -190,11 +192,11 @@ defmodule PhoenixGenApi.RateLimiter do
          {:ok, api} <- valid(config[:api_limits], :api) do
       enabled = config[:enabled]
 
-      change(fn limits ->
+      change(fn settings ->
         %{
-          enabled: if(is_boolean(enabled), do: enabled, else: limits.enabled),
-          global: global || limits.global,
-          api: api || limits.api
+          enabled: if(is_boolean(enabled), do: enabled, else: settings.enabled),
+          global: global || settings.global,
+          api: api || settings.api
         }
       end)
     end
@@ -217,15 +219,15 @@ defmodule PhoenixGenApi.RateLimiter do
   """
   @spec status() :: map()
   def status do
-    limits = Settings.get()
+    settings = Settings.get()
     {keys, entries, overflowed, bytes} = Native.rate_limiter_stats(limiter!())
 
     %{
       status: :ok,
-      enabled: limits.enabled,
+      enabled: settings.enabled,
       fail_open: Config.get(:rate_limiter, :fail_open),
-      global_limits: length(limits.global),
-      api_limits: length(limits.api),
+      global_limits: length(settings.global),
+      api_limits: length(settings.api),
       instance_count: instance_count(),
       routing_strategy: routing_strategy(),
       keys: keys,

@@ -123,7 +123,7 @@ defmodule PhoenixGenApi.ServiceGuard do
   @spec list(module(), atom(), [term()]) :: term()
   def list(module, function, args) do
     answer = apply(module, function, args)
-    GuardRegistry.learn(answer)
+    GuardRegistry.register_listed(answer)
     answer
   end
 

@@ -166,12 +166,12 @@ defmodule PhoenixGenApi.WorkerPool do
   # the very step in which it ends: that or `on_death` is sent, also when it is killed just
   # then. The crash is that of the function, of which the answer tells.
   #
-  # `patience: {ms, pid | nil}` is for how long and for whom it waits in the queue. Then it is
+  # `max_wait: {ms, pid | nil}` is for how long and for whom it waits in the queue. Then it is
   # run at once, outside the pool, and must return an answer without doing any work.
   @spec submit(GenServer.name(), (-> term()),
           owner: pid(),
           on_death: {pid(), term()},
-          patience: {timeout(), pid() | nil}
+          max_wait: {timeout(), pid() | nil}
         ) :: {:ok, pid()} | {:error, refusal()}
   def submit(pool, fun, opts) do
     case Server.find(pool) do
@@ -184,10 +184,10 @@ defmodule PhoenixGenApi.WorkerPool do
   end
 
   @doc false
-  # A task with patience has none any more: it need not wait, whatever it has been told.
-  @spec wait_no_longer(pid()) :: :ok
-  def wait_no_longer(pid) do
-    send(pid, {__MODULE__, :wait_no_longer})
+  # Ends the wait of a task that was submitted with `max_wait`: it need not wait, whatever it has been told.
+  @spec cancel_wait(pid()) :: :ok
+  def cancel_wait(pid) do
+    send(pid, {__MODULE__, :cancel_wait})
     :ok
   end
 
@@ -204,8 +204,8 @@ defmodule PhoenixGenApi.WorkerPool do
         {:error, :queue_full}
 
       slot ->
-        patience = opts[:patience] || {:infinity, nil}
-        {:ok, Task.start(slot, pool, fun, counts?, opts[:owner], patience)}
+        max_wait = opts[:max_wait] || {:infinity, nil}
+        {:ok, Task.start(slot, pool, fun, counts?, opts[:owner], max_wait)}
     end
   end
 

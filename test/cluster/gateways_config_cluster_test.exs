@@ -342,7 +342,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     assert versions(b) == %{"shop" => "1"}
     assert Task.await(first) == {:ok, :accepted}
     assert Task.await(offered) == {:ok, :skipped, :version_matches}
-    assert call(a, :ets, :match, [ConfigReceiver, {{:spreading, :_}, :_}]) == []
+    assert call(a, :ets, :match, [PushStore, {{:replicating, :_}, :_}]) == []
   end
 
   test "a service that cannot be taken over is no obstacle for the others" do
@@ -353,7 +353,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
 
     for service <- ["s1", "s20", "s40"] do
       %{live: [%{digest: digest}]} = call(a, PushStore, :entry, [service]).vector
-      call(a, :ets, :insert, [ConfigReceiver, {{:content, service, digest}, "junk"}])
+      call(a, :ets, :insert, [PushStore, {{:content, service, digest}, "junk"}])
     end
 
     heal(gateways)
@@ -371,7 +371,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     assert push(a, push_config("shop", "2", ["g"])) == {:ok, :accepted}
     :ok = call(a, ConfigReceiver, :delete_pushed_service, ["bank"])
     # Who asks for it does not get it.
-    call(b, :ets, :match_delete, [ConfigReceiver, {{:content, :_, :_}, :_}])
+    call(b, :ets, :match_delete, [PushStore, {{:content, :_, :_}, :_}])
     heal(gateways)
     assert {%{"shop" => "2"}, %{"shop" => %{"g" => _}}, _} = await_agreement(gateways)
   end
@@ -387,7 +387,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
       content |> :erlang.binary_to_term() |> Map.delete(:version_args) |> Map.put(:later, 1)
 
     row = {{:content, "shop", digest}, :erlang.term_to_binary(other)}
-    call(a, :ets, :insert, [ConfigReceiver, row])
+    call(a, :ets, :insert, [PushStore, row])
     heal(gateways)
     Await.until(fn -> versions(b) == %{"shop" => "1"} end)
     assert %{version_args: []} = call(b, ConfigReceiver, :get_pushed_config, ["shop"])
@@ -428,7 +428,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     assert types(b, "shop") == ["f"]
 
     for gateway <- [a, b] do
-      rows = call(gateway, :ets, :tab2list, [ConfigReceiver])
+      rows = call(gateway, :ets, :tab2list, [PushStore])
       assert length(rows) >= 3
       refute :erlang.term_to_binary(rows) =~ "s3cret"
     end

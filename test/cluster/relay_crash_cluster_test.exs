@@ -121,7 +121,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
       on(c, :suspend, ["Shard"])
       on(a, :resume, ["Shard"])
       Await.until(fn -> on(a, :settled?, []) end)
-      assert on(a, :promised?, [id])
+      assert on(a, :device_expected?, [id])
 
       leave = Task.async(fn -> Cluster.call(b, Relay, :leave_group, [id, "ann", other]) end)
       Await.until(fn -> on(b, :decided?, [id]) end)
@@ -132,7 +132,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
       for gateway <- gateways, do: Await.until(fn -> members(gateway, id) == ["ann", "root"] end)
       assert on(c, :say, [id, "ann", "here"]) == 2
       assert {on(b, :devices, [id, "ann"]), on(c, :devices, [id, "ann"])} == {0, 1}
-      Await.until(fn -> not on(a, :promised?, [id]) end)
+      Await.until(fn -> not on(a, :device_expected?, [id]) end)
       assert Cluster.call(c, Relay, :leave_group, [id, "ann", device]) == :ok
       for gateway <- gateways, do: assert(members(gateway, id) == ["root"])
     end
@@ -150,7 +150,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     Await.until(fn -> on(c, :pending?, [id]) end)
     on(c, :suspend, ["Shard"])
     on(a, :resume, ["Shard"])
-    Await.until(fn -> on(a, :promised?, [id]) end)
+    Await.until(fn -> on(a, :device_expected?, [id]) end)
     on(a, :suspend, ["Shard"])
     on(c, :resume, ["Shard"])
     Await.until(fn -> on(c, :devices, [id, "ann"]) == 1 end)

@@ -53,10 +53,10 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     # What was sent before has been seen to.
     assert :erpc.call(node, :erlang, :node, []) == node
     Await.until(fn -> Cluster.calls_on(node) == [] end)
-    Await.until(fn -> envoys() == [] end)
+    Await.until(fn -> proxies() == [] end)
   end
 
-  defp envoys do
+  defp proxies do
     for pid <- Process.list(),
         Process.info(pid, :initial_call) == {:initial_call, {RPC.Proxy, :run, 5}},
         do: pid
@@ -160,48 +160,48 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     Cluster.stop_peer(peer)
   end
 
-  test "a stream's function on a node without the library ends with its envoy's order" do
+  test "a stream's function on a node without the library ends with its proxy's order" do
     {peer, node} = started(:bare)
     wake = Cluster.suspend(peer)
     mark = make_ref()
-    {envoy, monitor} = RPC.Proxy.start(node, mark, {:timer, :sleep, [:infinity]}, :begun)
-    RPC.Proxy.cancel(envoy, mark)
+    {proxy, monitor} = RPC.Proxy.start(node, mark, {:timer, :sleep, [:infinity]}, :begun)
+    RPC.Proxy.cancel(proxy, mark)
     wake.()
-    assert_receive {:DOWN, ^monitor, :process, ^envoy, :normal}, 5_000
+    assert_receive {:DOWN, ^monitor, :process, ^proxy, :normal}, 5_000
     assert_nothing_runs(node)
     refute_received :begun
 
-    {envoy, monitor} = RPC.Proxy.start(node, mark, {:timer, :sleep, [:infinity]}, :begun)
+    {proxy, monitor} = RPC.Proxy.start(node, mark, {:timer, :sleep, [:infinity]}, :begun)
     assert_receive :begun, 5_000
     assert [_function] = Cluster.calls_on(node)
-    RPC.Proxy.cancel(envoy, mark)
-    assert_receive {:DOWN, ^monitor, :process, ^envoy, :normal}, 5_000
+    RPC.Proxy.cancel(proxy, mark)
+    assert_receive {:DOWN, ^monitor, :process, ^proxy, :normal}, 5_000
     assert_nothing_runs(node)
     Cluster.stop_peer(peer)
   end
 
-  test "a stream's envoy keeps no arguments while the function runs" do
+  test "a stream's proxy keeps no arguments while the function runs" do
     {peer, node} = started(:bare)
     mark = make_ref()
     arguments = [&:timer.sleep/1, [:infinity | Enum.to_list(1..100_000)]]
-    {envoy, monitor} = RPC.Proxy.start(node, mark, {:lists, :foreach, arguments}, :begun)
+    {proxy, monitor} = RPC.Proxy.start(node, mark, {:lists, :foreach, arguments}, :begun)
     assert_receive :begun, 5_000
-    assert {:total_heap_size, words} = Process.info(envoy, :total_heap_size)
+    assert {:total_heap_size, words} = Process.info(proxy, :total_heap_size)
     assert words < 10_000
-    RPC.Proxy.cancel(envoy, mark)
-    assert_receive {:DOWN, ^monitor, :process, ^envoy, :normal}, 5_000
+    RPC.Proxy.cancel(proxy, mark)
+    assert_receive {:DOWN, ^monitor, :process, ^proxy, :normal}, 5_000
     assert_nothing_runs(node)
     Cluster.stop_peer(peer)
   end
 
-  test "an envoy ends when the connection is lost before the node has answered" do
+  test "a proxy ends when the connection is lost before the node has answered" do
     {peer, node} = started(:bare)
     wake = Cluster.suspend(peer)
     assert_timed_out(run(endless(node)))
-    assert [envoy] = envoys()
-    monitor = Process.monitor(envoy)
+    assert [proxy] = proxies()
+    monitor = Process.monitor(proxy)
     Node.disconnect(node)
-    assert_receive {:DOWN, ^monitor, :process, ^envoy, :normal}, 5_000
+    assert_receive {:DOWN, ^monitor, :process, ^proxy, :normal}, 5_000
     wake.()
     Cluster.stop_peer(peer)
   end

@@ -127,7 +127,7 @@ defmodule PhoenixGenApi.RelayLoadTest do
 
   defp looked_at(looks) do
     receive do
-      {:trace, _backlog, :receive, {:"$gen_cast", {:look_at, pids}}} ->
+      {:trace, _backlog, :receive, {:"$gen_cast", {:sample, pids}}} ->
         looked_at(looks + length(pids))
 
       {:trace, _backlog, :receive, _other} ->

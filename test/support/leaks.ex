@@ -147,7 +147,7 @@ defmodule PhoenixGenApi.Test.Leaks do
           pool <- @pools,
           do: pool |> WorkerPool.status() |> Map.take([:busy_workers, :queued_tasks])
         ),
-      callees: RPC.Server.size(),
+      rpc_calls: RPC.Server.size(),
       streams: {Registry.count(), :sys.get_state(Registry)},
       relay: Native.relay_size(Gateway.handle!(:relay)),
       windows: Native.rate_limiter_stats(Gateway.handle!(:rate_limiter))

@@ -128,7 +128,7 @@ defmodule PhoenixGenApi.RelayMembers do
 
   @doc "Whether no shard waits for what other gateways may have to say."
   def settled?,
-    do: Enum.all?(Relay.Shard.names(), &(:sys.get_state(&1).unsettled == nil))
+    do: Enum.all?(Relay.Shard.names(), &(:sys.get_state(&1).settling == nil))
 
   @doc "As if there were as many other gateways as can be. Returns them."
   def fill do
@@ -301,9 +301,13 @@ defmodule PhoenixGenApi.RelayMembers do
   @doc "The processes of that name do nothing until they are killed."
   def suspend(name), do: for(name <- names(name), do: :sys.suspend(name))
 
-  @doc "Whether a device has been promised to a member of that group that is not there yet."
-  def promised?(group),
-    do: Enum.any?(:sys.get_state(shard(group)).promised, &match?({{^group, _user}, _nodes}, &1))
+  @doc "Whether a device is expected of a member of that group that is not there yet."
+  def device_expected?(group),
+    do:
+      Enum.any?(
+        :sys.get_state(shard(group)).expected_devices,
+        &match?({{^group, _user}, _nodes}, &1)
+      )
 
   @doc "Whether a change of that group has been decided, and waits for others to copy it."
   def decided?(group) do

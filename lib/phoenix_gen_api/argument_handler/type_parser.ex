@@ -59,11 +59,11 @@ defmodule PhoenixGenApi.ArgumentHandler.TypeParser do
   end
 
   @doc "The sentence for a schema that the native compiler refused."
-  @spec refused({atom(), [String.t()], String.t() | nil}) :: String.t()
-  def refused({:invalid_default, path, _reason}),
+  @spec compile_error({atom(), [String.t()], String.t() | nil}) :: String.t()
+  def compile_error({:invalid_default, path, _reason}),
     do: "arg_types has an invalid default_value for #{where(Enum.reverse(path))}"
 
-  def refused({:unsafe_format, path, reason}),
+  def compile_error({:unsafe_format, path, reason}),
     do: "arg_types has an unsupported format for #{where(Enum.reverse(path))}: #{reason}"
 
   defp pairs(nil), do: {:ok, []}
@@ -144,7 +144,7 @@ defmodule PhoenixGenApi.ArgumentHandler.TypeParser do
     if state.types > @max_types,
       do: throw({:invalid_types, "arg_types exceeds #{@max_types} types"})
 
-    with {name, options} <- TypeSyntax.read(spelling) do
+    with {name, options} <- TypeSyntax.parse(spelling) do
       {kind, parameters, state} = kind(name, options, spelling, warn(name, options, state))
       nil? = Keyword.get(options, :allow_nil?, false)
       unless is_boolean(nil?), do: invalid(spelling, state)

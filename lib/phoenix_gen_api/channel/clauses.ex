@@ -4,10 +4,10 @@ defmodule PhoenixGenApi.Channel.Clauses do
   # therefore win, and are marked as generated: that an own catch-all hides them is no mistake.
 
   @doc "What a `use` expands to; `clauses` is `:all` or `:info`."
-  @spec use_in(Macro.t(), module(), :all | :info) :: Macro.t()
-  def use_in(options, used, clauses) do
+  @spec expand(Macro.t(), module(), :all | :info) :: Macro.t()
+  def expand(options, used, clauses) do
     quote do
-      PhoenixGenApi.Channel.Clauses.remember(
+      PhoenixGenApi.Channel.Clauses.put_options(
         __ENV__,
         unquote(used),
         unquote(clauses),
@@ -19,8 +19,8 @@ defmodule PhoenixGenApi.Channel.Clauses do
   end
 
   @doc false
-  @spec remember(Macro.Env.t(), module(), :all | :info, term()) :: :ok
-  def remember(env, used, clauses, options) do
+  @spec put_options(Macro.Env.t(), module(), :all | :info, term()) :: :ok
+  def put_options(env, used, clauses, options) do
     if Module.has_attribute?(env.module, :phoenix_gen_api) do
       raise CompileError,
         file: env.file,

@@ -15,7 +15,7 @@ defmodule PhoenixGenApi.Channel.Delivery do
   @type t :: %__MODULE__{
           mode: :reply | :push | :both,
           event: String.t(),
-          # without the assigns, see PhoenixAdapter.outline/1
+          # without the assigns, see PhoenixAdapter.strip/1
           socket: struct(),
           json_library: module()
         }
@@ -26,7 +26,7 @@ defmodule PhoenixGenApi.Channel.Delivery do
     %__MODULE__{
       mode: options.deliver,
       event: options.event,
-      socket: PhoenixAdapter.outline(socket),
+      socket: PhoenixAdapter.strip(socket),
       json_library: json_library()
     }
   end

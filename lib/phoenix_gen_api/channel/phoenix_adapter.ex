@@ -25,11 +25,11 @@ defmodule PhoenixGenApi.Channel.PhoenixAdapter do
   def reply(nil, _reply), do: :ok
   def reply(ref, reply), do: Phoenix.Channel.reply(ref, reply)
 
-  @doc "Pushes from any process that has the socket or an `outline/1` of it."
+  @doc "Pushes from any process that has the socket or an `strip/1` of it."
   @spec push(struct(), String.t(), term()) :: :ok
   def push(socket, event, payload), do: Phoenix.Channel.push(socket, event, payload)
 
   @doc "The socket without what its owner keeps in it: enough to push, and cheap to send."
-  @spec outline(struct()) :: struct()
-  def outline(socket), do: %{socket | assigns: %{}, private: %{}, ref: nil}
+  @spec strip(struct()) :: struct()
+  def strip(socket), do: %{socket | assigns: %{}, private: %{}, ref: nil}
 end

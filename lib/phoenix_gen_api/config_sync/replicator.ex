@@ -18,8 +18,8 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
   require Logger
 
   @round_ms 30_000
-  @first_wait_ms 500
-  @max_wait_ms 30_000
+  @min_backoff_ms 500
+  @max_backoff_ms 30_000
 
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
@@ -40,7 +40,7 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
     nodes = Cluster.watch()
     schedule()
     state = Enum.reduce(nodes, %{}, &Map.put(&2, &1, idle()))
-    due = Enum.filter(nodes, &first?/1) ++ PushStore.all_behind()
+    due = Enum.filter(nodes, &initiates?/1) ++ PushStore.all_behind()
     {:ok, due |> Enum.uniq() |> Enum.reduce(state, &start/2)}
   end
 
@@ -50,14 +50,14 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
   @impl true
   def handle_info({Cluster, :joined, node}, peers) do
     peers = Map.put_new_lazy(peers, node, &idle/0)
-    peers = put_in(peers[node].wait, @first_wait_ms)
-    {:noreply, if(first?(node), do: start(node, peers), else: peers)}
+    peers = put_in(peers[node].backoff, @min_backoff_ms)
+    {:noreply, if(initiates?(node), do: start(node, peers), else: peers)}
   end
 
   def handle_info({Cluster, :left, node}, peers) do
     peers = Map.delete(peers, node)
     PushStore.mark_caught_up(node)
-    {:noreply, peers |> Map.keys() |> Enum.filter(&first?/1) |> Enum.reduce(peers, &start/2)}
+    {:noreply, peers |> Map.keys() |> Enum.filter(&initiates?/1) |> Enum.reduce(peers, &start/2)}
   end
 
   def handle_info({{:exchanged, node}, monitor, :process, _pid, reason}, peers) do
@@ -98,7 +98,7 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
   end
 
   defp ended(node, :normal, peers) do
-    peers = put_in(peers[node].wait, @first_wait_ms)
+    peers = put_in(peers[node].backoff, @min_backoff_ms)
 
     if peers[node].again do
       start(node, peers)
@@ -110,14 +110,14 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
 
   defp ended(node, reason, peers) do
     Logger.warning("gateway #{node} could not be compared with: " <> SafeInspect.inspect(reason))
-    Process.send_after(self(), {:retry, node}, peers[node].wait)
-    update_in(peers[node].wait, &min(&1 * 2, @max_wait_ms))
+    Process.send_after(self(), {:retry, node}, peers[node].backoff)
+    update_in(peers[node].backoff, &min(&1 * 2, @max_backoff_ms))
   end
 
   # Of two gateways one begins, so that nothing is fetched twice.
-  defp first?(node), do: node() < node
+  defp initiates?(node), do: node() < node
 
-  defp idle, do: %{running: nil, again: false, wait: @first_wait_ms}
+  defp idle, do: %{running: nil, again: false, backoff: @min_backoff_ms}
 
   defp schedule, do: Process.send_after(self(), :round, @round_ms)
 end

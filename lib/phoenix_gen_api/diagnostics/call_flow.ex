@@ -8,8 +8,8 @@ defmodule PhoenixGenApi.Diagnostics.CallFlow do
   alias PhoenixGenApi.Structs.FunConfig
 
   @doc "The flow of a request with this version, or without one."
-  @spec of(ConfigDb.service(), String.t(), String.t() | nil) :: map()
-  def of(service, type, version) do
+  @spec for_function(ConfigDb.service(), String.t(), String.t() | nil) :: map()
+  def for_function(service, type, version) do
     case ConfigDb.resolve(service, type, version) do
       {:ok, config} -> explain(config)
       {:error, reason} -> unknown(service, type, version, reason)
@@ -23,7 +23,7 @@ defmodule PhoenixGenApi.Diagnostics.CallFlow do
         {type, versions} <- Enum.sort(types),
         version <- versions,
         # Exactly this version: a lookup by it does not fall back on another.
-        flow = of(service, type, version),
+        flow = for_function(service, type, version),
         include_disabled? or flow.config != nil,
         # Gone since it was listed.
         flow[:error] != :not_found,
@@ -77,7 +77,7 @@ defmodule PhoenixGenApi.Diagnostics.CallFlow do
       },
       retry: FunConfig.normalize_retry(config.retry),
       mfa: config.mfa,
-      steps: Stages.of(config, limits, listed)
+      steps: Stages.describe(config, limits, listed)
     }
   end
 

@@ -24,7 +24,7 @@ defmodule PhoenixGenApi.Diagnostics.ClusterView do
   # Every node that a function names, that has been heard of, or that is connected.
   defp nodes(flows) do
     loads =
-      case Probe.of(&NodeSelector.loads/0) do
+      case Probe.run(&NodeSelector.loads/0) do
         {:ok, loads} ->
           Map.new(loads, fn {node, status, in_flight} -> {node, {status, in_flight}} end)
 

@@ -1,7 +1,7 @@
 defmodule PhoenixGenApi.Diagnostics.Components do
   @moduledoc false
-  # The parts of a gateway: how each is asked what it is doing, and when that is worrying. A new
-  # part is one row here.
+  # The components of a gateway: how each is asked what it is doing, and when that is worrying. A new
+  # component is one row here.
 
   alias PhoenixGenApi.{
     Config,
@@ -41,7 +41,7 @@ defmodule PhoenixGenApi.Diagnostics.Components do
     }
   end
 
-  @doc "What every part says of itself; `%{error: sentence}` of one that does not answer."
+  @doc "What every component says of itself; `%{error: sentence}` of one that does not answer."
   @spec statuses() :: %{atom() => term()}
   def statuses do
     %{
@@ -70,14 +70,14 @@ defmodule PhoenixGenApi.Diagnostics.Components do
   end
 
   defp check(fun) do
-    case Probe.of(fun) do
+    case Probe.run(fun) do
       {:ok, check} -> check
       {:error, reason} -> error(reason)
     end
   end
 
   defp status(fun) do
-    case Probe.of(fun) do
+    case Probe.run(fun) do
       {:ok, status} -> status
       {:error, reason} -> %{error: reason}
     end

@@ -8,7 +8,7 @@ defmodule PhoenixGenApi.Diagnostics.Console do
 
   @spec cache_status() :: :ok
   def cache_status do
-    case Probe.of(fn -> {ConfigDb.status(), ConfigDb.get_all_functions()} end) do
+    case Probe.run(fn -> {ConfigDb.status(), ConfigDb.get_all_functions()} end) do
       {:ok, {status, functions}} ->
         rows =
           for {service, types} <- Enum.sort(functions) do
@@ -29,7 +29,7 @@ defmodule PhoenixGenApi.Diagnostics.Console do
   def pool_status do
     rows =
       for pool <- Components.pools() do
-        case Probe.of(fn -> WorkerPool.status(pool) end) do
+        case Probe.run(fn -> WorkerPool.status(pool) end) do
           {:ok, status} ->
             [
               pool,
@@ -60,7 +60,7 @@ defmodule PhoenixGenApi.Diagnostics.Console do
 
     rows =
       for {name, check} <- [{:vm, vm}, {:node, node} | parts] do
-        [name, check.status, said(check)]
+        [name, check.status, details(check)]
       end
 
     rows =
@@ -75,7 +75,7 @@ defmodule PhoenixGenApi.Diagnostics.Console do
   end
 
   # Why it is worrying, then the figures.
-  defp said(check) do
+  defp details(check) do
     figures =
       check
       |> Map.drop([:status, :reason])
@@ -116,10 +116,10 @@ defmodule PhoenixGenApi.Diagnostics.Console do
     )
 
     for {name, status} <- Enum.sort(gateway), is_map(status) do
-      further(label(name), Table.pairs(figures(name, status)))
+      print_section(label(name), Table.pairs(figures(name, status)))
     end
 
-    if gateway.client_mode, do: further("client mode", [])
+    if gateway.client_mode, do: print_section("client mode", [])
     :ok
   end
 
@@ -162,7 +162,10 @@ defmodule PhoenixGenApi.Diagnostics.Console do
     )
 
     for %{current_stacktrace: trace, pid: pid} <- report.processes do
-      further(inspect(pid), Enum.map(trace, &["  ", Exception.format_stacktrace_entry(&1), ?\n]))
+      print_section(
+        inspect(pid),
+        Enum.map(trace, &["  ", Exception.format_stacktrace_entry(&1), ?\n])
+      )
     end
 
     stores =
@@ -173,8 +176,8 @@ defmodule PhoenixGenApi.Diagnostics.Console do
         end
       end
 
-    further("native stores", table(["store", "entries", "memory"], stores))
-    further("tracing", Table.pairs(Enum.sort(Map.delete(report.trace, :node))))
+    print_section("native stores", table(["store", "entries", "memory"], stores))
+    print_section("tracing", Table.pairs(Enum.sort(Map.delete(report.trace, :node))))
   end
 
   defp mfa({module, function, arity}), do: "#{Format.function({module, function})}/#{arity}"
@@ -184,5 +187,5 @@ defmodule PhoenixGenApi.Diagnostics.Console do
   defp table(header, rows), do: Table.lines(header, rows)
 
   defp print(title, lines), do: IO.write([title, ?\n, lines])
-  defp further(title, lines), do: print([?\n, title], lines)
+  defp print_section(title, lines), do: print([?\n, title], lines)
 end

@@ -29,7 +29,7 @@ defmodule PhoenixGenApi.Diagnostics.FlowConsole do
 
     print(title(flow), Table.lines(["stage", "", "why"], rows))
     nodes(flow)
-    further(verdict(flow), [])
+    print_section(verdict(flow), [])
   end
 
   # What there is to say of this request, else what the config says.
@@ -115,7 +115,7 @@ defmodule PhoenixGenApi.Diagnostics.FlowConsole do
       Table.lines(["node", "selection", "connected", "in flight", "services"], nodes)
     )
 
-    further(
+    print_section(
       "services",
       if(services == [],
         do: "  none\n",
@@ -140,7 +140,7 @@ defmodule PhoenixGenApi.Diagnostics.FlowConsole do
 
   defp nodes(%{node_statuses: [_ | _] = nodes}) do
     rows = for node <- nodes, do: [node.node, node.status, yes(node.connected?), node.in_flight]
-    further("nodes", Table.lines(["node", "selection", "connected", "in flight"], rows))
+    print_section("nodes", Table.lines(["node", "selection", "connected", "in flight"], rows))
   end
 
   defp nodes(_flow), do: :ok
@@ -152,5 +152,5 @@ defmodule PhoenixGenApi.Diagnostics.FlowConsole do
   defp yes(false), do: "no"
 
   defp print(title, lines), do: IO.write([title, ?\n, lines])
-  defp further(title, lines), do: print([?\n, title], lines)
+  defp print_section(title, lines), do: print([?\n, title], lines)
 end

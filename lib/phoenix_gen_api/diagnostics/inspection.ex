@@ -31,8 +31,8 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
         }
 
   @doc "The flow of the request, with a decision for every step."
-  @spec of(term()) :: map()
-  def of(params) do
+  @spec run(term()) :: map()
+  def run(params) do
     case Request.decode(params) do
       {:ok, request} -> inspect_request(request)
       {:error, error} -> undecodable(error)
@@ -65,7 +65,7 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
         Map.merge(%{flow | steps: steps}, Map.put(verdict(steps), :request, request))
 
       {:error, reason} ->
-        flow = CallFlow.of(service, type, version)
+        flow = CallFlow.for_function(service, type, version)
         failure = if reason == :not_running, do: reason, else: {reason, type, version}
         [decode, lookup] = Stages.unknown(service, type, version, reason)
         steps = [Map.merge(decode, passes()), Map.merge(lookup, refuses(failure, nil))]
@@ -198,7 +198,7 @@ defmodule PhoenixGenApi.Diagnostics.Inspection do
   ## Pools
 
   defp pool(pool) do
-    case Probe.of(fn -> {WorkerPool.status(pool), WorkerPool.refuses?(pool)} end) do
+    case Probe.run(fn -> {WorkerPool.status(pool), WorkerPool.refuses?(pool)} end) do
       {:ok, {_status, true}} ->
         refuses({:pool, :circuit_open}, "the circuit of #{inspect(pool)} is open")
 

@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.Diagnostics.Probe do
   @moduledoc false
-  # Asks a part of the gateway, which may be broken: that is when people ask. The question is
+  # Asks a component of the gateway, which may be broken: that is when people ask. The question is
   # put in a process of its own, for a limited time, and a crash is an answer.
 
   alias PhoenixGenApi.SafeInspect
@@ -8,8 +8,8 @@ defmodule PhoenixGenApi.Diagnostics.Probe do
   @timeout_ms 1_000
 
   @doc "What `fun` returns, or a sentence that says why there is nothing."
-  @spec of((-> value), pos_integer()) :: {:ok, value} | {:error, String.t()} when value: term()
-  def of(fun, timeout_ms \\ @timeout_ms) do
+  @spec run((-> value), pos_integer()) :: {:ok, value} | {:error, String.t()} when value: term()
+  def run(fun, timeout_ms \\ @timeout_ms) do
     {pid, monitor} = spawn_monitor(fn -> exit({__MODULE__, answer(fun)}) end)
 
     receive do

@@ -102,7 +102,7 @@ defmodule PhoenixGenApi.Diagnostics.Report do
   end
 
   defp store(read, entries) do
-    case Probe.of(read) do
+    case Probe.run(read) do
       {:ok, status} -> %{entries: status[entries], memory_bytes: status.memory_bytes}
       {:error, reason} -> %{error: reason}
     end

@@ -14,8 +14,8 @@ defmodule PhoenixGenApi.Diagnostics.Stages do
         }
 
   @doc "The steps of a request for this config, in the order of the pipeline."
-  @spec of(FunConfig.t(), %{global: [map()], api: [map()]}, [Preview.listed()]) :: [step()]
-  def of(config, limits, listed) do
+  @spec describe(FunConfig.t(), %{global: [map()], api: [map()]}, [Preview.listed()]) :: [step()]
+  def describe(config, limits, listed) do
     [
       {:decode, decode()},
       {:config_lookup, lookup(config)},

@@ -77,7 +77,7 @@ defmodule PhoenixGenApi.Executor.Context do
   end
 
   defp replan(context, config) do
-    case Plan.on_the_fly(config) do
+    case Plan.compile_unstored(config) do
       {:ok, plan} -> {:ok, %{context | plan: plan}}
       {:error, failure} -> finish(context, failure)
     end

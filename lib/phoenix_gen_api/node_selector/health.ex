@@ -25,7 +25,7 @@ defmodule PhoenixGenApi.NodeSelector.Health do
   @impl true
   def handle_info({:nodeup, node, _info}, state) do
     NodeSelector.mark(node, :up)
-    Circuits.cut_short(node)
+    Circuits.probe_now(node)
     {:noreply, state}
   end
 

@@ -66,29 +66,29 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
     # These two are functions of the key and the nodes.
     pure? = mode == :hash or match?({:hash, _key}, mode)
 
-    case NodeSelector.get_nodes(%{config | choose_node_mode: harmless(mode)}, request) do
+    case NodeSelector.get_nodes(%{config | choose_node_mode: side_effect_free(mode)}, request) do
       {:ok, nodes} when pure? -> {:order, nodes}
-      {:ok, nodes} -> weighed(mode, in_listed_order(config.nodes, nodes))
+      {:ok, nodes} -> drop_weightless(mode, in_listed_order(config.nodes, nodes))
       {:error, reason} -> {:error, reason}
     end
   end
 
   # A mode that meets the same obstacles and changes nothing.
-  defp harmless({:sticky, key}), do: {:hash, key}
-  defp harmless({:hash, key}), do: {:hash, key}
-  defp harmless(:hash), do: :hash
-  defp harmless(_mode), do: :random
+  defp side_effect_free({:sticky, key}), do: {:hash, key}
+  defp side_effect_free({:hash, key}), do: {:hash, key}
+  defp side_effect_free(:hash), do: :hash
+  defp side_effect_free(_mode), do: :random
 
   defp in_listed_order(listed, nodes), do: Enum.filter(Enum.uniq(listed), &(&1 in nodes))
 
-  defp weighed({:weighted, weights}, nodes) do
+  defp drop_weightless({:weighted, weights}, nodes) do
     case Enum.filter(nodes, &(weight(weights, &1) > 0)) do
       [] -> {:error, :no_nodes_available}
       nodes -> {:usable, nodes}
     end
   end
 
-  defp weighed(_mode, nodes), do: {:usable, nodes}
+  defp drop_weightless(_mode, nodes), do: {:usable, nodes}
 
   defp weight(weights, node) do
     name = to_string(node)

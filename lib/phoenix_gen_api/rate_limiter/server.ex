@@ -57,12 +57,12 @@ defmodule PhoenixGenApi.RateLimiter.Server do
   end
 
   defp cleaned(started, count) do
-    limits = Settings.get()
+    settings = Settings.get()
     measurements = Map.put(Telemetry.stop_measurements(started), :cleaned_entries, count)
 
     Telemetry.execute([:phoenix_gen_api, :rate_limiter, :cleanup], measurements, %{
-      global_limits_count: length(limits.global),
-      api_limits_count: length(limits.api)
+      global_limits_count: length(settings.global),
+      api_limits_count: length(settings.api)
     })
   end
 

@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.RateLimiter.Settings do
   @moduledoc false
-  # The limits as they are configured: what can be read back and changed. The native side
+  # The settings in force, limits above all: what can be read back and changed. The native side
   # holds them compiled. The table belongs to the supervisor, so that no crash loses a limit.
 
   alias PhoenixGenApi.Config
@@ -31,18 +31,18 @@ defmodule PhoenixGenApi.RateLimiter.Settings do
   @spec get() :: t()
   def get do
     _running = Gateway.handle!(:rate_limiter)
-    [limits: limits] = :ets.lookup(__MODULE__, :limits)
-    limits
+    [settings: settings] = :ets.lookup(__MODULE__, :settings)
+    settings
   end
 
   @doc "Puts limits in force, in one step for every request. One caller at a time."
   @spec put(t()) :: :ok
-  def put(limits) do
+  def put(settings) do
     limiter = Gateway.handle!(:rate_limiter)
-    compiled = Enum.map(limits.global ++ limits.api, &compiled/1)
+    compiled = Enum.map(settings.global ++ settings.api, &compiled/1)
     Native.rate_limiter_fail_open(limiter, Config.get(:rate_limiter, :fail_open))
-    Native.rate_limiter_configure(limiter, limits.enabled, compiled)
-    :ets.insert(__MODULE__, {:limits, limits})
+    Native.rate_limiter_configure(limiter, settings.enabled, compiled)
+    :ets.insert(__MODULE__, {:settings, settings})
     :ok
   end
 

@@ -126,9 +126,9 @@ defmodule PhoenixGenApi.RPC.Local do
   defp finish(handle, nil, _node, _outcome), do: Native.executor_end(handle)
 
   defp finish(handle, {routed, index}, node, outcome) do
-    with verdict when verdict != :none <- Circuits.verdict(outcome),
-         change when change != :ok <- Native.executor_settle(handle, routed, index, verdict) do
-      Circuits.announce(change, node)
+    with result when result != :none <- Circuits.classify(outcome),
+         change when change != :ok <- Native.executor_settle(handle, routed, index, result) do
+      Circuits.emit_change(change, node)
     else
       :none -> Native.executor_end(handle)
       :ok -> :ok

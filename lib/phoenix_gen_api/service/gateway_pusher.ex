@@ -9,7 +9,7 @@ defmodule PhoenixGenApi.Service.GatewayPusher do
 
   alias PhoenixGenApi.ConfigPusher
 
-  @max_wait_ms 30_000
+  @max_backoff_ms 30_000
 
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(opts), do: GenServer.start_link(__MODULE__, opts)
@@ -25,7 +25,7 @@ defmodule PhoenixGenApi.Service.GatewayPusher do
       push_config: opts[:push_config],
       opts: Keyword.take(opts, [:force, :timeout]),
       interval: opts[:retry_interval],
-      wait: opts[:retry_interval],
+      backoff: opts[:retry_interval],
       pushed_at: nil,
       monitor: nil,
       retry: nil
@@ -39,13 +39,13 @@ defmodule PhoenixGenApi.Service.GatewayPusher do
 
   @impl true
   def handle_info({:nodeup, gateway, _info}, %{gateway: gateway, monitor: nil} = state),
-    do: {:noreply, push(%{state | wait: state.interval})}
+    do: {:noreply, push(%{state | backoff: state.interval})}
 
   # A lost connection comes back with :nodeup, or by trying; an application that was stopped
   # may be up again already.
   def handle_info({:DOWN, monitor, :process, _name, reason}, %{monitor: monitor} = state) do
-    state = %{state | monitor: nil, wait: state.interval}
-    {:noreply, if(reason == :noconnection, do: later(state), else: push(state))}
+    state = %{state | monitor: nil, backoff: state.interval}
+    {:noreply, if(reason == :noconnection, do: schedule_retry(state), else: push(state))}
   end
 
   def handle_info({:retry, retry}, %{retry: retry} = state), do: {:noreply, push(state)}
@@ -57,12 +57,12 @@ defmodule PhoenixGenApi.Service.GatewayPusher do
     result = push(state.pushed_at, state)
     ConfigPusher.log(result, state.gateway, state.push_config)
 
-    if again?(result) do
+    if retryable?(result) do
       Process.demonitor(monitor, [:flush])
-      later(state)
+      schedule_retry(state)
     else
       pushed_at = state.pushed_at || System.system_time(:microsecond)
-      %{state | monitor: monitor, retry: nil, wait: state.interval, pushed_at: pushed_at}
+      %{state | monitor: monitor, retry: nil, backoff: state.interval, pushed_at: pushed_at}
     end
   end
 
@@ -72,13 +72,13 @@ defmodule PhoenixGenApi.Service.GatewayPusher do
     do: ConfigPusher.push_again(state.gateway, state.push_config, pushed_at, state.opts)
 
   # A node is up before its application is.
-  defp again?({:error, {:badrpc, _reason}}), do: true
-  defp again?({:error, :not_running}), do: true
-  defp again?(_answer), do: false
+  defp retryable?({:error, {:badrpc, _reason}}), do: true
+  defp retryable?({:error, :not_running}), do: true
+  defp retryable?(_answer), do: false
 
-  defp later(state) do
+  defp schedule_retry(state) do
     retry = make_ref()
-    Process.send_after(self(), {:retry, retry}, state.wait)
-    %{state | retry: retry, wait: min(state.wait * 2, @max_wait_ms)}
+    Process.send_after(self(), {:retry, retry}, state.backoff)
+    %{state | retry: retry, backoff: min(state.backoff * 2, @max_backoff_ms)}
   end
 end

@@ -21,7 +21,7 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
   # How often a call of what is not registered makes the node ask its own listings.
   @refresh_ms 1_000
   # Rows at most, some 300 bytes each.
-  @most 100_000
+  @max_rows 100_000
   # Of what the option declares.
   @declared nil
 
@@ -45,9 +45,9 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
   def add(configs, source), do: write({:add, functions(configs) ++ sources(source)})
 
   @doc "Registers what a listing function has returned, if it is a list of functions."
-  @spec learn(term()) :: :ok
-  def learn({:ok, configs}) when is_list(configs), do: add(configs, nil)
-  def learn(_version_or_failure), do: :ok
+  @spec register_listed(term()) :: :ok
+  def register_listed({:ok, configs}) when is_list(configs), do: add(configs, nil)
+  def register_listed(_version_or_failure), do: :ok
 
   @spec withdraw(String.t()) :: :ok
   def withdraw(service), do: write({:withdraw, service})
@@ -69,7 +69,7 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
   def permit(module, function, args) do
     cond do
       registered?({module, function, length(args)}, args) -> :ok
-      Enum.any?(lookup({:listing, module, function}), &asks?(&1, args)) -> :listing
+      Enum.any?(lookup({:listing, module, function}), &matches_listing?(&1, args)) -> :listing
       allowed?(module, function) -> :ok
       true -> :unknown
     end
@@ -90,7 +90,7 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
   defp request?(_none), do: false
 
   # As the puller asks: as configured, with its node, without arguments.
-  defp asks?({declared, _service}, args) do
+  defp matches_listing?({declared, _service}, args) do
     args in [declared, []] or
       (length(args) == length(declared) + 1 and List.starts_with?(args, declared) and
          is_atom(List.last(args)))
@@ -156,8 +156,8 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
   def handle_call({:add, rows}, _from, state), do: {:reply, store(rows), state}
 
   def handle_call({:withdraw, service}, _from, state) do
-    for {key, registered} <- :ets.tab2list(@table), owned?(key) do
-      keep(key, registered, Enum.reject(registered, &(service_of(&1) == service)))
+    for {key, registered} <- :ets.tab2list(@table), per_service?(key) do
+      put_or_delete(key, registered, Enum.reject(registered, &(service_of(&1) == service)))
     end
 
     rows = :ets.tab2list(@table)
@@ -168,7 +168,7 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
           do: {mfa, {length(fixed), request?}}
 
     for {{_, _, arity} = mfa, shapes} when is_integer(arity) <- rows,
-        do: keep(mfa, shapes, Enum.filter(shapes, &({mfa, &1} in used)))
+        do: put_or_delete(mfa, shapes, Enum.filter(shapes, &({mfa, &1} in used)))
 
     :ets.delete(@table, :full)
 
@@ -186,12 +186,12 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
   end
 
   # Whether what is in a row belongs to services.
-  defp owned?({_module, _function, arity}) when is_integer(arity), do: false
-  defp owned?(key), do: is_tuple(key)
+  defp per_service?({_module, _function, arity}) when is_integer(arity), do: false
+  defp per_service?(key), do: is_tuple(key)
 
-  defp keep(_key, same, same), do: :ok
-  defp keep(key, _registered, []), do: :ets.delete(@table, key)
-  defp keep(key, _registered, left), do: :ets.insert(@table, {key, left})
+  defp put_or_delete(_key, same, same), do: :ok
+  defp put_or_delete(key, _registered, []), do: :ets.delete(@table, key)
+  defp put_or_delete(key, _registered, left), do: :ets.insert(@table, {key, left})
 
   defp ask(module, function, args) do
     timeout = Config.get(:gen_api, :pull_timeout)
@@ -232,11 +232,11 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
 
   # A listing that fixes another argument each time it is asked would fill the memory.
   defp room? do
-    room? = :ets.info(@table, :size) < @most
+    room? = :ets.info(@table, :size) < @max_rows
 
     if not room? and :ets.insert_new(@table, {:full, true}) do
       Logger.error(
-        "service guard: #{@most} registrations, no more are taken until a service is withdrawn; " <>
+        "service guard: #{@max_rows} registrations, no more are taken until a service is withdrawn; " <>
           "a listing that fixes other arguments each time it is asked would do this"
       )
     end

@@ -130,10 +130,10 @@ defmodule PhoenixGenApi.StreamCall.Remote do
   defp update_circuit_result(remote, event) do
     case event do
       {lost, reason} when lost in [:node_down, :not_started] ->
-        %{remote | circuit_result: Circuits.verdict({:node_down, reason})}
+        %{remote | circuit_result: Circuits.classify({:node_down, reason})}
 
       {:outcome, crash} when elem(crash, 0) in [:raised, :died] ->
-        %{remote | circuit_result: Circuits.verdict(crash)}
+        %{remote | circuit_result: Circuits.classify(crash)}
 
       nothing when nothing in [:none, :not_connected] ->
         remote
@@ -146,7 +146,7 @@ defmodule PhoenixGenApi.StreamCall.Remote do
   @doc "Its time is over. Without a sign of life that counts as a timeout."
   @spec timed_out(t()) :: t()
   def timed_out(%{circuit_result: :none} = remote),
-    do: %{remote | circuit_result: Circuits.verdict(:timeout)}
+    do: %{remote | circuit_result: Circuits.classify(:timeout)}
 
   def timed_out(remote), do: remote
 
@@ -157,14 +157,14 @@ defmodule PhoenixGenApi.StreamCall.Remote do
   # is half open lets nobody else through meanwhile. Once is enough for an enumerable that goes
   # on here.
   defp report_success(%{target: {node, {routed, index}}, success_reported?: false} = remote) do
-    probe_only? = Circuits.ends_matter?()
+    probe_only? = Circuits.counts_exceptions?()
 
     case Native.executor_vouch(remote.handle, routed, index, probe_only?) do
       :later ->
         remote
 
       change ->
-        announce(change, node)
+        emit_change(change, node)
         %{remote | success_reported?: true}
     end
   end
@@ -288,7 +288,7 @@ defmodule PhoenixGenApi.StreamCall.Remote do
          } = remote
        )
        when circuit_result != :none do
-    remote.handle |> Native.executor_settle(routed, index, circuit_result) |> announce(node)
+    remote.handle |> Native.executor_settle(routed, index, circuit_result) |> emit_change(node)
   end
 
   defp close(remote) do
@@ -296,6 +296,6 @@ defmodule PhoenixGenApi.StreamCall.Remote do
     :ok
   end
 
-  defp announce(:ok, _node), do: :ok
-  defp announce(change, node), do: Circuits.announce(change, node)
+  defp emit_change(:ok, _node), do: :ok
+  defp emit_change(change, node), do: Circuits.emit_change(change, node)
 end

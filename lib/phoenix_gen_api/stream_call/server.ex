@@ -397,7 +397,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
   @spec stop(pid()) :: :ok
   def stop(pid) do
     send(pid, {__MODULE__, :stop})
-    WorkerPool.wait_no_longer(pid)
+    WorkerPool.cancel_wait(pid)
   end
 
   defp now, do: System.monotonic_time(:millisecond)

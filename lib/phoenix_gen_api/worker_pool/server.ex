@@ -3,8 +3,8 @@ defmodule PhoenixGenApi.WorkerPool.Server do
   # The process of a pool. Tasks go on without it: it gives the pool its name and its life, and
   # does what the native side cannot, which is to kill and to emit the events of the killed.
   #
-  # The pool itself is published beside it and outlives its crash. Whatever was left to do then
-  # is found by the next keeper.
+  # The pool itself is in the registry beside it and outlives its crash. Whatever was left to do
+  # then is found by the next server process.
   use GenServer
 
   alias PhoenixGenApi.Native
@@ -16,10 +16,10 @@ defmodule PhoenixGenApi.WorkerPool.Server do
 
   @doc "The pool of that name or process, with its options; nil when there is none."
   @spec find(GenServer.server()) :: Registry.pool() | nil
-  def find(pid) when is_pid(pid), do: ask(pid)
+  def find(pid) when is_pid(pid), do: call(pid)
   def find(name), do: Registry.find(name)
 
-  defp ask(pid) do
+  defp call(pid) do
     GenServer.call(pid, :pool)
   catch
     :exit, _reason -> nil
@@ -31,13 +31,13 @@ defmodule PhoenixGenApi.WorkerPool.Server do
     Process.flag(:trap_exit, true)
     # A node that hangs must not keep it from killing, when it has something to tell there.
     :erlang.process_flag(:async_dist, true)
-    {handle, _opts} = pool = published(name, opts)
+    {handle, _opts} = pool = find_or_create(name, opts)
     Native.worker_pool_adopt(handle)
-    {:ok, attend(%{name: name, pool: pool, timer: nil})}
+    {:ok, handle_events(%{name: name, pool: pool, timer: nil})}
   end
 
   # One that crashed left its pool behind. With other options it would be another pool.
-  defp published(name, opts) do
+  defp find_or_create(name, opts) do
     case Registry.find(name) do
       {_handle, ^opts} = pool ->
         pool
@@ -70,7 +70,7 @@ defmodule PhoenixGenApi.WorkerPool.Server do
   def handle_call(:pool, _from, state), do: {:reply, state.pool, state}
 
   @impl true
-  def handle_info({WorkerPool, :attend}, state), do: {:noreply, attend(state)}
+  def handle_info({WorkerPool, :attend}, state), do: {:noreply, handle_events(state)}
   def handle_info({:EXIT, _pid, _reason}, state), do: {:noreply, state}
   def handle_info(_other, state), do: {:noreply, state}
 
@@ -96,17 +96,17 @@ defmodule PhoenixGenApi.WorkerPool.Server do
       end
     end
 
-    attend(state)
+    handle_events(state)
   end
 
-  # Crashed, or its supervisor was killed: another keeper will come.
+  # Crashed, or its supervisor was killed: another process will come.
   def terminate(_reason, _state), do: :ok
 
   # Those to be killed are named until they are dead, so none is forgotten in a crash.
-  defp attend(%{pool: {handle, _opts}} = state) do
-    {kill, news, next_ms} = Native.worker_pool_attend(handle)
+  defp handle_events(%{pool: {handle, _opts}} = state) do
+    {kill, events, next_ms} = Native.worker_pool_attend(handle)
     for pid <- kill, do: Process.exit(pid, :kill)
-    for item <- news, do: tell(item, state.name)
+    for item <- events, do: emit(item, state.name)
     if state.timer, do: Process.cancel_timer(state.timer)
     %{state | timer: next_ms && Process.send_after(self(), {WorkerPool, :attend}, wait(next_ms))}
   end
@@ -114,10 +114,10 @@ defmodule PhoenixGenApi.WorkerPool.Server do
   # The longest timer of the VM is some 49 days; it asks again then.
   defp wait(ms), do: min(ms, 0xFFFF_FFFF)
 
-  defp tell({:killed, started, cause, changed}, name) do
+  defp emit({:killed, started, cause, changed}, name) do
     Events.circuit(name, changed)
     Events.failed(name, started, Events.crash(:exit, cause || :killed))
   end
 
-  defp tell({pid, message}, _name), do: send(pid, message)
+  defp emit({pid, message}, _name), do: send(pid, message)
 end

@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.WorkerPool.Task do
   @moduledoc false
-  # The process of one task: waits for its turn, runs, gives the slot back.
+  # The process of one task: waits for a slot, runs, gives the slot back.
 
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.SafeInspect
@@ -8,17 +8,17 @@ defmodule PhoenixGenApi.WorkerPool.Task do
   alias PhoenixGenApi.WorkerPool.Events
 
   @typedoc "For how many ms a task waits in the queue, and for whom, at most."
-  @type patience :: {timeout(), pid() | nil}
+  @type max_wait :: {timeout(), pid() | nil}
 
   # The longest that the VM can wait in a receive, some 49 days.
   @longest_wait 0xFFFF_FFFF
 
   @doc "Begins the process of an accepted task. It is not linked: the slot watches it."
-  @spec start(reference(), GenServer.name(), (-> term()), boolean(), pid() | nil, patience()) ::
+  @spec start(reference(), GenServer.name(), (-> term()), boolean(), pid() | nil, max_wait()) ::
           pid()
-  def start(slot, pool, fun, counts?, owner, patience) do
+  def start(slot, pool, fun, counts?, owner, max_wait) do
     callers = [self() | Process.get(:"$callers", [])]
-    spawn(__MODULE__, :run, [slot, pool, fun, counts?, owner, patience, callers])
+    spawn(__MODULE__, :run, [slot, pool, fun, counts?, owner, max_wait, callers])
   end
 
   @doc false
@@ -28,17 +28,17 @@ defmodule PhoenixGenApi.WorkerPool.Task do
           (-> term()),
           boolean(),
           pid() | nil,
-          patience(),
+          max_wait(),
           [pid()]
         ) :: :ok
-  def run(slot, pool, fun, counts?, owner, patience, callers) do
+  def run(slot, pool, fun, counts?, owner, max_wait, callers) do
     Process.put(:"$callers", callers)
     started = System.monotonic_time()
 
-    case Native.worker_pool_enter(slot, true, here(owner), started) do
+    case Native.worker_pool_enter(slot, true, local_owner(owner), started) do
       :run -> perform(slot, pool, fun, counts?, started)
-      :wait -> wait(slot, pool, fun, counts?, patience)
-      other -> turn(other, slot, pool, fun, counts?, started)
+      :wait -> wait(slot, pool, fun, counts?, max_wait)
+      other -> proceed(other, slot, pool, fun, counts?, started)
     end
   end
 
@@ -51,15 +51,15 @@ defmodule PhoenixGenApi.WorkerPool.Task do
         if monitor, do: Process.demonitor(monitor, [:flush])
         started = System.monotonic_time()
         entry = Native.worker_pool_enter(slot, false, nil, started)
-        turn(entry, slot, pool, fun, counts?, started)
+        proceed(entry, slot, pool, fun, counts?, started)
 
       {:DOWN, ^monitor, :process, ^receiver, _reason} ->
-        give_up(slot, fun)
+        leave_queue(slot, fun)
 
-      {WorkerPool, :wait_no_longer} ->
-        give_up(slot, fun)
+      {WorkerPool, :cancel_wait} ->
+        leave_queue(slot, fun)
     after
-      wait_ms(timeout) -> give_up(slot, fun)
+      wait_ms(timeout) -> leave_queue(slot, fun)
     end
   end
 
@@ -68,25 +68,25 @@ defmodule PhoenixGenApi.WorkerPool.Task do
 
   # It finds out for itself that it is too late, and needs no slot to say so. Until it has, it
   # keeps its place, so that nothing is lost should it be killed.
-  defp give_up(slot, fun) do
+  defp leave_queue(slot, fun) do
     {:answer, answer, _crash} = fun.()
-    Native.worker_pool_leave(slot, :answered, sent_here(answer))
+    Native.worker_pool_leave(slot, :answered, send_if_remote(answer))
     :ok
   end
 
-  defp turn(:run, slot, pool, fun, counts?, started),
+  defp proceed(:run, slot, pool, fun, counts?, started),
     do: perform(slot, pool, fun, counts?, started)
 
-  defp turn(:wait, slot, pool, fun, counts?, _started),
+  defp proceed(:wait, slot, pool, fun, counts?, _started),
     do: wait(slot, pool, fun, counts?, {:infinity, nil})
 
-  defp turn(:late, slot, pool, _fun, _counts?, started),
+  defp proceed(:late, slot, pool, _fun, _counts?, started),
     do: refused(slot, pool, :timeout, started)
 
-  defp turn(:orphan, slot, pool, _fun, _counts?, started),
+  defp proceed(:orphan, slot, pool, _fun, _counts?, started),
     do: refused(slot, pool, :owner_died, started)
 
-  defp turn(:gone, _slot, _pool, _fun, _counts?, _started), do: :ok
+  defp proceed(:gone, _slot, _pool, _fun, _counts?, _started), do: :ok
 
   defp refused(slot, pool, reason, started) do
     Events.started(pool, started)
@@ -118,8 +118,8 @@ defmodule PhoenixGenApi.WorkerPool.Task do
 
   # Whoever is told of the end finds it counted.
   defp ended(slot, pool, how, crash, answer, started) do
-    case Native.worker_pool_leave(slot, how, sent_here(answer)) do
-      # The keeper tells of it: this process may not live to do so.
+    case Native.worker_pool_leave(slot, how, send_if_remote(answer)) do
+      # The server tells of it: this process may not live to do so.
       :killed ->
         :ok
 
@@ -130,23 +130,23 @@ defmodule PhoenixGenApi.WorkerPool.Task do
   end
 
   # The native side sends to processes of this node only.
-  defp sent_here({pid, message}) when node(pid) != node() do
+  defp send_if_remote({pid, message}) when node(pid) != node() do
     # The slot is not for waiting until a node that hangs takes it.
     :erlang.process_flag(:async_dist, true)
     send(pid, message)
     nil
   end
 
-  defp sent_here(answer), do: answer
+  defp send_if_remote(answer), do: answer
 
   # The native side watches processes of this node only.
-  defp here(owner) when is_pid(owner) and node(owner) != node() do
+  defp local_owner(owner) when is_pid(owner) and node(owner) != node() do
     task = self()
     spawn(fn -> watch(task, owner) end)
     nil
   end
 
-  defp here(owner), do: owner
+  defp local_owner(owner), do: owner
 
   defp watch(task, owner) do
     task_monitor = Process.monitor(task)

@@ -87,7 +87,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
     do: {{:ok, schema, parsed.orders, parsed.warnings}, rest}
 
   defp pair({:ok, _parsed}, [{:error, refused} | rest]),
-    do: {{:error, TypeParser.refused(refused)}, rest}
+    do: {{:error, TypeParser.compile_error(refused)}, rest}
 
   defp pair({:error, message}, rest), do: {{:error, message}, rest}
 
