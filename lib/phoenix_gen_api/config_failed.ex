@@ -17,7 +17,7 @@ defmodule PhoenixGenApi.ConfigFailed do
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.SafeInspect
 
-  @store __MODULE__
+  @store Store
   @sources [:pull, :push, :direct]
   @max_config_bytes 65_536
 

@@ -14,9 +14,9 @@ defmodule PhoenixGenApi.ConfigFailedTest do
     # Uses the one of the running gateway, or its own where the application starts none.
     setup do
       ConfigFailed.new()
-      if GenServer.whereis(ConfigFailed) == nil, do: start_supervised!(ConfigFailed)
+      if GenServer.whereis(ConfigFailed.Store) == nil, do: start_supervised!(ConfigFailed)
       ConfigFailed.clear()
-      on_exit(fn -> if :ets.whereis(ConfigFailed) != :undefined, do: ConfigFailed.clear() end)
+      on_exit(fn -> if :ets.whereis(ConfigFailed.Store) != :undefined, do: ConfigFailed.clear() end)
     end
 
     test "record returns the entry that list shows" do
@@ -163,7 +163,7 @@ defmodule PhoenixGenApi.ConfigFailedTest do
         refute inspect(entry, limit: :infinity) =~ secret
       end
 
-      refute inspect(:ets.tab2list(ConfigFailed), limit: :infinity) =~ secret
+      refute inspect(:ets.tab2list(ConfigFailed.Store), limit: :infinity) =~ secret
     end
   end
 
