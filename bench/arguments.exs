@@ -1,13 +1,13 @@
 Code.require_file("support/harness.ex", __DIR__)
 Code.require_file("support/gateway.ex", __DIR__)
-Code.require_file("support/yardstick.ex", __DIR__)
+Code.require_file("support/baseline.ex", __DIR__)
 
 defmodule Bench.Arguments do
   @moduledoc "Validation and conversion of arguments, from three scalars to 1,000 records."
 
   import Bench.Harness
 
-  alias Bench.{Gateway, Yardstick}
+  alias Bench.{Gateway, Baseline}
   alias PhoenixGenApi.ArgumentHandler
   alias PhoenixGenApi.Structs.Request
 
@@ -30,7 +30,7 @@ defmodule Bench.Arguments do
         "a string, an integer with a range and a boolean",
         Gateway.three_scalars(),
         Gateway.request().args,
-        &Yardstick.three_scalars/1
+        &Baseline.three_scalars/1
       )
 
     list = fn title, text ->
@@ -40,8 +40,8 @@ defmodule Bench.Arguments do
         title,
         %{"tags" => {:list_string, 1_000}},
         %{"tags" => tags},
-        &Yardstick.strings/1,
-        &Yardstick.strings_in_c/1
+        &Baseline.strings/1,
+        &Baseline.strings_in_c/1
       )
     end
 
@@ -56,8 +56,8 @@ defmodule Bench.Arguments do
         title,
         %{"text" => :string},
         %{"text" => text},
-        &Yardstick.text/1,
-        &Yardstick.text_in_c/1
+        &Baseline.text/1,
+        &Baseline.text_in_c/1
       )
     end
 
@@ -96,7 +96,7 @@ defmodule Bench.Arguments do
         "a record within a record, 7 values",
         %{"order" => {:map, @order}},
         %{"order" => order.(1)},
-        &Yardstick.order/1
+        &Baseline.order/1
       )
 
     records =
@@ -104,7 +104,7 @@ defmodule Bench.Arguments do
         "1,000 such records",
         %{"orders" => {:list, {:map, @order}, 1_000}},
         %{"orders" => Enum.map(1..1_000, order)},
-        &Yardstick.orders/1
+        &Baseline.orders/1
       )
 
     date =
@@ -112,7 +112,7 @@ defmodule Bench.Arguments do
         "an ISO 8601 date with an offset, to UTC",
         %{"at" => :datetime},
         %{"at" => "2026-01-01T00:00:00.123+02:00"},
-        &Yardstick.datetime/1
+        &Baseline.datetime/1
       )
 
     figures(
@@ -139,12 +139,12 @@ defmodule Bench.Arguments do
     )
   end
 
-  defp subject(title, types, args, yardstick, in_c \\ nil) do
+  defp subject(title, types, args, baseline, in_c \\ nil) do
     type = "bench_#{:erlang.phash2(title)}"
     orders = if map_size(types) == 3, do: ["name", "age", "active"], else: Map.keys(types)
     plan = Gateway.plan(Gateway.config(request_type: type, arg_types: types, arg_orders: orders))
     library = &ArgumentHandler.convert(plan, &1)
-    own = fn %Request{args: args} -> yardstick.(args) end
+    own = fn %Request{args: args} -> baseline.(args) end
     request = Gateway.request(request_type: type, args: args)
 
     assert_same(title, library, own, [request])

@@ -1,13 +1,13 @@
 Code.require_file("support/harness.ex", __DIR__)
 Code.require_file("support/gateway.ex", __DIR__)
-Code.require_file("support/yardstick.ex", __DIR__)
+Code.require_file("support/baseline.ex", __DIR__)
 
 defmodule Bench.NodeSelection do
   @moduledoc "Choosing one node, in every mode, and what moves when a node is added."
 
   import Bench.Harness
 
-  alias Bench.{Gateway, Yardstick}
+  alias Bench.{Gateway, Baseline}
   alias PhoenixGenApi.NodeSelector
 
   @keys 200_000
@@ -38,13 +38,13 @@ defmodule Bench.NodeSelection do
 
   defp by_hash(count, requests) do
     plan = plan(count, :hash)
-    own = Yardstick.plan(nil, Gateway.nodes(count))
+    own = Baseline.plan(nil, Gateway.nodes(count))
 
     results =
       compare(
         [
           {"NodeSelector.pick/2", &NodeSelector.pick(plan, &1)},
-          {"BEAM only", &Yardstick.pick_by_hash(own, &1)}
+          {"BEAM only", &Baseline.pick_by_hash(own, &1)}
         ],
         requests
       )
@@ -55,7 +55,7 @@ defmodule Bench.NodeSelection do
 
   defp modes(requests) do
     nodes = Gateway.nodes(10)
-    own = Yardstick.plan(nil, nodes)
+    own = Baseline.plan(nil, nodes)
     cursor = :atomics.new(1, signed: false)
     busy = :atomics.new(10, [])
     sticky = :ets.new(:sticky, [:set, :public, read_concurrency: true])
@@ -68,19 +68,19 @@ defmodule Bench.NodeSelection do
       |> Enum.scan(&+/2)
       |> List.to_tuple()
 
-    for {mode, yardstick} <- [
-          {:random, &Yardstick.pick_at_random(own, &1)},
-          {:round_robin, fn _ -> Yardstick.pick_in_turn(own, cursor) end},
+    for {mode, baseline} <- [
+          {:random, &Baseline.pick_at_random(own, &1)},
+          {:round_robin, fn _ -> Baseline.pick_in_turn(own, cursor) end},
           {{:hash, "key"},
-           fn %{args: %{"key" => key}} -> Yardstick.pick_by_hash(own, %{request_id: key}) end},
-          {{:sticky, "key"}, &Yardstick.pick_sticky(own, &1, sticky)},
-          {:least_busy, fn _ -> Yardstick.pick_least_busy(own, busy) end},
-          {{:weighted, weights}, fn _ -> Yardstick.pick_weighted(own, bounds) end}
+           fn %{args: %{"key" => key}} -> Baseline.pick_by_hash(own, %{request_id: key}) end},
+          {{:sticky, "key"}, &Baseline.pick_sticky(own, &1, sticky)},
+          {:least_busy, fn _ -> Baseline.pick_least_busy(own, busy) end},
+          {{:weighted, weights}, fn _ -> Baseline.pick_weighted(own, bounds) end}
         ] do
       plan = plan(10, mode)
       pick = &NodeSelector.pick(plan, &1)
       for request <- requests, do: {:ok, _node, _counted} = pick.(request)
-      for request <- requests, do: {:ok, _node, _index} = yardstick.(request)
+      for request <- requests, do: {:ok, _node, _index} = baseline.(request)
 
       name =
         if is_tuple(mode) and elem(mode, 0) == :weighted,
@@ -89,7 +89,7 @@ defmodule Bench.NodeSelection do
 
       times(
         "`#{name}` among 10 nodes",
-        compare([{"library", pick}, {"BEAM only", yardstick}], requests)
+        compare([{"library", pick}, {"BEAM only", baseline}], requests)
       )
     end
   end

@@ -1,6 +1,6 @@
 Code.require_file("support/harness.ex", __DIR__)
 Code.require_file("support/gateway.ex", __DIR__)
-Code.require_file("support/limiter_yardstick.ex", __DIR__)
+Code.require_file("support/limiter_baseline.ex", __DIR__)
 Code.require_file("support/hammer.ex", __DIR__)
 
 defmodule Bench.RateLimiter do
@@ -11,7 +11,7 @@ defmodule Bench.RateLimiter do
 
   import Bench.Harness
 
-  alias Bench.LimiterYardstick
+  alias Bench.LimiterBaseline
   alias PhoenixGenApi.{Gateway, Native, RateLimiter, Telemetry}
 
   # Every value is asked for several times in a window and never denied: the windows hold as many
@@ -109,7 +109,7 @@ defmodule Bench.RateLimiter do
     per = fn a, b, field, count -> "#{decimal((b[field] - a[field]) / count)} bytes" end
     idle = (one.bytes - start.bytes) / @values
     busy = (eight.bytes - start.bytes) / @values
-    yardsticks(values)
+    baselines(values)
 
     [
       {"a value of #{byte_size(hd(values))} to #{byte_size(List.last(values))} bytes, 1 request in its window, bytes",
@@ -121,17 +121,17 @@ defmodule Bench.RateLimiter do
     ]
   end
 
-  defp yardsticks(values) do
+  defp baselines(values) do
     now = now()
 
     rows =
       for {label, kind} <- kinds(), kind != :plain_counter, max <- [100, 1_000] do
-        limiter = LimiterYardstick.new(kind, max, 3_600_000 * @ms)
+        limiter = LimiterBaseline.new(kind, max, 3_600_000 * @ms)
         values = Enum.take(values, 10_000)
-        held = fn -> LimiterYardstick.bytes(limiter) / 10_000 end
+        held = fn -> LimiterBaseline.bytes(limiter) / 10_000 end
 
         each = fn ->
-          for value <- values, do: :ok = LimiterYardstick.check(limiter, value, now)
+          for value <- values, do: :ok = LimiterBaseline.check(limiter, value, now)
         end
 
         before = held.()
@@ -203,10 +203,10 @@ defmodule Bench.RateLimiter do
     # The ordered set counts what is in the window: thousands of requests of a hot value.
     theirs =
       for {label, kind} <- kinds(), kind != :ordered or max == @max do
-        yardstick = LimiterYardstick.new(kind, max, window_ms * @ms)
+        baseline = LimiterBaseline.new(kind, max, window_ms * @ms)
 
-        {label, fn value -> :ok = LimiterYardstick.check(yardstick, value, now()) end,
-         fn -> LimiterYardstick.sweep(yardstick, now()) end}
+        {label, fn value -> :ok = LimiterBaseline.check(baseline, value, now()) end,
+         fn -> LimiterBaseline.sweep(baseline, now()) end}
       end
 
     ours ++
@@ -220,14 +220,14 @@ defmodule Bench.RateLimiter do
     times = Enum.scan(1..2_000, fn _, time -> time + :rand.uniform(3 * @ms) end)
 
     for {label, kind} <- kinds(), kind in [:ring, :log, :ordered] do
-      yardstick = LimiterYardstick.new(kind, 5, 10 * @ms)
+      baseline = LimiterBaseline.new(kind, 5, 10 * @ms)
       :ok = RateLimiter.clear()
 
       ours = fn time ->
         Native.rate_limiter_check_value(limiter(), "ann", :global, :user_id, time)
       end
 
-      assert_same(label, ours, &LimiterYardstick.check(yardstick, "ann", &1), times, fn
+      assert_same(label, ours, &LimiterBaseline.check(baseline, "ann", &1), times, fn
         :ok -> :ok
         _denied -> :denied
       end)
@@ -301,9 +301,9 @@ defmodule Bench.RateLimiter do
 
   defp scaling do
     limits([limit(max_requests: 1_000_000, window_ms: 1)])
-    counter = LimiterYardstick.new(:counter, 1_000_000, @ms)
+    counter = LimiterBaseline.new(:counter, 1_000_000, @ms)
     ours = fn value -> :ok = RateLimiter.check_rate_limit(value, :global, :user_id) end
-    theirs = fn value -> :ok = LimiterYardstick.check(counter, value, now()) end
+    theirs = fn value -> :ok = LimiterBaseline.check(counter, value, now()) end
     many = fn n -> for i <- 1..1_000, do: value(1_000 * n + i) end
     one = fn _n -> List.duplicate("ann", 1_000) end
 

@@ -1,13 +1,13 @@
 Code.require_file("support/harness.ex", __DIR__)
 Code.require_file("support/gateway.ex", __DIR__)
-Code.require_file("support/yardstick.ex", __DIR__)
+Code.require_file("support/baseline.ex", __DIR__)
 
 defmodule Bench.RequestStages do
   @moduledoc "Lookup, permission, three arguments and one of ten nodes: what a request pays."
 
   import Bench.Harness
 
-  alias Bench.{Gateway, Yardstick}
+  alias Bench.{Gateway, Baseline}
   alias PhoenixGenApi.{ArgumentHandler, ConfigDb, NodeSelector}
   alias PhoenixGenApi.Structs.Request
 
@@ -19,10 +19,10 @@ defmodule Bench.RequestStages do
 
     {:ok, 2_000} = ConfigDb.batch_add(configs ++ random)
 
-    plan = Yardstick.plan(&Yardstick.three_scalars/1, Gateway.nodes(10))
+    plan = Baseline.plan(&Baseline.three_scalars/1, Gateway.nodes(10))
 
     for config <- configs ++ random,
-        do: Yardstick.store(config.service, config.request_type, nil, plan)
+        do: Baseline.store(config.service, config.request_type, nil, plan)
 
     by_hash = configs |> Enum.take_random(100) |> Enum.map(&request/1)
     at_random = random |> Enum.take_random(100) |> Enum.map(&request/1)
@@ -87,10 +87,10 @@ defmodule Bench.RequestStages do
   defp permitted?(_plan, request), do: is_binary(request.user_id) and request.user_id != ""
 
   defp by_hash(%Request{service: service, request_type: type, version: version} = request) do
-    with {:ok, plan} <- Yardstick.fetch(service, type, version),
-         true <- Yardstick.permitted?(request),
-         {:ok, arguments} <- Yardstick.convert(plan, request),
-         {:ok, node, counted} <- Yardstick.pick_by_hash(plan, request) do
+    with {:ok, plan} <- Baseline.fetch(service, type, version),
+         true <- Baseline.permitted?(request),
+         {:ok, arguments} <- Baseline.convert(plan, request),
+         {:ok, node, counted} <- Baseline.pick_by_hash(plan, request) do
       {:ok, plan, arguments, node, counted}
     end
   end
@@ -110,18 +110,18 @@ defmodule Bench.RequestStages do
          %Request{service: service, request_type: type, version: version} = request
        ) do
     with [{_name, plan}] <- :ets.lookup(table, {service, type, version}),
-         true <- Yardstick.permitted?(request),
-         {:ok, arguments} <- Yardstick.convert(plan, request),
-         {:ok, node, counted} <- Yardstick.pick_by_hash(plan, request) do
+         true <- Baseline.permitted?(request),
+         {:ok, arguments} <- Baseline.convert(plan, request),
+         {:ok, node, counted} <- Baseline.pick_by_hash(plan, request) do
       {:ok, plan, arguments, node, counted}
     end
   end
 
   defp at_random(%Request{service: service, request_type: type, version: version} = request) do
-    with {:ok, plan} <- Yardstick.fetch(service, type, version),
-         true <- Yardstick.permitted?(request),
-         {:ok, arguments} <- Yardstick.convert(plan, request),
-         {:ok, node, counted} <- Yardstick.pick_at_random(plan, request) do
+    with {:ok, plan} <- Baseline.fetch(service, type, version),
+         true <- Baseline.permitted?(request),
+         {:ok, arguments} <- Baseline.convert(plan, request),
+         {:ok, node, counted} <- Baseline.pick_at_random(plan, request) do
       {:ok, plan, arguments, node, counted}
     end
   end
@@ -143,19 +143,19 @@ defmodule Bench.RequestStages do
           Map.delete(good, "age")
         ] do
       {:error, _} = ArgumentHandler.convert(plan, Gateway.request(args: args))
-      {:error, _} = Yardstick.three_scalars(args)
+      {:error, _} = Baseline.three_scalars(args)
     end
 
     {:error, :not_found} = ConfigDb.fetch("service_1", "no_such", nil)
-    {:error, :not_found} = Yardstick.fetch("service_1", "no_such", nil)
+    {:error, :not_found} = Baseline.fetch("service_1", "no_such", nil)
     false = permitted?(plan, Gateway.request(user_id: nil))
-    false = Yardstick.permitted?(Gateway.request(user_id: nil))
+    false = Baseline.permitted?(Gateway.request(user_id: nil))
   end
 
   defp stages(by_hash, at_random) do
     {:ok, plan} = ConfigDb.fetch(by_hash.service, by_hash.request_type, nil)
     {:ok, random} = ConfigDb.fetch(at_random.service, at_random.request_type, nil)
-    {:ok, own} = Yardstick.fetch(by_hash.service, by_hash.request_type, nil)
+    {:ok, own} = Baseline.fetch(by_hash.service, by_hash.request_type, nil)
 
     stage = fn title, a, b ->
       times(title, compare([{"library", a}, {"BEAM only", b}], [by_hash]))
@@ -164,27 +164,27 @@ defmodule Bench.RequestStages do
     stage.(
       "lookup alone",
       &ConfigDb.fetch(&1.service, &1.request_type, nil),
-      &Yardstick.fetch(&1.service, &1.request_type, nil)
+      &Baseline.fetch(&1.service, &1.request_type, nil)
     )
 
-    stage.("permission alone", &permitted?(plan, &1), &Yardstick.permitted?/1)
+    stage.("permission alone", &permitted?(plan, &1), &Baseline.permitted?/1)
 
     stage.(
       "three arguments alone",
       &ArgumentHandler.convert(plan, &1),
-      &Yardstick.convert(own, &1)
+      &Baseline.convert(own, &1)
     )
 
     stage.(
       "one of ten nodes by `:hash` alone",
       &NodeSelector.pick(plan, &1),
-      &Yardstick.pick_by_hash(own, &1)
+      &Baseline.pick_by_hash(own, &1)
     )
 
     stage.(
       "one of ten nodes by `:random` alone",
       &NodeSelector.pick(random, &1),
-      &Yardstick.pick_at_random(own, &1)
+      &Baseline.pick_at_random(own, &1)
     )
   end
 end

@@ -40,14 +40,14 @@ defmodule Bench.Streams do
     times("#{@items} items, per stream", results)
 
     figures(
-      for {yardstick, target} <- [
+      for {baseline, target} <- [
             {"bare send loop", {:at_least, 0.6}},
             {"bare, acknowledged, through a process between", nil},
             {"bare, acknowledged", nil}
           ],
           label <- ["stream, a range", "stream, `send_result/2`"] do
-        throughput = 1 / ratio(results, label, yardstick)
-        {"throughput of #{label}, against #{yardstick}", {:times, throughput}, target}
+        throughput = 1 / ratio(results, label, baseline)
+        {"throughput of #{label}, against #{baseline}", {:times, throughput}, target}
       end
     )
   end

@@ -1,5 +1,5 @@
 # The gateway node, and what happens in the demo. Its exit status is the demo's.
-alias Demo.{Load, Nodes, Outage, Room, Run, Scenario, ServiceB, Transcript, Witness}
+alias Demo.{CallRecorder, Load, Nodes, Outage, Room, Run, Scenario, ServiceB, Transcript}
 
 Application.put_env(:phoenix_gen_api, :gen_api,
   pull_interval: 1_000,
@@ -14,7 +14,7 @@ Application.put_env(:phoenix_gen_api, :circuit_breaker,
 {:ok, _} = Application.ensure_all_started(:phoenix_gen_api)
 # As in a release: no request waits for a module to be loaded.
 :ok = :phoenix_gen_api |> Application.spec(:modules) |> Code.ensure_all_loaded()
-Witness.start()
+CallRecorder.start()
 
 phoenix =
   if match?({:error, _}, :code.lib_dir(:phoenix)),

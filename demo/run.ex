@@ -3,7 +3,7 @@ defmodule Demo.Run do
   # of it. Every check is a numbered entry of the transcript.
   @moduledoc false
 
-  alias Demo.{Client, Nodes, Transcript, Witness}
+  alias Demo.{CallRecorder, Client, Nodes, Transcript}
 
   # The members of a response besides its request id.
   @blank %{
@@ -136,7 +136,7 @@ defmodule Demo.Run do
   end
 
   @doc "The nodes that ran a function since the last time, by their short names."
-  def ran(expected), do: expected |> Witness.ran() |> Enum.map(&Nodes.short/1)
+  def ran(expected), do: expected |> CallRecorder.ran() |> Enum.map(&Nodes.short/1)
 
   def sent(json), do: ">                   " <> json
 

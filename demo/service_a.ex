@@ -2,24 +2,27 @@ defmodule Demo.ServiceA do
   # A service that pushes its functions to the gateway.
   @moduledoc false
 
-  alias Demo.{Nodes, Witness}
+  alias Demo.{CallRecorder, Nodes}
   alias PhoenixGenApi.ConfigPusher
   alias PhoenixGenApi.Structs.{FunConfig, Request, StreamHelper}
 
-  def find(isbn), do: Witness.seen(%{isbn: isbn, title: "Dune", printed: ~D[1965-08-01]})
-  def find_v2(isbn, lang), do: Witness.seen({:ok, %{isbn: isbn, lang: lang}})
-  def reserve(isbn, branch, %Request{} = by), do: Witness.seen({:ok, [isbn, branch, by.user_id]})
-  def visited(isbn), do: Witness.seen({:ok, isbn})
-  def order(order), do: Witness.seen(order)
-  def remove(isbn), do: Witness.seen(%{removed: isbn})
-  def count, do: Witness.seen(3)
+  def find(isbn), do: CallRecorder.seen(%{isbn: isbn, title: "Dune", printed: ~D[1965-08-01]})
+  def find_v2(isbn, lang), do: CallRecorder.seen({:ok, %{isbn: isbn, lang: lang}})
 
-  def titles, do: Witness.seen(["Dune", "Emma", "Ulysses"])
+  def reserve(isbn, branch, %Request{} = by),
+    do: CallRecorder.seen({:ok, [isbn, branch, by.user_id]})
+
+  def visited(isbn), do: CallRecorder.seen({:ok, isbn})
+  def order(order), do: CallRecorder.seen(order)
+  def remove(isbn), do: CallRecorder.seen(%{removed: isbn})
+  def count, do: CallRecorder.seen(3)
+
+  def titles, do: CallRecorder.seen(["Dune", "Emma", "Ulysses"])
 
   @doc "A feed: whatever is sent to the process that runs this."
   def sales(%StreamHelper{} = feed) do
     Process.register(self(), __MODULE__.Sales)
-    Witness.seen(:open)
+    CallRecorder.seen(:open)
     next_sale(feed)
   end
 
@@ -36,7 +39,7 @@ defmodule Demo.ServiceA do
     made = :counters.new(1, [])
     :persistent_term.put({__MODULE__, :made}, made)
 
-    Witness.seen(
+    CallRecorder.seen(
       Stream.each(1..items, fn _item ->
         :counters.add(made, 1, 1)
       end)
@@ -50,7 +53,7 @@ defmodule Demo.ServiceA do
   end
 
   def broken(isbn) do
-    Witness.seen(isbn)
+    CallRecorder.seen(isbn)
     raise "database password is hunter2"
   end
 

@@ -343,11 +343,11 @@ defmodule PhoenixGenApi.Relay do
   end
 
   # What the index says, unless other gateways have to agree.
-  defp finish_or_coordinate(:ok, _shared), do: :ok
-  defp finish_or_coordinate({:ok, _result} = done, _shared), do: done
-  defp finish_or_coordinate(last?, _shared) when is_boolean(last?), do: {:ok, last?}
-  defp finish_or_coordinate(:shared, shared), do: shared.()
-  defp finish_or_coordinate(reason, _shared), do: {:error, reason}
+  defp finish_or_coordinate(:ok, _coordinate), do: :ok
+  defp finish_or_coordinate({:ok, _result} = done, _coordinate), do: done
+  defp finish_or_coordinate(last?, _coordinate) when is_boolean(last?), do: {:ok, last?}
+  defp finish_or_coordinate(:shared, coordinate), do: coordinate.()
+  defp finish_or_coordinate(reason, _coordinate), do: {:error, reason}
 
   # A process is a device of the gateway that it runs on.
   defp call_owner_node(pid, function, args) do

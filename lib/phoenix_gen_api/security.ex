@@ -151,14 +151,14 @@ defmodule PhoenixGenApi.Security do
   """
   @spec validate_mfa(term()) :: :ok | {:error, {:mfa_not_allowed, term()}}
   def validate_mfa({module, function, _args} = mfa) when is_atom(module) and is_atom(function),
-    do: verdict(module, function, mfa)
+    do: check(module, function, mfa)
 
   def validate_mfa({module, function} = mfa) when is_atom(module) and is_atom(function),
-    do: verdict(module, function, mfa)
+    do: check(module, function, mfa)
 
   def validate_mfa(other), do: {:error, {:mfa_not_allowed, other}}
 
-  defp verdict(module, function, mfa) do
+  defp check(module, function, mfa) do
     if denied?(module, function) or not allowlisted?(module, function),
       do: {:error, {:mfa_not_allowed, mfa}},
       else: :ok

@@ -196,17 +196,17 @@ defmodule PhoenixGenApi.RelayClusterTest do
     for gateway <- [b, c], user <- ["ann", "bob", "eve"], do: joins(gateway, id, user)
     says = fn {_, node}, user, why -> {:presence, node, nil, id, user, false, why} end
     # What b says comes late: c has heard of it, and said what follows.
-    on(a, :hear, [id, [says.(c, "ann", :down), says.(b, "ann", :down_here)]])
+    on(a, :deliver, [id, [says.(c, "ann", :down), says.(b, "ann", :down_here)]])
     # Neither has heard of the other.
-    on(a, :hear, [id, [says.(c, "bob", :down_here), says.(b, "bob", :down_here)]])
+    on(a, :deliver, [id, [says.(c, "bob", :down_here), says.(b, "bob", :down_here)]])
     # A gateway that asks has said nothing.
     joins(b, id, "dan")
     {_, node} = c
-    on(a, :hear, [id, [{:absent, node, id, "dan"}, says.(b, "dan", :down_here)]])
+    on(a, :deliver, [id, [{:absent, node, id, "dan"}, says.(b, "dan", :down_here)]])
     # He has come back meanwhile.
-    on(a, :hear, [id, [says.(c, "eve", :down)]])
+    on(a, :deliver, [id, [says.(c, "eve", :down)]])
     joins(c, id, "eve")
-    on(a, :hear, [id, [says.(c, "eve", :down_here), says.(b, "eve", :down_here)]])
+    on(a, :deliver, [id, [says.(c, "eve", :down_here), says.(b, "eve", :down_here)]])
     assert Map.keys(elem(on(a, :view, [id]), 1)) == ["root"]
 
     Await.until(fn ->

@@ -117,7 +117,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
       join = Task.async(fn -> on(c, :join, [id, "ann"]) end)
       Await.until(fn -> on(c, :pending?, [id]) end)
       for name <- unquote(killed), do: on(c, :crash, [name])
-      on(c, :heard?, [])
+      on(c, :idle?, [])
       on(c, :suspend, ["Shard"])
       on(a, :resume, ["Shard"])
       Await.until(fn -> on(a, :settled?, []) end)
@@ -160,7 +160,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
 
     leave = Task.async(fn -> Cluster.call(b, Relay, :leave_group, [id, "ann", other]) end)
     Await.until(fn -> on(b, :pending?, [id]) end)
-    on(a, :heard?, [])
+    on(a, :idle?, [])
     on(c, :resume, ["Shard"])
     assert Task.await(leave) == :ok
     assert {{:ok, :active}, device} = Task.await(join)
@@ -174,9 +174,9 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     {:ok, _root} = on(a, :create, [id, :public, "root"])
     joins(a, id, "ann")
     # What b says to those that meet it anew, as when its Peers was killed.
-    said = on(b, :catalogue, [id])
+    said = on(b, :snapshot, [id])
     assert Cluster.call(a, Relay, :leave_group, [id, "ann"]) == :ok
-    on(c, :hear, [id, said])
+    on(c, :deliver, [id, said])
     for gateway <- gateways, do: Await.until(fn -> members(gateway, id) == ["root"] end)
     Await.until(fn -> on(c, :settled?, []) end)
   end
@@ -243,7 +243,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     asked = Task.async(fn -> Cluster.call(b, Relay, function, [id | args]) end)
     Await.until(fn -> on(b, :pending?, [id]) end)
     effects = on(a, :make, [on(b, :waiting, [id])])
-    on(b, :hear, [id, [{:effects, nil, nil, effects}]])
+    on(b, :deliver, [id, [{:effects, nil, nil, effects}]])
     on(a, :crash, ["Shard"])
     Task.await(asked, 30_000)
   end

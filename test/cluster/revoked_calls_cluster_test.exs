@@ -250,7 +250,7 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     Cluster.stop_peer(peer)
   end
 
-  test "the keeper of a pool is not held up by a node that hangs" do
+  test "the server of a pool is not held up by a node that hangs" do
     {peer, node} = started(:library)
     far = Node.spawn(node, :timer, :sleep, [:infinity])
     {:ok, _pid} = start_supervised({WorkerPool, name: :held_up, pool_size: 2})
@@ -261,7 +261,7 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     {:ok, lost} = WorkerPool.submit(:held_up, hang, on_death: {far, :died})
     assert_receive :runs
     killed([lost])
-    # The keeper has told of that by now, or tries to.
+    # The server has told of that by now, or tries to.
     :ok = WorkerPool.execute_async(:held_up, hang, timeout: 50)
     Await.until(fn -> WorkerPool.status(:held_up).total_tasks_failed == 2 end)
     assert WorkerPool.status(:held_up).busy_workers == 0

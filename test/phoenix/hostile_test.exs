@@ -103,7 +103,7 @@ defmodule PhoenixGenApi.Phoenix.HostileTest do
   end
 
   test "frames that break the protocol end that connection and no other", %{port: port} do
-    witness = connect(port)
+    call_recorder = connect(port)
 
     hostile = [
       &SocketClient.text(&1, "not json"),
@@ -120,14 +120,14 @@ defmodule PhoenixGenApi.Phoenix.HostileTest do
       %{id: id} = client
       send_it.(client)
       assert_receive {:closed, ^id}, 10_000
-      ping(witness)
+      ping(call_recorder)
     end
   end
 
   test "random bytes and random JSON leave the server as it was", %{port: port} do
     seed = System.unique_integer([:positive])
     :rand.seed(:exsss, {seed, 1, 2})
-    witness = connect(port)
+    call_recorder = connect(port)
 
     for round <- 1..200 do
       client = connect(port)
@@ -160,10 +160,10 @@ defmodule PhoenixGenApi.Phoenix.HostileTest do
       end
 
       SocketClient.close(client)
-      if rem(round, 50) == 0, do: ping(witness)
+      if rem(round, 50) == 0, do: ping(call_recorder)
     end
 
-    ping(witness)
+    ping(call_recorder)
   end
 
   defp random(0), do: Enum.random([nil, true, 1, -1.5, "", "api", "é\0", 1.0e200])

@@ -16,7 +16,10 @@ defmodule PhoenixGenApi.ConfigFailedTest do
       ConfigFailed.new()
       if GenServer.whereis(ConfigFailed.Store) == nil, do: start_supervised!(ConfigFailed)
       ConfigFailed.clear()
-      on_exit(fn -> if :ets.whereis(ConfigFailed.Store) != :undefined, do: ConfigFailed.clear() end)
+
+      on_exit(fn ->
+        if :ets.whereis(ConfigFailed.Store) != :undefined, do: ConfigFailed.clear()
+      end)
     end
 
     test "record returns the entry that list shows" do

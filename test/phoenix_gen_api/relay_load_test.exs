@@ -110,13 +110,13 @@ defmodule PhoenixGenApi.RelayLoadTest do
   } do
     :ok = Relay.create_group(id, :public, "root", sleeper())
     for n <- 1..2_000, do: {:ok, :active} = Relay.join_group(id, "user-#{n}", sleeper())
-    backlog = Process.whereis(Relay.SlowConsumers)
-    1 = :erlang.trace(backlog, true, [:receive])
+    slow_consumers = Process.whereis(Relay.SlowConsumers)
+    1 = :erlang.trace(slow_consumers, true, [:receive])
     started = System.monotonic_time(:microsecond)
     for n <- 1..200, do: {:ok, 2_001} = Relay.send_to_group(id, "server", n)
     elapsed = System.monotonic_time(:microsecond) - started
-    _ = :sys.get_state(backlog)
-    1 = :erlang.trace(backlog, false, [:receive])
+    _ = :sys.get_state(slow_consumers)
+    1 = :erlang.trace(slow_consumers, false, [:receive])
 
     # 200 messages to 2,001 recipients each name 1,563 of them, at one in 256. A slice may look at
     # all it has at once and makes up for it afterwards.
@@ -127,10 +127,10 @@ defmodule PhoenixGenApi.RelayLoadTest do
 
   defp looked_at(looks) do
     receive do
-      {:trace, _backlog, :receive, {:"$gen_cast", {:sample, pids}}} ->
+      {:trace, _slow_consumers, :receive, {:"$gen_cast", {:sample, pids}}} ->
         looked_at(looks + length(pids))
 
-      {:trace, _backlog, :receive, _other} ->
+      {:trace, _slow_consumers, :receive, _other} ->
         looked_at(looks)
     after
       0 -> looks

@@ -43,7 +43,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     assert_receive {:DOWN, ^monitor, :process, ^pid, _}
   end
 
-  # The keeper of the pool that comes after `pid`.
+  # The server of the pool that comes after `pid`.
   defp successor(pool, pid) do
     Await.until(fn ->
       next = Process.whereis(pool)
@@ -55,17 +55,17 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
   defp idle(pool), do: busy(pool) == %{busy_workers: 0, queued_tasks: 0}
 
   test "tasks that run and wait outlive the process of their pool", %{pool: pool} do
-    keeper = start(pool, pool_size: 1)
+    server = start(pool, pool_size: 1)
 
     for _ <- 1..3,
         do: assert({:ok, _pid} = WorkerPool.submit(pool, task(), on_death: {self(), :died}))
 
     first = running()
-    kill(keeper)
+    kill(server)
     send(first, :return)
-    # It has begun without any keeper, or beside the new one.
+    # It has begun without any server, or beside the new one.
     second = running()
-    successor(pool, keeper)
+    successor(pool, server)
     assert busy(pool) == %{busy_workers: 1, queued_tasks: 1}
     send(second, :return)
     send(running(), :return)
@@ -75,7 +75,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
   end
 
   test "without its process a pool takes nothing and finishes what it has", %{pool: pool} do
-    {:ok, keeper} =
+    {:ok, server} =
       Task.async(fn ->
         {:ok, pid} = WorkerPool.start_link(name: pool, pool_size: 1)
         Process.unlink(pid)
@@ -84,23 +84,23 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
       |> Task.await()
 
     for _ <- 1..2, do: assert(:ok = WorkerPool.execute_async(pool, task()))
-    kill(keeper)
+    kill(server)
     assert WorkerPool.execute_async(pool, task()) == {:error, :pool_not_found}
     for _ <- 1..2, do: send(running(), :return)
     assert Await.until(fn -> idle(pool) end)
     Registry.delete(pool)
   end
 
-  test "deadlines and orphans are seen to by the next keeper", %{pool: pool} do
-    keeper = start(pool, pool_size: 2)
+  test "deadlines and orphans are seen to by the next server", %{pool: pool} do
+    server = start(pool, pool_size: 2)
     owner = spawn(fn -> Process.sleep(:infinity) end)
     assert :ok = WorkerPool.execute_async(pool, task(), timeout: 50)
     assert {:ok, _pid} = WorkerPool.submit(pool, task(), owner: owner)
     monitors = for _ <- 1..2, do: Process.monitor(running())
-    :sys.suspend(keeper)
+    :sys.suspend(server)
     kill(owner)
     refute_receive {:DOWN, _, _, _, _}, 60
-    kill(keeper)
+    kill(server)
     for monitor <- monitors, do: assert_receive({:DOWN, ^monitor, :process, _, :killed})
 
     reasons =
@@ -110,25 +110,25 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     assert %{total_tasks_failed: 2} = WorkerPool.status(pool)
   end
 
-  test "the next keeper waits for no task that is over", %{pool: pool} do
-    keeper = start(pool, pool_size: 2)
+  test "the next server waits for no task that is over", %{pool: pool} do
+    server = start(pool, pool_size: 2)
     for ms <- [60_000, 70_000], do: :ok = WorkerPool.execute_async(pool, task(), timeout: ms)
     tasks = for _ <- 1..2, do: running()
-    Await.until(fn -> :sys.get_state(keeper).timer end)
+    Await.until(fn -> :sys.get_state(server).timer end)
     for task <- tasks, do: send(task, :return)
     assert Await.until(fn -> idle(pool) end)
-    kill(keeper)
-    assert :sys.get_state(successor(pool, keeper)).timer == nil
+    kill(server)
+    assert :sys.get_state(successor(pool, server)).timer == nil
   end
 
-  test "the events of tasks that were killed wait for the next keeper", %{pool: pool} do
-    keeper = start(pool, [])
-    :sys.suspend(keeper)
+  test "the events of tasks that were killed wait for the next server", %{pool: pool} do
+    server = start(pool, [])
+    :sys.suspend(server)
     assert :ok = WorkerPool.execute_async(pool, task())
     kill(running())
     assert_received {[:task, :start], _}
     refute_receive {[:task, :exception], _}, 20
-    kill(keeper)
+    kill(server)
     assert_receive {[:task, :exception], %{kind: :exit, reason: ":killed", stacktrace: []}}
   end
 
@@ -158,11 +158,11 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
 
   test "pools that come and go make the VM scan no process", %{pool: pool} do
     %{count: terms} = :persistent_term.info()
-    keeper = start(pool, [])
+    server = start(pool, [])
     # To replace or erase one that is there would do it.
     assert :persistent_term.info().count == terms
-    kill(keeper)
-    successor(pool, keeper)
+    kill(server)
+    successor(pool, server)
     stop_supervised!(pool)
     assert Registry.find(pool) == nil
   end
@@ -187,8 +187,8 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
   end
 
   test "a pool that has no time left to stop is gone all the same", %{pool: pool} do
-    {:ok, keeper} = WorkerPool.start_link(name: pool, pool_size: 1)
-    Process.unlink(keeper)
+    {:ok, server} = WorkerPool.start_link(name: pool, pool_size: 1)
+    Process.unlink(server)
     parent = self()
     handler = fn _event, _, %{pool_name: name}, _ -> if name == pool, do: hang(parent) end
 
@@ -201,9 +201,9 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     on_exit(fn -> Telemetry.detach_all({pool, :hangs}) end)
     assert :ok = WorkerPool.execute_async(pool, task())
     running()
-    spawn(fn -> GenServer.stop(keeper, :shutdown) end)
-    assert_receive {:hangs, ^keeper}
-    kill(keeper)
+    spawn(fn -> GenServer.stop(server, :shutdown) end)
+    assert_receive {:hangs, ^server}
+    kill(server)
     assert Registry.find(pool) == nil
   end
 
@@ -248,7 +248,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
   end
 
   test "a task that ends while it is being killed has its one event all the same", %{pool: pool} do
-    keeper = start(pool, circuit_breaker_threshold: 1)
+    server = start(pool, circuit_breaker_threshold: 1)
     # The kill arrives between the two events that the task would emit.
     circuit = [[:phoenix_gen_api, :worker_pool, :circuit_breaker, :open]]
 
@@ -260,12 +260,12 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     {handle, _} = Server.find(pool)
     assert :ok = WorkerPool.execute_async(pool, task(), timeout: 20)
     pid = running()
-    :sys.suspend(keeper)
+    :sys.suspend(server)
     assert Await.until(fn -> match?({[^pid], [], nil}, Native.worker_pool_attend(handle)) end)
     monitor = Process.monitor(pid)
     send(pid, :return)
     assert_receive {:DOWN, ^monitor, :process, ^pid, _}
-    :sys.resume(keeper)
+    :sys.resume(server)
     assert_receive {[:circuit_breaker, :open], %{consecutive_failures: 1}}
     assert_receive {[:task, :exception], %{kind: :exit, reason: ":timeout"}}
     refute_received {[:task, :stop], _}
@@ -273,21 +273,21 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
   end
 
   test "the process of a pool is not asked or told of tasks that end in time", %{pool: pool} do
-    keeper = start(pool, pool_size: 4)
+    server = start(pool, pool_size: 4)
     parent = self()
     session = :trace.session_create(:messages, self(), [])
-    1 = :trace.process(session, keeper, true, [:receive])
+    1 = :trace.process(session, server, true, [:receive])
 
     for _ <- 1..100 do
       assert :ok = WorkerPool.execute_async(pool, fn -> send(parent, :ran) end)
       assert_receive :ran
       # It finds nothing to do.
-      :sys.get_state(keeper)
+      :sys.get_state(server)
     end
 
     :trace.session_destroy(session)
     {:messages, messages} = Process.info(self(), :messages)
-    told = Enum.count(messages, &match?({:trace, ^keeper, :receive, {WorkerPool, :attend}}, &1))
+    told = Enum.count(messages, &match?({:trace, ^server, :receive, {WorkerPool, :attend}}, &1))
     # To set the timer, once for all of them.
     assert told == 1
   end
@@ -350,9 +350,9 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     assert Await.until(fn -> length(Process.list()) <= processes end)
     assert Process.info(self(), :monitored_by) == {:monitored_by, watched_by}
     assert Process.info(self(), :monitors) == {:monitors, monitors}
-    keeper = Process.whereis(pool)
+    server = Process.whereis(pool)
 
-    assert Process.info(keeper, [:monitors, :message_queue_len]) == [
+    assert Process.info(server, [:monitors, :message_queue_len]) == [
              monitors: [],
              message_queue_len: 0
            ]
@@ -415,7 +415,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
   defp submit(n, state, fun, opts) do
     case WorkerPool.submit(state.pool, fun, [on_death: {self(), {:died, n}}] ++ opts) do
       {:ok, _pid} -> update_in(state.accepted, &MapSet.put(&1, n))
-      # Time for those in the pool to be seen, and for a keeper to come back.
+      # Time for those in the pool to be seen, and for a server to come back.
       {:error, reason} when reason in [:queue_full, :pool_not_found] -> gather(state, 1)
     end
   end

@@ -37,7 +37,7 @@ defmodule PhoenixGenApi.Test.Leaks do
   # over by then: of tasks before this, that may be half a minute.
   defp restart(pool) do
     :ok = Supervisor.terminate_child(WorkerPoolSupervisor, pool)
-    {:ok, _keeper} = Supervisor.restart_child(WorkerPoolSupervisor, pool)
+    {:ok, _server} = Supervisor.restart_child(WorkerPoolSupervisor, pool)
   end
 
   @doc "Fails unless all is as it was, soon."

@@ -316,20 +316,20 @@ defmodule PhoenixGenApi.RelayMembers do
   end
 
   @doc "What the shard of a group says of it to another gateway."
-  def catalogue(group) do
+  def snapshot(group) do
     {origin, records, nil} = Native.relay_records(Gateway.handle!(:relay), group, 0, 100)
     [{:group, node(), group, origin, records, true}, {:synced, node()}]
   end
 
   @doc "That comes to the shard of that group."
-  def hear(group, said) do
-    for message <- said, do: send(shard(group), message)
+  def deliver(group, messages) do
+    for message <- messages, do: send(shard(group), message)
     :sys.get_state(shard(group))
     :ok
   end
 
   @doc "Waits until the shards have done what Peers has told them."
-  def heard? do
+  def idle? do
     :sys.get_state(Relay.Peers)
     for name <- Relay.Shard.names(), do: :sys.get_state(name)
     true

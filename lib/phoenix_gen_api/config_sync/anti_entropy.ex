@@ -122,7 +122,7 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
     Installer.log_on_this_node()
 
     with {:ok, _table} <- Gateway.handle(:config_db),
-         # Before the turn: others must not wait for the network.
+         # Before taking the lock: others must not wait for the network.
          {:ok, contents} <- fetch_missing(from, service, vector) do
       Recovery.run(service, fn -> merge(from, service, vector, contents) end)
     end

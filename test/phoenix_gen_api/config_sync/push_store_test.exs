@@ -4,7 +4,7 @@ defmodule PhoenixGenApi.ConfigSync.PushStoreTest do
 
   alias PhoenixGenApi.ConfigSync.{PushStore, VersionVector}
 
-  @table PhoenixGenApi.ConfigReceiver
+  @table PushStore
 
   setup do
     before = :ets.tab2list(@table)

@@ -71,10 +71,10 @@ defmodule PhoenixGenApi.ConfigSync.VersionVectorTest do
     @tag seed: seed
     test "merging is commutative, associative and idempotent, seed #{seed}", %{seed: seed} do
       :rand.seed(:exsss, seed)
-      registers = history(4, 100) |> Enum.map(& &1.vector)
+      vectors = history(4, 100) |> Enum.map(& &1.vector)
 
       for _ <- 1..300 do
-        [a, b, c] = for _ <- 1..3, do: Enum.random(registers)
+        [a, b, c] = for _ <- 1..3, do: Enum.random(vectors)
         ab = VersionVector.merge(a, b)
         assert ab == VersionVector.merge(b, a)
         assert VersionVector.merge(ab, c) == VersionVector.merge(a, VersionVector.merge(b, c))
@@ -89,7 +89,7 @@ defmodule PhoenixGenApi.ConfigSync.VersionVectorTest do
       states = history(4, 60)
 
       results =
-        for _ <- 1..10, do: states |> Enum.shuffle() |> Enum.reduce(&join/2) |> Map.get(:register)
+        for _ <- 1..10, do: states |> Enum.shuffle() |> Enum.reduce(&join/2) |> Map.get(:vector)
 
       assert [vector] = Enum.uniq(results)
       assert results |> Enum.map(&VersionVector.stamp/1) |> Enum.uniq() |> length() == 1

@@ -1,4 +1,4 @@
-defmodule Bench.LimiterYardstick do
+defmodule Bench.LimiterBaseline do
   @moduledoc """
   Rate limiters as well as they can be written with ETS and `:atomics` for one limit.
 

@@ -1,4 +1,4 @@
-defmodule Demo.Witness do
+defmodule Demo.CallRecorder do
   # Tells the gateway on which node a function ran, aside from the answer: clients are not
   # to learn of nodes, readers of the transcript are.
   @moduledoc false

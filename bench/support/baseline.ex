@@ -1,4 +1,4 @@
-defmodule Bench.Yardstick do
+defmodule Bench.Baseline do
   @moduledoc """
   The request path without native code, for comparison: as quick as it could be made on the
   BEAM, for the functions of the benchmarks only.
