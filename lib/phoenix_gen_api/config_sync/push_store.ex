@@ -5,8 +5,8 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
   #
   # Rows: {service, version vector, applied, refused}
   #       {{:content, service, digest}, binary}   of the live pushes, and of the applied one
-  #       {{:dirty, service}}                 its functions may not be those of `applied`
-  #       {{:replicating, service}, dot}            a push that other gateways may not have yet
+  #       {{:dirty, service}}                     its functions may not be those of `applied`
+  #       {{:replicating, service}, dot}          a push that other gateways may not have yet
   #       {{:behind, node}}                       a gateway that has missed something
   #       {:deletions, integer}                   since the oldest were forgotten
   #       {:life, integer}                        this life of the application
