@@ -306,9 +306,9 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
       task = Task.async(fn -> push_from(service, a, push_config) end)
 
       Await.until(fn ->
-        turn? = call(a, :ets, :member, [PhoenixGenApi.ConfigSync.ServiceLock, "s#{n}"])
+        locked? = call(a, :ets, :member, [PhoenixGenApi.ConfigSync.ServiceLock, "s#{n}"])
         # It may be over before anybody has looked.
-        turn? or not Process.alive?(task.pid)
+        locked? or not Process.alive?(task.pid)
       end)
 
       # The first thing to end when it stops; with some luck in the middle of the push.

@@ -14,7 +14,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
     Telemetry
   }
 
-  alias PhoenixGenApi.ConfigSync.{Installer, ServiceLock}
+  alias PhoenixGenApi.ConfigSync.{Installer, PushStore, ServiceLock}
   alias PhoenixGenApi.ConfigSync.ServiceLock.Recovery
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
   alias PhoenixGenApi.Test.Directory
@@ -189,7 +189,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
 
       assert ConfigReceiver.get_pushed_config("shop").push_token == nil
 
-      for table <- [ConfigReceiver, ConfigFailed, ServiceLock, ConfigPuller] do
+      for table <- [PushStore, ConfigFailed.Store, ServiceLock, ConfigPuller.Store] do
         refute inspect(:ets.tab2list(table), limit: :infinity, structs: false) =~ "s3cret"
       end
 
