@@ -50,12 +50,12 @@ defmodule PhoenixGenApi.RandomOperationsTest do
     types = stored(name, recorder)
     on_exit(&ConfigDb.clear/0)
     Await.until(&idle?/0)
-    before = %{processes: Process.list(), tables: length(:ets.all()), watch: Leaks.watch()}
+    watch = Leaks.watch()
     done = :counters.new(1, [])
 
     clients =
       for n <- 1..@clients,
-          do: Task.async(fn -> client(n, types, recorder, done, before.watch) end)
+          do: Task.async(fn -> client(n, types, recorder, done, watch) end)
 
     peer =
       Enum.reduce(1..@rounds, peer, fn round, peer ->
@@ -80,34 +80,10 @@ defmodule PhoenixGenApi.RandomOperationsTest do
     send(Registry, :sweep)
     Await.until(&idle?/0)
     Await.until(fn -> ask(recorder, :running) == [] end)
-    Leaks.assert_none(before.watch)
-    assert length(:ets.all()) == before.tables
-    Await.until(fn -> left(before.processes) == [] end)
     Cluster.stop_peer(peer)
-  end
-
-  # Restarted ones have taken the place of those that were killed.
-  defp left(before) do
-    for pid <- Process.list() -- before,
-        {:registered_name, []} <- [Process.info(pid, [:registered_name]) |> hd_or_gone()],
-        {:dictionary, dictionary} <- [Process.info(pid, :dictionary)],
-        ours?(pid, dictionary),
-        do: Process.info(pid)
-  end
-
-  defp hd_or_gone(nil), do: :gone
-  defp hd_or_gone([info]), do: info
-
-  defp ours?(pid, dictionary) do
-    {module, _, _} = dictionary[:"$initial_call"] || initial_call(pid)
-    module |> Atom.to_string() |> String.starts_with?("Elixir.PhoenixGenApi")
-  end
-
-  defp initial_call(pid) do
-    case Process.info(pid, :initial_call) do
-      {:initial_call, call} -> call
-      nil -> {:gone, nil, 0}
-    end
+    Process.unlink(recorder)
+    Process.exit(recorder, :kill)
+    Leaks.assert_none(watch)
   end
 
   defp kill(name) do

@@ -35,7 +35,6 @@ defmodule PhoenixGenApi.StreamInvariantsTest do
     run(plan(0))
     Await.until(&idle?/0)
     watch = Leaks.watch()
-    processes = processes()
 
     receivers =
       plans
@@ -53,17 +52,7 @@ defmodule PhoenixGenApi.StreamInvariantsTest do
       assert seen.order?, "seed #{seed}: #{inspect(plan)}: #{inspect(seen)}"
     end
 
-    Await.until(fn -> processes() -- processes == [] end)
     Leaks.assert_none(watch)
-  end
-
-  # Not those of the VM and of ExUnit, which come and go.
-  defp processes do
-    for pid <- Process.list(),
-        {:initial_call, {module, _, _}} <- [Process.info(pid, :initial_call)],
-        module in [PhoenixGenApi.RPC.Producer, :erlang],
-        {:dictionary, dictionary} <- [Process.info(pid, :dictionary)],
-        do: {pid, dictionary[:"$initial_call"]}
   end
 
   defp idle? do

@@ -1,8 +1,14 @@
 defmodule PhoenixGenApi.Test.Leaks do
-  # What is left when everything is over: timers, monitors, links, messages and native entries.
+  # What a test leaves behind when everything is over: processes, timers, monitors, messages and
+  # native entries. Only what belongs to the test counts, so other applications, earlier tests and
+  # the VM may come and go meanwhile:
   #
-  # The VM lists no timers. So every call that starts one is traced, in all processes, and those
-  # that have neither fired nor been cancelled are found by `:erlang.read_timer/1`.
+  #   * processes that the test process or one of its descendants has started
+  #   * timers that these have set. The VM lists no timers, so the calls that start one are traced,
+  #     and those that have neither fired nor been cancelled are found by `:erlang.read_timer/1`
+  #   * timers of the worker pools, which are started afresh
+  #   * monitors and links of the library's processes on processes of the test
+  #   * native entries, of which there may be fewer than before, but not more
 
   import ExUnit.Assertions, only: [assert: 1]
 
@@ -14,33 +20,43 @@ defmodule PhoenixGenApi.Test.Leaks do
   @pools [:async_pool, :stream_pool]
   @makers [{:erlang, :send_after, :_}, {:erlang, :start_timer, :_}]
 
-  @doc "What there is now, to be compared with. From now on timers are seen, until the test ends."
+  @doc "Watches the calling process and all that it starts, until the test ends."
   def watch do
     for pool <- @pools, do: restart(pool)
-    # Something of before may still be under way.
-    Await.until(fn ->
-      Enum.all?(processes(), fn {_name, info} -> info.message_queue_len == 0 end)
-    end)
+    tracer = spawn_link(fn -> collect(%{makers: %{}, timers: [], parents: %{}}) end)
+    session = :trace.session_create(:leaks, tracer, [])
+    for maker <- @makers, do: :trace.function(session, maker, [{:_, [], [{:return_trace}]}], [])
 
-    tracer = spawn_link(fn -> collect(%{}, []) end)
-    for maker <- @makers, do: :erlang.trace_pattern(maker, [{:_, [], [{:return_trace}]}], [])
-    :erlang.trace(:all, true, [:call, tracer: tracer])
-    # Tracing ends with its tracer, and that with the test.
-    ExUnit.Callbacks.on_exit(fn ->
-      for maker <- @makers, do: :erlang.trace_pattern(maker, false, [])
-    end)
+    for root <- [self(), test_supervisor() | pool_processes()],
+        is_pid(root),
+        do: :trace.process(session, root, true, [:call, :procs, :set_on_spawn])
 
-    %{tracer: tracer, processes: processes(), native: native()}
+    # A session ends when nobody holds it any more, which is also when the tracer ends.
+    ExUnit.Callbacks.on_exit(fn -> :trace.session_destroy(session) end)
+    %{session: session, tracer: tracer, test: self(), native: native()}
   end
 
-  # What a pool has been told to look after it looks after to the end of its time, also when it is
-  # over by then: of tasks before this, that may be half a minute.
+  # A pool looks after the deadlines of tasks to the end of their time, also when a task is over by
+  # then: those of earlier tests go with the process.
   defp restart(pool) do
     :ok = Supervisor.terminate_child(WorkerPoolSupervisor, pool)
     {:ok, _server} = Supervisor.restart_child(WorkerPoolSupervisor, pool)
   end
 
-  @doc "Fails unless all is as it was, soon."
+  # New pools are started by their supervisor when a test kills them.
+  defp pool_processes do
+    pools = for name <- @pools, do: Process.whereis(name)
+    [Process.whereis(WorkerPoolSupervisor) | pools]
+  end
+
+  defp test_supervisor do
+    case ExUnit.fetch_test_supervisor() do
+      {:ok, supervisor} -> supervisor
+      :error -> nil
+    end
+  end
+
+  @doc "Fails unless nothing of the test is left, soon."
   def assert_none(watch) do
     try do
       Await.until(fn -> found(watch) == [] end)
@@ -50,107 +66,141 @@ defmodule PhoenixGenApi.Test.Leaks do
   end
 
   @doc "The timers that will send something to this process, with their messages."
-  def timers_of(watch, pid), do: for({^pid, message} <- timers(watch), do: message)
+  def timers_of(watch, pid), do: for({^pid, message} <- seen(watch).timers, do: message)
 
   defp found(watch) do
-    changed(watch.processes, processes()) ++ changed(watch.native, native()) ++ surplus(watch)
+    %{timers: timers, parents: parents} = seen(watch)
+    alive = for pid <- descendants(watch.test, parents), Process.alive?(pid), do: pid
+
+    for(timer <- timers, do: {:timer, timer}) ++
+      for(pid <- alive, do: {:process, pid, Process.info(pid)}) ++
+      bound(MapSet.new([watch.test | alive])) ++
+      grown(watch.native, native())
   end
 
-  defp changed(before, now) do
-    for key <- Map.keys(Map.merge(before, now)), before[key] != now[key] do
-      {key, before: before[key], now: now[key]}
+  defp descendants(test, parents) do
+    for {pid, _parent} <- parents, descends?(pid, test, parents), do: pid
+  end
+
+  defp descends?(pid, test, parents) do
+    case parents do
+      %{^pid => ^test} -> true
+      %{^pid => parent} -> descends?(parent, test, parents)
+      _ -> false
     end
   end
 
-  # What does something from time to time has one, and only what lives as long as the library. A
-  # pool looks after tasks, and there are none.
-  defp surplus(watch) do
-    pools = for name <- @pools, do: Process.whereis(name)
-    periodic = for({_name, pid} <- tree(PhoenixGenApi.Supervisor), do: pid) -- pools
-
-    for {pid, timers} <- Enum.group_by(timers(watch), &elem(&1, 0)),
-        allowed = if(pid in periodic, do: 1, else: 0),
-        length(timers) > allowed,
-        do: {:timers, pid, timers}
+  # What the library's own processes still hold on to.
+  defp bound(pids) do
+    for {name, process} <- tree(PhoenixGenApi.Supervisor),
+        {what, others} <- Process.info(process, [:monitors, :links]) || [],
+        other <- others,
+        pid = with({:process, pid} <- other, do: pid),
+        pid in pids,
+        do: {what, name, pid}
   end
 
-  defp timers(%{tracer: tracer}) do
-    delivered = :erlang.trace_delivered(:all)
+  defp grown(before, now) do
+    for {key, count} <- now, count > Map.get(before, key, 0) do
+      {key, before: Map.get(before, key, 0), now: count}
+    end
+  end
+
+  # What the tracer has been told, which includes all that was done before this call.
+  defp seen(%{session: session, tracer: tracer}) do
+    delivered = :trace.delivered(session, :all)
 
     receive do
-      {:trace_delivered, :all, ^delivered} -> send(tracer, {:timers, self()})
+      {:trace_delivered, :all, ^delivered} -> send(tracer, {:seen, self()})
     end
 
     receive do
-      {:timers, timers} -> for {_ref, to, message} <- timers, do: {receiver(to), message}
+      {:seen, seen} ->
+        timers =
+          for {ref, to, message} <- seen.timers,
+              :erlang.read_timer(ref),
+              do: {receiver(to), message}
+
+        %{seen | timers: timers}
     end
   end
 
   defp receiver(name) when is_atom(name), do: Process.whereis(name)
   defp receiver(pid), do: pid
 
-  defp collect(begun, timers) do
+  defp collect(seen) do
     receive do
       {:trace, pid, :call, {:erlang, _maker, [_ms, to, message | _options]}} ->
-        collect(Map.put(begun, pid, {to, message}), timers)
+        collect(put_in(seen.makers[pid], {to, message}))
 
       {:trace, pid, :return_from, _maker, ref} ->
-        {{to, message}, begun} = Map.pop!(begun, pid)
-        collect(begun, [{ref, to, message} | timers])
+        {{to, message}, seen} = pop_in(seen.makers[pid])
+        collect(%{seen | timers: [{ref, to, message} | seen.timers]})
 
-      {:timers, from} ->
-        timers = Enum.filter(timers, fn {ref, _to, _message} -> :erlang.read_timer(ref) end)
-        send(from, {:timers, timers})
-        collect(begun, timers)
+      {:trace, parent, :spawn, pid, _mfa} ->
+        collect(put_in(seen.parents[pid], parent))
+
+      {:seen, from} ->
+        seen = %{seen | timers: Enum.filter(seen.timers, &:erlang.read_timer(elem(&1, 0)))}
+        send(from, {:seen, seen})
+        collect(seen)
 
       _other ->
-        collect(begun, timers)
+        collect(seen)
     end
   end
 
-  # Of all that lives as long as the library, by what it is called: some are killed by tests.
-  defp processes do
-    for {name, pid} <- [
-          {PhoenixGenApi.Supervisor, Process.whereis(PhoenixGenApi.Supervisor)}
-          | tree(PhoenixGenApi.Supervisor)
-        ],
-        info = Process.info(pid, [:monitors, :monitored_by, :links, :message_queue_len]),
-        into: %{} do
-      {name,
-       Map.new(info, fn {key, what} -> {key, if(is_list(what), do: length(what), else: what)} end)}
-    end
-  end
-
+  # All that lives as long as the library, by what it is called.
   defp tree(supervisor) do
     for {id, pid, type, _modules} <- Supervisor.which_children(supervisor),
         is_pid(pid),
-        child <- [{{supervisor, id}, pid} | if(type == :supervisor, do: tree(pid, id), else: [])],
+        child <- [{id, pid} | if(type == :supervisor, do: tree(pid), else: [])],
         do: child
   end
 
-  defp tree(pid, name) do
-    for {{_pid, id}, child} <- tree(pid), do: {{name, id}, child}
+  # Counts of entries that only requests, streams and groups make.
+  defp native do
+    calls =
+      for {node, _status, calls} <- Native.node_selector_statuses(Gateway.handle!(:node_selector)),
+          into: %{},
+          do: {{:in_flight, node}, calls}
+
+    probes =
+      for %{state: :half_open} = circuit <- NodeSelector.circuits(),
+          into: %{},
+          do: {{:probe, circuit.service, circuit.request_type, circuit.node}, 1}
+
+    pools =
+      for pool <- @pools,
+          {what, count} <- pool |> WorkerPool.status() |> Map.take([:busy_workers, :queued_tasks]),
+          into: %{},
+          do: {{pool, what}, count}
+
+    {running, revoked} = RPC.Server.size()
+
+    %{
+      running: running,
+      revoked: revoked,
+      streams: Registry.count(),
+      watched_streams: map_size(:sys.get_state(Registry)),
+      tables: length(tables())
+    }
+    |> Map.merge(calls)
+    |> Map.merge(probes)
+    |> Map.merge(pools)
+    |> Map.merge(sizes(:relay, Native.relay_size(Gateway.handle!(:relay))))
+    |> Map.merge(sizes(:windows, Native.rate_limiter_stats(Gateway.handle!(:rate_limiter))))
   end
 
-  defp native do
-    %{
-      in_flight:
-        for(
-          {node, _status, calls} <-
-            Native.node_selector_statuses(Gateway.handle!(:node_selector)),
-          calls > 0,
-          do: {node, calls}
-        ),
-      probes: for(%{state: :half_open} = circuit <- NodeSelector.circuits(), do: circuit),
-      pools:
-        for(
-          pool <- @pools,
-          do: pool |> WorkerPool.status() |> Map.take([:busy_workers, :queued_tasks])
-        ),
-      rpc_calls: RPC.Server.size(),
-      streams: {Registry.count(), :sys.get_state(Registry)},
-      relay: Native.relay_size(Gateway.handle!(:relay)),
-      windows: Native.rate_limiter_stats(Gateway.handle!(:rate_limiter))
-    }
+  defp tables do
+    processes = for {_name, pid} <- tree(PhoenixGenApi.Supervisor), do: pid
+    for table <- :ets.all(), :ets.info(table, :owner) in processes, do: table
+  end
+
+  defp sizes(name, counts) do
+    for {count, n} <- counts |> Tuple.to_list() |> Enum.with_index(),
+        is_integer(count),
+        into: %{},
+        do: {{name, n}, count}
   end
 end
