@@ -7,5 +7,6 @@ unless installed?,
 ExUnit.start(
   exclude: if(installed?, do: [], else: [:phoenix]),
   # A busy machine takes its time. Only a test that fails waits as long.
-  assert_receive_timeout: 5_000
+  assert_receive_timeout: 30_000,
+  timeout: 180_000
 )

@@ -83,12 +83,12 @@ defmodule PhoenixGenApi.Phoenix.AcceptanceTest do
 
   defp send_payload(client, payload) do
     ref = push(client, "api:1", "api", payload)
-    assert_receive {:reply, ^ref, status, response}, 5_000
+    assert_receive {:reply, ^ref, status, response}
     {status, response}
   end
 
   defp pushed(%{id: id}, request_id) do
-    assert_receive {:push, ^id, "api", %{"request_id" => ^request_id} = response}, 5_000
+    assert_receive {:push, ^id, "api", %{"request_id" => ^request_id} = response}
     response
   end
 
@@ -209,7 +209,7 @@ defmodule PhoenixGenApi.Phoenix.AcceptanceTest do
     pushed(other, "r-ticks")
     assert WorkerPool.status(:stream_pool).busy_workers == 1
     SocketClient.close(other)
-    Await.until(fn -> WorkerPool.status(:stream_pool).busy_workers == 0 end, 1_000)
+    Await.until(fn -> WorkerPool.status(:stream_pool).busy_workers == 0 end)
 
     # Q15
     for payload <- [[1, 2], %{}, %{"args" => 5}] do

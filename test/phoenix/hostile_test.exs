@@ -36,7 +36,7 @@ defmodule PhoenixGenApi.Phoenix.HostileTest do
 
   defp ping(client) do
     ref = SocketClient.push(client, "api:1", "ping", %{"a" => 1})
-    assert_receive {:reply, ^ref, "ok", %{"a" => 1}}, 10_000
+    assert_receive {:reply, ^ref, "ok", %{"a" => 1}}
   end
 
   defp nested(depth, open, close),
@@ -81,7 +81,7 @@ defmodule PhoenixGenApi.Phoenix.HostileTest do
 
     for payload <- payloads do
       SocketClient.text(client, message(payload))
-      assert_receive {:reply, "x", "error", %{"success" => false, "error" => error}}, 10_000
+      assert_receive {:reply, "x", "error", %{"success" => false, "error" => error}}
       assert error =~ ~r/\A(Invalid request: |unsupported function: )/
       refute error =~ ~r/Error|clause|:erlang|Elixir\./
     end
@@ -96,14 +96,14 @@ defmodule PhoenixGenApi.Phoenix.HostileTest do
 
     for data <- ["", <<0>>, <<255, 254, 0>>, :binary.copy(<<255>>, 1_500_000)] do
       SocketClient.frame(client, 2, [header, data])
-      assert_receive {:reply, "x", "error", %{"error" => "Invalid request: " <> _}}, 10_000
+      assert_receive {:reply, "x", "error", %{"error" => "Invalid request: " <> _}}
     end
 
     ping(client)
   end
 
   test "frames that break the protocol end that connection and no other", %{port: port} do
-    call_recorder = connect(port)
+    bystander = connect(port)
 
     hostile = [
       &SocketClient.text(&1, "not json"),
@@ -119,15 +119,15 @@ defmodule PhoenixGenApi.Phoenix.HostileTest do
       client = connect(port)
       %{id: id} = client
       send_it.(client)
-      assert_receive {:closed, ^id}, 10_000
-      ping(call_recorder)
+      assert_receive {:closed, ^id}
+      ping(bystander)
     end
   end
 
   test "random bytes and random JSON leave the server as it was", %{port: port} do
     seed = System.unique_integer([:positive])
     :rand.seed(:exsss, {seed, 1, 2})
-    call_recorder = connect(port)
+    bystander = connect(port)
 
     for round <- 1..200 do
       client = connect(port)
@@ -160,10 +160,10 @@ defmodule PhoenixGenApi.Phoenix.HostileTest do
       end
 
       SocketClient.close(client)
-      if rem(round, 50) == 0, do: ping(call_recorder)
+      if rem(round, 50) == 0, do: ping(bystander)
     end
 
-    ping(call_recorder)
+    ping(bystander)
   end
 
   defp random(0), do: Enum.random([nil, true, 1, -1.5, "", "api", "é\0", 1.0e200])
@@ -200,13 +200,13 @@ defmodule PhoenixGenApi.Phoenix.HostileTest do
           "request_id" => "r#{n}"
         })
 
-        assert_receive {:running, _, pid}, 5_000
+        assert_receive {:running, _, pid}
         Process.monitor(pid)
         pid
       end
 
     SocketClient.close(other)
-    for pid <- pids, do: assert_receive({:DOWN, _, :process, ^pid, _}, 5_000)
+    for pid <- pids, do: assert_receive({:DOWN, _, :process, ^pid, _})
     Await.until(fn -> WorkerPool.status(:async_pool).busy_workers == 0 end)
     ping(client)
   end

@@ -111,13 +111,13 @@ defmodule PhoenixGenApi.Phoenix.RelayTest do
         "args" => %{"group_id" => group, "message" => message}
       })
 
-    assert_receive {:reply, ^ref, status, response}, 5_000
+    assert_receive {:reply, ^ref, status, response}
     {status, response["error"] || response["result"]}
   end
 
   # The next message that this client gets.
   defp heard(%{id: id}, message, group) do
-    assert_receive {:push, ^id, "chat", %{"result" => result}}, 5_000
+    assert_receive {:push, ^id, "chat", %{"result" => result}}
     assert %{"group_id" => ^group, "message" => ^message, "timestamp" => timestamp} = result
     assert String.ends_with?(timestamp, "Z")
     result

@@ -100,7 +100,7 @@ defmodule PhoenixGenApi.CircuitsTest do
     assert measurements == %{}
     for _ <- 1..10, do: assert_received({:called, _})
     assert %{state: :open, retry_in_ms: left} = state(config)
-    assert left in 29_000..30_001
+    assert left in 1..30_000
 
     unavailable = {:all_nodes_unavailable, [{node(), :circuit_open}]}
     assert run(config) == refused()
@@ -143,7 +143,7 @@ defmodule PhoenixGenApi.CircuitsTest do
     # Not before it has answered.
     for _ <- 1..5, do: assert(run(config) == refused())
     send(function, {:return, :well})
-    assert Task.await(probe) == ok(:well)
+    assert Task.await(probe, 60_000) == ok(:well)
 
     names = %{service: "test", request_type: config.request_type, version: "0.0.0"}
     assert_received {:close, %{}, %{pool_name: nil, node: node} = closed}
@@ -252,7 +252,7 @@ defmodule PhoenixGenApi.CircuitsTest do
     tell.(:hang)
 
     parallel = fn ->
-      Enum.map(1..50, fn _ -> Task.async(fn -> run(config) end) end) |> Task.await_many()
+      Enum.map(1..50, fn _ -> Task.async(fn -> run(config) end) end) |> Task.await_many(60_000)
     end
 
     assert Enum.uniq(parallel.()) == [timed_out()]
@@ -282,7 +282,7 @@ defmodule PhoenixGenApi.CircuitsTest do
 
     for expected <- [timed_out(), timed_out(), refused()] do
       assert run(config) == Response.async_response("r1")
-      assert_receive {:async_call, ^expected}, 1_000
+      assert_receive {:async_call, ^expected}
     end
   end
 

@@ -190,7 +190,7 @@ defmodule PhoenixGenApi.ConfigDbTest do
 
       assert_receive :reading
       assert ConfigDb.batch_add(batch) == {:ok, 200}
-      assert %{"s" => _} = Task.await(reader)
+      assert %{"s" => _} = Task.await(reader, 60_000)
     end
   end
 

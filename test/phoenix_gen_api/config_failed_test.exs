@@ -124,7 +124,7 @@ defmodule PhoenixGenApi.ConfigFailedTest do
       |> Enum.map(fn _ ->
         Task.async(fn -> for _ <- 1..50, do: ConfigFailed.record(@config, "x", :push) end)
       end)
-      |> Task.await_many()
+      |> Task.await_many(60_000)
 
       assert [%{times: 800}] = ConfigFailed.list()
     end
@@ -136,7 +136,7 @@ defmodule PhoenixGenApi.ConfigFailedTest do
           for n <- 1..100, do: ConfigFailed.record(%{service: "s#{t}_#{n}"}, "x", :pull)
         end)
       end)
-      |> Task.await_many()
+      |> Task.await_many(60_000)
 
       assert ConfigFailed.count() == 1000
       assert length(ConfigFailed.list(limit: 5000)) == 1000

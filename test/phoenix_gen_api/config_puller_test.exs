@@ -83,7 +83,7 @@ defmodule PhoenixGenApi.ConfigPullerTest do
   defp list(agent, functions), do: answer(agent, :list, fn -> {:ok, functions} end)
 
   defp pulled(result, service \\ "shop") do
-    assert_receive {:pulled, ^service, ^result, count}, 5_000
+    assert_receive {:pulled, ^service, ^result, count}
     count
   end
 
@@ -324,7 +324,7 @@ defmodule PhoenixGenApi.ConfigPullerTest do
   describe "the function that lists" do
     test "is called with the gateway's node if it takes one argument more" do
       ConfigPuller.add([service(nil, function: :with_node, args: [:gw, self()])])
-      assert_receive {:asked_by, node}, 5_000
+      assert_receive {:asked_by, node}
       assert node == node()
       assert pulled(:ok) == 0
     end
@@ -332,7 +332,7 @@ defmodule PhoenixGenApi.ConfigPullerTest do
     test "is called without arguments if it takes none" do
       :persistent_term.put(Directory, self())
       ConfigPuller.add([service(nil, function: :without_arguments, args: [:gw, 1])])
-      assert_receive :asked_without_arguments, 5_000
+      assert_receive :asked_without_arguments
       pulled(:ok)
     end
 
@@ -384,10 +384,11 @@ defmodule PhoenixGenApi.ConfigPullerTest do
         ConfigPuller.add([service(agent)])
 
         for {wait, n} <- Enum.with_index([80_000, 160_000, 300_000, 300_000]) do
+          before = System.monotonic_time(:millisecond)
           if n > 0, do: ConfigPuller.pull()
           pulled(:error)
           [{"shop", due}] = Store.due()
-          assert_in_delta due - System.monotonic_time(:millisecond), wait, 5_000
+          assert due in (before + wait)..(System.monotonic_time(:millisecond) + wait)
         end
       end)
     end
@@ -405,7 +406,7 @@ defmodule PhoenixGenApi.ConfigPullerTest do
     started = System.monotonic_time(:millisecond)
     log = capture_log(&ConfigPuller.StaticServices.load/0)
     assert [{"shop", due_at}] = Store.due()
-    assert (due_at - started) in 1_000..1_500
+    assert due_at in (started + 1_000)..(System.monotonic_time(:millisecond) + 1_000)
     assert log =~ "service config rejected: nodes must be"
     assert log =~ "service shop is configured twice, the last one counts"
   end
@@ -427,12 +428,12 @@ defmodule PhoenixGenApi.ConfigPullerTest do
 
       settings(pull_interval: 150, pull_timeout: 60_000)
       ConfigPuller.add([service(agent)])
-      assert_receive {:asked, first}, 5_000
+      assert_receive {:asked, first}
       for _ <- 1..50, do: ConfigPuller.pull()
       send(first, :go)
       # Once for all fifty, then once for the interval.
       for _ <- 1..3 do
-        assert_receive {:asked, next}, 5_000
+        assert_receive {:asked, next}
         refute_received {:asked, _}
         send(next, :go)
       end
@@ -441,7 +442,7 @@ defmodule PhoenixGenApi.ConfigPullerTest do
     test "answers and pulls others while one service hangs", %{agent: agent} do
       settings(pull_timeout: 60_000)
       ConfigPuller.add([service(nil, service: "slow", function: :hang, args: [self()])])
-      assert_receive {:hanging, hanging}, 5_000
+      assert_receive {:hanging, hanging}
       list(agent, [fun("a")])
       ConfigPuller.add([service(agent)])
       assert pulled(:ok) == 1
@@ -464,7 +465,7 @@ defmodule PhoenixGenApi.ConfigPullerTest do
 
       [first | pids] =
         for _ <- 1..100 do
-          assert_receive {:hanging, pid}, 10_000
+          assert_receive {:hanging, pid}
           pid
         end
 
@@ -484,8 +485,8 @@ defmodule PhoenixGenApi.ConfigPullerTest do
       refute_received {:started, "quick"}
 
       send(first, :never)
-      assert_receive {:started, ^waiting}, 5_000
-      assert_receive {:hanging, next}, 5_000
+      assert_receive {:started, ^waiting}
+      assert_receive {:hanging, next}
       send(next, :never)
       assert pulled(:ok, "quick") == 0
       refute_received {:started, ^taken_off}
@@ -514,7 +515,7 @@ defmodule PhoenixGenApi.ConfigPullerTest do
 
       settings(pull_timeout: 60_000)
       ConfigPuller.add([service(agent)])
-      assert_receive {:asked, pid}, 5_000
+      assert_receive {:asked, pid}
       assert ConfigPuller.delete(["shop"]) == :ok
       send(pid, :go)
       assert pulled(:superseded) == 0
@@ -535,7 +536,7 @@ defmodule PhoenixGenApi.ConfigPullerTest do
 
       settings(pull_timeout: 60_000)
       ConfigPuller.add([service(agent)])
-      assert_receive {:asked, pid}, 5_000
+      assert_receive {:asked, pid}
 
       push = %PushConfig{
         service: "shop",
@@ -550,7 +551,7 @@ defmodule PhoenixGenApi.ConfigPullerTest do
       assert Map.keys(stored()) == ["b"]
 
       # The service is asked anew.
-      assert_receive {:asked, pid}, 5_000
+      assert_receive {:asked, pid}
       send(pid, {:go, [fun("a"), fun("c")]})
       pulled(:ok)
       assert Map.keys(stored()) == ["a", "c"]
@@ -561,7 +562,7 @@ defmodule PhoenixGenApi.ConfigPullerTest do
       ConfigPuller.add([versioned(agent)])
       pulled(:ok)
       ConfigPuller.add([service(nil, service: "slow", function: :hang, args: [self()])])
-      assert_receive {:hanging, hanging}, 5_000
+      assert_receive {:hanging, hanging}
 
       old = Process.whereis(ConfigPuller)
       Process.exit(old, :kill)
@@ -574,7 +575,7 @@ defmodule PhoenixGenApi.ConfigPullerTest do
 
       capture_log(fn ->
         Process.exit(hanging, :kill)
-        assert_receive {:hanging, hanging}, 5_000
+        assert_receive {:hanging, hanging}
         Process.exit(hanging, :kill)
         pulled(:error, "slow")
       end)
@@ -583,7 +584,7 @@ defmodule PhoenixGenApi.ConfigPullerTest do
     test "counts a pull that was killed as failed, and ends its events", %{agent: agent} do
       settings(pull_timeout: 60_000)
       ConfigPuller.add([service(nil, service: "slow", function: :hang, args: [self()])])
-      assert_receive {:hanging, hanging}, 5_000
+      assert_receive {:hanging, hanging}
       # The process that waits for it.
       {:monitored_by, [pull]} = Process.info(hanging, :monitored_by)
       capture_log(fn -> Process.exit(pull, :kill) && pulled(:error, "slow") end)

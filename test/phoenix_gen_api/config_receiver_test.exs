@@ -323,10 +323,10 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
     }
 
     ConfigPuller.add([service])
-    assert_receive {:hanging, first}, 5_000
+    assert_receive {:hanging, first}
     ConfigReceiver.push(push_config([fun("a")]))
     ConfigReceiver.delete_pushed_service("shop")
-    assert_receive {:hanging, second}, 5_000
+    assert_receive {:hanging, second}
     assert Map.keys(ConfigPuller.get_services()) == ["shop"]
     assert stored() == nil
     ConfigPuller.delete(["shop"])
@@ -397,7 +397,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
       assert Task.yield(push, 50) == nil
       send(holder, :go)
       assert_receive :released
-      assert Task.await(push) == {:ok, :accepted}
+      assert Task.await(push, 60_000) == {:ok, :accepted}
       assert Map.keys(stored()) == ["b"]
     end
   end
@@ -425,7 +425,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
         ServiceLock.run("shop", fn -> :ok end)
 
         if n == 250, do: ConfigReceiver.delete_pushed_service("shop")
-        Await.until(fn -> consistent?(ConfigReceiver.get_pushed_config("shop")) end, 1_000)
+        Await.until(fn -> consistent?(ConfigReceiver.get_pushed_config("shop")) end)
       end
     end
 
@@ -444,7 +444,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
 
         assert_receive {:DOWN, ^monitor, :process, ^pid, _reason}
         ServiceLock.run("shop", fn -> :ok end)
-        Await.until(fn -> consistent?(ConfigReceiver.get_pushed_config("shop")) end, 1_000)
+        Await.until(fn -> consistent?(ConfigReceiver.get_pushed_config("shop")) end)
       end
     end
 
@@ -464,7 +464,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
       monitor = Process.monitor(pid)
       assert_receive :stored
       assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}
-      Await.until(fn -> Map.keys(stored()) == ["a"] end, 1_000)
+      Await.until(fn -> Map.keys(stored()) == ["a"] end)
     end
   end
 
@@ -525,7 +525,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
                {:error, {:badrpc, :timeout}}
 
       send(holder, :go)
-      assert_receive {:pushed, %{count: 1}, _}, 5_000
+      assert_receive {:pushed, %{count: 1}, _}
     end
 
     test "builds a push config, which needs a version" do
@@ -544,7 +544,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
       spec = ConfigPusher.child_spec(gateways: [node()], push_config: push_config([fun("a")]))
       assert spec.id == {ConfigPusher, "shop"}
       start_supervised!(spec)
-      assert_receive {:pushed, %{count: 1}, %{service: "shop"}}, 5_000
+      assert_receive {:pushed, %{count: 1}, %{service: "shop"}}
       assert_raise ArgumentError, fn -> ConfigPusher.start_link(gateways: [node()]) end
     end
   end

@@ -76,8 +76,8 @@ defmodule PhoenixGenApi.ConfigTelemetryTest do
   end
 
   defp pulled do
-    assert_receive {:event, [:pull, :start], start, started}, 5_000
-    assert_receive {:event, [:pull, :stop], stop, stopped}, 5_000
+    assert_receive {:event, [:pull, :start], start, started}
+    assert_receive {:event, [:pull, :stop], stop, stopped}
     assert Enum.sort(Map.keys(start)) == [:monotonic_time, :system_time]
     assert started == %{service: @service}
     assert Enum.sort(Map.keys(stop)) == [:count, :duration, :duration_us, :monotonic_time]

@@ -58,7 +58,7 @@ defmodule PhoenixGenApi.ExecutorTest do
 
   defp assert_ends(pid) do
     monitor = Process.monitor(pid)
-    assert_receive {:DOWN, ^monitor, :process, ^pid, reason}, 2_000
+    assert_receive {:DOWN, ^monitor, :process, ^pid, reason}
     reason
   end
 
@@ -73,7 +73,7 @@ defmodule PhoenixGenApi.ExecutorTest do
   end
 
   defp running do
-    assert_receive {:running, pid, callers}, 2_000
+    assert_receive {:running, pid, callers}
 
     # From when its caller waits on, the caller's death is noticed.
     with [caller | _] when caller != self() <- callers,
@@ -311,7 +311,7 @@ defmodule PhoenixGenApi.ExecutorTest do
       assert_receive {:running, pid, _}
       refute_receive _, 150
       send(pid, {:return, :at_last})
-      assert Task.await(call) == ok(:at_last)
+      assert Task.await(call, 60_000) == ok(:at_last)
     end
 
     test "says nothing more with detail_error" do
@@ -747,7 +747,7 @@ defmodule PhoenixGenApi.ExecutorTest do
         assert run(fn -> 1 end, [response_type: :async] ++ fields) ==
                  Response.async_response("r1")
 
-        assert_receive {:async_call, response}, 2_000
+        assert_receive {:async_call, response}
         assert response == error(text, retry?)
       end
 
@@ -868,7 +868,7 @@ defmodule PhoenixGenApi.ExecutorTest do
 
       # The pool stays full for longer than that.
       for type <- [:async, :none, :async], do: run(ran, response_type: type, timeout: 100)
-      for _ <- 1..2, do: assert_receive({:async_call, ^timed_out}, 1_000)
+      for _ <- 1..2, do: assert_receive({:async_call, ^timed_out})
       Await.until(fn -> WorkerPool.status(:async_pool).queued_tasks == 0 end)
 
       # Tried again it may be in time.
@@ -924,7 +924,7 @@ defmodule PhoenixGenApi.ExecutorTest do
                acknowledged
 
       timed_out = error("Request timed out after 100ms", true)
-      assert_receive {:async_call, ^timed_out}, 1_000
+      assert_receive {:async_call, ^timed_out}
 
       send(first, {:return, 1})
       assert_receive {:async_call, %{result: 1}}
@@ -1275,7 +1275,7 @@ defmodule PhoenixGenApi.ExecutorTest do
       end
 
     assert acknowledged > 500
-    answered = for _ <- 1..acknowledged, do: assert_receive({:async_call, _}, 5_000)
+    answered = for _ <- 1..acknowledged, do: assert_receive({:async_call, _})
     ids = for {:async_call, %Response{request_id: {n, _}, async: false}} <- answered, do: n
     assert length(Enum.uniq(ids)) == acknowledged
     assert Await.until(idle)
@@ -1299,6 +1299,6 @@ defmodule PhoenixGenApi.ExecutorTest do
         assert Process.info(self(), :messages) == {:messages, []}
       end)
     end)
-    |> Task.await_many(30_000)
+    |> Task.await_many(60_000)
   end
 end

@@ -325,7 +325,7 @@ defmodule PhoenixGenApi.NodeSelectorTest do
         |> Enum.map(fn _ ->
           Task.async(fn -> for _ <- 1..125, do: node!(config, request()) end)
         end)
-        |> Task.await_many()
+        |> Task.await_many(60_000)
         |> Enum.concat()
 
       assert Enum.frequencies(picked) == Map.new(nodes, &{&1, 400})
@@ -419,7 +419,7 @@ defmodule PhoenixGenApi.NodeSelectorTest do
       found =
         1..32
         |> Enum.map(fn _ -> Task.async(fn -> node!(config, request) end) end)
-        |> Task.await_many()
+        |> Task.await_many(60_000)
 
       assert [_one] = Enum.uniq(found)
     end
@@ -466,7 +466,7 @@ defmodule PhoenixGenApi.NodeSelectorTest do
       for _ <- 1..50, do: assert(nodes!(config, request()) == [idle, node()])
       for _ <- 1..50, do: assert(stored_node(config, request()) == idle)
       send(function, {:return, :done})
-      assert Task.await(call).success
+      assert Task.await(call, 60_000).success
 
       seen = for _ <- 1..200, do: node!(config, request())
       assert Enum.sort(Enum.uniq(seen)) == Enum.sort([idle, node()])

@@ -1091,7 +1091,7 @@ defmodule PhoenixGenApi.RateLimiterTest do
       goes_on.()
       capture_log(fn -> for _ <- 1..5, do: kill(Server) && goes_on.() end)
       for changer <- changers, do: send(changer.pid, :done)
-      results = changers |> Task.await_many(30_000) |> Enum.reduce(&MapSet.union/2)
+      results = changers |> Task.await_many(60_000) |> Enum.reduce(&MapSet.union/2)
       assert MapSet.subset?(results, MapSet.new([:ok, {:error, :not_running}]))
 
       # What is read back is what is in force.
@@ -1121,7 +1121,7 @@ defmodule PhoenixGenApi.RateLimiterTest do
         |> Enum.map(fn _ ->
           Task.async(fn -> Enum.count(1..50, fn _ -> check(device_id: "d") == :ok end) end)
         end)
-        |> Task.await_many(30_000)
+        |> Task.await_many(60_000)
         |> Enum.sum()
 
       assert admitted == 300

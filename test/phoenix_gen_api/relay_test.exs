@@ -256,7 +256,7 @@ defmodule PhoenixGenApi.RelayTest do
       ann = device(:ann)
       {:ok, :active} = Relay.join_group(id, "ann", ann)
 
-      for n <- 1..50, do: Task.await(Task.async(fn -> say(id, "ann", n) end))
+      for n <- 1..50, do: Task.await(Task.async(fn -> say(id, "ann", n) end), 60_000)
 
       for n <- 1..50 do
         assert_receive {:ann, {:relay_message, %{result: %{"message" => got}}}}

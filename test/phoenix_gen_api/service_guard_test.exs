@@ -64,7 +64,7 @@ defmodule PhoenixGenApi.ServiceGuardTest do
   defp call(function, args, module \\ Shop) do
     result = make_ref()
     {pid, monitor} = spawn_monitor(ServiceGuard, :execute_call, [result, module, function, args])
-    assert_receive {:DOWN, ^monitor, :process, ^pid, outcome}, 5_000
+    assert_receive {:DOWN, ^monitor, :process, ^pid, outcome}
 
     case outcome do
       {^result, :return, value} -> {:ok, value}

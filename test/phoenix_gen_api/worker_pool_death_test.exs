@@ -81,7 +81,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
         Process.unlink(pid)
         {:ok, pid}
       end)
-      |> Task.await()
+      |> Task.await(60_000)
 
     for _ <- 1..2, do: assert(:ok = WorkerPool.execute_async(pool, task()))
     kill(server)
@@ -219,11 +219,15 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     before = Process.list()
     assert {:ok, _pid} = WorkerPool.submit(pool, task(), on_death: {self(), :died})
 
-    [waiting] =
-      for pid <- Process.list() -- before,
-          Process.info(pid, :current_function) ==
-            {:current_function, {WorkerPool.Task, :wait, 5}},
-          do: pid
+    waits = {WorkerPool.Task, :wait, 5}
+
+    waiting =
+      Await.until(fn ->
+        Enum.find(
+          Process.list() -- before,
+          &(Process.info(&1, :current_function) == {:current_function, waits})
+        )
+      end)
 
     kill(waiting)
     assert_receive :died

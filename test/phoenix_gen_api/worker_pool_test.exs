@@ -177,7 +177,7 @@ defmodule PhoenixGenApi.WorkerPoolTest do
     |> Enum.map(fn _ ->
       Task.async(fn -> for _ <- 1..50, do: :ok = WorkerPool.execute_async(pool, work) end)
     end)
-    |> Task.await_many(30_000)
+    |> Task.await_many(60_000)
 
     for _ <- 1..3_200, do: assert(ended() == :stop)
     assert :counters.get(ran, 1) == 3_200
@@ -194,7 +194,7 @@ defmodule PhoenixGenApi.WorkerPoolTest do
     accepted =
       1..64
       |> Enum.map(fn _ -> Task.async(fn -> WorkerPool.execute_async(pool, work) end) end)
-      |> Task.await_many()
+      |> Task.await_many(60_000)
       |> Enum.frequencies()
 
     assert accepted == %{:ok => 14, {:error, :queue_full} => 50}
@@ -328,7 +328,7 @@ defmodule PhoenixGenApi.WorkerPoolTest do
       answers =
         1..64
         |> Enum.map(fn _ -> Task.async(fn -> WorkerPool.execute_async(pool, work) end) end)
-        |> Task.await_many()
+        |> Task.await_many(60_000)
         |> Enum.frequencies()
 
       assert answers == %{:ok => 1, {:error, :circuit_open} => 63}

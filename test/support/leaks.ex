@@ -161,7 +161,8 @@ defmodule PhoenixGenApi.Test.Leaks do
   # Counts of entries that only requests, streams and groups make.
   defp native do
     calls =
-      for {node, _status, calls} <- Native.node_selector_statuses(Gateway.handle!(:node_selector)),
+      for {node, _status, calls} <-
+            Native.node_selector_statuses(Gateway.handle!(:node_selector)),
           into: %{},
           do: {{:in_flight, node}, calls}
 
@@ -172,7 +173,8 @@ defmodule PhoenixGenApi.Test.Leaks do
 
     pools =
       for pool <- @pools,
-          {what, count} <- pool |> WorkerPool.status() |> Map.take([:busy_workers, :queued_tasks]),
+          {what, count} <-
+            pool |> WorkerPool.status() |> Map.take([:busy_workers, :queued_tasks]),
           into: %{},
           do: {{pool, what}, count}
 

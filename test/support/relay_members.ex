@@ -55,7 +55,8 @@ defmodule PhoenixGenApi.RelayMembers do
 
   @doc "Sends all, each from a process of its own."
   def say_all(group, user, messages) do
-    for message <- messages, do: Task.await(Task.async(fn -> say(group, user, message) end))
+    for message <- messages,
+        do: Task.await(Task.async(fn -> say(group, user, message) end), 60_000)
   end
 
   @doc "What this gateway knows of a group, without what takes time to compare."
@@ -76,7 +77,7 @@ defmodule PhoenixGenApi.RelayMembers do
   def race(group, count) do
     1..count
     |> Enum.map(fn n -> Task.async(fn -> elem(create(group, :public, "user-#{n}"), 0) end) end)
-    |> Task.await_many(30_000)
+    |> Task.await_many(60_000)
     |> Enum.count(&(&1 == :ok))
   end
 

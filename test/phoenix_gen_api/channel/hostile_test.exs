@@ -85,11 +85,11 @@ defmodule PhoenixGenApi.Channel.HostileTest do
 
       for payload <- payloads() do
         ref = push_in(channel, payload)
-        assert_receive {:reply, ^ref, _status, reply}, 5_000
+        assert_receive {:reply, ^ref, _status, reply}
 
         response =
           if unquote(module) == Pushing do
-            assert_receive {:push, "api", response}, 5_000
+            assert_receive {:push, "api", response}
             assert reply.request_id == response.request_id
             response
           else

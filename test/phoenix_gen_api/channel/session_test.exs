@@ -72,7 +72,7 @@ defmodule PhoenixGenApi.Channel.SessionTest do
 
       replies =
         for _ <- ids do
-          assert_receive {:reply, _ref, :ok, %Response{request_id: id, result: id}}, 5_000
+          assert_receive {:reply, _ref, :ok, %Response{request_id: id, result: id}}
           id
         end
 

@@ -61,6 +61,6 @@ defmodule PhoenixGenApi.Channel.StreamAcceptanceTest do
     request(channel, "ticks", "t")
     assert_receive {:push, "api", %Response{result: "tick"}}
     Process.exit(channel, :shutdown)
-    Await.until(fn -> WorkerPool.status(:stream_pool).busy_workers == 0 end, 1_000)
+    Await.until(fn -> WorkerPool.status(:stream_pool).busy_workers == 0 end)
   end
 end

@@ -275,7 +275,7 @@ defmodule PhoenixGenApi.Channel.StreamTest do
     assert waiting(transport) in 1_000..2_000
 
     send(transport, :read)
-    for n <- 1..10_000, do: assert_receive({:push, "api", %Response{result: ^n}}, 5_000)
+    for n <- 1..10_000, do: assert_receive({:push, "api", %Response{result: ^n}})
     assert last_frame() == Response.stream_end_response("t")
   end
 

@@ -38,7 +38,7 @@ defmodule PhoenixGenApi.Diagnostics.TracingTest do
 
   defp work(pid, times \\ 1) do
     send(pid, {:work, self(), times})
-    assert_receive :worked, 5_000
+    assert_receive :worked
   end
 
   defp idle, do: Await.until(fn -> Process.whereis(Session) == nil end)

@@ -45,7 +45,7 @@ defmodule PhoenixGenApi.Structs.StreamHelperTest do
   test "messages of one process arrive in order, from whichever process" do
     stream = %StreamHelper{stream_pid: self(), request_id: "r1"}
     task = Task.async(fn -> for i <- 1..100, do: StreamHelper.send_result(stream, i) end)
-    Task.await(task)
+    Task.await(task, 60_000)
     received = for _ <- 1..100, do: receive(do: ({:result, i} -> i))
     assert received == Enum.to_list(1..100)
   end
