@@ -41,7 +41,7 @@ defmodule PhoenixGenApi.SchedulerTest do
   describe "arguments" do
     # What is left to a dirty scheduler is left to it in time. The quickest of 100 runs: a
     # busy machine adds to the others, for some milliseconds to all.
-    test "hold a normal scheduler for less than half a millisecond" do
+    test "hold a normal scheduler for less than a millisecond" do
       record = {:map, %{"x" => :integer, "at" => :datetime}}
       records = for x <- 1..1_000, do: %{"x" => x, "at" => "2026-01-01T00:00:00+02:00"}
       strings = fn count -> for n <- 1..count, do: "s#{n}" end
@@ -68,7 +68,7 @@ defmodule PhoenixGenApi.SchedulerTest do
         {:ok, plan, _} = Plan.compile(config(arg_types: types, arg_orders: :map))
         check = fn -> Native.argument_handler_convert(elem(plan, 1), args) end
         took = for _ <- 1..100, do: check |> :timer.tc(:nanosecond) |> elem(0)
-        assert Enum.min(took) < 500_000, "#{inspect(types)} took #{Enum.min(took)} ns"
+        assert Enum.min(took) < 1_000_000, "#{inspect(types)} took #{Enum.min(took)} ns"
       end
     end
 

@@ -31,7 +31,7 @@ defmodule PhoenixGenApi.TelemetryEmittedTest do
 
   # Takes the event out of the mailbox; it has every key that the catalogue promises.
   defp emitted(event, with \\ %{}) do
-    assert_receive {:event, ^event, measurements, metadata}, inspect(event)
+    assert_receive {:event, ^event, measurements, metadata}, 30_000, inspect(event)
 
     if Map.take(metadata, Map.keys(with)) == with do
       promised = Enum.find(Events.all(), &(&1.name == [:phoenix_gen_api | event]))
