@@ -111,23 +111,27 @@ defmodule PhoenixGenApi.Diagnostics.Tracing do
 
   @kinds [:all, :processes, :ports, :existing, :existing_processes, :new, :new_processes]
 
-  defp targets(targets) when is_list(targets) do
-    if targets == [] or List.improper?(targets) do
-      {:error, {:invalid_trace_target, targets}}
-    else
-      resolved = Enum.map(targets, &{&1, target(&1)})
+  defp targets(targets), do: each(targets, &target/1, :invalid_trace_target)
+  defp mfas(mfas), do: each(mfas, &mfa/1, :invalid_mfa)
 
-      case for {given, nil} <- resolved, do: given do
-        [] -> {:ok, Enum.map(resolved, &elem(&1, 1))}
-        wrong -> {:error, {:invalid_trace_target, wrong}}
+  # One, or a list of them: then the error has those that are wrong.
+  defp each(list, parse, error) when is_list(list) do
+    if list == [] or List.improper?(list) do
+      {:error, {error, list}}
+    else
+      parsed = Enum.map(list, parse)
+
+      case for {given, nil} <- Enum.zip(list, parsed), do: given do
+        [] -> {:ok, parsed}
+        wrong -> {:error, {error, wrong}}
       end
     end
   end
 
-  defp targets(target) do
-    case target(target) do
-      nil -> {:error, :invalid_trace_target}
-      target -> {:ok, [target]}
+  defp each(one, parse, error) do
+    case parse.(one) do
+      nil -> {:error, error}
+      parsed -> {:ok, [parsed]}
     end
   end
 
@@ -141,26 +145,6 @@ defmodule PhoenixGenApi.Diagnostics.Tracing do
 
   defp target_pid(pid) when is_pid(pid), do: pid
   defp target_pid(_none_or_port), do: nil
-
-  defp mfas(mfas) when is_list(mfas) do
-    if mfas == [] or List.improper?(mfas) do
-      {:error, {:invalid_mfa, mfas}}
-    else
-      parsed = Enum.map(mfas, &{&1, mfa(&1)})
-
-      case for {given, nil} <- parsed, do: given do
-        [] -> {:ok, Enum.map(parsed, &elem(&1, 1))}
-        wrong -> {:error, {:invalid_mfa, wrong}}
-      end
-    end
-  end
-
-  defp mfas(mfa) do
-    case mfa(mfa) do
-      nil -> {:error, :invalid_mfa}
-      mfa -> {:ok, [mfa]}
-    end
-  end
 
   # A module, but not every module: that would trace each call of the VM.
   defp mfa({module, function, arity})
