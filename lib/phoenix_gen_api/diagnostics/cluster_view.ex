@@ -4,6 +4,7 @@ defmodule PhoenixGenApi.Diagnostics.ClusterView do
 
   alias PhoenixGenApi.Diagnostics.{CallFlow, Health, Probe}
   alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.NodeSelector.Preview
 
   @spec build() :: map()
   def build do
@@ -25,30 +26,25 @@ defmodule PhoenixGenApi.Diagnostics.ClusterView do
   defp nodes(flows) do
     loads =
       case Probe.run(&NodeSelector.loads/0) do
-        {:ok, loads} ->
-          Map.new(loads, fn {node, status, in_flight} -> {node, {status, in_flight}} end)
-
-        {:error, _not_running} ->
-          %{}
+        {:ok, loads} -> loads
+        {:error, _not_running} -> []
       end
 
     serving =
-      for %{nodes: nodes} = flow <- flows, is_list(nodes), node <- nodes, reduce: %{} do
-        serving ->
-          Map.update(serving, node, MapSet.new([flow.service]), &MapSet.put(&1, flow.service))
-      end
+      for %{nodes: [_ | _] = nodes} = flow <- flows, node <- nodes, do: {node, flow.service}
 
-    known = [node() | Node.list()] ++ Map.keys(loads) ++ Map.keys(serving)
+    services = Enum.group_by(Enum.uniq(serving), &elem(&1, 0), &elem(&1, 1))
+    known = [node() | Node.list()] ++ Enum.map(loads, &elem(&1, 0)) ++ Map.keys(services)
 
     for node <- known |> Enum.uniq() |> Enum.sort() do
-      {status, in_flight} = Map.get(loads, node, {:up, 0})
+      {_node, status, in_flight} = List.keyfind(loads, node, 0, {node, :up, 0})
 
       %{
         node: node,
         status: status,
-        connected?: node == node() or node in Node.list(:connected),
+        connected?: Preview.connected?(node),
         in_flight: in_flight,
-        services: serving |> Map.get(node, MapSet.new()) |> Enum.sort()
+        services: services |> Map.get(node, []) |> Enum.sort()
       }
     end
   end
@@ -58,19 +54,16 @@ defmodule PhoenixGenApi.Diagnostics.ClusterView do
     |> Enum.group_by(& &1.service)
     |> Map.new(fn {service, flows} ->
       enabled = Enum.filter(flows, & &1.config)
+      nodes = for %{nodes: [_ | _] = nodes} <- enabled, node <- nodes, uniq: true, do: node
 
       {service,
        %{
          functions: flows |> Enum.uniq_by(& &1.request_type) |> length(),
          versions: length(flows),
          disabled: length(flows) - length(enabled),
-         nodes:
-           enabled |> Enum.flat_map(&List.wrap(fixed(&1.nodes))) |> Enum.uniq() |> Enum.sort(),
+         nodes: Enum.sort(nodes),
          dynamic?: Enum.any?(enabled, &is_tuple(&1.nodes))
        }}
     end)
   end
-
-  defp fixed(nodes) when is_list(nodes), do: nodes
-  defp fixed(_dynamic), do: []
 end
