@@ -21,9 +21,8 @@ defmodule PhoenixGenApi do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller
-  alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.Diagnostics
-  alias PhoenixGenApi.Diagnostics.{Console, FlowConsole}
+  alias PhoenixGenApi.Diagnostics.Console
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.Relay
@@ -254,48 +253,45 @@ defmodule PhoenixGenApi do
   @doc "Prints `call_flow/3`: every stage of a request for a function."
   @spec call_flow_print(String.t() | atom(), String.t(), String.t() | nil) :: :ok
   defdelegate call_flow_print(service, request_type, version \\ nil),
-    to: FlowConsole,
+    to: Console,
     as: :call_flow
 
   @doc "Prints `inspect_request/1`: which stage would refuse a request, and why."
   @spec inspect_print(map()) :: :ok
-  defdelegate inspect_print(request), to: FlowConsole, as: :inspect_request
+  defdelegate inspect_print(request), to: Console, as: :inspect_request
 
   @doc "Prints `list_call_flows/1`, a line for each function."
   @spec flows_print(keyword()) :: :ok
-  defdelegate flows_print(opts \\ []), to: FlowConsole, as: :flows
+  defdelegate flows_print(opts \\ []), to: Console, as: :flows
 
   @doc "Prints `cluster_view/0`."
   @spec cluster_print() :: :ok
-  defdelegate cluster_print, to: FlowConsole, as: :cluster
+  defdelegate cluster_print, to: Console, as: :cluster
 
   @doc "Prints what the limits by `:user_id` say of a user."
   @spec rl_status(String.t()) :: :ok
-  defdelegate rl_status(user_id), to: RateLimiter.Console, as: :status
+  defdelegate rl_status(user_id), to: Console, as: :limits_of
 
   @doc "Prints the global limits."
   @spec rl_global() :: :ok
-  defdelegate rl_global, to: RateLimiter.Console, as: :global
+  defdelegate rl_global, to: Console, as: :global_limits
 
   @doc "Replaces the global limits and prints them."
   @spec rl_global([map()]) :: :ok
-  defdelegate rl_global(limits), to: RateLimiter.Console, as: :global
+  def rl_global(limits), do: limits |> RateLimiter.set_global_limits() |> Console.changed()
 
   @doc "Adds (`:add`, limit) or removes (`:remove`, key) a global limit and prints them all."
   @spec rl_global(:add | :remove, map() | RateLimiter.key()) :: :ok
-  defdelegate rl_global(action, argument), to: RateLimiter.Console, as: :global
+  def rl_global(:add, limit), do: limit |> RateLimiter.add_global_limit() |> Console.changed()
+  def rl_global(:remove, key), do: key |> RateLimiter.remove_global_limit() |> Console.changed()
 
   @doc "Prints all limits and what the limiter holds."
   @spec rl_config() :: :ok
-  defdelegate rl_config, to: RateLimiter.Console, as: :config
+  defdelegate rl_config, to: Console, as: :limiter
 
   @doc "Prints what the relay holds on this gateway, see `PhoenixGenApi.Relay.status/0`."
   @spec relay_status() :: :ok
-  def relay_status do
-    status = Relay.status()
-    names = [:gateways, :groups, :members, :users, :local_pids, :memory_bytes]
-    IO.puts(["relay\n" | Enum.map(names, &"  #{&1}: #{status[&1]}\n")])
-  end
+  defdelegate relay_status, to: Console
 
   @doc """
   Prints the rejected configs with their reasons, newest first.
@@ -303,11 +299,11 @@ defmodule PhoenixGenApi do
   Options are those of `PhoenixGenApi.ConfigFailed.list/1`.
   """
   @spec failed_configs_print(keyword()) :: :ok
-  defdelegate failed_configs_print(options \\ []), to: ConfigFailed.Console, as: :list
+  defdelegate failed_configs_print(options \\ []), to: Console, as: :failed_configs
 
   @doc "Prints how many configs were rejected, by source and by service."
   @spec failed_configs_summary() :: :ok
-  defdelegate failed_configs_summary, to: ConfigFailed.Console, as: :summary
+  defdelegate failed_configs_summary, to: Console
 
   @doc "Forgets all rejected configs."
   @spec clear_failed_configs() :: :ok
@@ -315,5 +311,5 @@ defmodule PhoenixGenApi do
 
   @doc "Prints the pushed services with their versions, and how many functions each has where."
   @spec pushed_services_status() :: :ok
-  defdelegate pushed_services_status, to: ConfigReceiver.Console, as: :status
+  defdelegate pushed_services_status, to: Console, as: :pushed_services
 end

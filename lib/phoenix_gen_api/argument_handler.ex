@@ -23,8 +23,11 @@ defmodule PhoenixGenApi.ArgumentHandler do
 
   alias PhoenixGenApi.ArgumentHandler.ErrorMessage
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Explanation
+  alias PhoenixGenApi.Format
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.{FunConfig, Request}
 
   @doc """
@@ -98,6 +101,32 @@ defmodule PhoenixGenApi.ArgumentHandler do
       {:error, problem} -> {:error, ErrorMessage.exception(problem, request.request_type)}
     end
   end
+
+  @doc false
+  @spec explain(Plan.t(), Request.t() | nil) :: Explanation.t()
+  def explain(plan, nil), do: plan |> Plan.config() |> describe() |> Explanation.none()
+
+  def explain(plan, request) do
+    desc = plan |> Plan.config() |> describe()
+
+    case convert(plan, request) do
+      {:ok, []} ->
+        Explanation.passes(desc)
+
+      {:ok, arguments} ->
+        Explanation.passes(desc, Format.count(length(arguments), "argument"))
+
+      {:error, error} ->
+        Explanation.refuses(desc, {:invalid_arguments, error}, SafeInspect.reason(:error, error))
+    end
+  end
+
+  defp describe(%{arg_types: types}) when types in [nil, %{}, []], do: "none are accepted"
+
+  defp describe(%{arg_types: types, arg_orders: :map}),
+    do: "one map of #{Format.names(Map.keys(types))}"
+
+  defp describe(%{arg_orders: names}), do: Format.names(names)
 
   defp bang!({:ok, result}), do: result
   defp bang!({:error, exception}), do: raise(exception)

@@ -54,7 +54,6 @@ defmodule PhoenixGenApi.Diagnostics do
     CallFlow,
     ClusterView,
     Health,
-    Inspection,
     Report,
     Statistics,
     Tracing
@@ -168,7 +167,7 @@ defmodule PhoenixGenApi.Diagnostics do
   others, which go by chance, load or memory.
   """
   @spec inspect_request(map()) :: map()
-  def inspect_request(request), do: Inspection.run(request)
+  def inspect_request(request), do: CallFlow.for_request(request)
 
   @doc """
   The connected nodes, the nodes that functions name with their calls in flight, and who serves

@@ -16,6 +16,8 @@ defmodule PhoenixGenApi.Hooks do
   a process of its own, for at most the config's `hook_timeout`.
   """
 
+  alias PhoenixGenApi.Explanation
+  alias PhoenixGenApi.Format
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
@@ -69,6 +71,27 @@ defmodule PhoenixGenApi.Hooks do
       _other -> response
     end
   end
+
+  @doc false
+  # Neither hook is run: only the one before can decide anything.
+  @spec explain(:before | :after, FunConfig.t()) :: Explanation.t()
+  def explain(:before, %{before_execute: nil}), do: Explanation.none("none")
+  def explain(:after, %{after_execute: nil}), do: Explanation.none("none")
+
+  def explain(:before, %{before_execute: hook} = config) do
+    hook
+    |> describe(config, "may replace request and config, or reject")
+    |> Explanation.unknown(hook)
+  end
+
+  def explain(:after, %{after_execute: hook} = config) do
+    hook
+    |> describe(config, "sees the response")
+    |> Explanation.passes("#{Format.function(hook)} is not run here")
+  end
+
+  defp describe(hook, config, does),
+    do: "#{Format.function(hook)}, at most #{Format.duration(config.hook_timeout)}; #{does}"
 
   defp run(type, hook, args, timeout) do
     {module, function, extra} = parts(hook)

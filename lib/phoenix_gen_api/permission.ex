@@ -24,10 +24,13 @@ defmodule PhoenixGenApi.Permission do
 
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
+  alias PhoenixGenApi.Explanation
+  alias PhoenixGenApi.Format
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Permission.PermissionDenied
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RPC
+  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.{FunConfig, Request}
 
   require Logger
@@ -87,6 +90,55 @@ defmodule PhoenixGenApi.Permission do
   def authorise(plan(permission: permission) = plan, request, _node) do
     orders = if match?({:arg, _}, permission), do: Plan.config(plan).arg_orders
     outcome(granted?(permission, request, orders), request, permission)
+  end
+
+  @doc false
+  # Who may call, as a `strategy` and in words; a callback is not run.
+  @spec explain(FunConfig.t(), Request.t() | nil) :: Explanation.t()
+  def explain(%FunConfig{permission_callback: {_, _, _} = mfa} = config, _request) do
+    where = if config.nodes == :local, do: "the gateway", else: "the node of the call"
+    decides = "decides on #{where}, within #{Format.duration(config.hook_timeout)}"
+
+    "#{Format.function(mfa)} #{decides}"
+    |> Explanation.unknown(mfa)
+    |> Map.put(:strategy, :callback)
+  end
+
+  def explain(%FunConfig{check_permission: mode} = config, request) do
+    {strategy, desc} = describe(mode, config.arg_orders)
+
+    explanation =
+      cond do
+        mode == false or request == nil -> Explanation.none(desc)
+        check_permission(request, config) -> Explanation.passes(desc)
+        true -> Explanation.refuses(desc, :permission_denied, held(mode, request))
+      end
+
+    Map.put(explanation, :strategy, strategy)
+  end
+
+  defp describe(false, _orders), do: {:none, "everybody may call"}
+
+  defp describe(:any_authenticated, _orders),
+    do: {:any_authenticated, "every request with a user_id"}
+
+  defp describe({:role, roles}, _orders), do: {:role, "one of the roles #{Format.names(roles)}"}
+
+  defp describe({:arg, name}, orders) do
+    deep = if orders == :map, do: ", or every such entry of its maps", else: ""
+    {:arg, "the argument #{SafeInspect.name(name)}#{deep} must be the user_id"}
+  end
+
+  # What the request has instead.
+  defp held(mode, request) do
+    held =
+      case mode do
+        {:role, _roles} -> "user_roles #{SafeInspect.inspect(request.user_roles, 60)}"
+        {:arg, name} -> "argument #{SafeInspect.inspect(request.args[to_string(name)], 60)}"
+        _no_user -> "which is no user"
+      end
+
+    "user_id #{SafeInspect.inspect(request.user_id, 60)}, #{held}"
   end
 
   defp outcome(true, _request, _mode), do: :ok

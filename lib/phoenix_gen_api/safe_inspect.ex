@@ -6,6 +6,7 @@ defmodule PhoenixGenApi.SafeInspect do
   import Inspect.Algebra, only: [string: 1]
 
   @max_bytes 500
+  @max_name_bytes 100
   # Writing an integer in decimal takes time quadratic in its length: eight seconds for the
   # million digits that fit into one payload. Integers beyond this are named by their size.
   @max_integer Integer.pow(10, 100)
@@ -55,13 +56,19 @@ defmodule PhoenixGenApi.SafeInspect do
     Enum.join(shown ++ more, "; ")
   end
 
-  @doc "A text from outside for a terminal: inspected if it has control characters, else whole."
+  @doc "A text from outside for a terminal: inspected unless it stays on its line, else whole."
   @spec printable(binary()) :: String.t()
   def printable(text) do
-    if String.valid?(text) and not Regex.match?(~r/\p{C}/u, text),
+    # Control characters, and what ends a line without being one.
+    if String.valid?(text) and not Regex.match?(~r/[\p{C}\p{Zl}\p{Zp}]/u, text),
       do: text,
       else: __MODULE__.inspect(text)
   end
+
+  @doc "A name that somebody else chose, for a terminal and short."
+  @spec name(term()) :: String.t()
+  def name(name) when is_binary(name), do: name |> printable() |> truncate(@max_name_bytes)
+  def name(name), do: __MODULE__.inspect(name, @max_name_bytes)
 
   defp message(exception), do: exception |> Exception.message() |> text()
 

@@ -30,6 +30,7 @@ defmodule PhoenixGenApi.WorkerPool do
   """
 
   alias PhoenixGenApi.Config.Type
+  alias PhoenixGenApi.Explanation
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.WorkerPool.{Events, Registry, Server, Task, WorkerPoolSupervisor}
@@ -147,13 +148,35 @@ defmodule PhoenixGenApi.WorkerPool do
   end
 
   @doc false
-  # Whether the circuit of a pool that is there refuses what the executor submits. After the
-  # cool-down it does not: that is no probe, and need not wait for one.
-  @spec refuses?(GenServer.name()) :: boolean()
-  def refuses?(pool) do
+  # What becomes of a task that the executor submits now. After the cool-down of its circuit a
+  # pool takes it: that is no probe, and need not wait for one.
+  @spec explain(GenServer.name(), String.t()) :: Explanation.t()
+  def explain(pool, desc) do
     case Server.find(pool) do
-      {handle, _opts} -> handle |> Native.worker_pool_status() |> elem(3) == :open
-      nil -> false
+      {handle, %{max_queue_size: max}} ->
+        {size, busy, queued, circuit, _executed, _failed} = Native.worker_pool_status(handle)
+
+        counts =
+          "#{busy} running, " <>
+            if(busy < size, do: "#{size - busy} free", else: "#{queued} queued")
+
+        cond do
+          circuit == :open ->
+            Explanation.refuses(
+              desc,
+              {:pool, :circuit_open},
+              "the circuit of #{inspect(pool)} is open"
+            )
+
+          busy < size or queued < max ->
+            Explanation.passes(desc, counts)
+
+          true ->
+            Explanation.refuses(desc, {:pool, :queue_full}, counts)
+        end
+
+      nil ->
+        Explanation.refuses(desc, {:pool, :pool_not_found}, "#{inspect(pool)}: is not running")
     end
   end
 

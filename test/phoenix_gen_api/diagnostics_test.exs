@@ -246,6 +246,30 @@ defmodule PhoenixGenApi.DiagnosticsTest do
     end
   end
 
+  describe "the modules of the library" do
+    defp calls do
+      {:ok, modules} = :application.get_key(:phoenix_gen_api, :modules)
+
+      for module <- modules,
+          to_string(module.module_info(:compile)[:source]) =~ "/lib/phoenix_gen_api",
+          {:ok, {_, imports: called}} = :beam_lib.chunks(:code.which(module), [:imports]),
+          {called, function, _arity} <- called,
+          do: {module, called, function}
+    end
+
+    defp diagnostics?(module), do: inspect(module) =~ ~r/^PhoenixGenApi\.Diagnostics\b/
+
+    test "do not call diagnostics, except the front door" do
+      calls = for {from, to, _} <- calls(), diagnostics?(to), not diagnostics?(from), do: from
+      assert Enum.uniq(calls) == [PhoenixGenApi]
+    end
+
+    test "print nothing, except by the table printer" do
+      printing = for {from, IO, function} <- calls(), function in [:write, :puts], do: from
+      assert Enum.uniq(printing) == [PhoenixGenApi.TablePrinter]
+    end
+  end
+
   test "no push token is in any result, nor in what is printed" do
     put_env(:push_token, "t0ken-of-the-gateway")
     on_exit(fn -> ConfigReceiver.delete_pushed_service("secret") end)

@@ -72,6 +72,7 @@ defmodule PhoenixGenApi.SafeInspectTest do
     assert SafeInspect.printable(long) == long
     assert SafeInspect.printable("a\e[31m") == ~S("a\e[31m")
     assert SafeInspect.printable("a\nb") == ~S("a\nb")
+    assert SafeInspect.printable("a\u2028b") == ~S("a\u2028b")
     assert SafeInspect.printable(<<255>>) == "<<255>>"
   end
 end

@@ -1,19 +1,26 @@
 defmodule PhoenixGenApi.Diagnostics.CallFlow do
   @moduledoc false
-  # What becomes of a request for one function, stage by stage, read off its config.
+  # What becomes of a request: what the stages say of themselves, collected.
 
-  alias PhoenixGenApi.{ConfigDb, Gateway, RateLimiter}
-  alias PhoenixGenApi.Diagnostics.Stages
-  alias PhoenixGenApi.NodeSelector.Preview
-  alias PhoenixGenApi.Structs.FunConfig
+  alias PhoenixGenApi.{ConfigDb, ErrorResponse, Gateway, Plan}
+  alias PhoenixGenApi.Executor.Preview
+  alias PhoenixGenApi.Structs.{FunConfig, Request}
+
+  @of_config [
+    :service,
+    :request_type,
+    :version,
+    :response_type,
+    :choose_node_mode,
+    :timeout,
+    :mfa
+  ]
 
   @doc "The flow of a request with this version, or without one."
   @spec for_function(ConfigDb.service(), String.t(), String.t() | nil) :: map()
   def for_function(service, type, version) do
-    case ConfigDb.resolve(service, type, version) do
-      {:ok, config} -> explain(config)
-      {:error, reason} -> unknown(service, type, version, reason)
-    end
+    {flow, stages} = build(service, type, version, nil)
+    Map.put(flow, :steps, for({phase, %{desc: desc}} <- stages, do: %{phase: phase, desc: desc}))
   end
 
   @doc "The flows of all functions, ascending by service, request type and version."
@@ -37,64 +44,88 @@ defmodule PhoenixGenApi.Diagnostics.CallFlow do
     end
   end
 
-  defp unknown(service, type, version, reason) do
-    %{
-      service: service,
-      request_type: type,
-      version: version,
-      config: nil,
-      error: reason,
-      steps: Stages.unknown(service, type, version, reason)
-    }
+  @doc "The flow of one request, with a decision for every step."
+  @spec for_request(term()) :: map()
+  def for_request(params) do
+    case Request.decode(params) do
+      {:ok, request} ->
+        {flow, stages} = build(request.service, request.request_type, request.version, request)
+        flow |> Map.put(:request, request) |> decided(stages)
+
+      {:error, error} = undecodable ->
+        unknown(nil, nil, nil, error.code)
+        |> Map.put(:request, nil)
+        |> decided(decode: Request.explain(undecodable))
+    end
   end
 
-  @doc "The flow of a config."
-  @spec explain(FunConfig.t()) :: map()
-  def explain(%FunConfig{} = config) do
-    limits = limits(config.service, config.request_type)
-    listed = Preview.listed(config)
+  defp build(service, type, version, request) do
+    {found, lookup} = ConfigDb.explain(service, type, version)
+    start = [decode: Request.explain(request && {:ok, request}), config_lookup: lookup]
+
+    case found do
+      {:ok, plan} ->
+        stages = Preview.explain(plan, request)
+        {known(Plan.config(plan), Map.new(stages)), start ++ stages}
+
+      {:error, reason} ->
+        {unknown(service, type, version, reason), start}
+    end
+  end
+
+  defp known(config, stages) do
+    listed = stages.node_selection.nodes
     {reachable, unreachable} = Enum.split_with(listed, & &1.connected?)
 
-    %{
-      service: config.service,
-      request_type: config.request_type,
-      version: config.version,
+    config
+    |> Map.take(@of_config)
+    |> Map.merge(%{
       config: config,
       local?: config.nodes == :local,
       nodes: if(is_tuple(config.nodes), do: config.nodes, else: names(listed)),
       reachable_nodes: names(reachable),
       unreachable_nodes: names(unreachable),
       node_statuses: listed,
-      response_type: config.response_type,
-      choose_node_mode: config.choose_node_mode,
-      timeout: config.timeout,
-      rate_limit: limits,
-      permission: Stages.permission(config),
+      rate_limit: stages.rate_limit.limits,
+      permission: %{strategy: stages.permission.strategy, description: stages.permission.desc},
       hooks: %{
         before: config.before_execute,
         after: config.after_execute,
         timeout: config.hook_timeout
       },
-      retry: FunConfig.normalize_retry(config.retry),
-      mfa: config.mfa,
-      steps: Stages.describe(config, limits, listed)
-    }
+      retry: FunConfig.normalize_retry(config.retry)
+    })
   end
 
   defp names(listed), do: Enum.map(listed, & &1.node)
 
-  @doc "The limits that requests for a function are charged to."
-  @spec limits(String.t(), String.t()) :: %{global: [map()], api: [map()]}
-  def limits(service, type) do
-    if RateLimiter.status().enabled do
-      %{global: global, api: api} = RateLimiter.get_configured_limits()
+  defp unknown(service, type, version, reason),
+    do: %{service: service, request_type: type, version: version, config: nil, error: reason}
 
-      %{
-        global: global,
-        api: for(%{service: ^service, request_type: ^type} = limit <- api, do: limit)
-      }
-    else
-      %{global: [], api: []}
-    end
+  # The first stage that refuses is the one that the client hears of, unless code of the user's
+  # before it decides otherwise. `:runs` means that the function would be called.
+  defp decided(flow, stages) do
+    steps = for {phase, explanation} <- stages, do: step(phase, explanation)
+    refused = Enum.find(steps, &(&1.decision == :refuses))
+    unknown = for %{decision: :unknown, phase: phase} <- steps, do: phase
+
+    Map.merge(flow, %{
+      steps: steps,
+      verdict: if(refused, do: :refused, else: if(unknown == [], do: :runs, else: :unknown)),
+      refused_by: refused && refused.phase,
+      client_gets: refused && refused.client_gets,
+      unknown: unknown
+    })
   end
+
+  defp step(phase, explanation) do
+    explanation
+    |> Map.take([:desc, :decision, :because, :candidates])
+    |> Map.merge(%{phase: phase, client_gets: client_gets(explanation)})
+  end
+
+  defp client_gets(%{decision: :refuses, failure: failure}) when not is_binary(failure),
+    do: ErrorResponse.build(nil, failure).error
+
+  defp client_gets(%{failure: text_or_nil}), do: text_or_nil
 end

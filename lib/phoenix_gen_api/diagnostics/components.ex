@@ -27,37 +27,54 @@ defmodule PhoenixGenApi.Diagnostics.Components do
   @doc "Every check of a gateway, by its name."
   @spec checks() :: %{atom() => check()}
   def checks do
-    %{
-      native: check(&native/0),
-      config_db: check(&config_db/0),
-      config_puller: check(&config_puller/0),
-      config_receiver: check(&config_receiver/0),
-      worker_pool_supervisor: check(fn -> process(WorkerPoolSupervisor) end),
-      async_pool: check(fn -> pool(:async_pool) end),
-      stream_pool: check(fn -> pool(:stream_pool) end),
-      rate_limiter: check(&rate_limiter/0),
-      relay: check(&relay/0),
-      supervision_tree: check(&supervision_tree/0)
-    }
+    for {name, check} <- [
+          native: &native/0,
+          config_db: &config_db/0,
+          config_puller: &config_puller/0,
+          config_receiver: &config_receiver/0,
+          worker_pool_supervisor: fn -> process(WorkerPoolSupervisor) end,
+          async_pool: fn -> pool(:async_pool) end,
+          stream_pool: fn -> pool(:stream_pool) end,
+          rate_limiter: &rate_limiter/0,
+          relay: &relay/0,
+          supervision_tree: &supervision_tree/0
+        ],
+        into: %{} do
+      case Probe.run(check) do
+        {:ok, check} -> {name, check}
+        {:error, reason} -> {name, error(reason)}
+      end
+    end
   end
 
   @doc "What every component says of itself; `%{error: sentence}` of one that does not answer."
-  @spec statuses() :: %{atom() => term()}
+  @spec statuses() :: %{atom() => map()}
   def statuses do
-    %{
-      config_db: status(&ConfigDb.status/0),
-      config_puller: status(&ConfigPuller.status/0),
-      config_receiver: status(&ConfigReceiver.status/0),
-      rate_limiter: status(&RateLimiter.status/0),
-      relay: status(&Relay.status/0),
-      worker_pool:
-        Map.new(pools(), fn pool -> {pool, status(fn -> WorkerPool.status(pool) end)} end)
-    }
+    for {name, module} <- reporting(), into: %{worker_pool: Map.new(pools())} do
+      {name, status(fn -> module.status() end)}
+    end
   end
 
-  @doc "The pools of the application."
-  @spec pools() :: [atom()]
-  defdelegate pools, to: WorkerPoolSupervisor
+  @doc "Where there is no gateway, none of them says anything."
+  @spec no_statuses() :: %{atom() => nil}
+  def no_statuses, do: Map.new([:worker_pool | Keyword.keys(reporting())], &{&1, nil})
+
+  defp reporting do
+    [
+      config_db: ConfigDb,
+      config_puller: ConfigPuller,
+      config_receiver: ConfigReceiver,
+      rate_limiter: RateLimiter,
+      relay: Relay
+    ]
+  end
+
+  @doc "The same of the pools of the application."
+  @spec pools() :: [{atom(), map()}]
+  def pools do
+    for pool <- WorkerPoolSupervisor.pools(),
+        do: {pool, status(fn -> WorkerPool.status(pool) end)}
+  end
 
   @doc "The worst of several statuses."
   @spec worst([status()]) :: status()
@@ -66,13 +83,6 @@ defmodule PhoenixGenApi.Diagnostics.Components do
       :error in statuses -> :error
       :warning in statuses -> :warning
       true -> :ok
-    end
-  end
-
-  defp check(fun) do
-    case Probe.run(fun) do
-      {:ok, check} -> check
-      {:error, reason} -> error(reason)
     end
   end
 

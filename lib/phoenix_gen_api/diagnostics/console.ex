@@ -1,172 +1,139 @@
 defmodule PhoenixGenApi.Diagnostics.Console do
   @moduledoc false
-  # The state of the gateway as a person in IEx reads it.
+  # What the IEx helpers of `PhoenixGenApi` print: titles and rows, for the one printer.
 
-  alias PhoenixGenApi.{ConfigDb, Diagnostics}
-  alias PhoenixGenApi.Diagnostics.{Components, Format, Probe, Table}
-  alias PhoenixGenApi.WorkerPool
+  alias PhoenixGenApi.{ConfigDb, ConfigFailed, ConfigReceiver, Diagnostics, Format, RateLimiter}
+  alias PhoenixGenApi.{Relay, SafeInspect, TablePrinter}
+  alias PhoenixGenApi.Diagnostics.{Components, Probe}
+  alias PhoenixGenApi.Structs.PushConfig
+
+  ## The gateway
 
   @spec cache_status() :: :ok
   def cache_status do
     case Probe.run(fn -> {ConfigDb.status(), ConfigDb.get_all_functions()} end) do
       {:ok, {status, functions}} ->
         rows =
-          for {service, types} <- Enum.sort(functions) do
-            [service, map_size(types), types |> Map.values() |> Enum.sum_by(&length/1)]
-          end
+          for {service, types} <- Enum.sort(functions),
+              do: [service, map_size(types), types |> Map.values() |> Enum.sum_by(&length/1)]
 
-        print(
-          "config table: #{Format.count(status.count, "config")}, #{Format.bytes(status.memory_bytes)}",
-          table(["service", "functions", "versions"], rows)
-        )
+        held = "#{Format.count(status.count, "config")}, #{Format.bytes(status.memory_bytes)}"
+        print("config table: #{held}", {["service", "functions", "versions"], rows})
 
       {:error, reason} ->
-        print("config table: #{reason}", [])
+        print("config table: #{reason}", nil)
     end
   end
 
   @spec pool_status() :: :ok
   def pool_status do
     rows =
-      for pool <- Components.pools() do
-        case Probe.run(fn -> WorkerPool.status(pool) end) do
-          {:ok, status} ->
-            [
-              pool,
-              status.busy_workers,
-              status.idle_workers,
-              status.queued_tasks,
-              if(status.circuit_open, do: "open", else: "closed"),
-              status.total_tasks_executed,
-              status.total_tasks_failed
-            ]
-
-          {:error, reason} ->
+      for {pool, status} <- Components.pools() do
+        case status do
+          %{error: reason} ->
             [pool, nil, nil, nil, reason, nil, nil]
+
+          %{busy_workers: busy, idle_workers: idle, queued_tasks: queued} ->
+            circuit = if status.circuit_open, do: "open", else: "closed"
+            totals = [status.total_tasks_executed, status.total_tasks_failed]
+            [pool, busy, idle, queued, circuit | totals]
         end
       end
 
-    print(
-      "worker pools",
-      table(["pool", "busy", "idle", "queued", "circuit", "executed", "failed"], rows)
-    )
+    header = ["pool", "busy", "idle", "queued", "circuit", "executed", "failed"]
+    print("worker pools", {header, rows})
   end
 
   @spec health(keyword()) :: :ok
   def health(opts) do
-    health = Diagnostics.health_check(opts)
-    %{vm: vm, node: node, phoenix_gen_api: gateway} = health.checks
-    parts = for {name, %{status: _} = check} <- Enum.sort(gateway), do: {name, check}
+    %{checks: %{vm: vm, node: node, phoenix_gen_api: gateway}} =
+      health = Diagnostics.health_check(opts)
+
+    parts =
+      if gateway.mode == :client,
+        do: [phoenix_gen_api: %{status: :ok, reason: "client mode"}],
+        else: for({name, %{status: _} = check} <- Enum.sort(gateway), do: {name, check})
 
     rows =
-      for {name, check} <- [{:vm, vm}, {:node, node} | parts] do
-        [name, check.status, details(check)]
-      end
+      for {name, check} <- [vm: vm, node: node] ++ parts, do: [name, check.status, details(check)]
 
-    rows =
-      if gateway[:mode] == :client,
-        do: rows ++ [["phoenix_gen_api", :ok, "client mode"]],
-        else: rows
-
-    print(
-      "health of #{health.node}: #{health.status}",
-      table(["check", "status", "details"], rows)
-    )
+    print("health of #{health.node}: #{health.status}", {["check", "status", "details"], rows})
   end
 
   # Why it is worrying, then the figures.
   defp details(check) do
-    figures =
-      check
-      |> Map.drop([:status, :reason])
-      |> Enum.reject(fn {_key, value} -> value == nil end)
-      |> Enum.sort()
-      |> Enum.map(&figure/1)
-
-    [check[:reason] | figures] |> Enum.reject(&is_nil/1) |> Enum.join(", ")
+    figures = for {_, value} = figure <- figures(check), value != nil, do: figure
+    Enum.join(List.wrap(check[:reason]) ++ texts(figures), ", ")
   end
-
-  defp figure({key, bytes}) when key in [:memory_bytes, :max_memory_bytes],
-    do: "#{label(key)} #{Format.bytes(bytes)}"
-
-  defp figure({key, %{count: count, limit: limit}}), do: "#{label(key)} #{count} of #{limit}"
-  defp figure({key, value}), do: "#{label(key)} #{value}"
-
-  defp label(key),
-    do: key |> to_string() |> String.replace_suffix("_bytes", "") |> String.replace("_", " ")
 
   @spec statistics() :: :ok
   def statistics do
     %{vm: vm, phoenix_gen_api: gateway} = statistics = Diagnostics.statistics()
+    kinds = [:total, :processes, :binary, :ets, :code, :atom]
+    %{input: input, output: output} = vm.io_bytes
 
-    print(
-      "statistics of #{statistics.node}",
-      Table.pairs(
-        uptime: Format.duration(vm.uptime_ms),
-        memory:
-          Enum.map_join([:total, :processes, :binary, :ets, :code, :atom], ", ", fn kind ->
-            "#{kind} #{Format.bytes(vm.memory[kind])}"
-          end),
-        processes: vm.processes,
-        "run queue": "#{vm.run_queue}, #{Format.count(vm.schedulers_online, "scheduler")}",
-        "input, output":
-          "#{Format.bytes(vm.io_bytes.input)}, #{Format.bytes(vm.io_bytes.output)}",
-        versions: "OTP #{vm.otp_release}, Elixir #{vm.elixir_version}"
-      )
-    )
+    of_vm = [
+      uptime: Format.duration(vm.uptime_ms),
+      memory: Enum.map_join(kinds, ", ", &"#{&1} #{Format.bytes(vm.memory[&1])}"),
+      processes: vm.processes,
+      "run queue": "#{vm.run_queue}, #{Format.count(vm.schedulers_online, "scheduler")}",
+      "input, output": "#{Format.bytes(input)}, #{Format.bytes(output)}",
+      versions: "OTP #{vm.otp_release}, Elixir #{vm.elixir_version}"
+    ]
 
-    for {name, status} <- Enum.sort(gateway), is_map(status) do
-      print_section(label(name), Table.pairs(figures(name, status)))
-    end
+    parts =
+      for {name, %{} = status} <- Enum.sort(gateway) do
+        # A pool is a line, everything else a line per figure.
+        if name == :worker_pool,
+          do: {label(name), for({pool, status} <- status, do: {pool, one_line(status)})},
+          else: {label(name), figures(status)}
+      end
 
-    if gateway.client_mode, do: print_section("client mode", [])
-    :ok
+    client = if gateway.client_mode, do: [{"client mode", nil}], else: []
+    TablePrinter.print([{"statistics of #{statistics.node}", of_vm}] ++ parts ++ client)
   end
 
-  # A pool is a line, everything else a line per figure.
-  defp figures(:worker_pool, pools) do
-    for {pool, status} <- Enum.sort(pools),
-        do: {pool, status |> Enum.sort() |> Enum.map_join(", ", &figure/1)}
+  defp figures(status) do
+    for {key, value} <- Enum.sort(status),
+        key not in [:status, :reason],
+        do: {label(key), figure(key, value)}
   end
 
-  defp figures(_name, status) do
-    for {key, value} <- Enum.sort(status), key != :status, do: {label(key), shown(key, value)}
-  end
+  defp one_line(status), do: status |> figures() |> texts() |> Enum.join(", ")
+  defp texts(figures), do: for({label, value} <- figures, do: "#{label} #{value}")
 
-  defp shown(:memory_bytes, bytes), do: Format.bytes(bytes)
-  defp shown(_key, names) when is_list(names), do: names |> Enum.map_join(", ", &Format.name/1)
-  defp shown(_key, %{} = map), do: map |> Enum.sort() |> Enum.map_join(", ", &entry/1)
-  defp shown(_key, value), do: value
+  defp label(key),
+    do: key |> to_string() |> String.replace_suffix("_bytes", "") |> String.replace("_", " ")
 
-  defp entry({key, value}) when is_list(value), do: "#{Format.name(key)}: #{length(value)}"
-  defp entry({key, value}), do: "#{Format.name(key)}: #{Format.name(value)}"
+  defp figure(key, bytes) when key in [:memory_bytes, :max_memory_bytes] and is_integer(bytes),
+    do: Format.bytes(bytes)
+
+  defp figure(_key, %{count: count, limit: limit}), do: "#{count} of #{limit}"
+
+  defp figure(_key, names) when is_list(names),
+    do: Enum.map_join(names, ", ", &SafeInspect.name/1)
+
+  defp figure(_key, %{} = map), do: map |> Enum.sort() |> Enum.map_join(", ", &entry/1)
+  defp figure(_key, value), do: value
+
+  defp entry({key, value}) when is_list(value), do: "#{SafeInspect.name(key)}: #{length(value)}"
+  defp entry({key, value}), do: "#{SafeInspect.name(key)}: #{SafeInspect.name(value)}"
 
   @spec debug(keyword()) :: :ok
   def debug(opts) do
     report = Diagnostics.debug_report(opts)
 
-    rows =
+    processes =
       for process <- report.processes do
-        [
-          inspect(process.pid),
-          process.name || mfa(process.initial_call),
-          Format.bytes(process.memory_bytes),
-          process.message_queue_len,
-          mfa(process.current_function)
-        ]
+        memory = Format.bytes(process.memory_bytes)
+        name = process.name || function(process.initial_call)
+        waiting = process.message_queue_len
+        [inspect(process.pid), name, memory, waiting, function(process.current_function)]
       end
 
-    print(
-      "largest processes of #{report.node}",
-      table(["pid", "name or start", "memory", "waiting", "in"], rows)
-    )
-
-    for %{current_stacktrace: trace, pid: pid} <- report.processes do
-      print_section(
-        inspect(pid),
-        Enum.map(trace, &["  ", Exception.format_stacktrace_entry(&1), ?\n])
-      )
-    end
+    traces =
+      for %{current_stacktrace: trace, pid: pid} <- report.processes,
+          do: {inspect(pid), Enum.map(trace, &Exception.format_stacktrace_entry/1)}
 
     stores =
       for {store, figures} <- Enum.sort(report.native) do
@@ -176,16 +143,242 @@ defmodule PhoenixGenApi.Diagnostics.Console do
         end
       end
 
-    print_section("native stores", table(["store", "entries", "memory"], stores))
-    print_section("tracing", Table.pairs(Enum.sort(Map.delete(report.trace, :node))))
+    largest = {["pid", "name or start", "memory", "waiting", "in"], processes}
+    native = {["store", "entries", "memory"], stores}
+    tracing = Enum.sort(Map.delete(report.trace, :node))
+
+    TablePrinter.print(
+      [{"largest processes of #{report.node}", largest} | traces] ++
+        [{"native stores", native}, {"tracing", tracing}]
+    )
   end
 
-  defp mfa({module, function, arity}), do: "#{Format.function({module, function})}/#{arity}"
-  defp mfa(other), do: inspect(other)
+  defp function({module, function, arity}), do: Format.function({module, function}, arity)
+  defp function(other), do: inspect(other)
 
-  defp table(_header, []), do: "  none\n"
-  defp table(header, rows), do: Table.lines(header, rows)
+  @spec relay_status() :: :ok
+  def relay_status do
+    held = [:gateways, :groups, :members, :users, :local_pids, :memory_bytes]
+    print("relay", lines(Relay.status(), held))
+  end
 
-  defp print(title, lines), do: IO.write([title, ?\n, lines])
-  defp print_section(title, lines), do: print([?\n, title], lines)
+  ## Functions, requests and the cluster
+
+  @spec call_flow(term(), term(), term()) :: :ok
+  def call_flow(service, type, version) do
+    flow = Diagnostics.call_flow(service, type, version)
+    rows = for %{phase: phase, desc: desc} <- flow.steps, do: [label(phase), desc]
+    TablePrinter.print([{title(flow), {["stage", "what happens"], rows}} | nodes(flow)])
+  end
+
+  @spec inspect_request(term()) :: :ok
+  def inspect_request(request) do
+    flow = Diagnostics.inspect_request(request)
+
+    # What there is to say of this request, else what the config says.
+    rows =
+      for step <- flow.steps,
+          do: [label(step.phase), decision(step.decision), step.because || step.desc]
+
+    stages = {title(flow), {["stage", "", "why"], rows}}
+    TablePrinter.print([stages | nodes(flow)] ++ [{verdict(flow), nil}])
+  end
+
+  defp decision(:passes), do: "ok"
+  defp decision(:refuses), do: "REFUSED"
+  defp decision(:unknown), do: "?"
+  defp decision(:none), do: nil
+
+  defp verdict(%{verdict: :runs}), do: "The function would be called."
+
+  defp verdict(%{verdict: :unknown, unknown: phases}),
+    do: "It depends on code of yours: #{Enum.map_join(phases, ", ", &label/1)}."
+
+  defp verdict(%{refused_by: phase, client_gets: text}),
+    do: "Refused at #{label(phase)}. The client gets: #{SafeInspect.printable(text)}"
+
+  defp title(%{config: nil, service: nil}), do: "not a request"
+
+  defp title(flow) do
+    [flow.service, flow.request_type, flow.version]
+    |> Enum.reject(&is_nil/1)
+    |> Format.names(" ")
+    |> SafeInspect.truncate(120)
+  end
+
+  # That the gateway itself is there goes without saying.
+  defp nodes(%{local?: true, node_statuses: [%{status: :up}]}), do: []
+
+  defp nodes(%{node_statuses: [_ | _] = nodes}) do
+    rows = for node <- nodes, do: [node.node, node.status, yes(node.connected?), node.in_flight]
+    [{"nodes", {["node", "selection", "connected", "in flight"], rows}}]
+  end
+
+  defp nodes(_flow), do: []
+
+  @spec flows(keyword()) :: :ok
+  def flows(opts) do
+    rows =
+      for flow <- Diagnostics.list_call_flows(opts),
+          do: [flow.service, flow.request_type, flow.version | columns(flow)]
+
+    header = ["service", "request type", "version", "response", "nodes", "permission", "calls"]
+    print(Format.count(length(rows), "function"), {header, rows})
+  end
+
+  defp columns(%{config: nil, error: error}), do: [nil, nil, nil, error]
+
+  defp columns(flow),
+    do: [flow.response_type, where(flow), flow.permission.strategy, Format.function(flow.mfa)]
+
+  defp where(%{local?: true}), do: "gateway"
+  defp where(%{nodes: {_, _, _} = mfa}), do: Format.function(mfa)
+
+  defp where(flow) do
+    up = Enum.count(flow.node_statuses, &(&1.status == :up))
+    "#{up} of #{length(flow.nodes)}, #{SafeInspect.inspect(flow.choose_node_mode, 30)}"
+  end
+
+  @spec cluster() :: :ok
+  def cluster do
+    view = Diagnostics.cluster_view()
+    distributed = if view.distributed?, do: "", else: ", not distributed"
+
+    nodes =
+      for node <- view.nodes do
+        services = Enum.map_join(node.services, ", ", &SafeInspect.name/1)
+        [node.node, node.status, yes(node.connected?), node.in_flight, services]
+      end
+
+    services =
+      for {service, figures} <- Enum.sort(view.services) do
+        nodes = Enum.map_join(figures.nodes, ", ", &to_string/1)
+        nodes = if figures.dynamic?, do: String.trim("#{nodes} and dynamic ones"), else: nodes
+        [service, figures.functions, figures.versions, figures.disabled, nodes]
+      end
+
+    TablePrinter.print([
+      {"cluster seen by #{view.node} (#{view.mode}#{distributed})", nil},
+      {"nodes", {["node", "selection", "connected", "in flight", "services"], nodes}},
+      {"services", {["service", "functions", "versions", "disabled", "nodes"], services}}
+    ])
+  end
+
+  defp yes(true), do: "yes"
+  defp yes(false), do: "no"
+
+  ## Limits
+
+  @spec limits_of(term()) :: :ok
+  def limits_of(user_id) do
+    %{api: api} = RateLimiter.get_configured_limits()
+    functions = for %{key: :user_id, service: s, request_type: t} <- api, uniq: true, do: {s, t}
+
+    lines =
+      for scope <- [:global | functions],
+          row <- RateLimiter.get_rate_limit_status(user_id, scope, :user_id) do
+        "#{scope(scope)}: #{row.current_requests} of #{row.max_requests} in " <>
+          "#{window(row.window_ms)}, #{row.remaining} left"
+      end
+
+    print("limits by user_id for #{SafeInspect.inspect(user_id)}", lines)
+  end
+
+  defp scope(:global), do: "global"
+  defp scope({service, type}), do: Format.names([service, type], " ")
+
+  @spec global_limits() :: :ok
+  def global_limits, do: TablePrinter.print([global_section()])
+
+  @doc "What became of a change of the global limits."
+  @spec changed(:ok | RateLimiter.refusal()) :: :ok
+  def changed(:ok), do: global_limits()
+  def changed({:error, reason}), do: print("nothing changed", [SafeInspect.inspect(reason)])
+
+  @spec limiter() :: :ok
+  def limiter do
+    held = [:enabled, :fail_open, :keys, :entries, :overflowed, :memory_bytes]
+
+    TablePrinter.print([
+      global_section(),
+      {"API limits", Enum.map(RateLimiter.get_configured_limits().api, &limit/1)},
+      {"limiter", lines(RateLimiter.status(), held)}
+    ])
+  end
+
+  defp global_section, do: {"global limits", Enum.map(RateLimiter.get_global_limits(), &limit/1)}
+
+  defp limit(%{key: key} = limit) do
+    function =
+      if limit[:service], do: scope({limit.service, limit.request_type}) <> ", ", else: ""
+
+    by = if is_atom(key), do: Atom.to_string(key), else: "argument #{SafeInspect.inspect(key)}"
+    missing = Map.get(limit, :on_missing, :skip)
+    without = if missing == :skip, do: "", else: ", without one: #{missing}"
+    "#{function}by #{by}: #{limit.max_requests} in #{window(limit.window_ms)}#{without}"
+  end
+
+  # As limits are written, so that two of them can be compared.
+  defp window(ms) when rem(ms, 1_000) == 0, do: "#{div(ms, 1_000)} s"
+  defp window(ms), do: "#{ms} ms"
+
+  ## Configs from elsewhere
+
+  @spec failed_configs(keyword()) :: :ok
+  def failed_configs(options) do
+    entries = ConfigFailed.list(options)
+
+    lines =
+      for entry <- entries do
+        names = for name <- [entry.service, entry.request_type, entry.version], name, do: name
+        from = if entry.node, do: " from #{entry.node}", else: ""
+        times = if entry.times > 1, do: ", #{entry.times} times", else: ""
+        what = "#{Format.names(names, " ")} (#{entry.source}#{from}#{times})"
+        ["#{time(entry.inserted_at_ms)} #{what}" | entry.reason]
+      end
+
+    print("failed configs (#{length(entries)} of #{ConfigFailed.count()})", lines)
+  end
+
+  @spec failed_configs_summary() :: :ok
+  def failed_configs_summary do
+    %{total: total, by_service: services} = summary = ConfigFailed.summary()
+    sources = "pull: #{summary.pull}, push: #{summary.push}, direct: #{summary.direct}"
+
+    services =
+      for {service, count} <- Enum.sort(services),
+          do: "#{if service, do: SafeInspect.name(service), else: "(no service)"}: #{count}"
+
+    times =
+      for key <- [:oldest, :newest], time = summary[key], do: "#{key}: #{time(time)}"
+
+    print("failed configs: #{total}", if(total > 0, do: [sources | services ++ times], else: []))
+  end
+
+  defp time(ms), do: ms |> DateTime.from_unix!(:millisecond) |> DateTime.to_iso8601()
+
+  @spec pushed_services() :: :ok
+  def pushed_services do
+    %{count: count, services: services} = ConfigReceiver.status()
+    lines = for {service, _version} = name <- Enum.sort(services), do: pushed(name, service)
+    print("pushed services: #{count}", lines)
+  end
+
+  # A service may be deleted while it is printed.
+  defp pushed({service, version}, service) do
+    name = Format.names([service, version], " ")
+
+    case ConfigReceiver.get_pushed_config(service) do
+      %PushConfig{} = push ->
+        pulled = if PushConfig.to_service_config(push), do: ", also pulled", else: ""
+        nodes = Enum.map_join(push.nodes, ", ", &SafeInspect.name(to_string(&1)))
+        "#{name}: #{length(push.fun_configs)} functions on #{nodes}#{pulled}"
+
+      nil ->
+        name
+    end
+  end
+
+  defp lines(status, keys), do: for(key <- keys, do: "#{key}: #{status[key]}")
+  defp print(title, content), do: TablePrinter.print([{title, content}])
 end

@@ -16,12 +16,9 @@ defmodule PhoenixGenApi.Diagnostics.Statistics do
 
   defp gateway do
     client? = Health.mode() == :client
-
-    if(client?,
-      do: Map.new(Map.keys(Components.statuses()), &{&1, nil}),
-      else: Components.statuses()
-    )
-    |> Map.merge(%{client_mode: client?, telemetry_events: length(Telemetry.list_events())})
+    statuses = if client?, do: Components.no_statuses(), else: Components.statuses()
+    events = length(Telemetry.list_events())
+    Map.merge(statuses, %{client_mode: client?, telemetry_events: events})
   end
 
   defp vm do

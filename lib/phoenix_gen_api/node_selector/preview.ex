@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
   # What node selection would do, without doing it: no round robin turns, nothing is remembered,
   # no code of the user's runs.
 
-  alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.{Explanation, Format, NodeSelector, SafeInspect}
   alias PhoenixGenApi.Structs.{FunConfig, Request}
 
   @typedoc "A node of a config as selection sees it."
@@ -20,6 +20,56 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
   """
   @type preview ::
           {:order | :usable, [node()]} | {:unknown, tuple()} | {:error, NodeSelector.reason()}
+
+  @doc "With the `nodes` that the config lists, and the `candidates` of a request."
+  @spec explain(FunConfig.t(), Request.t() | nil) :: Explanation.t()
+  def explain(config, request) do
+    nodes = listed(config)
+    config |> describe(nodes) |> decide(config, request) |> Map.put(:nodes, nodes)
+  end
+
+  defp decide(desc, _config, nil), do: Explanation.none(desc)
+
+  defp decide(desc, config, request) do
+    case candidates(config, request) do
+      {:order, nodes} -> chosen(desc, nodes, "", ", then ")
+      {:usable, [node]} -> chosen(desc, [node], "", "")
+      {:usable, nodes} -> chosen(desc, nodes, "one of ", ", ")
+      {:unknown, mfa} -> Explanation.unknown(desc, mfa)
+      {:error, reason} -> Explanation.refuses(desc, {:no_node, reason}, obstacles(reason))
+    end
+  end
+
+  defp chosen(desc, nodes, which, between) do
+    names = nodes |> Enum.map(&to_string/1) |> Format.names(between)
+    desc |> Explanation.passes(which <> names) |> Map.put(:candidates, nodes)
+  end
+
+  defp obstacles({:all_nodes_unavailable, nodes}) do
+    nodes
+    |> Enum.map_join(", ", fn {node, obstacle} ->
+      "#{SafeInspect.name(to_string(node))} #{String.replace(to_string(obstacle), "_", " ")}"
+    end)
+    |> SafeInspect.truncate(300)
+  end
+
+  defp obstacles(reason), do: SafeInspect.inspect(reason, 200)
+
+  defp describe(%{nodes: :local}, _nodes), do: "the gateway"
+
+  defp describe(%{nodes: {_, _, _} = mfa} = config, _nodes),
+    do: "#{Format.function(mfa)} lists them; #{mode(config.choose_node_mode)}"
+
+  defp describe(config, nodes) do
+    up = Enum.count(nodes, &(&1.status == :up))
+    of = Format.count(length(nodes), "node")
+    "#{up} of #{of} usable; #{mode(config.choose_node_mode)}"
+  end
+
+  defp mode({_, _, _} = mfa), do: "#{Format.function(mfa)} chooses"
+  # Their weights may be many.
+  defp mode({:weighted, _weights}), do: ":weighted"
+  defp mode(mode), do: SafeInspect.inspect(mode, 100)
 
   @doc "The nodes that a config lists; none when a function lists them."
   @spec listed(FunConfig.t()) :: [listed()]

@@ -34,6 +34,8 @@ defmodule PhoenixGenApi.Structs.Request do
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Errors.DecodeError
+  alias PhoenixGenApi.Explanation
+  alias PhoenixGenApi.Format
 
   @type t :: %__MODULE__{
           request_id: String.t() | nil,
@@ -137,6 +139,17 @@ defmodule PhoenixGenApi.Structs.Request do
   """
   @spec max_payload_bytes() :: pos_integer()
   def max_payload_bytes, do: Config.get(:request, :max_payload_bytes)
+
+  @doc false
+  # Of what `decode/1` returned, or without a request.
+  @spec explain({:ok, t()} | {:error, DecodeError.t()} | nil) :: Explanation.t()
+  def explain({:error, error}) do
+    failure = {:invalid_request, error}
+    Explanation.refuses("the payload is no request", failure, Exception.message(error))
+  end
+
+  def explain(_decoded),
+    do: Explanation.passes("a payload of at most #{Format.bytes(max_payload_bytes())}")
 
   defp decode_fields(payload) do
     request = %__MODULE__{

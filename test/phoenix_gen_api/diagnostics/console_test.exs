@@ -78,6 +78,9 @@ defmodule PhoenixGenApi.Diagnostics.ConsoleTest do
     assert text =~ ~r/^  a@console +up +no +0$/m
     text = printed(fn -> PhoenixGenApi.call_flow_print(@service, "nope", "1") end)
     assert text =~ "no such function is registered"
+    # What no request can have in it.
+    for odd <- [nil, 5, "", <<255>>, "\e", {:a}, %{}, [1 | 2]],
+        do: printed(fn -> PhoenixGenApi.call_flow_print(odd, odd, odd) end)
   end
 
   test "inspect_print ends with the verdict" do

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.ConfigReceiver.ConsoleTest do
+defmodule PhoenixGenApi.Diagnostics.PushedServicesTest do
   # The one table of pushed services, and standard output.
   use ExUnit.Case, async: false
 

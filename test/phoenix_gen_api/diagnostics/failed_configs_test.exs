@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.ConfigFailed.ConsoleTest do
+defmodule PhoenixGenApi.Diagnostics.FailedConfigsTest do
   # The one log of failures, and standard output.
   use ExUnit.Case, async: false
 

@@ -1,20 +1,21 @@
-defmodule PhoenixGenApi.Diagnostics.Format do
+defmodule PhoenixGenApi.Format do
   @moduledoc false
   # Functions, times and sizes as people write them. Nothing here shows the arguments inside an
   # mfa: they may be anything.
 
   alias PhoenixGenApi.SafeInspect
 
-  @doc "A function by its name: `Books.Api.find`."
-  @spec function(tuple()) :: String.t()
-  def function({module, function, _arguments}), do: function({module, function})
+  @doc "A function by its name, `Books.Api.find`, with the arity if there is one."
+  @spec function(tuple(), non_neg_integer() | nil) :: String.t()
+  def function(mfa, arity \\ nil)
 
-  def function({module, function}) when is_atom(module) and is_atom(function),
-    do:
-      SafeInspect.truncate(
-        "#{inspect(module)}.#{Macro.inspect_atom(:remote_call, function)}",
-        100
-      )
+  def function({module, function, _arguments}, arity), do: function({module, function}, arity)
+
+  def function({module, function}, nil) when is_atom(module) and is_atom(function) do
+    SafeInspect.truncate("#{inspect(module)}.#{Macro.inspect_atom(:remote_call, function)}", 100)
+  end
+
+  def function({_module, _function} = name, arity), do: "#{function(name)}/#{arity}"
 
   @doc "Milliseconds: `250 ms`, `5 s`, `1.5 s`, `2 min`, `:infinity`."
   @spec duration(timeout()) :: String.t()
@@ -37,17 +38,10 @@ defmodule PhoenixGenApi.Diagnostics.Format do
   def count(1, noun), do: "1 #{noun}"
   def count(n, noun), do: "#{n} #{noun}s"
 
-  @doc "A name that somebody else chose, on one line."
-  @spec name(term()) :: String.t()
-  def name(name) when is_binary(name) do
-    if plain?(name), do: SafeInspect.truncate(name, 100), else: SafeInspect.inspect(name, 100)
-  end
-
-  def name(name), do: SafeInspect.inspect(name, 100)
-
-  @doc "Whether a text can go to a terminal: no line ends, no escape sequences."
-  @spec plain?(binary()) :: boolean()
-  def plain?(text), do: String.valid?(text) and not String.match?(text, ~r/[\p{C}\p{Zl}\p{Zp}]/u)
+  @doc "Names that somebody else chose, on one line of at most 300 bytes."
+  @spec names([term()], String.t()) :: String.t()
+  def names(names, between \\ ", "),
+    do: names |> Enum.map_join(between, &SafeInspect.name/1) |> SafeInspect.truncate(300)
 
   defp tenths(n, unit) do
     case round(n * 10 / unit) do

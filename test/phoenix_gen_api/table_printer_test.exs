@@ -1,10 +1,16 @@
-defmodule PhoenixGenApi.Diagnostics.TableTest do
+defmodule PhoenixGenApi.TablePrinterTest do
   use ExUnit.Case, async: true
 
-  alias PhoenixGenApi.Diagnostics.{Format, Table}
+  import ExUnit.CaptureIO
+
+  alias PhoenixGenApi.{Format, SafeInspect, TablePrinter}
 
   defp lines(header, rows),
-    do: header |> Table.lines(rows) |> IO.iodata_to_binary() |> String.split("\n", trim: true)
+    do:
+      {header, rows}
+      |> TablePrinter.lines()
+      |> IO.iodata_to_binary()
+      |> String.split("\n", trim: true)
 
   test "columns stand under each other, numbers to the right" do
     assert lines(["name", "n", "what"], [["a", 5, nil], ["long name", 1_000, :up]]) == [
@@ -37,18 +43,55 @@ defmodule PhoenixGenApi.Diagnostics.TableTest do
   test "nothing moves the cursor or begins a line" do
     for text <- ["a\e[31mb", "a\nb", "a\rb", "\a", "a\tb", "a\u2028b", "\u202Eabc", <<255, 1>>] do
       printed =
-        IO.iodata_to_binary([Table.lines(["h", "i"], [[text, text]]), Table.pairs([{"k", text}])])
+        [{["h", "i"], [[text, text]]}, [{"k", text}], [text, ["x", text]]]
+        |> Enum.map_join(&IO.iodata_to_binary(TablePrinter.lines(&1)))
 
-      # Three lines of the table and one of the pair; nothing but their ends is no text.
-      assert length(String.split(printed, "\n", trim: true)) == 4
+      # Three lines of the table, one of the pair and three more; only their ends are no text.
+      assert length(String.split(printed, "\n", trim: true)) == 7
       refute String.match?(String.replace(printed, "\n", ""), ~r/[\p{C}\p{Zl}\p{Zp}]/u)
     end
   end
 
+  test "sections are printed one below the other, each with its title" do
+    sections = [
+      {"table", {["a", "b"], [["x", 1]]}},
+      {"pairs", [key: "v", longer: nil]},
+      {"lines", ["one", ["two", "below", "it"]]},
+      {"nothing", []},
+      {"no rows", {["a"], []}},
+      {"\e[31mred", nil}
+    ]
+
+    assert capture_io(fn -> assert TablePrinter.print(sections) == :ok end) == """
+           table
+             a  b
+             -  -
+             x  1
+
+           pairs
+             key     v
+             longer  -
+
+           lines
+             one
+             two
+               below
+               it
+
+           nothing
+             none
+
+           no rows
+             none
+
+           "\\e[31mred"
+           """
+  end
+
   test "a name that is no plain text is shown inspected" do
-    assert Format.name("a b") == "a b"
-    assert Format.name("a\nb") == ~S("a\nb")
-    assert Format.name(:atom) == ":atom"
+    assert SafeInspect.name("a b") == "a b"
+    assert SafeInspect.name("a\nb") == ~S("a\nb")
+    assert SafeInspect.name(:atom) == ":atom"
     assert Format.function({String, :upcase, [1]}) == "String.upcase"
     assert Format.function({:lists, :"odd name"}) == ~S(:lists."odd name")
   end

@@ -1,24 +1,43 @@
-defmodule PhoenixGenApi.Diagnostics.Table do
+defmodule PhoenixGenApi.TablePrinter do
   @moduledoc false
-  # Tables for a terminal: columns under each other, wide values cut, the last column on as many
-  # lines as it needs, nothing but plain text, so that no name that a client or a service has
-  # chosen can move the cursor.
+  # Everything that the library prints in IEx, in one place: titles, tables with columns under each
+  # other, names with their values, and lines. Wide values are cut, the last column takes as many
+  # lines as it needs, and only plain text comes out: no name that a client or a service has chosen
+  # can move the cursor.
 
-  alias PhoenixGenApi.Diagnostics.Format
+  alias PhoenixGenApi.SafeInspect
 
   @line 120
   # The last column gets the rest of a line, at least this, and so many lines.
   @last 40
   @lines 6
 
-  @doc "Lines with the columns of `rows` under those of `header`."
-  @spec lines([String.t()], [[term()]]) :: iodata()
-  def lines(header, rows) do
-    numbers? =
-      if rows == [],
-        do: [],
-        else: Enum.zip_with(rows, &Enum.all?(&1, fn cell -> is_integer(cell) end))
+  @typedoc """
+  What stands under a title: a table, names with values, lines (those under a line in a list after
+  it), or nothing at all. An empty one prints `none`.
+  """
+  @type content ::
+          {header :: [String.t()], rows :: [[term()]]}
+          | [{String.t() | atom(), term()}]
+          | [String.t() | [String.t()]]
+          | nil
 
+  @doc "Prints sections, each a title and what stands under it, with an empty line between them."
+  @spec print([{String.t(), content()}]) :: :ok
+  def print(sections) do
+    sections
+    |> Enum.map(fn {title, content} -> [SafeInspect.printable(title), ?\n | lines(content)] end)
+    |> Enum.intersperse(?\n)
+    |> IO.write()
+  end
+
+  @doc "The lines of one content."
+  @spec lines(content()) :: iodata()
+  def lines(nil), do: []
+  def lines(empty) when empty == [] or elem(empty, 1) == [], do: "  none\n"
+
+  def lines({header, rows}) do
+    numbers? = Enum.zip_with(rows, &Enum.all?(&1, fn cell -> is_integer(cell) end))
     cells = [header | Enum.map(rows, fn row -> Enum.map(row, &text/1) end)]
     widths = widths(cells)
     rule = Enum.map(widths, &String.duplicate("-", &1))
@@ -28,11 +47,16 @@ defmodule PhoenixGenApi.Diagnostics.Table do
     |> Enum.map(&row(&1, widths, numbers?))
   end
 
-  @doc "Lines of a name and a value each."
-  @spec pairs([{String.t() | atom(), term()}]) :: iodata()
-  def pairs(pairs) do
-    cells = for {name, value} <- pairs, do: [to_string(name), text(value)]
-    if cells == [], do: [], else: Enum.map(cells, &row(&1, widths(cells), []))
+  def lines([{_name, _value} | _] = pairs) do
+    cells = for {name, value} <- pairs, do: [text(name), text(value)]
+    Enum.map(cells, &row(&1, widths(cells), [false, false]))
+  end
+
+  def lines(lines) do
+    Enum.map(lines, fn
+      [line | below] -> [lines([line]) | Enum.map(below, &["  " | lines([&1])])]
+      line -> ["  ", SafeInspect.printable(line), ?\n]
+    end)
   end
 
   defp widths(cells) do
@@ -71,8 +95,6 @@ defmodule PhoenixGenApi.Diagnostics.Table do
   end
 
   defp line(cells, widths, numbers?) do
-    numbers? = if numbers? == [], do: Enum.map(widths, fn _ -> false end), else: numbers?
-
     text =
       [cells, widths, numbers?]
       |> Enum.zip_with(fn
@@ -111,19 +133,17 @@ defmodule PhoenixGenApi.Diagnostics.Table do
   end
 
   defp text(value) when value in [nil, ""], do: "-"
-  defp text(atom) when is_atom(atom), do: atom |> name() |> plain()
-  defp text(text) when is_binary(text), do: plain(text)
-  defp text(other), do: inspect(other)
+  defp text(text) when is_binary(text), do: SafeInspect.printable(text)
 
   # A module as it is written, other atoms without their colon.
-  defp name(atom) do
+  defp text(atom) when is_atom(atom) do
     case Atom.to_string(atom) do
       "Elixir." <> _ -> inspect(atom)
-      name -> name
+      name -> SafeInspect.printable(name)
     end
   end
 
-  defp plain(text), do: if(Format.plain?(text), do: text, else: inspect(text))
+  defp text(other), do: SafeInspect.inspect(other)
 
   defp cut(text, width) do
     if String.length(text) <= width, do: text, else: String.slice(text, 0, width - 1) <> "…"

@@ -1,0 +1,75 @@
+defmodule PhoenixGenApi.Executor.Preview do
+  @moduledoc false
+  # What would become of a request: the stages of `PhoenixGenApi.Executor` in their order, each
+  # asked in a way that changes nothing, and the explanations of those that are the executor's own.
+
+  alias PhoenixGenApi.{ArgumentHandler, Explanation, Format, Hooks, Permission, Plan, Security}
+  alias PhoenixGenApi.{NodeSelector, RateLimiter, WorkerPool}
+  alias PhoenixGenApi.Structs.{FunConfig, Request}
+
+  @doc "The stages after the lookup, for a request or as the config has them."
+  @spec explain(Plan.t(), Request.t() | nil) :: [{atom(), Explanation.t()}]
+  def explain(plan, request) do
+    config = Plan.config(plan)
+
+    [
+      rate_limit: RateLimiter.Preview.explain(config.service, config.request_type, request),
+      before_hook: Hooks.explain(:before, config),
+      permission: Permission.explain(config, request),
+      arguments: ArgumentHandler.explain(plan, request),
+      worker_pool: pool(config.response_type),
+      node_selection: NodeSelector.Preview.explain(config, request),
+      call: call(config),
+      after_hook: Hooks.explain(:after, config),
+      response: Explanation.none(response(config.response_type))
+    ]
+  end
+
+  defp pool(:sync), do: Explanation.none("none: the caller waits")
+
+  defp pool(:stream),
+    do: WorkerPool.explain(:stream_pool, "a slot of :stream_pool for as long as the stream lives")
+
+  defp pool(_async), do: WorkerPool.explain(:async_pool, "a task of :async_pool")
+
+  # What this node would run itself can be looked up; of others nothing is known here.
+  defp call(%FunConfig{mfa: {module, function, _} = mfa} = config) do
+    arity = arity(config)
+    name = Format.function(mfa, arity)
+    timeout = Format.duration(config.timeout)
+    desc = "#{name}, at most #{timeout}#{retry(FunConfig.normalize_retry(config.retry), config)}"
+
+    cond do
+      config.nodes == :local and Security.validate_mfa(mfa) != :ok ->
+        failure = {:not_allowed, {:mfa_not_allowed, {module, function}}}
+        Explanation.refuses(desc, failure, "not allowed here")
+
+      config.nodes == :local and :erlang.module_loaded(module) and
+          not :erlang.function_exported(module, function, arity) ->
+        Explanation.refuses(desc, {:error, :undef}, "there is no such function")
+
+      true ->
+        Explanation.passes(desc, "#{name} is not run here")
+    end
+  end
+
+  # How many arguments the function is called with.
+  defp arity(%{mfa: {_module, _function, fixed}} = config) do
+    given = if config.arg_orders == :map, do: 1, else: length(config.arg_orders || [])
+    given + length(fixed) + if(config.request_info, do: 1, else: 0)
+  end
+
+  # Streams are not retried.
+  defp retry(rule, %{response_type: type}) when rule == nil or type == :stream, do: ""
+
+  defp retry({mode, n}, config) do
+    where = if mode == :same_node, do: "on the same node", else: "on the next nodes"
+    causes = Enum.map_join(config.retry_on, ", ", &to_string/1)
+    "; again up to #{Format.count(n, "time")} #{where} after #{causes}"
+  end
+
+  defp response(:sync), do: "the response"
+  defp response(:async), do: "acknowledged before the call; the response follows"
+  defp response(:stream), do: "acknowledged before the call; frames follow"
+  defp response(:none), do: "acknowledged before the call; nothing follows"
+end

@@ -1,0 +1,87 @@
+defmodule PhoenixGenApi.RateLimiter.Preview do
+  @moduledoc false
+  # What the limits would say of a request, charging nothing.
+
+  alias PhoenixGenApi.{Explanation, Format, RateLimiter, SafeInspect}
+  alias PhoenixGenApi.RateLimiter.Limit
+  alias PhoenixGenApi.Structs.Request
+
+  # How long it would be is known to the limiter when it denies.
+  @denied "Rate limit exceeded. Please retry after … seconds."
+
+  @doc "The limits that requests for a function are charged to, in `limits`, and what is left."
+  @spec explain(String.t(), String.t(), Request.t() | nil) :: Explanation.t()
+  def explain(service, type, request) do
+    limits = applying(service, type)
+
+    rows =
+      for(limit <- limits.global, do: {limit, :global, "all functions, #{words(limit)}"}) ++
+        for limit <- limits.api, do: {limit, {service, type}, "this function, #{words(limit)}"}
+
+    rows |> explain(request) |> Map.put(:limits, limits)
+  end
+
+  defp explain([], _request), do: Explanation.none("no limit applies")
+
+  defp explain(rows, request) do
+    desc = Enum.map_join(rows, "; ", fn {_limit, _scope, words} -> words end)
+    if request, do: decide(desc, rows, request), else: Explanation.none(desc)
+  end
+
+  defp decide(desc, rows, request) do
+    answers =
+      for {limit, scope, words} <- rows do
+        {decision, said} = answer(limit, scope, request)
+        {decision, "#{words}: #{said}"}
+      end
+
+    because = Enum.map_join(answers, "; ", fn {_decision, said} -> said end)
+
+    if List.keymember?(answers, :denies, 0),
+      do: Explanation.refuses(desc, @denied, because),
+      else: Explanation.passes(desc, because)
+  end
+
+  defp applying(service, type) do
+    if RateLimiter.status().enabled do
+      %{global: global, api: api} = RateLimiter.get_configured_limits()
+      own = for %{service: ^service, request_type: ^type} = limit <- api, do: limit
+      %{global: global, api: own}
+    else
+      %{global: [], api: []}
+    end
+  end
+
+  @doc "A limit in words."
+  @spec words(Limit.t()) :: String.t()
+  def words(%{key: key} = limit) do
+    by = if is_atom(key), do: Atom.to_string(key), else: "argument #{SafeInspect.name(key)}"
+    "#{limit.max_requests} in #{Format.duration(limit.window_ms)} by #{by}"
+  end
+
+  defp answer(limit, scope, request) do
+    case {value(request, limit.key), Map.get(limit, :on_missing, :skip)} do
+      {nil, :skip} -> {:passes, "no value, skipped"}
+      {nil, :deny} -> {:denies, "no value, denied"}
+      {value, _on_missing} -> counted(limit, scope, value)
+    end
+  end
+
+  defp counted(limit, scope, value) do
+    value
+    |> RateLimiter.get_rate_limit_status(scope, limit.key)
+    |> Enum.find(&(&1.window_ms == limit.window_ms and &1.max_requests == limit.max_requests))
+    |> case do
+      %{remaining: 0, current_requests: used} -> {:denies, "#{used} used, none left"}
+      %{remaining: left, current_requests: used} -> {:passes, "#{used} used, #{left} left"}
+      # Changed in this moment.
+      nil -> {:passes, "no longer in force"}
+    end
+  end
+
+  # What counts as a value is for the limiter to say; these are the kinds that it counts.
+  defp value(request, key) do
+    value = if is_atom(key), do: Map.get(request, key), else: request.args[key]
+    if (is_binary(value) and value != "") or is_number(value) or is_boolean(value), do: value
+  end
+end
