@@ -225,7 +225,7 @@ defmodule PhoenixGenApi.ConfigDb do
   def fetch(_service, _request_type, _version), do: {:error, :not_found}
 
   @doc false
-  # The same, and what there is to say of it.
+  # Looks up a function as `fetch/3` does, and explains the result.
   @spec explain(term(), term(), term()) ::
           {{:ok, Plan.t()} | {:error, :not_found | :disabled | :not_running}, Explanation.t()}
   def explain(service, request_type, version) do
@@ -247,7 +247,7 @@ defmodule PhoenixGenApi.ConfigDb do
   defp describe(:pull), do: ", pulled"
   defp describe(:push), do: ", pushed"
   defp describe(:direct), do: ", added here"
-  # Deleted in this moment.
+  # Deleted since the lookup.
   defp describe(nil), do: ""
   defp describe(:not_found), do: "no such function is registered"
   defp describe(:disabled), do: "disabled"

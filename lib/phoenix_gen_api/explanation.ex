@@ -1,16 +1,16 @@
 defmodule PhoenixGenApi.Explanation do
   @moduledoc false
-  # What a stage of the pipeline would do with a request, and why. Every stage has an `explain`
-  # beside its code that returns one and changes nothing; `PhoenixGenApi.Executor.Preview` asks
-  # them in the order of the pipeline, and diagnostics show what they say.
+  # A pipeline stage's account of what it would do with a request, and why. Every stage has an
+  # `explain` function beside its code that builds one without changing anything.
+  # `PhoenixGenApi.Executor.Preview` calls them in pipeline order; diagnostics display the result.
 
   alias PhoenixGenApi.Format
 
   @typedoc """
-  `desc` is what the config asks for. `:passes` and `:refuses` are said of one request, `:unknown`
-  where code of the user's decides, `:none` where the config asks for nothing or there is no
-  request. `because` is what there is to say of the request. A `failure` is one of
-  `PhoenixGenApi.ErrorResponse`, or the text that the client gets. A stage may add what it knows.
+  `desc` describes what the config asks for, `because` what is known about the request. The
+  decision is `:unknown` where user code decides, and `:none` where the config asks for nothing or
+  there is no request. A `failure` is a failure of `PhoenixGenApi.ErrorResponse` or the text sent to
+  the client. A stage may add keys of its own.
   """
   @type t :: %{
           required(:desc) => String.t(),
@@ -26,7 +26,7 @@ defmodule PhoenixGenApi.Explanation do
   @spec passes(String.t(), String.t() | nil) :: t()
   def passes(desc, because \\ nil), do: build(desc, :passes, because, nil)
 
-  @doc "A function of the user's decides."
+  @doc "User code decides, and is not run."
   @spec unknown(String.t(), tuple()) :: t()
   def unknown(desc, mfa),
     do: build(desc, :unknown, "#{Format.function(mfa)} is not run here", nil)

@@ -38,7 +38,7 @@ defmodule PhoenixGenApi.Format do
   def count(1, noun), do: "1 #{noun}"
   def count(n, noun), do: "#{n} #{noun}s"
 
-  @doc "Names that somebody else chose, on one line of at most 300 bytes."
+  @doc "Names on one line of at most 300 bytes, safe for a terminal."
   @spec names([term()], String.t()) :: String.t()
   def names(names, between \\ ", "),
     do: names |> Enum.map_join(between, &SafeInspect.name/1) |> SafeInspect.truncate(300)

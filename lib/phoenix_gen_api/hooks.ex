@@ -73,7 +73,7 @@ defmodule PhoenixGenApi.Hooks do
   end
 
   @doc false
-  # Neither hook is run: only the one before can decide anything.
+  # Runs neither hook. Only a before hook can refuse a request.
   @spec explain(:before | :after, FunConfig.t()) :: Explanation.t()
   def explain(:before, %{before_execute: nil}), do: Explanation.none("none")
   def explain(:after, %{after_execute: nil}), do: Explanation.none("none")

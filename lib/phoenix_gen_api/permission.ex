@@ -93,7 +93,7 @@ defmodule PhoenixGenApi.Permission do
   end
 
   @doc false
-  # Who may call, as a `strategy` and in words; a callback is not run.
+  # Adds the `strategy`. Does not run a callback.
   @spec explain(FunConfig.t(), Request.t() | nil) :: Explanation.t()
   def explain(%FunConfig{permission_callback: {_, _, _} = mfa} = config, _request) do
     where = if config.nodes == :local, do: "the gateway", else: "the node of the call"
@@ -129,7 +129,7 @@ defmodule PhoenixGenApi.Permission do
     {:arg, "the argument #{SafeInspect.name(name)}#{deep} must be the user_id"}
   end
 
-  # What the request has instead.
+  # The identity that was not sufficient.
   defp held(mode, request) do
     held =
       case mode do

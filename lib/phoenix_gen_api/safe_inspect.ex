@@ -56,16 +56,15 @@ defmodule PhoenixGenApi.SafeInspect do
     Enum.join(shown ++ more, "; ")
   end
 
-  @doc "A text from outside for a terminal: inspected unless it stays on its line, else whole."
+  @doc "Text that is safe for a terminal: inspected if it has control characters or line breaks."
   @spec printable(binary()) :: String.t()
   def printable(text) do
-    # Control characters, and what ends a line without being one.
     if String.valid?(text) and not Regex.match?(~r/[\p{C}\p{Zl}\p{Zp}]/u, text),
       do: text,
       else: __MODULE__.inspect(text)
   end
 
-  @doc "A name that somebody else chose, for a terminal and short."
+  @doc "A short name that is safe for a terminal, whoever chose it."
   @spec name(term()) :: String.t()
   def name(name) when is_binary(name), do: name |> printable() |> truncate(@max_name_bytes)
   def name(name), do: __MODULE__.inspect(name, @max_name_bytes)

@@ -1,9 +1,8 @@
 defmodule PhoenixGenApi.TablePrinter do
   @moduledoc false
-  # Everything that the library prints in IEx, in one place: titles, tables with columns under each
-  # other, names with their values, and lines. Wide values are cut, the last column takes as many
-  # lines as it needs, and only plain text comes out: no name that a client or a service has chosen
-  # can move the cursor.
+  # The only module that prints: titles with tables, name-value pairs or lines below them. Wide
+  # values are cut, and the last column wraps. All text is escaped, so no name chosen by a client
+  # or a service can move the cursor.
 
   alias PhoenixGenApi.SafeInspect
 
@@ -13,8 +12,8 @@ defmodule PhoenixGenApi.TablePrinter do
   @lines 6
 
   @typedoc """
-  What stands under a title: a table, names with values, lines (those under a line in a list after
-  it), or nothing at all. An empty one prints `none`.
+  The content below a title: a table, name-value pairs, or lines, where `[line | below]` indents
+  the lines `below`. Empty content prints `none`; `nil` prints nothing.
   """
   @type content ::
           {header :: [String.t()], rows :: [[term()]]}
@@ -22,7 +21,7 @@ defmodule PhoenixGenApi.TablePrinter do
           | [String.t() | [String.t()]]
           | nil
 
-  @doc "Prints sections, each a title and what stands under it, with an empty line between them."
+  @doc "Prints sections, separated by empty lines."
   @spec print([{String.t(), content()}]) :: :ok
   def print(sections) do
     sections
@@ -31,7 +30,7 @@ defmodule PhoenixGenApi.TablePrinter do
     |> IO.write()
   end
 
-  @doc "The lines of one content."
+  @doc "Formats the content of one section."
   @spec lines(content()) :: iodata()
   def lines(nil), do: []
   def lines(empty) when empty == [] or elem(empty, 1) == [], do: "  none\n"

@@ -148,36 +148,33 @@ defmodule PhoenixGenApi.WorkerPool do
   end
 
   @doc false
-  # What becomes of a task that the executor submits now. After the cool-down of its circuit a
-  # pool takes it: that is no probe, and need not wait for one.
+  # Explains whether the pool accepts a task of the executor. It does after the cool-down of an
+  # open circuit: such a task is no probe and need not wait for one.
   @spec explain(GenServer.name(), String.t()) :: Explanation.t()
   def explain(pool, desc) do
     case Server.find(pool) do
-      {handle, %{max_queue_size: max}} ->
-        {size, busy, queued, circuit, _executed, _failed} = Native.worker_pool_status(handle)
-
-        counts =
-          "#{busy} running, " <>
-            if(busy < size, do: "#{size - busy} free", else: "#{queued} queued")
-
-        cond do
-          circuit == :open ->
-            Explanation.refuses(
-              desc,
-              {:pool, :circuit_open},
-              "the circuit of #{inspect(pool)} is open"
-            )
-
-          busy < size or queued < max ->
-            Explanation.passes(desc, counts)
-
-          true ->
-            Explanation.refuses(desc, {:pool, :queue_full}, counts)
-        end
+      {handle, opts} ->
+        explain(pool, desc, Native.worker_pool_status(handle), opts)
 
       nil ->
         Explanation.refuses(desc, {:pool, :pool_not_found}, "#{inspect(pool)}: is not running")
     end
+  end
+
+  defp explain(pool, desc, {_size, _busy, _queued, :open, _, _}, _opts) do
+    because = "the circuit of #{inspect(pool)} is open"
+    Explanation.refuses(desc, {:pool, :circuit_open}, because)
+  end
+
+  defp explain(_pool, desc, {size, busy, _queued, _circuit, _, _}, _opts) when busy < size,
+    do: Explanation.passes(desc, "#{busy} running, #{size - busy} free")
+
+  defp explain(_pool, desc, {_size, busy, queued, _circuit, _, _}, opts) do
+    because = "#{busy} running, #{queued} queued"
+
+    if queued < opts.max_queue_size,
+      do: Explanation.passes(desc, because),
+      else: Explanation.refuses(desc, {:pool, :queue_full}, because)
   end
 
   @doc false

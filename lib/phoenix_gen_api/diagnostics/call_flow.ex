@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.Diagnostics.CallFlow do
   @moduledoc false
-  # What becomes of a request: what the stages say of themselves, collected.
+  # Collects the explanations of all stages, for a function or for one request.
 
   alias PhoenixGenApi.{ConfigDb, ErrorResponse, Gateway, Plan}
   alias PhoenixGenApi.Executor.Preview

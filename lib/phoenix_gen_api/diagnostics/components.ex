@@ -55,7 +55,7 @@ defmodule PhoenixGenApi.Diagnostics.Components do
     end
   end
 
-  @doc "Where there is no gateway, none of them says anything."
+  @doc "The same keys for a node without a gateway."
   @spec no_statuses() :: %{atom() => nil}
   def no_statuses, do: Map.new([:worker_pool | Keyword.keys(reporting())], &{&1, nil})
 
@@ -69,7 +69,7 @@ defmodule PhoenixGenApi.Diagnostics.Components do
     ]
   end
 
-  @doc "The same of the pools of the application."
+  @doc "The status of every pool of the application."
   @spec pools() :: [{atom(), map()}]
   def pools do
     for pool <- WorkerPoolSupervisor.pools(),

@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.Diagnostics.Console do
   @moduledoc false
-  # What the IEx helpers of `PhoenixGenApi` print: titles and rows, for the one printer.
+  # The titles and rows that the IEx helpers of `PhoenixGenApi` print.
 
   alias PhoenixGenApi.{ConfigDb, ConfigFailed, ConfigReceiver, Diagnostics, Format, RateLimiter}
   alias PhoenixGenApi.{Relay, SafeInspect, TablePrinter}
@@ -60,7 +60,7 @@ defmodule PhoenixGenApi.Diagnostics.Console do
     print("health of #{health.node}: #{health.status}", {["check", "status", "details"], rows})
   end
 
-  # Why it is worrying, then the figures.
+  # The reason first, then the figures.
   defp details(check) do
     figures = for {_, value} = figure <- figures(check), value != nil, do: figure
     Enum.join(List.wrap(check[:reason]) ++ texts(figures), ", ")
@@ -175,7 +175,6 @@ defmodule PhoenixGenApi.Diagnostics.Console do
   def inspect_request(request) do
     flow = Diagnostics.inspect_request(request)
 
-    # What there is to say of this request, else what the config says.
     rows =
       for step <- flow.steps,
           do: [label(step.phase), decision(step.decision), step.because || step.desc]
@@ -290,7 +289,7 @@ defmodule PhoenixGenApi.Diagnostics.Console do
   @spec global_limits() :: :ok
   def global_limits, do: TablePrinter.print([global_section()])
 
-  @doc "What became of a change of the global limits."
+  @doc "Prints the result of a change to the global limits."
   @spec changed(:ok | RateLimiter.refusal()) :: :ok
   def changed(:ok), do: global_limits()
   def changed({:error, reason}), do: print("nothing changed", [SafeInspect.inspect(reason)])
@@ -318,7 +317,7 @@ defmodule PhoenixGenApi.Diagnostics.Console do
     "#{function}by #{by}: #{limit.max_requests} in #{window(limit.window_ms)}#{without}"
   end
 
-  # As limits are written, so that two of them can be compared.
+  # Not rounded, so that two limits can be compared.
   defp window(ms) when rem(ms, 1_000) == 0, do: "#{div(ms, 1_000)} s"
   defp window(ms), do: "#{ms} ms"
 

@@ -114,7 +114,7 @@ defmodule PhoenixGenApi.Diagnostics.Tracing do
   defp targets(targets), do: each(targets, &target/1, :invalid_trace_target)
   defp mfas(mfas), do: each(mfas, &mfa/1, :invalid_mfa)
 
-  # One, or a list of them: then the error has those that are wrong.
+  # Takes one term or a list. For a list, the error names the invalid elements.
   defp each(list, parse, error) when is_list(list) do
     if list == [] or List.improper?(list) do
       {:error, {error, list}}

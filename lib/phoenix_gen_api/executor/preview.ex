@@ -1,13 +1,13 @@
 defmodule PhoenixGenApi.Executor.Preview do
   @moduledoc false
-  # What would become of a request: the stages of `PhoenixGenApi.Executor` in their order, each
-  # asked in a way that changes nothing, and the explanations of those that are the executor's own.
+  # Explains a request without running it: asks every stage of `PhoenixGenApi.Executor` in pipeline
+  # order. The stages that are the executor's own are explained here.
 
   alias PhoenixGenApi.{ArgumentHandler, Explanation, Format, Hooks, Permission, Plan, Security}
   alias PhoenixGenApi.{NodeSelector, RateLimiter, WorkerPool}
   alias PhoenixGenApi.Structs.{FunConfig, Request}
 
-  @doc "The stages after the lookup, for a request or as the config has them."
+  @doc "Explains the stages after the lookup for a request, or for any request if there is none."
   @spec explain(Plan.t(), Request.t() | nil) :: [{atom(), Explanation.t()}]
   def explain(plan, request) do
     config = Plan.config(plan)
@@ -32,7 +32,7 @@ defmodule PhoenixGenApi.Executor.Preview do
 
   defp pool(_async), do: WorkerPool.explain(:async_pool, "a task of :async_pool")
 
-  # What this node would run itself can be looked up; of others nothing is known here.
+  # Only the functions of this node can be looked up.
   defp call(%FunConfig{mfa: {module, function, _} = mfa} = config) do
     arity = arity(config)
     name = Format.function(mfa, arity)
@@ -53,7 +53,7 @@ defmodule PhoenixGenApi.Executor.Preview do
     end
   end
 
-  # How many arguments the function is called with.
+  # The number of arguments in the call.
   defp arity(%{mfa: {_module, _function, fixed}} = config) do
     given = if config.arg_orders == :map, do: 1, else: length(config.arg_orders || [])
     given + length(fixed) + if(config.request_info, do: 1, else: 0)

@@ -21,7 +21,7 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
   @type preview ::
           {:order | :usable, [node()]} | {:unknown, tuple()} | {:error, NodeSelector.reason()}
 
-  @doc "With the `nodes` that the config lists, and the `candidates` of a request."
+  @doc "Adds the `nodes` that the config lists, and the `candidates` of a request."
   @spec explain(FunConfig.t(), Request.t() | nil) :: Explanation.t()
   def explain(config, request) do
     nodes = listed(config)

@@ -1,15 +1,14 @@
 defmodule PhoenixGenApi.RateLimiter.Preview do
   @moduledoc false
-  # What the limits would say of a request, charging nothing.
+  # Explains the rate limits of a request without charging them.
 
   alias PhoenixGenApi.{Explanation, Format, RateLimiter, SafeInspect}
-  alias PhoenixGenApi.RateLimiter.Limit
   alias PhoenixGenApi.Structs.Request
 
-  # How long it would be is known to the limiter when it denies.
+  # The limiter computes the delay only when it denies a request.
   @denied "Rate limit exceeded. Please retry after … seconds."
 
-  @doc "The limits that requests for a function are charged to, in `limits`, and what is left."
+  @doc "Explains how much is left of every limit of a function; adds these limits as `limits`."
   @spec explain(String.t(), String.t(), Request.t() | nil) :: Explanation.t()
   def explain(service, type, request) do
     limits = applying(service, type)
@@ -52,9 +51,7 @@ defmodule PhoenixGenApi.RateLimiter.Preview do
     end
   end
 
-  @doc "A limit in words."
-  @spec words(Limit.t()) :: String.t()
-  def words(%{key: key} = limit) do
+  defp words(%{key: key} = limit) do
     by = if is_atom(key), do: Atom.to_string(key), else: "argument #{SafeInspect.name(key)}"
     "#{limit.max_requests} in #{Format.duration(limit.window_ms)} by #{by}"
   end
@@ -74,12 +71,12 @@ defmodule PhoenixGenApi.RateLimiter.Preview do
     |> case do
       %{remaining: 0, current_requests: used} -> {:denies, "#{used} used, none left"}
       %{remaining: left, current_requests: used} -> {:passes, "#{used} used, #{left} left"}
-      # Changed in this moment.
+      # Limits can change at any time.
       nil -> {:passes, "no longer in force"}
     end
   end
 
-  # What counts as a value is for the limiter to say; these are the kinds that it counts.
+  # The kinds of values that the limiter counts.
   defp value(request, key) do
     value = if is_atom(key), do: Map.get(request, key), else: request.args[key]
     if (is_binary(value) and value != "") or is_number(value) or is_boolean(value), do: value

@@ -141,7 +141,7 @@ defmodule PhoenixGenApi.Structs.Request do
   def max_payload_bytes, do: Config.get(:request, :max_payload_bytes)
 
   @doc false
-  # Of what `decode/1` returned, or without a request.
+  # Explains a result of `decode/1`; `nil` stands for any request.
   @spec explain({:ok, t()} | {:error, DecodeError.t()} | nil) :: Explanation.t()
   def explain({:error, error}) do
     failure = {:invalid_request, error}
