@@ -6,21 +6,6 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
   alias PhoenixGenApi.{Explanation, Format, NodeSelector, SafeInspect}
   alias PhoenixGenApi.Structs.{FunConfig, Request}
 
-  @typedoc "A node of a config as selection sees it."
-  @type listed :: %{
-          node: node(),
-          status: :up | :down | :draining | :circuit_open,
-          connected?: boolean(),
-          in_flight: non_neg_integer()
-        }
-
-  @typedoc """
-  `{:order, nodes}` when the request decides the order, `{:usable, nodes}` when chance, load or
-  memory does, `{:unknown, mfa}` when a function of the user's does.
-  """
-  @type preview ::
-          {:order | :usable, [node()]} | {:unknown, tuple()} | {:error, NodeSelector.reason()}
-
   @doc "Adds the `nodes` that the config lists, and the `candidates` of a request."
   @spec explain(FunConfig.t(), Request.t() | nil) :: Explanation.t()
   def explain(config, request) do
@@ -71,9 +56,8 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
   defp mode({:weighted, _weights}), do: ":weighted"
   defp mode(mode), do: SafeInspect.inspect(mode, 100)
 
-  @doc "The nodes that a config lists; none when a function lists them."
-  @spec listed(FunConfig.t()) :: [listed()]
-  def listed(%FunConfig{nodes: nodes} = config) when nodes == :local or is_list(nodes) do
+  # None when a function lists them.
+  defp listed(%FunConfig{nodes: nodes} = config) when nodes == :local or is_list(nodes) do
     nodes = if nodes == :local, do: [node()], else: Enum.uniq(nodes)
     loads = Map.new(NodeSelector.loads(), fn {node, status, load} -> {node, {status, load}} end)
     usable = usable(config)
@@ -86,7 +70,7 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
     end
   end
 
-  def listed(_config), do: []
+  defp listed(_config), do: []
 
   defp usable(config) do
     case NodeSelector.get_nodes(%{config | choose_node_mode: :random}, %Request{}) do
@@ -103,16 +87,16 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
   @spec connected?(node()) :: boolean()
   def connected?(node), do: node == node() or node in Node.list(:connected)
 
-  @doc "The candidates of a request."
-  @spec candidates(FunConfig.t(), Request.t()) :: preview()
-  def candidates(%FunConfig{nodes: :local} = config, request) do
+  # `{:order, nodes}` when the request decides the order, `{:usable, nodes}` when chance, load or
+  # memory does, `{:unknown, mfa}` when user code does.
+  defp candidates(%FunConfig{nodes: :local} = config, request) do
     with {:ok, nodes} <- NodeSelector.get_nodes(config, request), do: {:order, nodes}
   end
 
-  def candidates(%FunConfig{nodes: {_, _, _} = mfa}, _request), do: {:unknown, mfa}
-  def candidates(%FunConfig{choose_node_mode: {_, _, _} = mfa}, _request), do: {:unknown, mfa}
+  defp candidates(%FunConfig{nodes: {_, _, _} = mfa}, _request), do: {:unknown, mfa}
+  defp candidates(%FunConfig{choose_node_mode: {_, _, _} = mfa}, _request), do: {:unknown, mfa}
 
-  def candidates(%FunConfig{choose_node_mode: mode} = config, request) do
+  defp candidates(%FunConfig{choose_node_mode: mode} = config, request) do
     # These two are functions of the key and the nodes.
     pure? = mode == :hash or match?({:hash, _key}, mode)
 
