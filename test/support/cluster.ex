@@ -1,9 +1,10 @@
 defmodule PhoenixGenApi.Test.Cluster do
   @moduledoc false
-  # Real nodes for tests: this one becomes distributed, others are started and end with the
-  # process that started them.
+  # Real nodes for tests: this one becomes distributed when a test needs it to be, others are
+  # VMs of `Pool` that are nodes for one test.
 
   alias PhoenixGenApi.Await
+  alias PhoenixGenApi.Test.Cluster.Pool
 
   @host "127.0.0.1"
 
@@ -20,6 +21,7 @@ defmodule PhoenixGenApi.Test.Cluster do
     unless Node.alive?() do
       start_epmd()
       {:ok, _pid} = Node.start(node_name("test"), :longnames)
+      Node.set_cookie(cookie())
     end
 
     node()
@@ -40,13 +42,18 @@ defmodule PhoenixGenApi.Test.Cluster do
       Path.wildcard("#{:code.root_dir()}/erts-*/bin/epmd") |> List.first()
   end
 
+  @doc "The cookie of all nodes of this test run."
+  @spec cookie() :: atom()
+  def cookie, do: :"of-#{System.pid()}"
+
   @doc "A node name that is used only once, for a node that may be started later."
   @spec node_name(String.t()) :: node()
   def node_name(prefix),
     do: :"#{prefix}-#{System.pid()}-#{System.unique_integer([:positive])}@#{@host}"
 
   @doc """
-  Starts a node and connects to it.
+  Starts a node and connects to it. It ends with the test, or with the tests of the module if it
+  is started in `setup_all`.
 
   Options:
 
@@ -57,30 +64,68 @@ defmodule PhoenixGenApi.Test.Cluster do
     * `:connect` - false leaves it unconnected to this node (true)
   """
   @spec start_peer(keyword()) :: {pid(), node()}
-  def start_peer(opts \\ []) do
-    opts = Keyword.validate!(opts, [:name, :app, code: true, connect: true])
-    start_distribution()
+  def start_peer(opts \\ []), do: hd(start_peers([opts]))
+
+  @doc "Starts nodes with such options, see `start_peer/1`: the first one is the oldest."
+  @spec start_peers([keyword()]) :: [{pid(), node()}]
+  def start_peers(all) do
+    start_epmd()
+    all = for opts <- all, do: Keyword.validate!(opts, [:name, :app, code: true, connect: true])
+
+    vms =
+      all
+      |> Task.async_stream(&named/1, timeout: :infinity, max_concurrency: 2)
+      |> Enum.map(fn {:ok, named} -> named end)
+
+    for vm <- vms, do: at_the_end(fn -> give_back(vm) end)
+
+    for {opts, {peer, name} = vm} <- Enum.zip(all, vms) do
+      if opts[:app], do: start_app(peer, opts[:app])
+
+      if opts[:connect] do
+        start_distribution()
+        true = Node.connect(name)
+      end
+
+      vm
+    end
+  end
+
+  defp named(opts) do
     name = opts[:name] || node_name("peer")
-
-    {:ok, peer, ^name} =
-      :peer.start_link(%{
-        name: name |> Atom.to_string() |> String.split("@") |> hd() |> String.to_charlist(),
-        host: String.to_charlist(@host),
-        longnames: true,
-        connection: :standard_io,
-        wait_boot: 60_000,
-        args: arguments(opts[:code])
-      })
-
-    if opts[:app], do: start_app(peer, opts[:app])
-    if opts[:connect], do: true = Node.connect(name)
+    peer = Pool.take(opts[:code])
+    arguments = [name, %{name_domain: :longnames}]
+    # A name that was used before is free when epmd has noticed.
+    Await.until(fn -> match?({:ok, _}, :peer.call(peer, :net_kernel, :start, arguments)) end)
     {peer, name}
+  end
+
+  # What does not run in a test keeps its nodes until it ends.
+  defp at_the_end(fun) do
+    ExUnit.Callbacks.on_exit(fun)
+  rescue
+    ArgumentError -> :ok
+  end
+
+  defp give_back({peer, node}) do
+    try do
+      :peer.call(peer, :net_kernel, :stop, [], 120_000)
+    catch
+      :exit, _gone -> :ok
+    end
+
+    Pool.give_back(peer)
+    await_gone(node)
   end
 
   @doc "Ends a node that `start_peer/1` has started; returns when distribution has noticed."
   @spec stop_peer({pid(), node()}) :: :ok
   def stop_peer({peer, node}) do
     :ok = :peer.stop(peer)
+    await_gone(node)
+  end
+
+  defp await_gone(node) do
     Await.until(fn -> node not in Node.list(:connected) end)
     :ok
   end
@@ -152,7 +197,7 @@ defmodule PhoenixGenApi.Test.Cluster do
   @doc "Runs a function on a node that need not be connected."
   @spec call({pid(), node()}, module(), atom(), [term()]) :: term()
   def call({peer, _node}, module, function, args),
-    do: :peer.call(peer, module, function, args, 30_000)
+    do: :peer.call(peer, module, function, args, 120_000)
 
   @doc "The processes on a node in which functions run for other nodes, whichever way they were begun."
   @spec calls_on(node()) :: [pid()]
@@ -164,18 +209,8 @@ defmodule PhoenixGenApi.Test.Cluster do
         do: pid
   end
 
-  defp arguments(code?) do
-    paths = if code?, do: Enum.flat_map(:code.get_path(), &[~c"-pa", &1]), else: []
-
-    # A node that is stopped on purpose must not make `global` cut others off.
-    [~c"-setcookie", Atom.to_charlist(Node.get_cookie())] ++
-      [~c"-kernel", ~c"prevent_overlapping_partitions", ~c"false"] ++ paths
-  end
-
   defp start_app(peer, env) do
-    call = &:peer.call(peer, &1, &2, &3, 60_000)
-    call.(:application, :load, [:logger])
-    call.(:application, :set_env, [:logger, :level, :critical])
+    call = &:peer.call(peer, &1, &2, &3, 120_000)
     for {key, value} <- env, do: call.(:application, :set_env, [:phoenix_gen_api, key, value])
     {:ok, _started} = call.(:application, :ensure_all_started, [:phoenix_gen_api])
   end

@@ -13,22 +13,26 @@ defmodule PhoenixGenApi.Test.Gateways do
   @doc "Starts gateways that are connected with each other."
   @spec start(pos_integer(), keyword()) :: [gateway()]
   def start(count, env \\ []) do
-    gateways = for n <- 1..count, do: start_one(Cluster.node_name("gw#{n}"), env)
+    gateways =
+      for(n <- 1..count, do: options(Cluster.node_name("gw#{n}"), env)) |> Cluster.start_peers()
+
     heal(gateways)
     gateways
   end
 
   @spec start_one(node(), keyword()) :: gateway()
-  def start_one(name, env \\ []) do
-    # No probe of a node that is down may end a split.
+  def start_one(name, env \\ []), do: Cluster.start_peer(options(name, env))
+
+  # No probe of a node that is down may end a split.
+  defp options(name, env) do
     app = [client_mode: false, node_selector: [probe_interval: 3_600_000]] ++ env
-    Cluster.start_peer(name: name, app: app, connect: false)
+    [name: name, app: app, connect: false]
   end
 
   @doc "Connects all with each other, and waits until they see each other."
   @spec heal([gateway()]) :: :ok
   def heal(gateways) do
-    cookie = Node.get_cookie()
+    cookie = Cluster.cookie()
 
     for {_, a} = one <- gateways, {_, b} <- gateways, a != b do
       call(one, :erlang, :set_cookie, [b, cookie])
@@ -108,16 +112,13 @@ defmodule PhoenixGenApi.Test.Gateways do
   end
 
   @doc "Waits until all know the same, and returns it."
-  @spec await_agreement([gateway()], non_neg_integer()) :: {map(), map(), map()}
-  def await_agreement(gateways, timeout \\ 10_000) do
-    Await.until(
-      fn ->
-        with [agreed] <- gateways |> Enum.map(&knows/1) |> Enum.uniq(),
-             do: agreed,
-             else: (_ -> nil)
-      end,
-      timeout
-    )
+  @spec await_agreement([gateway()]) :: {map(), map(), map()}
+  def await_agreement(gateways) do
+    Await.until(fn ->
+      with [agreed] <- gateways |> Enum.map(&knows/1) |> Enum.uniq(),
+           do: agreed,
+           else: (_ -> nil)
+    end)
   end
 
   @doc "The pushed services of a gateway with their versions."

@@ -32,8 +32,22 @@ defmodule PhoenixGenApi.RelayDriver do
     end
   end
 
+  @doc "How much it has done."
+  @spec steps(pid()) :: non_neg_integer()
+  def steps(pid) do
+    send(pid, {:steps, self()})
+
+    receive do
+      {^pid, :steps, n} -> n
+    end
+  end
+
   defp drive(state) do
     receive do
+      {:steps, from} ->
+        send(from, {self(), :steps, state.n})
+        drive(state)
+
       {:stop, from} ->
         clear = Map.reject(state.groups, fn {_group, known} -> match?({:wrong, _}, known) end)
         wrong = for {_group, {:wrong, what}} <- state.groups, do: what

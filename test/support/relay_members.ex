@@ -9,6 +9,22 @@ defmodule PhoenixGenApi.RelayMembers do
   alias PhoenixGenApi.Structs.Request
   alias PhoenixGenApi.Test.Cluster
 
+  @doc "Starts gateways that know each other, and not the node of the test. The first one decides."
+  def gateways(count, relay \\ []) do
+    opts = [app: [client_mode: false, relay: relay], connect: false]
+    opts |> List.duplicate(count) |> Cluster.start_peers() |> meet()
+  end
+
+  @doc "Connects all with each other; returns them when they have caught up."
+  def meet(gateways) do
+    for {_, a} = one <- gateways, {_, b} <- gateways, a < b do
+      true = Cluster.call(one, Node, :connect, [b])
+    end
+
+    together(gateways)
+    gateways
+  end
+
   @doc "A process that keeps its messages."
   def start, do: spawn(fn -> keep([]) end)
 
@@ -31,6 +47,9 @@ defmodule PhoenixGenApi.RelayMembers do
       {^pid, got} -> got
     end
   end
+
+  @doc "How much it got."
+  def count(pid), do: length(got(pid))
 
   @doc "The numbers of messages that are each a number and something large."
   def numbers(pid), do: for({number, _large} <- got(pid), do: number)
@@ -55,9 +74,14 @@ defmodule PhoenixGenApi.RelayMembers do
 
   @doc "Sends all, each from a process of its own."
   def say_all(group, user, messages) do
-    for message <- messages,
-        do: Task.await(Task.async(fn -> say(group, user, message) end), 60_000)
+    for message <- messages do
+      Task.await(Task.async(fn -> say(group, user, message) end), :infinity)
+    end
   end
+
+  @doc "Sends numbers with something large."
+  def say_large(group, user, numbers, size),
+    do: say_all(group, user, for(n <- numbers, do: {n, String.duplicate("x", size)}))
 
   @doc "What this gateway knows of a group, without what takes time to compare."
   def view(group) do
@@ -77,7 +101,7 @@ defmodule PhoenixGenApi.RelayMembers do
   def race(group, count) do
     1..count
     |> Enum.map(fn n -> Task.async(fn -> elem(create(group, :public, "user-#{n}"), 0) end) end)
-    |> Task.await_many(60_000)
+    |> Task.await_many(:infinity)
     |> Enum.count(&(&1 == :ok))
   end
 
@@ -107,7 +131,7 @@ defmodule PhoenixGenApi.RelayMembers do
   @doc "Has them meet again."
   def heal(side, others) do
     for {_, node} = one <- side, {_, other} = two <- others do
-      cookie = Node.get_cookie()
+      cookie = Cluster.cookie()
       Cluster.call(one, :erlang, :set_cookie, [other, cookie])
       Cluster.call(two, :erlang, :set_cookie, [node, cookie])
       true = Cluster.call(one, Node, :connect, [other])
@@ -130,6 +154,25 @@ defmodule PhoenixGenApi.RelayMembers do
   @doc "Whether no shard waits for what other gateways may have to say."
   def settled?,
     do: Enum.all?(Relay.Shard.names(), &(:sys.get_state(&1).settling == nil))
+
+  @doc """
+  Waits until no shard of these gateways waits for what others may have to say. They do not take
+  the time that they have for it: once all have caught up, nothing more is to come.
+  """
+  def settle(gateways) do
+    for gateway <- gateways do
+      Await.until(fn -> Cluster.call(gateway, __MODULE__, :settle, []) end)
+    end
+  end
+
+  @doc false
+  def settle do
+    for name <- Relay.Shard.names(), token = :sys.get_state(name).settling do
+      send(name, {:settle, token})
+    end
+
+    settled?()
+  end
 
   @doc "As if there were as many other gateways as can be. Returns them."
   def fill do
