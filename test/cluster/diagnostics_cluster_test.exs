@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.DiagnosticsClusterTest do
   @moduletag :capture_log
   @moduletag timeout: 120_000
 
-  test "a flow tells a node that is connected from one that is gone" do
+  test "a call flow tells a connected node from one that is gone" do
     {_peer, node} = peer = Cluster.start_peer()
 
     :ok =
@@ -44,7 +44,7 @@ defmodule PhoenixGenApi.DiagnosticsClusterTest do
              for(%{node: ^node} = seen <- Diagnostics.cluster_view().nodes, do: seen)
   end
 
-  test "a node in client mode has a health, figures and traces, and no gateway" do
+  test "a node in client mode reports its health, figures and traces without a gateway" do
     peer = Cluster.start_peer(app: [client_mode: true, admin_actions: [:enable_tracing]])
     call = &Cluster.call(peer, Diagnostics, &1, &2)
 

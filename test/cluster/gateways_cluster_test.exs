@@ -13,9 +13,11 @@ defmodule PhoenixGenApi.GatewaysClusterTest do
   end
 
   defp start_watched_gateway do
+    # Those of other tests have gone.
+    Await.until(fn -> Cluster.gateways() == [] end)
     assert Cluster.watch() == []
     gateway = {_peer, name} = Nodes.start_peer(app: [client_mode: false])
-    assert_receive {Cluster, :joined, ^name}, 10_000
+    assert_receive {Cluster, :joined, ^name}, 30_000
     gateway
   end
 
@@ -28,7 +30,7 @@ defmodule PhoenixGenApi.GatewaysClusterTest do
     assert Nodes.call(client, Cluster, :gateways, []) == []
 
     Nodes.stop_peer(gateway)
-    assert_receive {Cluster, :left, ^name}, 10_000
+    assert_receive {Cluster, :left, ^name}, 30_000
     assert Cluster.gateways() == []
     refute_received {Cluster, _, ^client_name}
   end
@@ -36,20 +38,18 @@ defmodule PhoenixGenApi.GatewaysClusterTest do
   test "an application that restarts on a running node leaves and joins" do
     gateway = {_peer, name} = start_watched_gateway()
     assert Nodes.call(gateway, :application, :stop, [:phoenix_gen_api]) == :ok
-    assert_receive {Cluster, :left, ^name}, 10_000
+    assert_receive {Cluster, :left, ^name}, 30_000
     assert Nodes.call(gateway, :application, :start, [:phoenix_gen_api]) == :ok
-    assert_receive {Cluster, :joined, ^name}, 10_000
+    assert_receive {Cluster, :joined, ^name}, 30_000
     assert Cluster.gateways() == [name]
-    Nodes.stop_peer(gateway)
   end
 
   test "a connection that breaks and comes back is a gateway that leaves and joins" do
-    gateway = {_peer, name} = start_watched_gateway()
+    {_peer, name} = start_watched_gateway()
     Node.disconnect(name)
-    assert_receive {Cluster, :left, ^name}, 10_000
+    assert_receive {Cluster, :left, ^name}, 30_000
     true = Node.connect(name)
-    assert_receive {Cluster, :joined, ^name}, 10_000
-    Nodes.stop_peer(gateway)
+    assert_receive {Cluster, :joined, ^name}, 30_000
   end
 
   test "a crash of the watching process loses no watcher and no gateway" do
@@ -58,20 +58,19 @@ defmodule PhoenixGenApi.GatewaysClusterTest do
 
     kill(Cluster)
     # What may have been missed is caught up with; the watcher is still one.
-    assert_receive {Cluster, :joined, ^name}, 10_000
+    assert_receive {Cluster, :joined, ^name}, 30_000
     refute_received {Cluster, :left, ^name}
     assert Nodes.call(gateway, Cluster, :gateways, []) == [node()]
 
     Nodes.stop_peer(gateway)
-    assert_receive {Cluster, :left, ^name}, 10_000
+    assert_receive {Cluster, :left, ^name}, 30_000
   end
 
   test "after a crash of the scope every gateway is found again" do
     gateway = {_peer, name} = start_watched_gateway()
     kill(Cluster.Scope)
-    assert_receive {Cluster, :joined, ^name}, 10_000
+    assert_receive {Cluster, :joined, ^name}, 30_000
     Await.until(fn -> Nodes.call(gateway, Cluster, :gateways, []) == [node()] end)
-    Nodes.stop_peer(gateway)
   end
 
   test "the application outlives any number of deaths of the supervisor of both" do
@@ -90,9 +89,9 @@ defmodule PhoenixGenApi.GatewaysClusterTest do
     assert Process.whereis(PhoenixGenApi.Supervisor) == above
   end
 
-  test "who has ended is a watcher no more" do
+  test "a process that has ended is no longer a watcher" do
     task = Task.async(&Cluster.watch/0)
-    Task.await(task)
+    Task.await(task, :infinity)
     Await.until(fn -> :ets.lookup(Cluster, {:watcher, task.pid}) == [] end)
   end
 

@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.RandomOperationsTest do
   alias PhoenixGenApi.Test.{Cluster, Leaks, Operations, Options}
 
   @moduletag :capture_log
-  @moduletag timeout: 120_000
+  @moduletag timeout: 300_000
 
   @seed 20_261_121
   @operations 10_000
@@ -57,7 +57,7 @@ defmodule PhoenixGenApi.RandomOperationsTest do
       for n <- 1..@clients,
           do: Task.async(fn -> client(n, types, recorder, done, watch) end)
 
-    peer =
+    _peer =
       Enum.reduce(1..@rounds, peer, fn round, peer ->
         for %{pid: pid} <- clients, do: send(pid, :go_on)
         half = div(@operations * (2 * round - 1), 2 * @rounds)
@@ -69,7 +69,7 @@ defmodule PhoenixGenApi.RandomOperationsTest do
         peer
       end)
 
-    seen = clients |> Task.await_many(90_000) |> List.flatten() |> Enum.frequencies()
+    seen = clients |> Task.await_many(:infinity) |> List.flatten() |> Enum.frequencies()
 
     for kind <- [:sync, :async, :stream, :none, :cancelled, :stopped, :closed, :killed, :direct],
         do: assert(seen[kind] > 50, "#{kind}: #{inspect(seen)}")
@@ -80,7 +80,6 @@ defmodule PhoenixGenApi.RandomOperationsTest do
     send(Registry, :sweep)
     Await.until(&idle?/0)
     Await.until(fn -> ask(recorder, :running) == [] end)
-    Cluster.stop_peer(peer)
     Process.unlink(recorder)
     Process.exit(recorder, :kill)
     Leaks.assert_none(watch)
@@ -162,7 +161,7 @@ defmodule PhoenixGenApi.RandomOperationsTest do
 
   defp ask(recorder, :running) do
     send(recorder, {:running, self()})
-    assert_receive {:running, ids}, 5_000
+    assert_receive {:running, ids}, 30_000
     ids
   end
 
@@ -244,7 +243,7 @@ defmodule PhoenixGenApi.RandomOperationsTest do
   end
 
   defp room(state) do
-    if map_size(state.open) < @most_open, do: state, else: state |> take(10_000) |> room()
+    if map_size(state.open) < @most_open, do: state, else: state |> take(60_000) |> room()
   end
 
   defp operation(state, i, roll) when roll <= 70, do: request(state, i)
@@ -329,7 +328,7 @@ defmodule PhoenixGenApi.RandomOperationsTest do
     receive do
       {^tag, %Response{request_id: ^id, has_more: false}} -> 1 + more(tag)
     after
-      20_000 -> 0
+      60_000 -> 0
     end
   end
 
@@ -378,7 +377,7 @@ defmodule PhoenixGenApi.RandomOperationsTest do
       for _ <- 1..2, do: take(state, 0)
       take(state, 0)
     else
-      state |> take(20_000) |> finish()
+      state |> take(60_000) |> finish()
     end
   end
 
@@ -399,7 +398,7 @@ defmodule PhoenixGenApi.RandomOperationsTest do
   # Unless it had ended before, nothing of it runs any more, and an async one says no more.
   defp cancelled(state, id, %{request_id: id, cancelled: true}) do
     send(state.recorder, {:over?, id, self()})
-    assert_receive {:over, ^id}, 1_500
+    assert_receive {:over, ^id}, 30_000
     state = %{state | seen: [:cancelled | state.seen]}
     if state.open[id] == {:running, :async}, do: ended(state, id), else: state
   end

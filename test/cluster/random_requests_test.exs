@@ -8,7 +8,7 @@ defmodule PhoenixGenApi.RandomRequestsTest do
   alias PhoenixGenApi.Test.{Cluster, Functions, Leaks, Options}
 
   @moduletag :capture_log
-  @moduletag timeout: 120_000
+  @moduletag timeout: 300_000
 
   @seed 20_261_120
   @requests 10_000
@@ -48,7 +48,7 @@ defmodule PhoenixGenApi.RandomRequestsTest do
     workers = for n <- 1..@workers, do: Task.async(fn -> work(n, types, sent, watch) end)
 
     # Each round begins with the node up, and loses it halfway.
-    peer =
+    _peer =
       Enum.reduce(1..@rounds, peer, fn round, peer ->
         for %{pid: pid} <- workers, do: send(pid, :go_on)
 
@@ -59,7 +59,7 @@ defmodule PhoenixGenApi.RandomRequestsTest do
         restart(peer, name)
       end)
 
-    answers = workers |> Task.await_many(90_000) |> List.flatten()
+    answers = workers |> Task.await_many(:infinity) |> List.flatten()
 
     assert length(answers) == @requests
     assert_every_kind(answers)
@@ -68,7 +68,6 @@ defmodule PhoenixGenApi.RandomRequestsTest do
     Await.until(&idle?/0)
     for node <- [stays, name], do: Await.until(fn -> Cluster.calls_on(node) == [] end)
     assert {0, _revoked} = :erpc.call(stays, RPC.Server, :size, [])
-    Cluster.stop_peer(peer)
     Leaks.assert_none(watch)
   end
 
@@ -159,7 +158,7 @@ defmodule PhoenixGenApi.RandomRequestsTest do
     if MapSet.size(pending) == 0 do
       answers
     else
-      assert_receive {:async_call, %Response{request_id: id} = response}, 20_000
+      assert_receive {:async_call, %Response{request_id: id} = response}, 30_000
       assert id in pending, "#{id} is answered twice or was never asked"
       later(MapSet.delete(pending, id), Map.put(answers, id, response))
     end

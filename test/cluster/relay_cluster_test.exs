@@ -1,5 +1,5 @@
 defmodule PhoenixGenApi.RelayClusterTest do
-  use ExUnit.Case, async: false
+  use ExUnit.Case, async: true
 
   alias PhoenixGenApi.Await
   alias PhoenixGenApi.Test.Cluster
@@ -9,25 +9,17 @@ defmodule PhoenixGenApi.RelayClusterTest do
 
   # Three gateways that know each other. The test's own node is not among them.
   setup do
-    gateways = for _ <- 1..3, do: start()
-    for a <- gateways, b <- gateways, a != b, do: connect(a, b)
-    RelayMembers.together(gateways)
-    %{gateways: gateways, id: "room-#{System.unique_integer([:positive])}"}
+    %{gateways: RelayMembers.gateways(3), id: "room-#{System.unique_integer([:positive])}"}
   end
-
-  defp start(opts \\ []),
-    do: Cluster.start_peer([app: [client_mode: false], connect: false] ++ opts)
-
-  defp connect(a, {_peer, node}), do: true = Cluster.call(a, Node, :connect, [node])
 
   defp on(gateway, function, args), do: Cluster.call(gateway, RelayMembers, function, args)
   defp relay(gateway, function, args), do: Cluster.call(gateway, Relay, function, args)
 
   defp got({gateway, pid}), do: on(gateway, :got, [pid])
 
-  defp gets(member, messages) do
+  defp gets({gateway, pid} = member, messages) do
     try do
-      Await.until(fn -> length(got(member)) >= length(messages) end)
+      Await.until(fn -> on(gateway, :count, [pid]) >= length(messages) end)
     rescue
       _still_not -> :ok
     end
@@ -45,8 +37,8 @@ defmodule PhoenixGenApi.RelayClusterTest do
     {gateway, pid}
   end
 
-  defp agree(gateways, id, timeout \\ 10_000) do
-    Await.until(fn -> match?([_], views(gateways, id)) end, timeout)
+  defp agree(gateways, id) do
+    Await.until(fn -> match?([_], views(gateways, id)) end)
     hd(views(gateways, id))
   rescue
     _still_not -> flunk("they differ: #{inspect(views(gateways, id))}")
@@ -105,17 +97,20 @@ defmodule PhoenixGenApi.RelayClusterTest do
     assert [_same] = views(all, id)
   end
 
-  test "of many that create a group on all gateways at once one does", %{gateways: all, id: id} do
+  test "a group that many create on all gateways at once is created once", %{
+    gateways: all,
+    id: id
+  } do
     for round <- 1..10 do
       tasks =
         for gateway <- all, do: Task.async(fn -> on(gateway, :race, ["#{id}-#{round}", 4]) end)
 
-      assert tasks |> Task.await_many(30_000) |> Enum.sum() == 1
+      assert tasks |> Task.await_many(:infinity) |> Enum.sum() == 1
       assert [_same] = views(all, "#{id}-#{round}")
     end
   end
 
-  test "of many that join at once with one process one does, wherever they ask", context do
+  test "a process that joins many times at once through all gateways joins once", context do
     %{gateways: [a, _b, _c] = all, id: id} = context
     creates(a, id, :public, "root")
 
@@ -128,7 +123,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
           Task.async(fn -> relay(asked, :join_group, [id, user, pid]) end)
         end
 
-      results = results |> Task.await_many(30_000) |> Enum.frequencies()
+      results = results |> Task.await_many(:infinity) |> Enum.frequencies()
       assert results == %{{:ok, :active} => 1, {:error, :already_member} => 8}
       assert on(gateway, :say, [id, user, round]) == round + 1
       gets({gateway, pid}, [round])
@@ -137,7 +132,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
     end
   end
 
-  test "a user is gone with his last process, wherever those were", context do
+  test "a user is gone with their last process, on whichever gateways those were", context do
     %{gateways: [a, b, c] = all, id: id} = context
     creates(a, id, :private, "root")
     {_, one} = joins(b, id, "ann", :pending)
@@ -157,9 +152,9 @@ defmodule PhoenixGenApi.RelayClusterTest do
     assert Map.keys(elem(agree(all, id), 1)) == ["root", "zoe"]
   end
 
-  test "a user leaves once, with his last process, in the events of all gateways together",
+  test "all gateways together emit one leave event, when the last process of a user ends",
        %{gateways: [a, b, c] = all, id: id} do
-    for gateway <- all, do: Await.until(fn -> on(gateway, :settled?, []) end)
+    RelayMembers.settle(all)
     creates(a, id, :public, "root")
     leaves = for gateway <- all, do: {gateway, on(gateway, :leaves, [id])}
     events = fn -> Enum.flat_map(leaves, &got/1) end
@@ -179,7 +174,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
       |> Enum.map(fn {gateway, pid} ->
         Task.async(fn -> Cluster.call(gateway, Process, :exit, [pid, :kill]) end)
       end)
-      |> Task.await_many()
+      |> Task.await_many(:infinity)
     end
 
     Await.until(fn -> Map.keys(elem(agree(all, id), 1)) == ["root"] end)
@@ -188,9 +183,9 @@ defmodule PhoenixGenApi.RelayClusterTest do
     assert Enum.sort(events.()) == Enum.sort(expected)
   end
 
-  test "of a leave that was told where it was known first nobody else tells",
+  test "a leave event is emitted only by the gateway that knew of it first",
        %{gateways: [a, b, c] = all, id: id} do
-    for gateway <- all, do: Await.until(fn -> on(gateway, :settled?, []) end)
+    RelayMembers.settle(all)
     creates(a, id, :public, "root")
     leaves = on(a, :leaves, [id])
     for gateway <- [b, c], user <- ["ann", "bob", "eve"], do: joins(gateway, id, user)
@@ -214,7 +209,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
     end)
   end
 
-  test "the crash of a process of the relay loses nothing, on the gateway that decides too",
+  test "a crash of any process of the relay loses nothing, even on the leader",
        context do
     %{gateways: [a, b, c] = all, id: id} = context
     root = creates(b, id, :strict_private, "root")
@@ -242,9 +237,8 @@ defmodule PhoenixGenApi.RelayClusterTest do
     creates(a, id, :public, "root")
     ann = joins(b, id, "ann")
     for n <- 1..1_200, do: joins(c, id, "user-#{n}")
-    d = start()
-    for gateway <- all, do: connect(d, gateway)
-    RelayMembers.together([d | all])
+    d = Cluster.start_peer(app: [client_mode: false], connect: false)
+    RelayMembers.meet([d | all])
     assert [_same] = views([d | all], id)
     dora = joins(d, id, "dora")
     assert on(b, :say_all, [id, "ann", Enum.to_list(1..100)]) == List.duplicate(1_203, 100)
@@ -252,7 +246,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
   end
 
   for {name, victim} <- [{"oldest", 0}, {"youngest", 2}] do
-    test "the end of the #{name} gateway takes its own processes only", context do
+    test "only members on the #{name} gateway leave when it ends", context do
       %{gateways: all, id: id} = context
       victim = Enum.at(all, unquote(victim))
       [x, y] = rest = all -- [victim]
@@ -264,7 +258,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
       :ok = relay(y, :promote_member, [id, "root", "bob"])
       before = Enum.to_list(1..50)
       on(x, :say_all, [id, "ann", before])
-      for gateway <- rest, do: Await.until(fn -> on(gateway, :settled?, []) end)
+      RelayMembers.settle(rest)
       leaves = for gateway <- rest, do: {gateway, on(gateway, :leaves, [id])}
 
       spawn(fn -> Cluster.stop_peer(victim) end)

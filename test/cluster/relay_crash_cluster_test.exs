@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.RelayCrashClusterTest do
   # Processes of the relay are killed with work in their mailboxes.
-  use ExUnit.Case, async: false
+  use ExUnit.Case, async: true
 
   alias PhoenixGenApi.{Await, Relay, RelayDriver, RelayMembers}
   alias PhoenixGenApi.Test.Cluster
@@ -11,18 +11,10 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     %{id: "crash-#{System.unique_integer([:positive])}"}
   end
 
-  defp gateways(count) do
-    gateways =
-      for _ <- 1..count, do: Cluster.start_peer(app: [client_mode: false], connect: false)
-
-    for a <- gateways,
-        {_, node} = b <- gateways,
-        a != b,
-        do: true = Cluster.call(a, Node, :connect, [node])
-
-    RelayMembers.together(gateways)
+  defp gateways(count, relay \\ []) do
+    gateways = RelayMembers.gateways(count, relay)
     # Or those who are absent are looked for anyway.
-    for gateway <- gateways, do: Await.until(fn -> on(gateway, :settled?, []) end)
+    RelayMembers.settle(gateways)
     gateways
   end
 
@@ -39,7 +31,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
   end
 
   for count <- [1, 3], name <- ["Disconnects", "Shard"] do
-    test "with #{count} gateways, who ends unseen by #{name}, which is killed, leaves everywhere",
+    test "members that end while #{name} is down leave everywhere, with #{count} gateways",
          %{id: id} do
       gateways = gateways(unquote(count))
 
@@ -53,8 +45,10 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
         leaves = Map.new(groups, &{&1, on(gateway, :leaves, [&1])})
         stay = joins(gateway, hd(groups), "stays")
         gone = for group <- groups, n <- 1..5, do: joins(gateway, group, "user-#{n}")
-        for other <- gateways, do: Await.until(fn -> on(other, :settled?, []) end)
+        RelayMembers.settle(gateways)
         on(gateway, :crash_unseen, [unquote(name), gone])
+        RelayMembers.together(gateways)
+        RelayMembers.settle(gateways)
 
         for group <- groups, other <- gateways do
           expected = if group == hd(groups), do: ["root", "stays"], else: ["root"]
@@ -73,40 +67,37 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     end
   end
 
-  test "nor is anybody forgotten when the last of the others ends meanwhile", %{id: id} do
+  test "a member that ends while the last other gateway stops leaves as well", %{id: id} do
     [a, b] = gateways(2)
     {:ok, _root} = on(b, :create, [id, :public, "root"])
     ann = joins(b, id, "ann")
     _elsewhere = joins(a, id, "eve")
-    for gateway <- [a, b], do: Await.until(fn -> on(gateway, :settled?, []) end)
-    Process.unlink(elem(a, 0))
+    RelayMembers.settle([a, b])
     on(b, :crash_unseen_and_alone, ["Shard", [ann]])
     Await.until(fn -> members(b, id) == ["root"] end)
     Await.until(fn -> not on(b, :shared?, []) end)
   end
 
   test "a gateway knows that it is alone although Peers was killed before it heard of it" do
-    [a, b] = gateways(2)
-    Process.unlink(elem(a, 0))
+    [_a, b] = gateways(2)
     assert on(b, :shared?, [])
     on(b, :crash_unheard, [])
     Await.until(fn -> not on(b, :shared?, []) end)
   end
 
-  test "a change is made although the shard is killed that was asked for it", %{id: id} do
-    [a, b] = gateways(2)
+  test "a change is made although the leader's shard is killed before it decides", %{id: id} do
+    # Asked for once more: nobody waits until the time for it is over, which the test does not have.
+    [a, b] = gateways(2, sync_timeout: 600_000)
     on(a, :suspend, ["Shard"])
     asked = Task.async(fn -> on(b, :create, [id, :public, "root"]) end)
     Await.until(fn -> on(b, :pending?, [id]) end)
-    started = System.monotonic_time(:millisecond)
     on(a, :crash, ["Shard"])
-    assert {:ok, _root} = Task.await(asked, 30_000)
-    assert System.monotonic_time(:millisecond) - started < 4_000
+    assert {:ok, _root} = Task.await(asked, :infinity)
     for gateway <- [a, b], do: assert(members(gateway, id) == ["root"])
   end
 
   for {name, killed} <- [{"", []}, {", also if Peers is killed", ["Peers"]}] do
-    test "who joins with one device while he leaves with the other one stays#{name}", %{id: id} do
+    test "a user who joins with one device while leaving with another stays#{name}", %{id: id} do
       [a, b, c] = gateways = gateways(3)
       {:ok, _root} = on(a, :create, [id, :private, "root"])
       {{:ok, :pending}, other} = on(b, :join, [id, "ann"])
@@ -120,14 +111,14 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
       on(c, :idle?, [])
       on(c, :suspend, ["Shard"])
       on(a, :resume, ["Shard"])
-      Await.until(fn -> on(a, :settled?, []) end)
+      RelayMembers.settle([a])
       assert on(a, :device_expected?, [id])
 
       leave = Task.async(fn -> Cluster.call(b, Relay, :leave_group, [id, "ann", other]) end)
       Await.until(fn -> on(b, :decided?, [id]) end)
       on(c, :resume, ["Shard"])
-      assert Task.await(leave) == :ok
-      assert {{:ok, :active}, device} = Task.await(join)
+      assert Task.await(leave, :infinity) == :ok
+      assert {{:ok, :active}, device} = Task.await(join, :infinity)
 
       for gateway <- gateways, do: Await.until(fn -> members(gateway, id) == ["ann", "root"] end)
       assert on(c, :say, [id, "ann", "here"]) == 2
@@ -138,9 +129,10 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     end
   end
 
-  test "who has a device that a new shard has not been told of yet stays, whatever leaves", %{
-    id: id
-  } do
+  test "a user stays whose device a restarted shard has not heard of yet, whichever device leaves",
+       %{
+         id: id
+       } do
     [a, b, c] = gateways = gateways(3)
     {:ok, _root} = on(a, :create, [id, :public, "root"])
     other = joins(b, id, "ann")
@@ -162,14 +154,14 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     Await.until(fn -> on(b, :pending?, [id]) end)
     on(a, :idle?, [])
     on(c, :resume, ["Shard"])
-    assert Task.await(leave) == :ok
-    assert {{:ok, :active}, device} = Task.await(join)
+    assert Task.await(leave, :infinity) == :ok
+    assert {{:ok, :active}, device} = Task.await(join, :infinity)
     for gateway <- gateways, do: assert(members(gateway, id) == ["ann", "root"])
     assert Cluster.call(c, Relay, :leave_group, [id, "ann", device]) == :ok
     for gateway <- gateways, do: assert(members(gateway, id) == ["root"])
   end
 
-  test "who has left stays out, although a gateway tells late that he is in", %{id: id} do
+  test "a user who has left stays out although a gateway reports them late", %{id: id} do
     [a, b, c] = gateways = gateways(3)
     {:ok, _root} = on(a, :create, [id, :public, "root"])
     joins(a, id, "ann")
@@ -178,7 +170,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     assert Cluster.call(a, Relay, :leave_group, [id, "ann"]) == :ok
     on(c, :deliver, [id, said])
     for gateway <- gateways, do: Await.until(fn -> members(gateway, id) == ["root"] end)
-    Await.until(fn -> on(c, :settled?, []) end)
+    RelayMembers.settle([c])
   end
 
   for {what, function, args} <- [
@@ -186,7 +178,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
         {"a user leaves", :leave_group, ["ann"]},
         {"a ban ends", :unban_member, ["root", "bob"]}
       ] do
-    test "it holds that #{what}, although the shard is killed that was told so", %{id: id} do
+    test "the change that #{what} survives a kill of the shard that copies it", %{id: id} do
       [a, b] = gateways(2)
       {:ok, _root} = on(a, :create, [id, :public, "root"])
       _ann = joins(b, id, "ann")
@@ -196,9 +188,9 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
       asked = Task.async(fn -> Cluster.call(a, Relay, unquote(function), args) end)
       Await.until(fn -> on(a, :pending?, [id]) end)
       on(b, :crash, ["Shard"])
-      assert Task.await(asked, 30_000) == :ok
+      assert Task.await(asked, :infinity) == :ok
       RelayMembers.together([a, b])
-      for gateway <- [a, b], do: Await.until(fn -> on(gateway, :settled?, []) end)
+      RelayMembers.settle([a, b])
       expected = if unquote(function) == :unban_member, do: ["ann", "root"], else: ["root"]
       for gateway <- [a, b], do: assert(members(gateway, id) == expected)
 
@@ -216,7 +208,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
         {"been accepted", :accept_member, ["root", "ann"]},
         {"been banned", :ban_member, ["root", "ann"]}
       ] do
-    test "who asked for it hears that a user has #{what}, although the shard is killed that did it",
+    test "the caller is told that a user has #{what} although the shard that did it is killed",
          %{id: id} do
       [a, b] = gateways(2)
       {:ok, _root} = on(a, :create, [id, :private, "root"])
@@ -227,7 +219,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     end
   end
 
-  test "who asked for it hears that a group is there, or gone, although the shard is killed that did it",
+  test "the caller is told that a group was created or deleted although the shard that did it is killed",
        %{id: id} do
     [a, b] = gateways(2)
     root = Cluster.call(b, RelayMembers, :start, [])
@@ -245,7 +237,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
     effects = on(a, :make, [on(b, :waiting, [id])])
     on(b, :deliver, [id, [{:effects, nil, nil, effects}]])
     on(a, :crash, ["Shard"])
-    Task.await(asked, 30_000)
+    Task.await(asked, :infinity)
   end
 
   test "a deletion is remembered by a gateway that was alone, and through a crash", %{id: id} do
@@ -272,7 +264,7 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
   @names ["Disconnects", "Shard", "Forwarder", "Peers", "SlowConsumers"]
 
   @tag timeout: 180_000
-  test "what was acknowledged holds everywhere, whichever process of whichever gateway is killed",
+  test "acknowledged changes hold everywhere, whichever process of whichever gateway is killed",
        %{id: id} do
     gateways = gateways(3)
     groups = for n <- 1..12, do: "#{id}-#{n}"
@@ -291,23 +283,33 @@ defmodule PhoenixGenApi.RelayCrashClusterTest do
          Cluster.call(gateway, RelayDriver, :start, [groups, user, shared?, 10 * g + n])}
       end
 
+    # Each goes on for a while before the next crash.
     for _round <- 1..2, name <- Enum.shuffle(@names), gateway <- Enum.shuffle(gateways) do
       on(gateway, :crash, [name])
       RelayMembers.together(gateways)
+      before = steps(drivers)
+
+      Await.until(fn ->
+        Enum.all?(Enum.zip(steps(drivers), before), fn {now, before} -> now > before + 5 end)
+      end)
     end
 
     told =
       for {gateway, user, pid} <- drivers do
         {known, wrong, steps} = Cluster.call(gateway, RelayDriver, :stop, [pid])
         assert {user, wrong} == {user, []}
-        assert steps > 100
+        assert steps > 150
         {gateway, user, known}
       end
 
-    for gateway <- gateways, do: Await.until(fn -> on(gateway, :settled?, []) end)
+    RelayMembers.settle(gateways)
     checked = for group <- groups, do: check(gateways, group, told)
     # Most of what was done has been answered.
     assert Enum.sum(checked) > 40
+  end
+
+  defp steps(drivers) do
+    for {gateway, _user, pid} <- drivers, do: Cluster.call(gateway, RelayDriver, :steps, [pid])
   end
 
   # The members of whom all is known are those with processes, and have these.

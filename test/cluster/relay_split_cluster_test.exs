@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.RelaySplitClusterTest do
   # Gateways that were apart, and others that know only one side.
-  use ExUnit.Case, async: false
+  use ExUnit.Case, async: true
 
   alias PhoenixGenApi.{Await, Relay, RelayMembers}
   alias PhoenixGenApi.Test.Cluster
@@ -11,16 +11,12 @@ defmodule PhoenixGenApi.RelaySplitClusterTest do
     %{id: "split-#{System.unique_integer([:positive])}"}
   end
 
-  defp start, do: Cluster.start_peer(app: [client_mode: false], connect: false)
-  defp connect(a, {_peer, node}), do: true = Cluster.call(a, Node, :connect, [node])
   defp on(gateway, function, args), do: Cluster.call(gateway, RelayMembers, function, args)
   defp relay(gateway, function, args), do: Cluster.call(gateway, Relay, function, args)
 
   # A group of root, who is on the first gateway, and of carl, an admin too, and ann, who are on the second one.
   defp pair(id) do
-    [a, b] = gateways = [start(), start()]
-    connect(a, b)
-    RelayMembers.together(gateways)
+    [a, b] = gateways = RelayMembers.gateways(2)
     {:ok, _root} = on(a, :create, [id, :strict_private, "root"])
 
     for user <- ["carl", "ann"] do
@@ -51,9 +47,8 @@ defmodule PhoenixGenApi.RelaySplitClusterTest do
         verb <- [:mute_member, :unmute_member],
         do: :ok = relay(b, verb, [id, "carl", "ann"])
 
-    c = start()
-    connect(c, b)
-    RelayMembers.together([b, c])
+    c = Cluster.start_peer(app: [client_mode: false], connect: false)
+    RelayMembers.meet([b, c])
     # It is the first one that the other side meets.
     RelayMembers.heal([a], [c, b])
     agree([a, b, c], id)

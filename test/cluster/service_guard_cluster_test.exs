@@ -77,7 +77,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
              "Internal Server Error: PhoenixGenApi.Test.Functions.node_and/1 is not registered by node #{node}"
   end
 
-  test "permission callbacks are checked there, and one that is refused denies" do
+  test "a guarded node checks permission callbacks, and one it refuses denies" do
     peer = {_pid, node} = Cluster.start_peer(app: @guarded)
     permitted = fun(node, :node_name, permission_callback: {Functions, :told, [true, self()]})
     pushed(peer, [permitted])
@@ -149,7 +149,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
     Await.until(fn -> Executor.execute_with_config!(request, config).success end)
   end
 
-  test "a node is asked again after it was gone" do
+  test "a node is asked again whether it is guarded after it was gone" do
     peer = {_pid, node} = Cluster.start_peer(app: [client_mode: true])
     assert run(fun(node, :node_name)).result == node
     assert RPC.Capabilities.lookup(node) == true
@@ -161,7 +161,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
     assert RPC.Capabilities.lookup(node) == true
   end
 
-  test "an answer that another connection gave is not remembered" do
+  test "an answer about the guard that came over an earlier connection is not remembered" do
     peer = {_pid, node} = Cluster.start_peer(app: @guarded)
 
     assert {:ok, false} =
@@ -175,7 +175,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
     assert run(fun(node, :node_name)).error == "Internal Server Error"
   end
 
-  test "an answer that a node has taken back before it was read is not remembered" do
+  test "an answer about the guard that a node took back before it was read is not remembered" do
     {_pid, node} = Cluster.start_peer(app: @guarded)
 
     assert {:ok, false} =
@@ -238,7 +238,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
     assert RPC.Capabilities.lookup(node) == false
   end
 
-  test "the process that remembers can die" do
+  test "a gateway asks a node again after the process that remembers the answers has died" do
     {_pid, node} = Cluster.start_peer(app: @guarded)
     assert run(fun(node, :node_name)).error == "Internal Server Error"
     pid = Process.whereis(RPC.Capabilities)
@@ -256,7 +256,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
       :ok = Cluster.call(peer, :logger, :add_handler, [:teller, Functions, %{config: self()}])
       assert run(fun(node, :node_name)).error == "Internal Server Error"
 
-      assert_receive {:logged, ^node, text}, 5_000
+      assert_receive {:logged, ^node, text}, 30_000
 
       assert text ==
                "service guard: refused a call from #{node()}: " <>
@@ -269,7 +269,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
       on_exit(fn -> :logger.remove_handler(:teller) end)
       pushed(peer, [fun(node, :node_name)])
       here = node()
-      assert_receive {:logged, ^here, "push of service remote 1 accepted, 1 functions"}, 5_000
+      assert_receive {:logged, ^here, "push of service remote 1 accepted, 1 functions"}, 30_000
     end
   end
 

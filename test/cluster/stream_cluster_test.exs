@@ -10,9 +10,11 @@ defmodule PhoenixGenApi.StreamClusterTest do
 
   @moduletag :capture_log
 
+  # Where a stream waits for its receiver, and a producer for its stream.
+  @held [StreamCall.Relay, StreamCall.Credit]
+
   setup_all do
-    {_peer, a} = Cluster.start_peer()
-    {_peer, b} = Cluster.start_peer()
+    [{_, a}, {_, b}] = Cluster.start_peers([[], []])
     %{a: a, b: b}
   end
 
@@ -57,19 +59,19 @@ defmodule PhoenixGenApi.StreamClusterTest do
     assert Executor.execute_with_config!(request(), config) ==
              Response.stream_response("r1", :init)
 
-    assert_receive {:stream_started, "r1", pid}, 5_000
+    assert_receive {:stream_started, "r1", pid}, 30_000
     pid
   end
 
   defp feed(nodes, fields \\ []) do
     pid = start(helped(nodes, :feed, [self()], fields))
     # Not that of another stream, which a node that hung may begin before it hears of its end.
-    assert_receive {:function, function, %{stream_pid: ^pid} = out}, 5_000
+    assert_receive {:function, function, %{stream_pid: ^pid} = out}, 30_000
     {pid, function, out}
   end
 
   defp frames do
-    assert_receive {:stream_response, %Response{} = response}, 10_000
+    assert_receive {:stream_response, %Response{} = response}, 30_000
 
     if response.has_more do
       {results, last} = frames()
@@ -87,29 +89,29 @@ defmodule PhoenixGenApi.StreamClusterTest do
 
   defp assert_ends(watched) do
     for {pid, monitor} <- watched,
-        do: assert_receive({:DOWN, ^monitor, :process, ^pid, _reason}, 5_000)
+        do: assert_receive({:DOWN, ^monitor, :process, ^pid, _reason}, 30_000)
   end
 
-  test "items of a helper arrive in order, all of them", %{a: a} do
+  test "all items of a stream helper arrive in order", %{a: a} do
     start(helped(a, :count, [5_000, sink()]))
     assert frames() == {Enum.to_list(1..5_000), ended()}
   end
 
-  test "an enumerable is consumed where it was made", %{a: a} do
+  test "an enumerable is consumed on the node that made it", %{a: a} do
     start(config(a, :squares, [3]))
     assert frames() == {[1, 4, 9], ended()}
     start(config(a, :identity, [{:ok, 1..1_000}]))
     assert frames() == {Enum.to_list(1..1_000), ended()}
     start(config(a, :endless, [self()]))
-    assert_receive {:function, producer, nil}, 5_000
+    assert_receive {:function, producer, nil}, 30_000
     assert node(producer) == a
     assert PhoenixGenApi.stop_stream("r1") == :ok
-    assert_receive :cleaned_up, 5_000
+    assert_receive :cleaned_up, 30_000
     assert {_, last} = frames()
     assert last == ended()
   end
 
-  test "a failure is one error that says nothing", %{a: a} do
+  test "a failing stream ends with one error without details", %{a: a} do
     for how <- [:raise, :exit, :throw, :kill, :result] do
       start(%{config(a, :identity, []) | mfa: {PhoenixGenApi.Test.Functions, :crash, [how]}})
       assert frames() == {[], error("Internal Server Error", false)}
@@ -121,18 +123,20 @@ defmodule PhoenixGenApi.StreamClusterTest do
 
   test "a producer waits for a slow receiver on another node", %{a: a} do
     sink = sink()
-    start(helped(a, :count, [10_000, sink]))
-    assert settled(fn -> waiting(sink) end) in 1_000..1_200
+    stream = start(helped(a, :count, [10_000, sink]))
+    await_held_back(stream, a)
+    assert waiting(sink) in 1_000..1_200
     assert frames() == {Enum.to_list(1..10_000), ended()}
     Await.until(fn -> waiting(sink) == 10_000 end)
   end
 
   test "a producer on a third node waits as well, and may go on when all is over", %{a: a, b: b} do
-    {_pid, _function, out} = feed(a)
+    {stream, _function, out} = feed(a)
     sink = sink()
     # This process is the receiver, and takes nothing.
     Node.spawn(b, Streams, :count, [5_000, sink, out])
-    assert settled(fn -> waiting(sink) end) in 1_000..1_200
+    await_held_back(stream, b)
+    assert waiting(sink) in 1_000..1_200
     assert frames() == {Enum.to_list(1..5_000), ended()}
     Await.until(fn -> waiting(sink) == 5_000 end)
 
@@ -145,32 +149,37 @@ defmodule PhoenixGenApi.StreamClusterTest do
 
   defp waiting(pid), do: pid |> Process.info(:message_queue_len) |> elem(1)
 
-  # The value when it has not changed for a while.
-  defp settled(value, last \\ nil, times \\ 0) do
-    now = value.()
-
-    receive do
-    after
-      20 -> :ok
-    end
-
-    cond do
-      now != last -> settled(value, now, 0)
-      times < 10 -> settled(value, now, times + 1)
-      true -> now
-    end
+  # The stream keeps what it has, as this process, the receiver, takes nothing; and the producer on
+  # that node waits to be told to go on. In this order: from now on nobody tells it.
+  defp await_held_back(stream, node) do
+    Await.until(fn -> rests_in?(stream, :hold) and producer_waits?(node) end)
   end
 
-  test "a stop, a timeout, the death of the receiver and of the stream end the function", %{a: a} do
+  defp producer_waits?(node) do
+    pids = :erpc.call(node, :erlang, :processes, [])
+    Enum.any?(pids, &rests_in?(&1, :ask)) and waiting(self()) > 1_000
+  end
+
+  defp rests_in?(pid, function) do
+    info = :erpc.call(node(pid), :erlang, :process_info, [pid, [:status, :current_function]])
+
+    match?(
+      [status: :waiting, current_function: {module, ^function, _}] when module in @held,
+      info
+    )
+  end
+
+  test "a stop, a timeout and the death of the receiver or of the stream end the function of a stream",
+       %{a: a} do
     {pid, function, _out} = feed(a)
     watched = watch(function)
     StreamCall.stop(pid)
     assert_ends(watched)
     assert frames() == {[], ended()}
 
-    {_pid, function, _out} = feed(a, timeout: 300)
+    {_pid, function, _out} = feed(a, timeout: 1_000)
     assert_ends(watch(function))
-    assert frames() == {[], error("Request timed out after 300ms", true)}
+    assert frames() == {[], error("Request timed out after 1000ms", true)}
 
     test = self()
 
@@ -180,7 +189,7 @@ defmodule PhoenixGenApi.StreamClusterTest do
         receive(do: (:never -> :ok))
       end)
 
-    assert_receive {:function, function, _out}, 5_000
+    assert_receive {:function, function, _out}, 30_000
     watched = watch(function)
     Process.exit(receiver, :kill)
     assert_ends(watched)
@@ -196,19 +205,19 @@ defmodule PhoenixGenApi.StreamClusterTest do
     {_, node} = peer = Cluster.start_peer()
     {_pid, _function, out} = feed(node)
     StreamHelper.send_result(out, 1)
-    assert_receive {:stream_response, %Response{result: 1}}
+    assert_receive {:stream_response, %Response{result: 1}}, 30_000
     Cluster.stop_peer(peer)
     assert frames() == {[], node_down()}
     refute_received _
   end
 
-  test "the death of its node ends it also when the function has returned before" do
+  test "the death of its node ends a stream whose function has returned before" do
     {_, node} = peer = Cluster.start_peer()
     start(helped(node, :delegate, [self()]))
-    assert_receive {:function, sender, _out}, 5_000
-    assert_receive {:function, ^sender, out}, 5_000
+    assert_receive {:function, sender, _out}, 30_000
+    assert_receive {:function, ^sender, out}, 30_000
     StreamHelper.send_result(out, 1)
-    assert_receive {:stream_response, %Response{result: 1}}
+    assert_receive {:stream_response, %Response{result: 1}}, 30_000
     Cluster.stop_peer(peer)
     assert frames() == {[], node_down()}
   end
@@ -216,14 +225,14 @@ defmodule PhoenixGenApi.StreamClusterTest do
   test "a node killed in the middle of an enumerable gives the items so far and one error" do
     {_, node} = peer = Cluster.start_peer()
     start(config(node, :endless, [self()]))
-    assert_receive {:stream_response, %Response{result: 1}}, 5_000
+    assert_receive {:stream_response, %Response{result: 1}}, 30_000
     Cluster.stop_peer(peer)
     assert {results, last} = frames()
     assert last == node_down()
     assert results == Enum.to_list(2..(length(results) + 1)//1)
   end
 
-  test "the death of other nodes does not touch it", %{a: a} do
+  test "the death of other nodes does not touch a stream", %{a: a} do
     other = Cluster.start_peer()
     {_pid, _function, out} = feed(a)
     StreamHelper.send_result(out, 1)
@@ -233,7 +242,7 @@ defmodule PhoenixGenApi.StreamClusterTest do
     assert frames() == {[1, 2], ended()}
   end
 
-  test "a lost connection ends it on both sides", %{b: b} do
+  test "a lost connection ends a stream on both sides", %{b: b} do
     {_pid, function, _out} = feed(b)
     true = Node.disconnect(b)
     assert frames() == {[], node_down()}
@@ -242,14 +251,14 @@ defmodule PhoenixGenApi.StreamClusterTest do
     Await.until(fn -> PhoenixGenApi.NodeSelector.node_status(b) == :up end)
   end
 
-  test "a node that cannot be connected gives way to the next", %{a: a} do
+  test "a stream starts on the next node when the first cannot be connected", %{a: a} do
     dead = Cluster.node_name("dead")
     first = {PhoenixGenApi.Test.Functions, :choose, [fn _, _ -> [dead, a] end]}
     start(config([dead, a], :squares, [2], choose_node_mode: first))
     assert frames() == {[1, 4], ended()}
   end
 
-  test "a node that hangs holds nothing up", %{a: _a} do
+  test "a node that hangs does not hold up the end of a stream", %{a: _a} do
     {_, node} = peer = Cluster.start_peer()
     {pid, function, out} = feed(node)
     wake = Cluster.suspend(peer)
@@ -260,31 +269,31 @@ defmodule PhoenixGenApi.StreamClusterTest do
     assert frames() == {[1], ended()}
     wake.()
     assert_ends(watch(function))
-    Cluster.stop_peer(peer)
   end
 
   test "a node that hangs behind a full connection does not hold up the stream that answers it" do
     {_, node} = peer = Cluster.start_peer()
     sink = sink()
     pid = start(helped(node, :count, [10_000, sink]))
-    sent = settled(fn -> waiting(sink) end) + 1
+    await_held_back(pid, node)
+    sent = waiting(sink) + 1
     # With the last of them its producer has asked. It is answered when this process takes some.
     wake = Cluster.suspend(peer)
     Cluster.fill_connection(node)
-    for n <- 1..sent, do: assert_receive({:stream_response, %Response{result: ^n}}, 5_000)
+    for n <- 1..sent, do: assert_receive({:stream_response, %Response{result: ^n}}, 30_000)
     watched = watch(pid)
     StreamCall.stop(pid)
     assert_ends(watched)
     assert frames() == {[], ended()}
     wake.()
-    Cluster.stop_peer(peer)
   end
 
   test "a node that begins no streams is passed over; one where they live out their time is not",
        %{a: a} do
     Options.set(:circuit_breaker, threshold: 2)
-    for _ <- 1..3, do: start(helped(a, :feed, [self()], timeout: 100))
-    for _ <- 1..3, do: assert({_results, %{error: "Request timed out after 100ms"}} = frames())
+    # Time enough to begin.
+    for _ <- 1..3, do: start(helped(a, :feed, [self()], timeout: 1_000))
+    for _ <- 1..3, do: assert({_results, %{error: "Request timed out after 1000ms"}} = frames())
     assert NodeSelector.circuits() == []
 
     {_, node} = peer = Cluster.start_peer()
@@ -298,7 +307,6 @@ defmodule PhoenixGenApi.StreamClusterTest do
     start(config([node, a], :squares, [2]))
     assert frames() == {[1, 4], ended()}
     wake.()
-    Cluster.stop_peer(peer)
   end
 
   test "a stream that has begun decides for its node, however long it lives" do
@@ -348,12 +356,12 @@ defmodule PhoenixGenApi.StreamClusterTest do
         ] do
       {_, gateway} = peer = Cluster.start_peer(app: [client_mode: false])
       :erpc.call(gateway, Streams, :hold, [request(), config])
-      assert_receive {:function, function, _out}, 5_000
+      assert_receive {:function, function, _out}, 30_000
       assert node(function) == a
       watched = watch(function)
       Cluster.stop_peer(peer)
       assert_ends(watched)
-      if cleanup?, do: assert_receive(:cleaned_up, 5_000)
+      if cleanup?, do: assert_receive(:cleaned_up, 30_000)
     end
   end
 
@@ -362,12 +370,11 @@ defmodule PhoenixGenApi.StreamClusterTest do
           {true, {[], error("Internal Server Error", false)}},
           {[allow: [Streams]], {[1, 4], ended()}}
         ] do
-      {_, node} = peer = Cluster.start_peer(app: [client_mode: true, service_guard: guard])
+      {_, node} = Cluster.start_peer(app: [client_mode: true, service_guard: guard])
       start(config(node, :squares, [2]))
       assert frames() == expected
       start(helped(node, :count, [0, sink()]))
       assert elem(frames(), 1) == elem(expected, 1)
-      Cluster.stop_peer(peer)
     end
   end
 
@@ -409,14 +416,14 @@ defmodule PhoenixGenApi.StreamClusterTest do
       assert frames() == {[], error("Internal Server Error", false)}
 
       pid = start(helped(node, :raw_and_stay, [self()]))
-      assert_receive {:function, function, nil}, 5_000
+      assert_receive {:function, function, nil}, 30_000
       watched = watch(function)
       StreamCall.stop(pid)
       assert_ends(watched)
       assert frames() == {[1], ended()}
 
       pid = start(helped(node, :raw_and_stay, [self()]))
-      assert_receive {:function, function, nil}, 5_000
+      assert_receive {:function, function, nil}, 30_000
       watched = watch(function)
       Process.exit(pid, :kill)
       assert_ends(watched)
@@ -426,9 +433,9 @@ defmodule PhoenixGenApi.StreamClusterTest do
 
     test "its death is one error, before and after the function has returned", context do
       start(helped(context.bare, :raw_and_stay, [self()]))
-      assert_receive {:function, function, nil}, 5_000
+      assert_receive {:function, function, nil}, 30_000
       start(helped(context.bare, :raw_and_stay, [self()]))
-      assert_receive {:function, returned, nil}, 5_000
+      assert_receive {:function, returned, nil}, 30_000
       watched = watch(returned)
       send(returned, :return)
       assert_ends(watched)

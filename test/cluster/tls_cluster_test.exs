@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.TlsClusterTest do
   # What the guide Deployment says about TLS, with its own commands. The peers speak TLS with each
-  # other; this node, which does not, talks to them over their standard input.
+  # other; this node, which does not, talks to them over a connection of its own.
   use ExUnit.Case, async: false
 
   alias PhoenixGenApi.{BootAudit, ConfigDb, ConfigPusher, ConfigReceiver, Executor}
@@ -39,12 +39,11 @@ defmodule PhoenixGenApi.TlsClusterTest do
         name: node |> Atom.to_string() |> String.split("@") |> hd() |> String.to_charlist(),
         host: ~c"127.0.0.1",
         longnames: true,
-        connection: :standard_io,
-        wait_boot: 60_000,
+        connection: {{127, 0, 0, 1}, 0},
+        wait_boot: 120_000,
         args:
           [~c"-proto_dist", ~c"inet_tls", ~c"-ssl_dist_optfile", String.to_charlist(conf)] ++
-            [~c"-setcookie", Atom.to_charlist(cookie)] ++
-            Enum.flat_map(:code.get_path(), &[~c"-pa", &1])
+            Cluster.Pool.arguments(true, cookie)
       })
 
     started = {peer, node}
@@ -89,7 +88,9 @@ defmodule PhoenixGenApi.TlsClusterTest do
     refute BootAudit.facts().tls
   end
 
-  test "who lacks TLS, the authority's certificate or the cookie is not let in", %{tmp_dir: dir} do
+  test "a node without TLS, the authority's certificate or the cookie is not let in", %{
+    tmp_dir: dir
+  } do
     own = Path.join(dir, "own")
     other = Path.join(dir, "other")
     for dir <- [own, other], do: certificates(dir)
