@@ -74,7 +74,7 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
     do: Enum.find(NodeSelector.circuits(), %{}, &(&1.request_type == config.request_type))
 
   defp state(config), do: circuit(config)[:state]
-  defp cool_down(node), do: Circuits.cut_short(node)
+  defp cool_down(node), do: Circuits.probe_now(node)
 
   # Each config with a request that the hash modes send to the node of the test.
   defp at_once(configs, numbers, fun) do

@@ -2,7 +2,17 @@ defmodule PhoenixGenApi.StreamClusterTest do
   # Streams between real nodes.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, Executor, Gateway, Native, NodeSelector, StreamCall, WorkerPool}
+  alias PhoenixGenApi.{
+    Await,
+    Executor,
+    Gateway,
+    Native,
+    NodeSelector,
+    RPC,
+    StreamCall,
+    WorkerPool
+  }
+
   alias PhoenixGenApi.StreamCall.Registry
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response, StreamHelper}
   alias PhoenixGenApi.Test.{Options, Streams}
@@ -11,7 +21,7 @@ defmodule PhoenixGenApi.StreamClusterTest do
   @moduletag :capture_log
 
   # Where a stream waits for its receiver, and a producer for its stream.
-  @held [StreamCall.Relay, StreamCall.Credit]
+  @held [StreamCall.Server, RPC.Credit]
 
   setup_all do
     [{_, a}, {_, b}] = Cluster.start_peers([[], []])
@@ -152,7 +162,7 @@ defmodule PhoenixGenApi.StreamClusterTest do
   # The stream keeps what it has, as this process, the receiver, takes nothing; and the producer on
   # that node waits to be told to go on. In this order: from now on nobody tells it.
   defp await_held_back(stream, node) do
-    Await.until(fn -> rests_in?(stream, :hold) and producer_waits?(node) end)
+    Await.until(fn -> rests_in?(stream, :pause) and producer_waits?(node) end)
   end
 
   defp producer_waits?(node) do
