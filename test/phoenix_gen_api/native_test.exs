@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.NativeTest do
   # Measures the memory of the whole VM.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, Gateway, Native, Plan}
+  alias PhoenixGenApi.{Await, Gateway, Native, NativeArguments, Plan}
   alias PhoenixGenApi.Structs.{FunConfig, Request}
 
   @moduletag :capture_log
@@ -146,9 +146,39 @@ defmodule PhoenixGenApi.NativeTest do
       :returned
     rescue
       ArgumentError -> :refused
+      other -> other
     catch
-      # What rustler says of an atom that is none of an enum's.
-      :error, :invalid_variant -> :refused
+      kind, reason -> {kind, reason}
+    end
+
+    test "every NIF is listed with what it takes" do
+      listed = for {name, kinds} <- NativeArguments.signatures(), do: {name, length(kinds)}
+      assert listed |> Enum.uniq() |> Enum.sort() == Enum.sort(stubs())
+    end
+
+    test "what is right is taken" do
+      handles = NativeArguments.handles()
+
+      for {name, kinds} <- NativeArguments.signatures() do
+        arguments = Enum.map(kinds, &NativeArguments.example(&1, handles))
+        assert call(name, arguments) == :returned, "#{name}(#{inspect(arguments)})"
+      end
+    end
+
+    test "what is wrong, in any position and at any depth, raises ArgumentError" do
+      handles = NativeArguments.handles()
+
+      taken =
+        for {name, kinds} <- NativeArguments.signatures(),
+            arguments = Enum.map(kinds, &NativeArguments.example(&1, handles)),
+            {kind, at} <- Enum.with_index(kinds),
+            wrong <- NativeArguments.wrong(kind, handles),
+            outcome = call(name, List.replace_at(arguments, at, wrong)),
+            outcome != :refused,
+            into: %{},
+            do: {{name, at, outcome}, wrong}
+
+      assert taken == %{}
     end
 
     test "raise ArgumentError in every position and never end the VM" do

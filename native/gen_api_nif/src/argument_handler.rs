@@ -2,13 +2,14 @@
 
 use crate::atoms;
 use crate::build::Builder;
+use crate::decode::{List, Map};
 use crate::outcome;
 use crate::plan::PlanResource;
 use crate::schema::{Fault, SchemaResource};
 use crate::value::Arg;
-use gen_api_core::schema::{Outcome, Shape, TreeLimits};
+use gen_api_core::schema::{Formats, Outcome, Shape, TreeLimits};
 use rustler::types::atom;
-use rustler::{Encoder, Env, NifResult, ResourceArc, Term};
+use rustler::{Encoder, Env, Error, NifResult, ResourceArc, Term};
 
 /// Work done on a normal scheduler before the arguments are handed to a dirty one. A unit is
 /// some 10 ns, but a refused check walks the arguments up to four times, and entries of a large
@@ -23,17 +24,15 @@ const BUDGET: u32 = 10_000;
 #[rustler::nif(schedule = "DirtyCpu")]
 fn argument_handler_compile<'a>(
     env: Env<'a>,
-    schemas: Vec<(Term<'a>, bool)>,
+    schemas: List<(Term<'a>, bool)>,
     max_depth: u32,
     max_nodes: u32,
 ) -> NifResult<Vec<Term<'a>>> {
-    let limits = TreeLimits {
-        max_depth,
-        max_nodes,
-    };
+    let limits = TreeLimits::new(max_depth, max_nodes).ok_or(Error::BadArg)?;
+    let mut formats = Formats::default();
     let compile = |(fields, as_map)| {
         let shape = if as_map { Shape::Map } else { Shape::List };
-        match SchemaResource::compile(fields, shape, limits) {
+        match SchemaResource::compile(fields, shape, limits, &mut formats) {
             Ok(schema) => Ok((atom::ok(), ResourceArc::new(schema)).encode(env)),
             Err(Fault::Refused(why)) => {
                 Ok((atom::error(), (why.code, why.path, why.reason)).encode(env))
@@ -41,7 +40,7 @@ fn argument_handler_compile<'a>(
             Err(Fault::Bug(error)) => Err(error),
         }
     };
-    schemas.into_iter().map(compile).collect()
+    schemas.0.into_iter().map(compile).collect()
 }
 
 /// Checks and converts the arguments of a plan. Normal scheduler, at most [`BUDGET`] units of
@@ -49,11 +48,7 @@ fn argument_handler_compile<'a>(
 ///
 /// The list of call arguments, or `{:error, {code, path, a, b}}`.
 #[rustler::nif]
-fn argument_handler_convert<'a>(
-    env: Env<'a>,
-    plan: &PlanResource,
-    arguments: Term<'a>,
-) -> Term<'a> {
+fn argument_handler_convert<'a>(env: Env<'a>, plan: &PlanResource, arguments: Map<'a>) -> Term<'a> {
     convert(env, plan, arguments, BUDGET)
 }
 
@@ -62,14 +57,14 @@ fn argument_handler_convert<'a>(
 fn argument_handler_convert_dirty<'a>(
     env: Env<'a>,
     plan: &PlanResource,
-    arguments: Term<'a>,
+    arguments: Map<'a>,
 ) -> Term<'a> {
     convert(env, plan, arguments, u32::MAX)
 }
 
-fn convert<'a>(env: Env<'a>, plan: &PlanResource, arguments: Term<'a>, units: u32) -> Term<'a> {
+fn convert<'a>(env: Env<'a>, plan: &PlanResource, arguments: Map<'a>, units: u32) -> Term<'a> {
     let schema = plan.schema();
-    let arguments = Arg(arguments);
+    let arguments = Arg(arguments.0);
     let build = Builder {
         env,
         kept: &schema.kept,

@@ -4,10 +4,11 @@
 //! another writer, and listings follow the size of the table: both run on dirty schedulers.
 
 use crate::atoms;
+use crate::decode::{atom_enum, List};
 use crate::plan::{self, PlanResource};
 use gen_api_core::table::{version, Entry, Function, Lookup, Origin, Switched, Table};
 use rustler::types::atom;
-use rustler::{Atom, Binary, Encoder, Env, NifUnitEnum, Resource, ResourceArc, Term};
+use rustler::{Atom, Binary, Encoder, Env, Resource, ResourceArc, Term};
 use std::cmp::Ordering;
 
 type Plan = ResourceArc<PlanResource>;
@@ -21,22 +22,11 @@ impl Resource for TableResource {}
 // A panic cannot leave a table half changed: a write builds the next state aside.
 impl std::panic::RefUnwindSafe for TableResource {}
 
-#[derive(Clone, Copy, NifUnitEnum)]
-enum Source {
-    Direct,
-    Pull,
-    Push,
-}
-
-impl From<Source> for Origin {
-    fn from(source: Source) -> Self {
-        match source {
-            Source::Direct => Origin::Direct,
-            Source::Pull => Origin::Pull,
-            Source::Push => Origin::Push,
-        }
-    }
-}
+atom_enum!(Source(Origin) {
+    direct => Origin::Direct,
+    pull => Origin::Pull,
+    push => Origin::Push,
+});
 
 /// An empty table. Normal scheduler.
 #[rustler::nif]
@@ -52,9 +42,8 @@ fn config_db_fetch<'a>(
     table: &TableResource,
     service: Binary<'a>,
     request_type: Binary<'a>,
-    version: Term<'a>,
+    version: Option<Binary<'a>>,
 ) -> Term<'a> {
-    let version = Binary::from_term(version).ok();
     table.0.lookup(
         &service,
         &request_type,
@@ -104,8 +93,8 @@ fn config_db_latest<'a>(
 
 /// Stores plans in one visible step. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn config_db_store(table: &TableResource, plans: Vec<Plan>, source: Source) -> Atom {
-    table.0.store(entries(plans, source));
+fn config_db_store(table: &TableResource, plans: List<Plan>, source: Source) -> Atom {
+    table.0.store(entries(plans.0, source));
     atom::ok()
 }
 
@@ -115,17 +104,18 @@ fn config_db_store(table: &TableResource, plans: Vec<Plan>, source: Source) -> A
 fn config_db_replace(
     table: &TableResource,
     service: &str,
-    plans: Vec<Plan>,
+    plans: List<Plan>,
     source: Source,
-    keep: Vec<(String, String)>,
+    keep: List<(String, String)>,
 ) -> usize {
     let keep = keep
+        .0
         .into_iter()
         .map(|(request_type, version)| (request_type.into_boxed_str(), version.into_boxed_str()))
         .collect();
     table
         .0
-        .replace_service(service, entries(plans, source), keep)
+        .replace_service(service, entries(plans.0, source), keep)
 }
 
 fn entries(plans: Vec<Plan>, source: Source) -> Vec<Entry<Plan>> {
@@ -135,7 +125,7 @@ fn entries(plans: Vec<Plan>, source: Source) -> Vec<Entry<Plan>> {
             service: plan.service.clone(),
             request_type: plan.request_type.clone(),
             version: plan.version.clone(),
-            origin: source.into(),
+            origin: source.0,
             disabled: plan.disabled,
             payload: plan,
         })
@@ -219,11 +209,7 @@ fn config_db_origin<'a>(
     table.0.function(service, request_type, |function| {
         let origin = function
             .and_then(|function| function.versions().iter().find(|v| v.name() == version))
-            .map(|version| match version.origin() {
-                Origin::Direct => Source::Direct,
-                Origin::Pull => Source::Pull,
-                Origin::Push => Source::Push,
-            });
+            .map(|version| Source(version.origin()));
         match origin {
             Some(source) => source.encode(env),
             None => atom::nil().encode(env),
@@ -231,20 +217,15 @@ fn config_db_origin<'a>(
     })
 }
 
-#[derive(Clone, Copy, NifUnitEnum)]
-enum Comparison {
-    Lt,
-    Eq,
-    Gt,
-}
+atom_enum!(Comparison(Ordering) {
+    lt => Ordering::Less,
+    eq => Ordering::Equal,
+    gt => Ordering::Greater,
+});
 
 /// How two versions are ordered; equal only when they are the same text. Normal scheduler,
 /// linear in their length.
 #[rustler::nif]
 fn config_db_compare(a: &str, b: &str) -> Comparison {
-    match version::compare(a, b) {
-        Ordering::Less => Comparison::Lt,
-        Ordering::Equal => Comparison::Eq,
-        Ordering::Greater => Comparison::Gt,
-    }
+    Comparison(version::compare(a, b))
 }

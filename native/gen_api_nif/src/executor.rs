@@ -1,6 +1,7 @@
 //! NIFs of `PhoenixGenApi.Executor`: calls in progress.
 
 use crate::atoms;
+use crate::decode::{atom_enum, AnyPid};
 use crate::node_selector::now;
 use crate::plan::PlanResource;
 use crate::route::Routed;
@@ -11,8 +12,7 @@ use parking_lot::Mutex;
 use rustler::env::SavedTerm;
 use rustler::types::atom;
 use rustler::{
-    Atom, Encoder, Env, Error, LocalPid, NifResult, NifUnitEnum, OwnedEnv, Resource, ResourceArc,
-    Term,
+    Atom, Encoder, Env, Error, LocalPid, NifResult, OwnedEnv, Resource, ResourceArc, Term,
 };
 
 /// A call in progress. Its node counts as busier until the call ends; if the caller dies
@@ -94,12 +94,12 @@ fn executor_ask(call: &CallResource, node: Atom, key: (u64, u64)) -> Atom {
 
 /// Names the process that runs the function.
 #[rustler::nif]
-fn executor_watch(call: &CallResource, callee: Term<'_>) -> Atom {
-    *call.callee.lock() = match callee.decode() {
+fn executor_watch(call: &CallResource, callee: AnyPid<'_>) -> Atom {
+    *call.callee.lock() = match callee.0.decode() {
         Ok(pid) => Callee::Local(pid),
         Err(_) => {
             let own = OwnedEnv::new();
-            let saved = own.save(callee);
+            let saved = own.save(callee.0);
             Callee::Remote(own, saved)
         }
     };
@@ -116,11 +116,10 @@ fn executor_end(call: &CallResource) -> Atom {
     atom::ok()
 }
 
-#[derive(Clone, Copy, NifUnitEnum)]
-enum Ended {
-    Success,
-    Failure,
-}
+atom_enum!(Ended(Outcome) {
+    success => Outcome::Success,
+    failure => Outcome::Failure,
+});
 
 /// The call has ended, which speaks for or against the candidate that it began on: `:ok`, or what
 /// this has done to the circuit: `{:opened | :closed, failures_in_a_row, service, request_type, version}`.
@@ -133,11 +132,7 @@ fn executor_settle<'a>(
     ended: Ended,
 ) -> NifResult<Term<'a>> {
     call.end();
-    let outcome = match ended {
-        Ended::Success => Outcome::Success,
-        Ended::Failure => Outcome::Failure,
-    };
-    call.record(env, routed, index, outcome)
+    call.record(env, routed, index, ended.0)
 }
 
 /// The call has not ended, but has begun in a way that speaks for its candidate: what `executor_settle` returns,

@@ -3,12 +3,13 @@
 //! A choice is linear in the number of the function's nodes, some nanoseconds each, and runs on
 //! a normal scheduler. What makes, sorts or lists nodes runs on a dirty one.
 
-use crate::atoms;
+use crate::decode::{atom_enum, List, Map};
+use crate::mode::ModeSpec;
 use crate::route::{Route, RouteResource, Routed};
 use gen_api_core::clock::Nanos;
-use gen_api_core::nodes::{NodeStatus, Selector, StickyLimits};
+use gen_api_core::nodes::{NodeEvent, NodeStatus, Selector, StickyLimits};
 use rustler::types::atom;
-use rustler::{Atom, Binary, Env, NifResult, NifUnitEnum, Resource, ResourceArc, Term};
+use rustler::{Atom, Binary, Env, NifResult, Resource, ResourceArc, Term};
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -54,15 +55,15 @@ fn node_selector_limit(selector: &SelectorResource, ttl_ms: u64, max_entries: us
 fn node_selector_route<'a>(
     selector: ResourceArc<SelectorResource>,
     function: (Binary<'a>, Binary<'a>, Binary<'a>),
-    nodes: Vec<String>,
-    mode: Term<'_>,
-) -> NifResult<ResourceArc<RouteResource>> {
+    nodes: List<String>,
+    mode: ModeSpec,
+) -> ResourceArc<RouteResource> {
     // Names made by hand need not be UTF-8.
     let [service, request_type, version] = [function.0, function.1, function.2]
         .map(|name| String::from_utf8_lossy(&name).into_owned());
     let function = [&*service, &*request_type, &*version];
-    let route = Route::new(selector, function, &nodes, mode)?;
-    Ok(ResourceArc::new(RouteResource(route)))
+    let route = Route::new(selector, function, &nodes.0, mode);
+    ResourceArc::new(RouteResource(route))
 }
 
 /// The best usable node and its place among the candidates: `{node, index}`, `:none`,
@@ -72,7 +73,7 @@ fn node_selector_route<'a>(
 fn node_selector_pick<'a>(
     env: Env<'a>,
     routed: Routed<'a>,
-    request: Term<'a>,
+    request: Map<'a>,
 ) -> NifResult<Term<'a>> {
     let route = routed.route()?;
     Ok(route.routed(env, request, |key| route.pick(env, key)))
@@ -94,7 +95,7 @@ fn node_selector_pick_key<'a>(
 fn node_selector_order<'a>(
     env: Env<'a>,
     routed: Routed<'a>,
-    request: Term<'a>,
+    request: Map<'a>,
 ) -> NifResult<Term<'a>> {
     let route = routed.route()?;
     Ok(route.routed(env, request, |key| route.order(env, key)))
@@ -116,56 +117,41 @@ fn node_selector_unavailable<'a>(env: Env<'a>, routed: Routed<'a>) -> NifResult<
     Ok(routed.route()?.unavailable(env))
 }
 
-#[derive(Clone, Copy, NifUnitEnum)]
-enum Change {
-    Up,
-    Down,
-    Drain,
-    Undrain,
+atom_enum!(Event(NodeEvent) {
+    up => NodeEvent::Up,
+    down => NodeEvent::Down,
+    drain => NodeEvent::Drain,
+    undrain => NodeEvent::Undrain,
+});
+
+/// Notes what has become of a node; whether that changed anything.
+#[rustler::nif]
+fn node_selector_mark(selector: &SelectorResource, node: &str, event: Event) -> bool {
+    selector.0.registry().note(node, event.0)
 }
 
-/// Notes what has become of a node; whether that changed anything. An event about a node
-/// that no function names is not remembered, whoever connects.
-#[rustler::nif]
-fn node_selector_mark(selector: &SelectorResource, node: &str, change: Change) -> bool {
-    let registry = selector.0.registry();
-    let known = match change {
-        Change::Drain => Some(registry.node(node)),
-        _ => registry.find(node),
-    };
-    known.is_some_and(|node| match change {
-        Change::Up => node.mark_up(),
-        Change::Down => node.mark_down(),
-        Change::Drain => node.drain(),
-        Change::Undrain => node.undrain(),
-    })
-}
+atom_enum!(Status(NodeStatus) {
+    up => NodeStatus::Up,
+    down => NodeStatus::Down,
+    draining => NodeStatus::Draining,
+});
 
 /// `{name, status, calls_in_flight}` of every known node. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn node_selector_statuses(selector: &SelectorResource) -> Vec<(String, Atom, u32)> {
+fn node_selector_statuses(selector: &SelectorResource) -> Vec<(String, Status, u32)> {
     selector
         .0
         .registry()
         .statuses()
         .into_iter()
-        .map(|(node, state)| (node.name().to_owned(), status(state), node.in_flight()))
+        .map(|(node, status)| (node.name().to_owned(), Status(status), node.in_flight()))
         .collect()
 }
 
 /// The status of one node.
 #[rustler::nif]
-fn node_selector_status(selector: &SelectorResource, node: &str) -> Atom {
-    let known = selector.0.registry().find(node);
-    known.map_or_else(atoms::up, |node| status(node.status()))
-}
-
-fn status(status: NodeStatus) -> Atom {
-    match status {
-        NodeStatus::Up => atoms::up(),
-        NodeStatus::Down => atoms::down(),
-        NodeStatus::Draining => atoms::draining(),
-    }
+fn node_selector_status(selector: &SelectorResource, node: &str) -> Status {
+    Status(selector.0.registry().status(node))
 }
 
 /// Every round robin starts over.

@@ -1,6 +1,8 @@
 //! A function config as the request path reads it: compiled once, immutable.
 
 use crate::atoms;
+use crate::decode::List;
+use crate::mode::ModeSpec;
 use crate::node_selector::SelectorResource;
 use crate::rate_limiter::LimiterResource;
 use crate::route::Route;
@@ -10,7 +12,7 @@ use gen_api_core::limits::Scope;
 use gen_api_core::nodes::History;
 use rustler::types::atom;
 use rustler::types::tuple::make_tuple;
-use rustler::{Atom, Encoder, Env, NifMap, NifResult, Resource, ResourceArc, Term};
+use rustler::{Atom, Decoder, Encoder, Env, NifResult, Resource, ResourceArc, Term};
 
 use std::sync::Arc;
 
@@ -56,8 +58,7 @@ enum Permission {
 }
 
 /// What Elixir hands over for one function config.
-#[derive(NifMap)]
-pub struct PlanSpec<'a> {
+struct PlanSpec<'a> {
     service: String,
     request_type: String,
     version: String,
@@ -65,7 +66,7 @@ pub struct PlanSpec<'a> {
     schema: ResourceArc<SchemaResource>,
     module: Atom,
     function: Atom,
-    /// The arguments inside the mfa.
+    /// The arguments inside the mfa, a list.
     arguments: Term<'a>,
     /// Milliseconds; nil for none.
     timeout: Option<u32>,
@@ -74,13 +75,43 @@ pub struct PlanSpec<'a> {
     flags: u32,
     /// A fixed list, the gateway alone for a local function, or nil.
     nodes: Option<Vec<Atom>>,
-    mode: Term<'a>,
+    mode: ModeSpec,
     config: Term<'a>,
     term_bytes: usize,
 }
 
+impl<'a> Decoder<'a> for PlanSpec<'a> {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        fn field<'a, T: Decoder<'a>>(spec: Term<'a>, name: Atom) -> NifResult<T> {
+            spec.map_get(name)?.decode()
+        }
+        let arguments: Term = field(term, atoms::arguments())?;
+        arguments.list_length()?;
+        let nodes: Option<List<Atom>> = field(term, atoms::nodes())?;
+        Ok(PlanSpec {
+            service: field(term, atoms::service())?,
+            request_type: field(term, atoms::request_type())?,
+            version: field(term, atoms::version())?,
+            disabled: field(term, atoms::disabled())?,
+            schema: field(term, atoms::schema())?,
+            module: field(term, atoms::module())?,
+            function: field(term, atoms::function())?,
+            arguments,
+            timeout: field(term, atoms::timeout())?,
+            response_type: field(term, atoms::response_type())?,
+            permission: field(term, atoms::permission())?,
+            flags: field(term, atoms::flags())?,
+            nodes: nodes.map(|List(nodes)| nodes),
+            mode: field(term, atoms::mode())?,
+            config: field(term, atoms::config())?,
+            term_bytes: field(term, atoms::term_bytes())?,
+        })
+    }
+}
+
 impl PlanResource {
     fn new(
+        env: Env<'_>,
         selector: Option<ResourceArc<SelectorResource>>,
         limiter: Option<&LimiterResource>,
         spec: PlanSpec<'_>,
@@ -91,11 +122,14 @@ impl PlanResource {
         // Held for as long as the plan, so that nothing of it is forgotten between two requests.
         let history = selector.as_ref().map(histories);
         let route = match (selector, spec.nodes) {
-            (Some(selector), Some(nodes)) => Some(if spec.flags & LOCAL == 0 {
-                Route::of_atoms(selector, function, nodes, spec.mode)?
-            } else {
-                Route::local(selector, function, nodes, spec.mode)?
-            }),
+            (Some(selector), Some(nodes)) => {
+                let route = Route::of_atoms(env, selector, function, nodes, spec.mode)?;
+                Some(if spec.flags & LOCAL == 0 {
+                    route
+                } else {
+                    route.uncounted()
+                })
+            }
             _ => None,
         };
         let scope = limiter.map(|limiter| limiter.0.scope(&spec.service, &spec.request_type));
@@ -160,7 +194,8 @@ impl PlanResource {
     pub fn bytes(&self) -> usize {
         let names = self.service.len() + self.request_type.len() + self.version.len();
         let route = self.route.as_ref().map_or(0, Route::bytes);
-        std::mem::size_of::<Self>() + names + route + self.schema.schema.bytes() + self.term_bytes
+        let own = std::mem::size_of::<Self>() + names + route + self.schema.schema.bytes();
+        own.saturating_add(self.term_bytes)
     }
 
     fn term<'a>(&self, env: Env<'a>, id: u32) -> Term<'a> {
@@ -207,13 +242,13 @@ fn plan_new<'a>(
     env: Env<'a>,
     selector: Option<ResourceArc<SelectorResource>>,
     limiter: Option<&LimiterResource>,
-    specs: Vec<PlanSpec<'a>>,
+    specs: List<PlanSpec<'a>>,
 ) -> NifResult<Vec<Term<'a>>> {
     let plan = |spec| {
-        let plan = PlanResource::new(selector.clone(), limiter, spec)?;
+        let plan = PlanResource::new(env, selector.clone(), limiter, spec)?;
         Ok(record(env, &ResourceArc::new(plan)))
     };
-    specs.into_iter().map(plan).collect()
+    specs.0.into_iter().map(plan).collect()
 }
 
 /// The `%FunConfig{}` that the plan was made of. Normal scheduler.

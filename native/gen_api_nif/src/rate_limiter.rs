@@ -5,6 +5,7 @@
 //! runs on a dirty one.
 
 use crate::atoms;
+use crate::decode::{atom_enum, List, Map};
 use crate::value::Arg;
 use gen_api_core::clock::Nanos;
 use gen_api_core::limiter::Caps;
@@ -15,8 +16,7 @@ use gen_api_core::value::{Value, View};
 use rustler::types::atom;
 use rustler::types::tuple::make_tuple;
 use rustler::{
-    Atom, Binary, Decoder, Encoder, Env, NewBinary, NifResult, NifUnitEnum, Resource, ResourceArc,
-    Term,
+    Atom, Binary, Decoder, Encoder, Env, NewBinary, NifResult, Resource, ResourceArc, Term,
 };
 use std::borrow::Cow;
 
@@ -79,22 +79,11 @@ fn scope_term<'a>(env: Env<'a>, scope: &ScopeName) -> Term<'a> {
     }
 }
 
-#[derive(Clone, Copy, NifUnitEnum)]
-enum Missing {
-    Skip,
-    Deny,
-    Shared,
-}
-
-impl From<Missing> for OnMissing {
-    fn from(missing: Missing) -> Self {
-        match missing {
-            Missing::Skip => OnMissing::Skip,
-            Missing::Deny => OnMissing::Deny,
-            Missing::Shared => OnMissing::Shared,
-        }
-    }
-}
+atom_enum!(Missing(OnMissing) {
+    skip => OnMissing::Skip,
+    deny => OnMissing::Deny,
+    shared => OnMissing::Shared,
+});
 
 /// Monotonic time may be negative; its order is what counts.
 fn nanos(now: i64) -> Nanos {
@@ -128,7 +117,7 @@ fn big_text(term: &[u8]) -> Vec<u8> {
     format!("{sign}{}", u128::from_le_bytes(bytes)).into_bytes()
 }
 
-fn value_of<'a>(env: Env<'a>, request: Term<'a>, key: &Key) -> Option<Term<'a>> {
+fn value_of<'a>(env: Env<'a>, Map(request): Map<'a>, key: &Key) -> Option<Term<'a>> {
     match key {
         Key::UserId => request.map_get(atoms::user_id()).ok(),
         Key::DeviceId => request.map_get(atoms::device_id()).ok(),
@@ -167,7 +156,7 @@ fn rate_limiter_fail_open(limiter: &LimiterResource, fail_open: bool) -> Atom {
     atom::ok()
 }
 
-type SpecTerm<'a> = (ScopeTerm, KeyTerm, u32, u64, Missing);
+type SpecTerm = (ScopeTerm, KeyTerm, u32, u64, Missing);
 
 /// Replaces all limits, `[{scope, key, max_requests, window_ms, on_missing}]`, in one step.
 /// Dirty CPU scheduler.
@@ -175,16 +164,17 @@ type SpecTerm<'a> = (ScopeTerm, KeyTerm, u32, u64, Missing);
 fn rate_limiter_configure(
     limiter: &LimiterResource,
     enabled: bool,
-    limits: Vec<SpecTerm<'_>>,
+    limits: List<SpecTerm>,
 ) -> Atom {
     let specs = limits
+        .0
         .into_iter()
         .map(|(scope, key, max_requests, window_ms, on_missing)| Spec {
             scope: scope.0,
             key: key.0,
             max_requests,
             window_ms,
-            on_missing: on_missing.into(),
+            on_missing: on_missing.0,
         })
         .collect();
     limiter.0.configure(enabled, specs);
@@ -197,7 +187,7 @@ fn rate_limiter_configure(
 fn rate_limiter_check<'a>(
     env: Env<'a>,
     limiter: &LimiterResource,
-    request: Term<'a>,
+    request: Map<'a>,
     service: Binary<'a>,
     request_type: Binary<'a>,
     now: i64,

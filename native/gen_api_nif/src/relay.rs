@@ -4,7 +4,9 @@
 //! all members or groups runs on a dirty one.
 
 use crate::relay_slow::Slow;
-use crate::relay_terms::{answer, device, done, status_atom, BoundsTerm, Joining, Kind, Verb};
+use crate::relay_terms::{
+    answer, bounds, device, done, BoundsTerm, Joining, Kind, StatusAtom, Verb,
+};
 use crate::relay_watch::{watch, watched};
 use gen_api_core::clock::Nanos;
 use gen_api_core::relay::{Created, Relay};
@@ -19,19 +21,19 @@ impl std::panic::RefUnwindSafe for RelayResource {}
 
 /// An index without groups.
 #[rustler::nif]
-fn relay_new(bounds: BoundsTerm) -> ResourceArc<RelayResource> {
-    ResourceArc::new(RelayResource(Relay::new(bounds.into()), Slow::new()))
+fn relay_new(limits: BoundsTerm) -> ResourceArc<RelayResource> {
+    ResourceArc::new(RelayResource(Relay::new(bounds(limits)), Slow::new()))
 }
 
 /// Changes the bounds, and the messages per second of a group and of a member.
 #[rustler::nif]
 fn relay_configure(
     relay: &RelayResource,
-    bounds: BoundsTerm,
+    limits: BoundsTerm,
     group_pace: Option<u32>,
     member_pace: Option<u32>,
 ) -> Atom {
-    relay.0.set_bounds(bounds.into());
+    relay.0.set_bounds(bounds(limits));
     relay.0.set_pace(group_pace, member_pace);
     atom::ok()
 }
@@ -51,9 +53,7 @@ fn relay_create<'a>(
         ms: created.0,
         by: created.1,
     };
-    let outcome = relay
-        .0
-        .create(id, kind.into(), user, device(&joining), created);
+    let outcome = relay.0.create(id, kind.0, user, device(&joining), created);
     watched(env, &relay, joining.0, outcome)
 }
 
@@ -77,7 +77,7 @@ fn relay_join<'a>(
     if outcome.is_ok_and(|joined| joined.unwatched) {
         watch(env, &relay, joining.0);
     }
-    let status = outcome.map(|joined| (atom::ok(), status_atom(joined.status)));
+    let status = outcome.map(|joined| (atom::ok(), StatusAtom(joined.status)));
     answer(env, status)
 }
 
@@ -117,7 +117,7 @@ fn relay_change<'a>(
     target: &str,
     now_ms: u64,
 ) -> Term<'a> {
-    let outcome = relay.0.change(id, verb.into(), actor, target, now_ms);
+    let outcome = relay.0.change(id, verb.0, actor, target, now_ms);
     done(env, outcome)
 }
 

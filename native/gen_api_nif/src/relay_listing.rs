@@ -1,8 +1,8 @@
 //! NIFs that list what the relay holds. They run on a dirty scheduler.
 
 use crate::relay::RelayResource;
-use crate::relay_terms::{kind_atom, refused, status_atom};
-use rustler::{Atom, Encoder, Env, Term};
+use crate::relay_terms::{refused, Kind, StatusAtom};
+use rustler::{Encoder, Env, Term};
 
 /// Some members: `{type, [{user, status, admin?, joined_ms, devices}], next}` or why not. Dirty
 /// CPU scheduler.
@@ -21,11 +21,11 @@ fn relay_page<'a>(
                 .rows
                 .iter()
                 .map(|row| {
-                    let status = status_atom(row.status);
+                    let status = StatusAtom(row.status);
                     (&*row.user, status, row.admin, row.joined_ms, row.devices).encode(env)
                 })
                 .collect();
-            (kind_atom(page.kind), rows, page.next).encode(env)
+            (Kind(page.kind), rows, page.next).encode(env)
         }
     }
 }
@@ -34,9 +34,9 @@ fn relay_page<'a>(
 #[rustler::nif(schedule = "DirtyCpu")]
 fn relay_groups_of<'a>(env: Env<'a>, relay: &RelayResource, user: &str) -> Term<'a> {
     let groups = relay.0.groups_of(user);
-    let groups: Vec<(&str, Atom)> = groups
+    let groups: Vec<(&str, StatusAtom)> = groups
         .iter()
-        .map(|(group, status)| (&**group, status_atom(*status)))
+        .map(|(group, status)| (&**group, StatusAtom(*status)))
         .collect();
     groups.encode(env)
 }

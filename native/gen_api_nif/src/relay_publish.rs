@@ -2,6 +2,7 @@
 //!
 //! They are sent in slices, and never under a lock.
 
+use crate::decode::List;
 use crate::relay::RelayResource;
 use crate::relay_slow::Slow;
 use crate::relay_terms::refused;
@@ -86,7 +87,7 @@ fn relay_send<'a>(
     env: Env<'a>,
     relay: &RelayResource,
     fan: &FanResource,
-    messages: Vec<(u32, Term<'a>)>,
+    messages: List<(u32, Term<'a>)>,
 ) -> (bool, usize, Vec<LocalPid>) {
     let Some(to) = fan.to.load_full() else {
         return (false, 0, Vec::new());
@@ -110,8 +111,10 @@ fn relay_send<'a>(
                 continue;
             }
             // A group that is joined through topics of each user's own has as many lanes.
-            let of_lane = messages.binary_search_by_key(&recipient.lane, |(lane, _)| *lane);
-            if let Some((_, message)) = of_lane.ok().and_then(|at| messages.get(at)) {
+            let of_lane = messages
+                .0
+                .binary_search_by_key(&recipient.lane, |(lane, _)| *lane);
+            if let Some((_, message)) = of_lane.ok().and_then(|at| messages.0.get(at)) {
                 // One that has ended is being taken out already.
                 let _ = env.send(&recipient.to, *message);
             }

@@ -1,9 +1,10 @@
 //! NIFs of `PhoenixGenApi.Relay` for groups that several gateways hold.
 
+use crate::decode::{List, NodeBit};
 use crate::relay::RelayResource;
 use crate::relay_terms::{
-    answer, device, done, origin, origin_term, record, record_term, refused, status_atom, Joining,
-    Kind, OriginTerm, RecordTerm, Verb,
+    answer, device, done, origin, origin_term, record, record_term, refused, Joining, Kind,
+    OriginTerm, RecordTerm, StatusAtom, Verb,
 };
 use crate::relay_watch::watched;
 use gen_api_core::relay::{Created, Origin, Record, Refusal};
@@ -39,7 +40,7 @@ fn relay_order_create<'a>(
         ms: created.0,
         by: created.1,
     };
-    ordered(env, &relay.0.order_create(id, kind.into(), user, created))
+    ordered(env, &relay.0.order_create(id, kind.0, user, created))
 }
 
 /// Deletes a group: how many members were in it, or why not. Dirty CPU scheduler.
@@ -60,7 +61,7 @@ fn relay_order_join<'a>(
     match relay.0.order_join(id, user, now_ms) {
         Ok((status, origin, record)) => {
             let (origin, record) = (origin_term(env, &origin), record_term(env, &record));
-            (status_atom(status), origin, record).encode(env)
+            (StatusAtom(status), origin, record).encode(env)
         }
         Err(refusal) => refused(env, refusal),
     }
@@ -89,7 +90,7 @@ fn relay_order_change<'a>(
     target: &str,
     now_ms: u64,
 ) -> Term<'a> {
-    let outcome = relay.0.order_change(id, verb.into(), actor, target, now_ms);
+    let outcome = relay.0.order_change(id, verb.0, actor, target, now_ms);
     ordered(env, &outcome)
 }
 
@@ -151,8 +152,14 @@ fn relay_put(
 
 /// Notes whether another gateway has devices of a user. Normal scheduler.
 #[rustler::nif]
-fn relay_set_remote(relay: &RelayResource, id: &str, user: &str, node: u32, there: bool) -> Atom {
-    relay.0.set_remote(id, user, node, there);
+fn relay_set_remote(
+    relay: &RelayResource,
+    id: &str,
+    user: &str,
+    node: NodeBit,
+    there: bool,
+) -> Atom {
+    relay.0.set_remote(id, user, node.0, there);
     atom::ok()
 }
 
@@ -209,15 +216,16 @@ fn relay_merge<'a>(
     relay: &RelayResource,
     id: &str,
     group: OriginTerm,
-    node: u32,
+    node: NodeBit,
     apart: bool,
-    records: Vec<(RecordTerm<'_>, bool)>,
+    records: List<(RecordTerm<'_>, bool)>,
 ) -> Term<'a> {
     let records: Vec<(Record, bool)> = records
+        .0
         .into_iter()
         .map(|(member, there)| (record(member), there))
         .collect();
-    let merged = relay.0.merge(id, origin(group), node, apart, &records);
+    let merged = relay.0.merge(id, origin(group), node.0, apart, &records);
     let out: Vec<&str> = merged.out.iter().map(|user| &**user).collect();
     let forgotten = merged.forgotten.iter();
     let forgotten: Vec<Term> = forgotten.map(|record| record_term(env, record)).collect();

@@ -1,5 +1,6 @@
 //! Recipients that cannot keep up.
 
+use crate::decode::List;
 use crate::relay::RelayResource;
 use ahash::AHashSet;
 use arc_swap::ArcSwap;
@@ -61,8 +62,8 @@ impl Slow {
 
 /// From now on nothing is sent to these. Normal scheduler: they are few.
 #[rustler::nif]
-fn relay_slow(relay: &RelayResource, pids: Vec<LocalPid>) -> Atom {
-    let pids = pids.into_iter().collect::<AHashSet<_>>();
+fn relay_slow(relay: &RelayResource, pids: List<LocalPid>) -> Atom {
+    let pids = pids.0.into_iter().collect::<AHashSet<_>>();
     relay.1.pids.store(std::sync::Arc::new(pids));
     atom::ok()
 }

@@ -4,71 +4,35 @@
 //! `{user, standing, version, joined_ms}`.
 
 use crate::atoms;
+use crate::decode::atom_enum;
 use gen_api_core::relay::{
     Bounds, Change, Created, Device, GroupType, Origin, Record, Refusal, Standing, Status,
 };
 use rustler::types::atom;
-use rustler::{Atom, Binary, Encoder, Env, LocalPid, NifTuple, NifUnitEnum, Term};
+use rustler::{Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, Term};
 
-#[derive(Clone, Copy, NifUnitEnum)]
-pub enum Kind {
-    Public,
-    Private,
-    StrictPrivate,
-}
+atom_enum!(Kind(GroupType) {
+    public => GroupType::Public,
+    private => GroupType::Private,
+    strict_private => GroupType::StrictPrivate,
+});
 
-impl From<Kind> for GroupType {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Public => Self::Public,
-            Kind::Private => Self::Private,
-            Kind::StrictPrivate => Self::StrictPrivate,
-        }
-    }
-}
+atom_enum!(StatusAtom(Status) {
+    active => Status::Active,
+    pending => Status::Pending,
+    muted => Status::Muted,
+});
 
-pub fn kind_atom(kind: GroupType) -> Atom {
-    match kind {
-        GroupType::Public => atoms::public(),
-        GroupType::Private => atoms::private(),
-        GroupType::StrictPrivate => atoms::strict_private(),
-    }
-}
-
-pub fn status_atom(status: Status) -> Atom {
-    match status {
-        Status::Active => atoms::active(),
-        Status::Pending => atoms::pending(),
-        Status::Muted => atoms::muted(),
-    }
-}
-
-#[derive(Clone, Copy, NifUnitEnum)]
-pub enum Verb {
-    Accept,
-    Mute,
-    Unmute,
-    Kick,
-    Ban,
-    Unban,
-    Promote,
-    Demote,
-}
-
-impl From<Verb> for Change {
-    fn from(verb: Verb) -> Self {
-        match verb {
-            Verb::Accept => Self::Accept,
-            Verb::Mute => Self::Mute,
-            Verb::Unmute => Self::Unmute,
-            Verb::Kick => Self::Kick,
-            Verb::Ban => Self::Ban,
-            Verb::Unban => Self::Unban,
-            Verb::Promote => Self::Promote,
-            Verb::Demote => Self::Demote,
-        }
-    }
-}
+atom_enum!(Verb(Change) {
+    accept => Change::Accept,
+    mute => Change::Mute,
+    unmute => Change::Unmute,
+    kick => Change::Kick,
+    ban => Change::Ban,
+    unban => Change::Unban,
+    promote => Change::Promote,
+    demote => Change::Demote,
+});
 
 pub fn refused(env: Env<'_>, refusal: Refusal) -> Term<'_> {
     let reason = match refusal {
@@ -126,33 +90,35 @@ pub fn device<'d>(joining: &'d Joining<'_>) -> Device<'d, LocalPid> {
 }
 
 /// Groups, members, pending members, groups per user, grace in ms.
-#[derive(NifTuple)]
-pub struct BoundsTerm {
-    groups: usize,
-    members: usize,
-    pending: usize,
-    groups_per_user: usize,
-    grace_ms: u64,
-}
+pub type BoundsTerm = (usize, usize, usize, usize, u64);
 
-impl From<BoundsTerm> for Bounds {
-    fn from(term: BoundsTerm) -> Self {
-        Self {
-            groups: term.groups,
-            members: term.members,
-            pending: term.pending,
-            groups_per_user: term.groups_per_user,
-            grace_ms: term.grace_ms,
-        }
+pub fn bounds((groups, members, pending, groups_per_user, grace_ms): BoundsTerm) -> Bounds {
+    Bounds {
+        groups,
+        members,
+        pending,
+        groups_per_user,
+        grace_ms,
     }
 }
 
 pub type OriginTerm = (Kind, u64, u64, u64);
-pub type RecordTerm<'a> = (&'a str, u8, u32, u64);
+pub type RecordTerm<'a> = (&'a str, StandingByte, u32, u64);
+
+/// rustler would take the low byte of a larger number.
+pub struct StandingByte(u8);
+
+impl<'a> Decoder<'a> for StandingByte {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let number: u32 = term.decode()?;
+        let byte = u8::try_from(number).map_err(|_| Error::BadArg)?;
+        Ok(StandingByte(byte))
+    }
+}
 
 pub fn origin((kind, ms, by, changed_ms): OriginTerm) -> Origin {
     Origin {
-        kind: kind.into(),
+        kind: kind.0,
         created: Created { ms, by },
         changed_ms,
     }
@@ -161,7 +127,7 @@ pub fn origin((kind, ms, by, changed_ms): OriginTerm) -> Origin {
 pub fn record((user, standing, version, joined_ms): RecordTerm<'_>) -> Record {
     Record {
         user: user.into(),
-        standing: Standing::from_bits(standing),
+        standing: Standing::from_bits(standing.0),
         version,
         joined_ms,
     }
@@ -169,13 +135,7 @@ pub fn record((user, standing, version, joined_ms): RecordTerm<'_>) -> Record {
 
 pub fn origin_term<'a>(env: Env<'a>, origin: &Origin) -> Term<'a> {
     let created = origin.created;
-    (
-        kind_atom(origin.kind),
-        created.ms,
-        created.by,
-        origin.changed_ms,
-    )
-        .encode(env)
+    (Kind(origin.kind), created.ms, created.by, origin.changed_ms).encode(env)
 }
 
 pub fn record_term<'a>(env: Env<'a>, record: &Record) -> Term<'a> {

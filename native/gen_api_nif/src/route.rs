@@ -1,6 +1,8 @@
 //! Routes: the nodes of one function, how one of them is chosen, and by what value.
 
 use crate::atoms;
+use crate::decode::Map;
+use crate::mode::{KeySource, ModeSpec};
 use crate::node_selector::{now, SelectorResource};
 use crate::plan::PlanResource;
 use crate::value::Arg;
@@ -11,7 +13,7 @@ use gen_api_core::nodes::{
 use gen_api_core::value::{Value, View};
 use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, Error, NewBinary, NifResult, Resource, ResourceArc, Term};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The nodes of one function and how one of them is chosen.
@@ -22,7 +24,7 @@ pub struct Route {
     history: Arc<History>,
     atoms: Vec<Atom>,
     mode: Mode,
-    routing: Routing,
+    key_source: Option<KeySource>,
     /// Whether its calls count as load. The gateway's own are not: all of them would share one counter.
     counted: bool,
 }
@@ -35,93 +37,68 @@ impl Resource for RouteResource {}
 
 impl std::panic::RefUnwindSafe for RouteResource {}
 
-/// Where the value comes from that the hash and sticky modes route by.
-enum Routing {
-    None,
-    RequestId,
-    Key { name: Box<str>, field: Option<Atom> },
-}
-
 impl Route {
-    /// `mode` is an atom or `{mode, key | weights}`; a custom strategy is `:custom` and is
-    /// never asked here.
     pub fn new(
         selector: ResourceArc<SelectorResource>,
         function: [&str; 3],
         names: &[String],
-        mode: Term<'_>,
-    ) -> NifResult<Self> {
+        mode: ModeSpec,
+    ) -> Self {
         let candidates = Candidates::new(selector.0.registry(), names.iter().map(String::as_str));
         let history = selector.0.histories().history(function);
-        let key = || function.join("\0").into_bytes();
-        let (kind, parameter) = match mode.decode::<(Atom, Term)>() {
-            Ok((kind, parameter)) => (kind, Some(parameter)),
-            Err(_) => (mode.decode()?, None),
-        };
-        let mut routing = Routing::None;
-        let mode = if kind == atoms::hash() {
-            routing = match parameter {
-                Some(key) => keyed(key)?,
-                None => Routing::RequestId,
-            };
-            Mode::Rendezvous
-        } else if kind == atoms::sticky() {
-            routing = keyed(parameter.ok_or(Error::BadArg)?)?;
-            Mode::Sticky {
-                function: key().into(),
+        let name = || function.join("\0").into_bytes();
+        let (mode, key_source) = match mode {
+            ModeSpec::Random => (Mode::Random, None),
+            ModeSpec::Hash(key) => (Mode::Rendezvous, Some(key)),
+            ModeSpec::Sticky(key) => {
+                let function = name().into();
+                (Mode::Sticky { function }, Some(key))
             }
-        } else if kind == atoms::round_robin() {
-            Mode::RoundRobin(selector.0.cursor(&key()))
-        } else if kind == atoms::least_busy() {
-            Mode::LeastBusy
-        } else if kind == atoms::weighted() {
-            let weights: HashMap<String, u32> = parameter.ok_or(Error::BadArg)?.decode()?;
-            Mode::Weighted(Weights::new(&candidates, |name| weights.get(name).copied()))
-        } else {
-            Mode::Random
+            ModeSpec::RoundRobin => (Mode::RoundRobin(selector.0.cursor(&name())), None),
+            ModeSpec::LeastBusy => (Mode::LeastBusy, None),
+            ModeSpec::Weighted(weights) => {
+                let weights = Weights::new(&candidates, |name| weights.get(name).copied());
+                (Mode::Weighted(weights), None)
+            }
         };
-        Ok(Route {
+        Route {
             selector,
             candidates,
             history,
             atoms: Vec::new(),
             mode,
-            routing,
+            key_source,
             counted: true,
-        })
+        }
     }
 
     /// The same for node names that are atoms, which a pick then returns. A repeated name
     /// counts once.
     pub fn of_atoms(
+        env: Env<'_>,
         selector: ResourceArc<SelectorResource>,
         function: [&str; 3],
         mut nodes: Vec<Atom>,
-        mode: Term<'_>,
+        mode: ModeSpec,
     ) -> NifResult<Self> {
         let mut seen = HashSet::with_capacity(nodes.len());
         nodes.retain(|node| seen.insert(*node));
         let names = nodes
             .iter()
-            .map(|node| node.to_term(mode.get_env()).atom_to_string())
+            .map(|node| node.to_term(env).atom_to_string())
             .collect::<NifResult<Vec<_>>>()?;
         Ok(Route {
             atoms: nodes,
-            ..Route::new(selector, function, &names, mode)?
+            ..Route::new(selector, function, &names, mode)
         })
     }
 
-    /// The same for the gateway itself, which is always there.
-    pub fn local(
-        selector: ResourceArc<SelectorResource>,
-        function: [&str; 3],
-        nodes: Vec<Atom>,
-        mode: Term<'_>,
-    ) -> NifResult<Self> {
-        Ok(Route {
+    /// The calls are the gateway's own, and it is always there.
+    pub fn uncounted(self) -> Self {
+        Route {
             counted: false,
-            ..Route::of_atoms(selector, function, nodes, mode)?
-        })
+            ..self
+        }
     }
 
     pub fn node(&self, index: usize) -> Option<&Arc<Node>> {
@@ -194,14 +171,14 @@ impl Route {
     pub fn routed<'a>(
         &self,
         env: Env<'a>,
-        request: Term<'a>,
+        request: Map<'a>,
         then: impl FnOnce(Option<&[u8]>) -> Term<'a>,
     ) -> Term<'a> {
-        let value = match &self.routing {
-            Routing::None => return then(None),
-            Routing::RequestId => request.map_get(atoms::request_id()).ok(),
-            Routing::Key { name, field } => {
-                argument(env, request, name).or_else(|| request.map_get((*field)?).ok())
+        let value = match &self.key_source {
+            None => return then(None),
+            Some(KeySource::RequestId) => request.0.map_get(atoms::request_id()).ok(),
+            Some(KeySource::Named { name, field }) => {
+                argument(env, request, name).or_else(|| request.0.map_get((*field)?).ok())
             }
         };
         let Some(value) = value else {
@@ -232,32 +209,8 @@ fn obstacle(obstacle: Obstacle) -> Atom {
     }
 }
 
-fn keyed(key: Term<'_>) -> NifResult<Routing> {
-    let name: String = key.decode()?;
-    let fields = [
-        atoms::user_id(),
-        atoms::device_id(),
-        atoms::request_id(),
-        atoms::request_type(),
-        atoms::service(),
-        atoms::version(),
-        atoms::ip_address(),
-    ];
-    let env = key.get_env();
-    let field = fields.into_iter().find(|field| {
-        field
-            .to_term(env)
-            .atom_to_string()
-            .is_ok_and(|text| text == name)
-    });
-    Ok(Routing::Key {
-        name: name.into_boxed_str(),
-        field,
-    })
-}
-
-fn argument<'a>(env: Env<'a>, request: Term<'a>, name: &str) -> Option<Term<'a>> {
-    let arguments = request.map_get(atoms::args()).ok()?;
+fn argument<'a>(env: Env<'a>, request: Map<'a>, name: &str) -> Option<Term<'a>> {
+    let arguments = request.0.map_get(atoms::args()).ok()?;
     let key: Term = NewBinary::from_slice(env, name.as_bytes()).into();
     let value = arguments.map_get(key).ok()?;
     (atom::nil() != value).then_some(value)

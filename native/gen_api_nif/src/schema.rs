@@ -2,18 +2,20 @@
 //!
 //! A type is `{kind, allow_nil?, default, parameters}` with default `nil` or `{:value, term}`;
 //! `PhoenixGenApi.ArgumentHandler.Types` makes that form out of every spelling.
+//!
+//! Types nest. What is still open lies on a heap, not on the stack: that of a dirty scheduler is small.
 
 use crate::atoms;
 use crate::build::Builder;
+use crate::decode::List;
+use crate::schema_kinds::Reading;
 use crate::terms::Terms;
 use crate::value::Arg;
 use gen_api_core::schema::{
-    Bound, Field, Fields, Flags, FlatMap, Format, Kind, Member, Members, Range, Schema, Shape,
-    Size, StrRule, TreeLimits, Type,
+    Field, Fields, Formats, Kind, Schema, Shape, Size, TreeLimits, Type, MAX_LEVELS,
 };
-use gen_api_core::value::{Value, View};
 use rustler::types::atom;
-use rustler::{Atom, Encoder, Env, Error, NifResult, Resource, Term};
+use rustler::{Atom, Encoder, Env, Error, Resource, Term};
 
 /// A compiled schema with the terms that it may have to return.
 pub struct SchemaResource {
@@ -26,8 +28,8 @@ impl Resource for SchemaResource {}
 
 /// Defaults, listed values and enum atoms, by their numbers.
 pub struct Kept {
-    terms: Terms,
-    atoms: Vec<Atom>,
+    pub terms: Terms,
+    pub atoms: Vec<Atom>,
 }
 
 impl Kept {
@@ -60,12 +62,18 @@ impl From<Error> for Fault {
     }
 }
 
-type Compiled<T> = Result<T, Fault>;
+pub type Attempt<T> = Result<T, Fault>;
 
 impl SchemaResource {
     /// `fields` is a list of `{name, type}` in call order.
-    pub fn compile(fields: Term<'_>, shape: Shape, limits: TreeLimits) -> Compiled<Self> {
+    pub fn compile(
+        fields: Term<'_>,
+        shape: Shape,
+        limits: TreeLimits,
+        formats: &mut Formats,
+    ) -> Attempt<Self> {
         let mut compiler = Compiler {
+            formats,
             kept: Kept {
                 terms: Terms::new(),
                 atoms: Vec::new(),
@@ -81,46 +89,132 @@ impl SchemaResource {
     }
 }
 
-struct Compiler {
-    kept: Kept,
+pub struct Compiler<'f> {
+    pub formats: &'f mut Formats,
+    pub kept: Kept,
     path: Vec<String>,
     limits: TreeLimits,
 }
 
-impl Compiler {
-    fn fields(&mut self, term: Term<'_>) -> Compiled<Vec<Field>> {
-        let pairs: Vec<(String, Term)> = term.decode()?;
-        pairs
-            .into_iter()
-            .map(|(name, r#type)| {
-                self.path.push(name.clone());
-                let r#type = self.r#type(r#type)?;
-                self.path.pop();
-                Ok(Field {
-                    name: name.into_boxed_str(),
-                    r#type,
-                })
-            })
-            .collect()
+/// A type whose parts are being compiled, or the arguments themselves.
+struct Open<'a> {
+    options: Options<'a>,
+    parts: Parts<'a>,
+}
+
+#[derive(Clone, Copy)]
+struct Options<'a> {
+    allow_nil: bool,
+    default: Option<Term<'a>>,
+}
+
+enum Parts<'a> {
+    Fields(std::vec::IntoIter<(String, Term<'a>)>, Vec<Field>),
+    Item(Size, Option<Term<'a>>, Option<Type>),
+}
+
+impl<'a> Parts<'a> {
+    fn fields(term: Term<'a>) -> Attempt<Self> {
+        let List(pairs) = term.decode()?;
+        Ok(Parts::Fields(pairs.into_iter(), Vec::new()))
     }
 
-    fn r#type(&mut self, term: Term<'_>) -> Compiled<Type> {
-        let (kind, allow_nil, default, parameters): (Atom, bool, Term, Term) = term.decode()?;
-        let kind = self.kind(kind, parameters)?;
-        let mut compiled = Type {
-            kind,
-            allow_nil,
+    /// The next part, and what it is called in messages.
+    fn next(&mut self) -> Option<(String, Term<'a>)> {
+        match self {
+            Parts::Fields(left, _) => left.next(),
+            Parts::Item(_, left, _) => Some(("[]".to_owned(), left.take()?)),
+        }
+    }
+
+    fn add(&mut self, part: Field) {
+        match self {
+            Parts::Fields(_, done) => done.push(part),
+            Parts::Item(_, _, done) => *done = Some(part.r#type),
+        }
+    }
+
+    fn into_kind(self) -> Attempt<Kind> {
+        match self {
+            Parts::Fields(_, done) => Ok(Kind::Record(Fields::new(done))),
+            Parts::Item(size, _, done) => Ok(Kind::List {
+                size,
+                item: Box::new(done.ok_or(Error::BadArg)?),
+            }),
+        }
+    }
+}
+
+impl Compiler<'_> {
+    fn fields(&mut self, term: Term<'_>) -> Attempt<Vec<Field>> {
+        let no_options = Options {
+            allow_nil: false,
             default: None,
         };
-        if !default.is_atom() {
-            let (_value, default): (Atom, Term) = default.decode()?;
-            compiled.default = Some(self.default(&compiled, default)?);
+        let mut outer = Vec::new();
+        let mut open = Open {
+            options: no_options,
+            parts: Parts::fields(term)?,
+        };
+        loop {
+            if let Some((name, part)) = open.parts.next() {
+                if outer.len() >= MAX_LEVELS as usize {
+                    return Err(Error::BadArg.into());
+                }
+                self.path.push(name);
+                let (options, reading) = self.read(part)?;
+                let parts = match reading {
+                    Reading::Whole(kind) => {
+                        open.parts.add(self.field(options, kind)?);
+                        continue;
+                    }
+                    Reading::Record(fields) => Parts::fields(fields)?,
+                    Reading::List(size, item) => Parts::Item(size, Some(item), None),
+                };
+                outer.push(std::mem::replace(&mut open, Open { options, parts }));
+            } else {
+                let Some(around) = outer.pop() else {
+                    return match open.parts {
+                        Parts::Fields(_, done) => Ok(done),
+                        Parts::Item(..) => Err(Error::BadArg.into()),
+                    };
+                };
+                let whole = std::mem::replace(&mut open, around);
+                let kind = whole.parts.into_kind()?;
+                open.parts.add(self.field(whole.options, kind)?);
+            }
         }
-        Ok(compiled)
+    }
+
+    fn read<'a>(&mut self, term: Term<'a>) -> Attempt<(Options<'a>, Reading<'a>)> {
+        type Default<'a> = Option<(Atom, Term<'a>)>;
+        let (kind, allow_nil, default, parameters): (Atom, bool, Default, Term) = term.decode()?;
+        if default.is_some_and(|(tag, _)| tag != atoms::value()) {
+            return Err(Error::BadArg.into());
+        }
+        let options = Options {
+            allow_nil,
+            default: default.map(|(_, value)| value),
+        };
+        Ok((options, self.kind(kind, parameters)?))
+    }
+
+    /// The type at the current path is whole.
+    fn field(&mut self, options: Options<'_>, kind: Kind) -> Attempt<Field> {
+        let mut r#type = Type {
+            kind,
+            allow_nil: options.allow_nil,
+            default: None,
+        };
+        if let Some(value) = options.default {
+            r#type.default = Some(self.default(&r#type, value)?);
+        }
+        let name = self.path.pop().unwrap_or_default().into_boxed_str();
+        Ok(Field { name, r#type })
     }
 
     /// A default goes through its own type, so that it is what a caller's value would become.
-    fn default(&mut self, r#type: &Type, value: Term<'_>) -> Compiled<u32> {
+    fn default(&mut self, r#type: &Type, value: Term<'_>) -> Attempt<u32> {
         let build = Builder {
             env: value.get_env(),
             kept: &self.kept,
@@ -134,157 +228,11 @@ impl Compiler {
         }
     }
 
-    fn refused(&self, code: Atom, reason: Option<String>) -> Fault {
+    pub fn refused(&self, code: Atom, reason: Option<String>) -> Fault {
         Fault::Refused(Refused {
             code,
             path: self.path.clone(),
             reason,
         })
     }
-
-    fn kind(&mut self, kind: Atom, parameters: Term<'_>) -> Compiled<Kind> {
-        let kinds = [
-            (atoms::num(), Kind::Num as fn(Range) -> Kind),
-            (atoms::integer(), Kind::Integer),
-            (atoms::float(), Kind::Float),
-        ];
-        if let Some((_, make)) = kinds.iter().find(|(name, _)| *name == kind) {
-            let (min, max): (Option<Number>, Option<Number>) = parameters.decode()?;
-            let bound = |number: Option<Number>| number.map(|number| number.0);
-            return Ok(make(Range {
-                min: bound(min),
-                max: bound(max),
-            }));
-        }
-        let kinds = [
-            (atoms::list_num(), Kind::NumList as fn(Size) -> Kind),
-            (atoms::list_uuid(), Kind::UuidList),
-            (atoms::list_map(), Kind::MapList),
-        ];
-        if let Some((_, make)) = kinds.iter().find(|(name, _)| *name == kind) {
-            return Ok(make(size(parameters)?));
-        }
-        let kinds = [
-            (atoms::boolean(), Kind::Boolean),
-            (atoms::uuid(), Kind::Uuid),
-            (atoms::utc(), Kind::DateTime),
-            (atoms::naive(), Kind::NaiveDateTime),
-            (atoms::any(), Kind::Any),
-        ];
-        if let Some((_, kind)) = kinds.into_iter().find(|(name, _)| *name == kind) {
-            return Ok(kind);
-        }
-        if kind == atoms::string() {
-            self.string(parameters)
-        } else if kind == atoms::enum_() {
-            let values: Vec<Term> = parameters.decode()?;
-            let listed: NifResult<Vec<Member>> =
-                values.into_iter().map(|value| self.member(value)).collect();
-            let shown = self.kept.terms.save(parameters);
-            Ok(Kind::Enum(Members::new(listed?, shown)))
-        } else if kind == atoms::scalar_list() {
-            let (bounds, max_length): (Term, u32) = parameters.decode()?;
-            Ok(Kind::ScalarList {
-                size: size(bounds)?,
-                max_length,
-            })
-        } else if kind == atoms::list() {
-            let (bounds, item): (Term, Term) = parameters.decode()?;
-            self.path.push("[]".to_owned());
-            let item = Box::new(self.r#type(item)?);
-            self.path.pop();
-            Ok(Kind::List {
-                size: size(bounds)?,
-                item,
-            })
-        } else if kind == atoms::list_string() {
-            let (bounds, max_length, max_bytes): (Term, u32, Option<u32>) = parameters.decode()?;
-            Ok(Kind::StrList {
-                size: size(bounds)?,
-                max_length,
-                max_bytes,
-            })
-        } else if kind == atoms::map() {
-            Ok(Kind::AnyMap(parameters.decode()?))
-        } else if kind == atoms::flat_map() {
-            flat_map(parameters)
-        } else if kind == atoms::record() {
-            Ok(Kind::Record(Fields::new(self.fields(parameters)?)))
-        } else {
-            Err(Error::BadArg.into())
-        }
-    }
-
-    fn string(&mut self, parameters: Term<'_>) -> Compiled<Kind> {
-        let (max_length, min_length, max_bytes, format): (u32, u32, Option<u32>, Term) =
-            parameters.decode()?;
-        let format = if format.is_atom() {
-            None
-        } else {
-            let (pattern, flags): (String, String) = format.decode()?;
-            let flags = Flags {
-                case_insensitive: flags.contains('i'),
-                multi_line: flags.contains('m'),
-                dot_all: flags.contains('s'),
-                extended: flags.contains('x'),
-                unicode: flags.contains('u'),
-            };
-            let format = Format::new(&pattern, flags)
-                .map_err(|error| self.refused(atoms::unsafe_format(), Some(error.0)))?;
-            Some(format)
-        };
-        Ok(Kind::Str(StrRule {
-            max_length,
-            min_length,
-            max_bytes,
-            format,
-        }))
-    }
-
-    fn member(&mut self, value: Term<'_>) -> NifResult<Member> {
-        match Arg(value).view() {
-            View::Str(_) => Ok(Member::Str(value.decode::<String>()?.into_boxed_str())),
-            View::Int(n) => Ok(Member::Int(n)),
-            View::BigInt => Ok(Member::Big(Arg(value).big().ok_or(Error::BadArg)?)),
-            View::Float(n) => Ok(Member::Float(n)),
-            View::Bool(b) => Ok(Member::Bool(b)),
-            View::Atom => {
-                let id = u32::try_from(self.kept.atoms.len()).map_err(|_| Error::BadArg)?;
-                self.kept.atoms.push(value.decode()?);
-                Ok(Member::Atom(value.atom_to_string()?.into_boxed_str(), id))
-            }
-            _ => Err(Error::BadArg),
-        }
-    }
-}
-
-struct Number(Bound);
-
-impl<'a> rustler::Decoder<'a> for Number {
-    fn decode(term: Term<'a>) -> NifResult<Self> {
-        match Arg(term).view() {
-            View::Int(n) => Ok(Number(Bound::Int(n))),
-            View::Float(n) => Ok(Number(Bound::Float(n))),
-            _ => Err(Error::BadArg),
-        }
-    }
-}
-
-fn size(term: Term<'_>) -> NifResult<Size> {
-    let (max, min): (u32, u32) = term.decode()?;
-    Ok(Size { max, min })
-}
-
-fn flat_map(parameters: Term<'_>) -> Compiled<Kind> {
-    type Parameters = (u32, Vec<String>, Option<Vec<String>>, bool, u32, u32);
-    let (max_items, required, accept, nested, max_length, max_list): Parameters =
-        parameters.decode()?;
-    Ok(Kind::FlatMap(FlatMap {
-        max_items,
-        required: required.into_iter().map(String::into_boxed_str).collect(),
-        accept: accept.map(|keys| keys.into_iter().map(String::into_boxed_str).collect()),
-        nested,
-        max_length,
-        max_list,
-    }))
 }

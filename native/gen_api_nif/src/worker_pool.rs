@@ -6,6 +6,7 @@
 //! cannot do: killing, emitting events, sending to other nodes.
 
 use crate::atoms;
+use crate::decode::{atom_enum, AnyPid};
 use crate::node_selector::now;
 use gen_api_core::breaker::{FailureRate, Settings, Transition};
 use gen_api_core::clock::Nanos;
@@ -233,7 +234,7 @@ fn worker_pool_admit<'a>(
     pool: ResourceArc<PoolResource>,
     counted: bool,
     timeout_ms: Option<u64>,
-    on_death: Term<'a>,
+    on_death: Option<(AnyPid<'a>, Term<'a>)>,
 ) -> Term<'a> {
     if !pool.open.load(SeqCst) {
         return atoms::closed().encode(env);
@@ -249,9 +250,9 @@ fn worker_pool_admit<'a>(
         Admission::Accepted(ticket) => ResourceArc::new(SlotResource {
             pool,
             ticket,
-            on_death: Mutex::new(on_death.is_tuple().then(|| {
+            on_death: Mutex::new(on_death.map(|(pid, message)| {
                 let own = OwnedEnv::new();
-                let saved = own.save(on_death);
+                let saved = own.save((pid.0, message).encode(env));
                 (own, saved)
             })),
             owner: Mutex::new((None, None)),
@@ -310,13 +311,19 @@ fn worker_pool_enter(
     }
 }
 
-#[derive(Clone, Copy, NifUnitEnum)]
-enum EndAtom {
+#[derive(Clone, Copy)]
+pub enum HowEnded {
     Returned,
     Failed,
     // A function of an API has failed, and its caller has been told.
     Answered,
 }
+
+atom_enum!(EndAtom(HowEnded) {
+    returned => HowEnded::Returned,
+    failed => HowEnded::Failed,
+    answered => HowEnded::Answered,
+});
 
 /// The task of a slot has ended; returns what that did to the circuit. `answer` is nil or
 /// `{pid, message}` for a process of this node: a process that is killed has sent either this or
@@ -329,22 +336,22 @@ fn worker_pool_leave<'a>(
     env: Env<'a>,
     slot: ResourceArc<SlotResource>,
     end: EndAtom,
-    answer: Term<'a>,
+    answer: Option<(LocalPid, Term<'a>)>,
 ) -> Term<'a> {
     let monitor = slot.owner.lock().1.take();
     if let Some(monitor) = monitor {
         env.demonitor(&slot, &monitor);
     }
-    let end = match end {
-        EndAtom::Returned => End::Returned,
-        EndAtom::Failed => End::Failed,
-        EndAtom::Answered => {
+    let end = match end.0 {
+        HowEnded::Returned => End::Returned,
+        HowEnded::Failed => End::Failed,
+        HowEnded::Answered => {
             *slot.on_death.lock() = None;
             End::Failed
         }
     };
     let finish = slot.end(env, end);
-    if let Ok((pid, message)) = answer.decode::<(LocalPid, Term<'_>)>() {
+    if let Some((pid, message)) = answer {
         // To one that has died in the meantime there is nothing to say.
         let _ = env.send(&pid, message);
     }

@@ -44,7 +44,7 @@ pub use candidates::Candidates;
 pub use circuits::{Circuit, Circuits, Entry, Ticket, Watch, MAX_CIRCUITS};
 pub use cursor::{Cursor, Cursors};
 pub use histories::{Forgotten, Histories, History};
-pub use node::{Flight, Node, NodeStatus};
+pub use node::{Flight, Node, NodeEvent, NodeStatus};
 pub use registry::Registry;
 pub use rng::Rng;
 pub use selector::{Mode, Obstacle, Order, Selector, Unavailable};

@@ -18,6 +18,19 @@ pub enum NodeStatus {
     Draining,
 }
 
+/// What becomes of a node.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NodeEvent {
+    /// It was reached.
+    Up,
+    /// The connection was lost or could not be made.
+    Down,
+    /// An operator wants it to take no new calls.
+    Drain,
+    /// An operator takes that back.
+    Undrain,
+}
+
 /// Two cache lines: processors fetch lines in pairs. The load of a node changes with every call, its flags
 /// and hash hardly ever; on one line, every call would take the flags away from all other cores.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::mem::size_of;
 use std::sync::Arc;
 
-use super::node::{Node, NodeStatus};
+use super::node::{Node, NodeEvent, NodeStatus};
 use crate::clock::Nanos;
 use crate::sync::{RandomState, RwLock};
 
@@ -43,6 +43,26 @@ impl Registry {
         let ByName(node) = nodes.get(name)?;
         node.touch();
         Some(Arc::clone(node))
+    }
+
+    /// Notes what has become of a node; whether that changed anything. Only an operator makes one known that
+    /// is not.
+    pub fn note(&self, name: &str, event: NodeEvent) -> bool {
+        let known = match event {
+            NodeEvent::Drain => Some(self.node(name)),
+            _ => self.find(name),
+        };
+        known.is_some_and(|node| match event {
+            NodeEvent::Up => node.mark_up(),
+            NodeEvent::Down => node.mark_down(),
+            NodeEvent::Drain => node.drain(),
+            NodeEvent::Undrain => node.undrain(),
+        })
+    }
+
+    /// The status of a node; one that is not known has never failed.
+    pub fn status(&self, name: &str) -> NodeStatus {
+        self.find(name).map_or(NodeStatus::Up, |node| node.status())
     }
 
     /// Every known node with its status, in no particular order.

@@ -1,9 +1,11 @@
 //! Text formats: patterns that run in time linear in the text.
 
+use ahash::AHashMap;
 use regex::bytes::{Regex, RegexBuilder};
+use std::collections::hash_map::Entry;
 
 /// The flags of a pattern, with the meaning they have in Elixir.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags {
     /// `i`: letter case is ignored.
     pub case_insensitive: bool,
@@ -22,7 +24,7 @@ pub struct Flags {
 pub struct FormatError(pub String);
 
 /// A compiled pattern.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Format {
     regex: Regex,
     units_per_byte: u32,
@@ -32,15 +34,33 @@ pub struct Format {
 const MAX_PROGRAM_BYTES: usize = 1 << 20;
 const MAX_PATTERN_BYTES: usize = 10_000;
 
+/// Groups, repetitions, classes and the like within each other.
+const MAX_NESTING: u32 = 250;
+
+/// The engine's compiler recurses once for each of them, at up to 2 KB on x86-64 and more on other
+/// machines, and takes 40 KB for a start. No stack of a caller need have that.
+const STACK: usize = 8 << 20;
+
 impl Format {
-    /// Compiles a pattern. Look-around and back-references have no linear-time algorithm
-    /// and are refused.
+    /// Compiles a pattern, in a thread that ends with it. Look-around and back-references have no
+    /// linear-time algorithm and are refused.
     pub fn new(pattern: &str, flags: Flags) -> Result<Self, FormatError> {
         if pattern.len() > MAX_PATTERN_BYTES {
             return Err(FormatError(format!(
                 "pattern exceeds {MAX_PATTERN_BYTES} bytes"
             )));
         }
+        std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .stack_size(STACK)
+                .spawn_scoped(scope, || Self::compile(pattern, flags))
+                .map_err(|error| FormatError(format!("no thread to compile it in: {error}")))?
+                .join()
+                .unwrap_or_else(|_panic| Err(FormatError("the compiler failed".to_owned())))
+        })
+    }
+
+    fn compile(pattern: &str, flags: Flags) -> Result<Self, FormatError> {
         let regex = RegexBuilder::new(pattern)
             .case_insensitive(flags.case_insensitive)
             .multi_line(flags.multi_line)
@@ -48,6 +68,7 @@ impl Format {
             .ignore_whitespace(flags.extended)
             .unicode(flags.unicode)
             .size_limit(MAX_PROGRAM_BYTES)
+            .nest_limit(MAX_NESTING)
             .build()
             .map_err(|error| FormatError(reason(&error)))?;
         Ok(Format {
@@ -66,6 +87,23 @@ impl Format {
     #[inline]
     pub fn units_per_byte(&self) -> u32 {
         self.units_per_byte
+    }
+}
+
+/// Formats by pattern, each compiled once: many functions have the same few.
+#[derive(Debug, Default)]
+pub struct Formats(AHashMap<(Box<str>, Flags), Format>);
+
+impl Formats {
+    /// [`Format::new`], unless it is known.
+    pub fn format(&mut self, pattern: &str, flags: Flags) -> Result<Format, FormatError> {
+        match self.0.entry((pattern.into(), flags)) {
+            Entry::Occupied(known) => Ok(known.get().clone()),
+            Entry::Vacant(unknown) => {
+                let format = Format::new(pattern, flags)?;
+                Ok(unknown.insert(format).clone())
+            }
+        }
     }
 }
 
@@ -158,6 +196,22 @@ mod tests {
         assert!(format("^.$", on(|f| f.unicode = true)).matches("é".as_bytes()));
         assert!(!format("^.$", Flags::default()).matches("é".as_bytes()));
         assert!(format("^..$", Flags::default()).matches("é".as_bytes()));
+    }
+
+    #[test]
+    fn the_same_pattern_with_other_flags_is_another_format() {
+        let mut formats = Formats::default();
+        let any_case = Flags {
+            case_insensitive: true,
+            ..Flags::default()
+        };
+        for _ in 0..2 {
+            assert!(formats.format("^a$", any_case).unwrap().matches(b"A"));
+            let exact = formats.format("^a$", Flags::default()).unwrap();
+            assert!(!exact.matches(b"A"));
+            assert!(formats.format("(?=a)", any_case).is_err());
+        }
+        assert_eq!(formats.0.len(), 2);
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod tree;
 
 pub use check::Outcome;
 pub use fields::{Field, Fields};
-pub use format::{Flags, Format, FormatError};
+pub use format::{Flags, Format, FormatError, Formats};
 pub use number::{Bound, Range};
 pub use problem::{Failure, Problem, Segment};
 
@@ -30,13 +30,29 @@ pub enum Shape {
     Map,
 }
 
+/// Levels of types within each other, and of lists and maps in arguments. A check recurses once a
+/// level, on whatever stack it is called on.
+pub const MAX_LEVELS: u32 = 32;
+
 /// Limits on the whole tree of arguments.
 #[derive(Clone, Copy, Debug)]
 pub struct TreeLimits {
-    /// Levels of lists and maps; an argument itself is level 1.
-    pub max_depth: u32,
-    /// Values in all.
-    pub max_nodes: u32,
+    max_depth: u32,
+    max_nodes: u32,
+}
+
+impl TreeLimits {
+    /// `max_depth` levels of lists and maps, at most [`MAX_LEVELS`], where an argument itself is
+    /// level 1; and `max_nodes` values in all.
+    pub const fn new(max_depth: u32, max_nodes: u32) -> Option<Self> {
+        if max_depth > MAX_LEVELS {
+            return None;
+        }
+        Some(TreeLimits {
+            max_depth,
+            max_nodes,
+        })
+    }
 }
 
 /// Everything known about the arguments of one function.

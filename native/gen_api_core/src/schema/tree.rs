@@ -114,7 +114,9 @@ impl Meter {
         map: V,
         depth: u32,
     ) -> Walk<'s, V> {
-        for (_key, value) in map.entries() {
+        // By reference, for the stack.
+        let mut entries = map.entries();
+        for (_key, value) in entries.by_ref() {
             self.measure(value, depth)?;
         }
         Ok(())

@@ -251,11 +251,13 @@ impl<P> Function<P> {
         } else {
             0
         };
-        let versions: usize = self
-            .versions
-            .iter()
-            .map(|v| std::mem::size_of::<Version<P>>() + v.name.len() + payload(&v.payload))
-            .sum();
-        std::mem::size_of::<Self>() + key + versions
+        let fixed = std::mem::size_of::<Self>() + key;
+        self.versions.iter().fold(fixed, |bytes, v| {
+            let own = std::mem::size_of::<Version<P>>() + v.name.len();
+            // What a payload says of itself may be anything.
+            bytes
+                .saturating_add(own)
+                .saturating_add(payload(&v.payload))
+        })
     }
 }

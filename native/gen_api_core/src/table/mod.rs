@@ -259,11 +259,10 @@ impl<P> Snapshot<P> {
     /// A rough count of the bytes held, payloads counted by `payload`.
     pub fn bytes(&self, payload: impl Fn(&P) -> usize) -> usize {
         let buckets: usize = self.buckets.iter().map(|bucket| bucket.bytes()).sum();
-        let functions: usize = self
-            .functions()
-            .map(|function| function.bytes(&payload))
-            .sum();
-        std::mem::size_of::<Self>() + buckets + functions
+        let fixed = std::mem::size_of::<Self>() + buckets;
+        self.functions().fold(fixed, |bytes, function| {
+            bytes.saturating_add(function.bytes(&payload))
+        })
     }
 }
 

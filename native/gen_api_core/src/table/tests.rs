@@ -132,6 +132,19 @@ fn replacing_a_service_spares_direct_entries_and_other_services() {
 }
 
 #[test]
+fn a_count_of_bytes_stops_at_the_largest_number() {
+    let table = Table::new();
+    table.store(vec![
+        entry("s", "t", "1.0.0", 1),
+        entry("s", "t", "2.0.0", 2),
+        entry("s", "u", "1.0.0", 3),
+    ]);
+    let counted = table.snapshot().bytes(|_| 10);
+    assert!(counted > 30 && counted < 1_000_000);
+    assert_eq!(table.snapshot().bytes(|_| usize::MAX), usize::MAX);
+}
+
+#[test]
 fn it_agrees_with_a_plain_map_over_many_random_operations() {
     let table = Table::new();
     let mut model: BTreeMap<(String, String), u32> = BTreeMap::new();

@@ -2,7 +2,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use gen_api_core::clock::Nanos;
-use gen_api_core::nodes::{Candidates, Flight, NodeStatus, Registry};
+use gen_api_core::nodes::{Candidates, Flight, NodeEvent, NodeStatus, Registry};
 
 const HOUR: u64 = 3_600;
 
@@ -63,6 +63,24 @@ fn finding_a_node_does_not_make_it_known() {
     assert!(registry.is_empty());
     registry.node("a@h");
     assert!(registry.find("a@h").is_some());
+}
+
+#[test]
+fn only_draining_makes_a_node_known_that_no_function_names() {
+    let registry = Registry::default();
+    for event in [NodeEvent::Up, NodeEvent::Down, NodeEvent::Undrain] {
+        assert!(!registry.note("a@h", event));
+        assert_eq!(registry.status("a@h"), NodeStatus::Up);
+    }
+    assert!(registry.is_empty());
+    assert!(registry.note("a@h", NodeEvent::Drain));
+    assert!(!registry.note("a@h", NodeEvent::Drain));
+    assert_eq!(registry.status("a@h"), NodeStatus::Draining);
+    assert!(registry.note("a@h", NodeEvent::Down));
+    assert_eq!(registry.status("a@h"), NodeStatus::Down);
+    assert!(registry.note("a@h", NodeEvent::Up));
+    assert!(registry.note("a@h", NodeEvent::Drain) && registry.note("a@h", NodeEvent::Undrain));
+    assert_eq!(registry.status("a@h"), NodeStatus::Up);
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl Json {
     }
 
     pub fn map<const N: usize>(entries: [(&str, Json); N]) -> Json {
-        Json::Map(entries.map(|(k, v)| (Json::str(k), v)).to_vec())
+        Json::Map(Vec::from(entries.map(|(k, v)| (Json::str(k), v))))
     }
 }
 

@@ -8,18 +8,23 @@
 
 mod json;
 mod oracle;
+mod stack;
 
 use gen_api_core::schema::{
     Bound, Field, Fields, Kind, Outcome, Problem, Range, Schema, Segment, Shape, Size, StrRule,
-    TreeLimits, Type,
+    TreeLimits, Type, MAX_LEVELS,
 };
 use json::{Json, Maker};
 use proptest::prelude::*;
 
-const LIMITS: TreeLimits = TreeLimits {
-    max_depth: 32,
-    max_nodes: 100_000,
-};
+const LIMITS: TreeLimits = limits(100_000);
+
+const fn limits(max_nodes: u32) -> TreeLimits {
+    match TreeLimits::new(MAX_LEVELS, max_nodes) {
+        Some(limits) => limits,
+        None => unreachable!(),
+    }
+}
 
 fn typed(kind: Kind) -> Type {
     Type {
@@ -173,11 +178,7 @@ fn the_tree_limits_come_first_and_hold_at_their_edge() {
         problem(&schema, &args(nested(33))),
         (String::new(), "TooDeep".into())
     );
-    let limits = TreeLimits {
-        max_depth: 32,
-        max_nodes: 10,
-    };
-    let small = Schema::new(vec![field("a", Kind::Any)], Shape::List, limits);
+    let small = Schema::new(vec![field("a", Kind::Any)], Shape::List, limits(10));
     let wide = |n: usize| Json::map([("a", Json::List(vec![Json::Int(1); n]))]);
     assert!(check(&small, &wide(9)).is_ok());
     assert_eq!(

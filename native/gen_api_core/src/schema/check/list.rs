@@ -5,7 +5,7 @@ use super::super::{text, Size, Type, TypeName};
 use super::{is_json, mismatch, Check, Converted, Problem, Segment};
 use crate::value::{Build, Items, Value, View};
 
-impl<'a, B: Build<'a>> Check<'_, B> {
+impl<'a, B: Build<'a>> Check<'a, '_, B> {
     /// A list whose items are checked but never converted.
     #[inline]
     pub(super) fn items<'s>(

@@ -1,160 +1,12 @@
-//! Maps: declared fields, flat maps, any JSON.
+//! Maps whose keys are not declared: flat ones, and any JSON.
 
 use super::super::tree::{Stop, Walk};
-use super::super::{text, Fields, FlatMap, TypeName};
-use super::{is_json, mismatch, Check, Converted, Problem, Segment, Sent, Slots};
+use super::super::{text, FlatMap, TypeName};
+use super::{is_json, mismatch, Check, Problem, Segment};
 use crate::value::{Build, Value, View};
 use ahash::AHashSet;
-use smallvec::SmallVec;
 
-impl<'a, B: Build<'a>> Check<'_, B> {
-    /// Checks the declared fields of a map and hands each to `then`: its place, its key if it
-    /// was sent, and what its value became. Everything that is not declared is a problem.
-    /// Returns whether the map holds all fields and no value became another.
-    #[inline]
-    pub(super) fn fields<'s>(
-        &mut self,
-        fields: &'s Fields,
-        map: B::V,
-        depth: u32,
-        mut then: impl FnMut(usize, Option<B::V>, B::V),
-    ) -> Walk<'s, B::V, bool> {
-        if self.in_order {
-            return self.fields_in_order(fields, map, depth, then);
-        }
-        let mut cursor = 0;
-        let mut sent = 0;
-        let mut unchanged = true;
-        for (key, value) in map.entries() {
-            let found = key.as_str().and_then(|name| fields.find(name, &mut cursor));
-            let Some((place, field)) = found else {
-                return Err(Problem::Missing.into());
-            };
-            let converted = self.value(&field.r#type, value, depth)?;
-            unchanged &= converted.is_none();
-            then(place, Some(key), converted.unwrap_or(value));
-            sent += 1;
-        }
-        if sent == fields.len() {
-            return Ok(unchanged);
-        }
-        self.absent_fields(fields, map, then)
-    }
-
-    fn absent_fields<'s>(
-        &mut self,
-        fields: &'s Fields,
-        map: B::V,
-        mut then: impl FnMut(usize, Option<B::V>, B::V),
-    ) -> Walk<'s, B::V, bool> {
-        let sent = self.sent(fields, map)?;
-        for (place, (field, sent)) in fields.iter().zip(&sent).enumerate() {
-            if sent.is_none() {
-                let default = self.absent(&field.r#type)?;
-                then(place, None, default.unwrap_or_else(|| self.build.nil()));
-            }
-        }
-        Ok(false)
-    }
-
-    #[cold]
-    fn fields_in_order<'s>(
-        &mut self,
-        fields: &'s Fields,
-        map: B::V,
-        depth: u32,
-        mut then: impl FnMut(usize, Option<B::V>, B::V),
-    ) -> Walk<'s, B::V, bool> {
-        let sent = self.sent(fields, map)?;
-        let mut unchanged = true;
-        // Arguments have an order that the caller knows, fields have none.
-        let by_name = self.by_name || depth > 1;
-        for n in 0..fields.len() {
-            let Some((place, field)) = fields.nth(n, by_name) else {
-                break;
-            };
-            let sent = sent.get(place).copied().flatten();
-            let checked = match sent {
-                Some((_key, value)) => self.value(&field.r#type, value, depth),
-                None => self.absent(&field.r#type),
-            };
-            let converted =
-                checked.map_err(|stop| stop.below(|| Segment::Name(field.name.clone())))?;
-            unchanged &= converted.is_none() && sent.is_some();
-            let value = converted.or(sent.map(|(_key, value)| value));
-            let value = value.unwrap_or_else(|| self.build.nil());
-            then(place, sent.map(|(key, _value)| key), value);
-        }
-        Ok(unchanged)
-    }
-
-    /// What a map holds under the declared names, in declared order.
-    fn sent<'s>(&mut self, fields: &'s Fields, map: B::V) -> Walk<'s, B::V, Slots<Sent<B::V>>> {
-        let mut sent = SmallVec::from_elem(None, fields.len());
-        let mut cursor = 0;
-        for (key, value) in map.entries() {
-            let slot = key
-                .as_str()
-                .and_then(|name| fields.find(name, &mut cursor))
-                .and_then(|(place, _field)| sent.get_mut(place));
-            match slot {
-                Some(slot) => *slot = Some((key, value)),
-                None => return Err(self.extra(fields, map)),
-            }
-        }
-        Ok(sent)
-    }
-
-    #[cold]
-    fn extra<'s>(&mut self, fields: &'s Fields, map: B::V) -> Stop<'s, B::V> {
-        if map.is_struct() {
-            return mismatch(TypeName::Map, map);
-        }
-        let mut extra = Vec::new();
-        let mut cursor = 0;
-        for (key, _value) in map.entries() {
-            if let Err(stop) = self.meter.work(2) {
-                return stop;
-            }
-            let declared = key
-                .as_str()
-                .is_some_and(|name| fields.find(name, &mut cursor).is_some());
-            if !declared {
-                extra.push(key);
-            }
-        }
-        Problem::Extra(extra).into()
-    }
-
-    /// A map with every declared field; `None` when it is the one given. `depth` is that of
-    /// the fields.
-    pub(super) fn record<'s>(
-        &mut self,
-        fields: &'s Fields,
-        map: B::V,
-        depth: u32,
-    ) -> Walk<'s, B::V, Converted<B::V>> {
-        let mut keys: Slots<Option<B::V>> = SmallVec::from_elem(None, fields.len());
-        let mut values: Slots<B::V> = SmallVec::from_elem(map, fields.len());
-        let unchanged = self.fields(fields, map, depth, |place, key, value| {
-            if let (Some(k), Some(v)) = (keys.get_mut(place), values.get_mut(place)) {
-                (*k, *v) = (key, value);
-            }
-        })?;
-        if unchanged {
-            return Ok(None);
-        }
-        // To make a map takes some 30 ns an entry.
-        let entries = u32::try_from(fields.len()).unwrap_or(u32::MAX);
-        self.meter.work(entries.saturating_mul(3))?;
-        let keys: Slots<B::V> = fields
-            .iter()
-            .zip(keys)
-            .map(|(field, key)| key.unwrap_or_else(|| self.build.string(&field.name)))
-            .collect();
-        Ok(Some(self.build.map(&keys, &values)))
-    }
-
+impl<'a, B: Build<'a>> Check<'a, '_, B> {
     /// A map of any JSON content.
     pub(super) fn any_map<'s>(&mut self, max: u32, map: B::V, depth: u32) -> Walk<'s, B::V> {
         match map.map_len() {
@@ -296,7 +148,9 @@ impl<'a, B: Build<'a>> Check<'_, B> {
         mut entry: impl FnMut(&mut Self, B::V, B::V) -> Walk<'s, B::V>,
     ) -> Walk<'s, B::V> {
         let mut first: Option<(&'a [u8], Stop<'s, B::V>)> = None;
-        for (key, value) in map.entries() {
+        // By reference, for the stack.
+        let mut entries = map.entries();
+        for (key, value) in entries.by_ref() {
             self.meter.node()?;
             let Some(name) = key.as_str() else {
                 let culprit = if map.is_struct() { map } else { key };

@@ -6,6 +6,7 @@
 
 mod list;
 mod map;
+mod record;
 mod scalar;
 
 use super::problem::{Failure, Problem, Segment};
@@ -28,12 +29,6 @@ pub enum Outcome<'s, V> {
 
 /// `None` when the value needs no conversion.
 type Converted<V> = Option<V>;
-
-/// Values by their place; eight covers most functions without an allocation.
-type Slots<V> = SmallVec<[V; 8]>;
-
-/// What was sent under a declared name: the key and the value.
-type Sent<V> = Option<(V, V)>;
 
 impl Schema {
     /// Checks a map of arguments and converts it into the list of call arguments.
@@ -96,9 +91,11 @@ impl Type {
     }
 }
 
-struct Check<'b, B> {
+struct Check<'a, 'b, B: Build<'a>> {
     build: &'b B,
     meter: Meter,
+    /// What the fields of all open records became; eight covers most functions without an allocation.
+    values: SmallVec<[B::V; 8]>,
     /// Whether the first problem counts. Otherwise the values of a map are checked as it
     /// hands them over, and need not be put aside first: that tells whether all is well, and
     /// nearly always it is.
@@ -107,11 +104,12 @@ struct Check<'b, B> {
     by_name: bool,
 }
 
-impl<'a, 'b, B: Build<'a>> Check<'b, B> {
+impl<'a, 'b, B: Build<'a>> Check<'a, 'b, B> {
     fn new(build: &'b B, limits: TreeLimits, units: u32) -> Self {
         Check {
             build,
             meter: Meter::new(limits, units),
+            values: SmallVec::new(),
             in_order: false,
             by_name: false,
         }
@@ -121,13 +119,8 @@ impl<'a, 'b, B: Build<'a>> Check<'b, B> {
         let fields = &schema.fields;
         match schema.shape {
             Shape::List => {
-                let mut values: Slots<B::V> = SmallVec::from_elem(args, fields.len());
-                self.fields(fields, args, 1, |place, _key, value| {
-                    if let Some(slot) = values.get_mut(place) {
-                        *slot = value;
-                    }
-                })?;
-                Ok(self.build.list(&values))
+                self.fields(fields, args, 1)?;
+                Ok(self.build.list(&self.values))
             }
             Shape::Map => {
                 let map = self.record(fields, args, 1)?;

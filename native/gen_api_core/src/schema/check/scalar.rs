@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 /// Units that it takes to make a date.
 const DATE: u32 = 40;
 
-impl<'a, B: Build<'a>> Check<'_, B> {
+impl<'a, B: Build<'a>> Check<'a, '_, B> {
     #[inline]
     pub(super) fn string<'s>(&mut self, rule: &'s StrRule, value: B::V) -> Walk<'s, B::V> {
         let Some(bytes) = value.as_str() else {
