@@ -12,13 +12,13 @@ defmodule Bench.ServiceGuard do
   def run do
     [open, guarded] = for guard <- [false, true], do: peer(guard)
     register(guarded)
-    call = &RPC.Local.call(&1, String, :upcase, ["text"], 5_000, nil)
+    call = &RPC.call(&1, String, :upcase, ["text"], 5_000)
     # Also makes both nodes known.
     assert_same("call", fn _ -> call.(open) end, fn _ -> call.(guarded) end, [:once])
     {true, true} = {RPC.Capabilities.lookup(open), RPC.Capabilities.lookup(guarded)}
 
     {:raised, :error, %ServiceGuard.Refused{}, []} =
-      RPC.Local.call(guarded, String, :trim, [""], 5_000, nil)
+      RPC.call(guarded, String, :trim, [""], 5_000)
 
     figures(lookup([open, guarded]) ++ calls(call, open, guarded))
   end

@@ -13,6 +13,9 @@ defmodule PhoenixGenApi.Circuits do
   # What a circuit can remember.
   @longest_window 65_536
 
+  @typedoc "What `NodeSelector.pick/2` gave to count a call on; without it no circuit is asked or told."
+  @type counter :: {reference(), non_neg_integer()} | nil
+
   @typedoc "What `Native.executor_settle/4` says that the end of a call has done."
   @type change :: {:opened | :closed, non_neg_integer(), String.t(), String.t(), String.t()}
 
@@ -76,7 +79,7 @@ defmodule PhoenixGenApi.Circuits do
 
   A node that answers is well, be it with an error, unless exceptions are to be counted.
   """
-  @spec classify(RPC.Local.outcome() | {:died, term()}) :: :success | :failure | :none
+  @spec classify(RPC.outcome() | {:died, term()}) :: :success | :failure | :none
   def classify({:return, _value}), do: :success
   def classify({:raised, _, _, _}), do: if(counts?(:exception), do: :failure, else: :success)
   def classify(:timeout), do: if(counts?(:timeout), do: :failure, else: :none)
@@ -86,20 +89,41 @@ defmodule PhoenixGenApi.Circuits do
   # Nothing was sent; node selection looks after nodes that cannot be connected.
   def classify(_not_called), do: :none
 
-  @doc "Whether only the end of a call tells if it is well: it may still raise."
-  @spec counts_exceptions?() :: boolean()
-  def counts_exceptions?, do: counts?(:exception)
-
   defp counts?(kind), do: kind in get(:count)
 
-  @doc "Tells telemetry of a circuit that has opened or closed."
-  @spec emit_change(change(), node()) :: :ok
-  def emit_change({:opened, consecutive, service, request_type, version}, node) do
+  @doc "A call begins, and is load of its node until it ends or its handle is garbage."
+  @spec begin_call(counter()) :: handle :: reference() | :circuit_open
+  def begin_call(nil), do: Native.executor_begin(nil, 0)
+  def begin_call({routed, index}), do: Native.executor_begin(routed, index)
+
+  @doc """
+  A call goes on, and its function began: that is a success, unless it may still raise and that
+  counts. `:later` if only the end can tell.
+  """
+  @spec vouch(reference(), node(), counter()) :: :ok | :later
+  def vouch(handle, node, {routed, index}) do
+    with change when change != :later <-
+           Native.executor_vouch(handle, routed, index, counts?(:exception)),
+         do: emit_change(change, node)
+  end
+
+  @doc "A call ends, and what that says of its node."
+  @spec end_call(reference(), node(), counter(), :success | :failure | :none) :: :ok
+  def end_call(handle, _node, counter, result) when counter == nil or result == :none,
+    do: Native.executor_end(handle)
+
+  def end_call(handle, node, {routed, index}, result),
+    do: handle |> Native.executor_settle(routed, index, result) |> emit_change(node)
+
+  # Telemetry hears of a circuit that has opened or closed.
+  defp emit_change(:ok, _node), do: :ok
+
+  defp emit_change({:opened, consecutive, service, request_type, version}, node) do
     names = metadata(service, request_type, version, node)
     emit(:open, Map.put(names, :consecutive_failures, consecutive))
   end
 
-  def emit_change({:closed, _consecutive, service, request_type, version}, node),
+  defp emit_change({:closed, _consecutive, service, request_type, version}, node),
     do: emit(:close, metadata(service, request_type, version, node))
 
   defp metadata(service, request_type, version, node) do

@@ -138,7 +138,7 @@ defmodule PhoenixGenApi.Executor do
   def execute_with_timeout!(%Request{} = request, ms \\ 5_000) do
     # What begins here ends here, also for telemetry: the process that runs it may be killed.
     observed(request, fn ->
-      case RPC.Local.call(node(), __MODULE__, :run, [request, self()], ms, nil) do
+      case RPC.Local.call(__MODULE__, :run, [request, self()], ms) do
         {:return, done} -> done
         :timeout -> {:error, {:timeout, ms}}
         {:raised, kind, reason, stack} -> crashed(request, kind, reason, stack)

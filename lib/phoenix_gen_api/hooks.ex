@@ -99,7 +99,7 @@ defmodule PhoenixGenApi.Hooks do
     started = System.monotonic_time()
     emit(type, :start, Telemetry.start_measurements(started), metadata)
 
-    outcome = RPC.Local.call(node(), module, function, args ++ extra, timeout, nil)
+    outcome = RPC.Local.call(module, function, args ++ extra, timeout)
     measurements = Telemetry.stop_measurements(started)
 
     case outcome do

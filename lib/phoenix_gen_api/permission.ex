@@ -201,7 +201,7 @@ defmodule PhoenixGenApi.Permission do
 
   defp callback(%{permission_callback: {m, f, a}} = config, request, node)
        when is_atom(m) and is_atom(f) and is_list(a) and is_atom(node) do
-    case RPC.Local.call(node, m, f, [request | a], config.hook_timeout, nil) do
+    case RPC.call(node, m, f, [request | a], config.hook_timeout) do
       {:return, granted} when granted in [true, :ok] -> :ok
       # Nothing was sent: another node may be asked.
       unsent when unsent in [:not_connected, :unreachable] -> :not_connected

@@ -88,6 +88,8 @@ defmodule PhoenixGenApi.Supervisor do
   defp serving do
     guard = guard()
     RPC.Server.setup()
+    # A gateway that asked this node before has got another answer.
+    RPC.Capabilities.announce()
     guard
   end
 

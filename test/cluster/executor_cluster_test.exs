@@ -306,7 +306,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
 
     call = Task.async(fn -> nothing_left(fn -> run(config) end) end)
     # It has been sent, and the node has not said that it began.
-    Await.until(fn -> waits_in?(call.pid, PhoenixGenApi.RPC.Remote) end)
+    Await.until(fn -> waits_in?(call.pid, PhoenixGenApi.RPC.Client) end)
     true = Node.disconnect(node)
     assert Task.await(call, :infinity) == error("Service temporarily unavailable", true)
     wake.()
@@ -460,8 +460,8 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
   test "a function knows its callers where the library runs", %{a: a, b: b} do
     Process.put(:"$callers", [self()])
     me = self()
-    assert RPC.Local.call(a, Functions, :callers, [], 5_000, nil) == {:return, {a, [me, me]}}
-    assert RPC.Local.call(b, Functions, :callers, [], 5_000, nil) == {:return, {b, nil}}
+    assert RPC.call(a, Functions, :callers, [], 5_000) == {:return, {a, [me, me]}}
+    assert RPC.call(b, Functions, :callers, [], 5_000) == {:return, {b, nil}}
   end
 
   test "a function that returns leaves what it has linked itself with alone", %{a: a} do
@@ -470,7 +470,7 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
     Process.exit(pid, :kill)
 
     assert {:raised, :exit, {:linked, pid}, []} =
-             RPC.Local.call(a, Functions, :linked, [:failed], 5_000, nil)
+             RPC.call(a, Functions, :linked, [:failed], 5_000)
 
     Await.until(fn -> not alive?(pid) end)
   end

@@ -66,7 +66,7 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
   # Callers that have sent their request, and have no answer.
   defp waiting(config, count) do
     callers = for _ <- 1..count, do: spawn(fn -> run(%{config | timeout: :infinity}) end)
-    for pid <- callers, do: Await.until(fn -> waits_in?(pid, RPC.Remote) end)
+    for pid <- callers, do: Await.until(fn -> waits_in?(pid, RPC.Client) end)
     callers
   end
 
@@ -199,7 +199,7 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
 
   test "a call that comes after it was revoked does not begin, however large it is" do
     {_peer, node} = started(:library)
-    key = RPC.Server.key()
+    key = RPC.Client.key()
     assert :erpc.call(node, RPC.Server, :revoke, [key]) == :ok
     assert :erpc.call(node, RPC.Server, :size, []) == {0, 1}
     arguments = [[self()], :erlang, :send, [self(), {:began, String.duplicate("x", 600_000)}]]

@@ -97,7 +97,7 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
     [args, args ++ [node()], []]
     |> Enum.uniq()
     |> Enum.reduce_while(nil, fn args, _missing ->
-      outcome = RPC.Local.call(node, module, function, args, timeout, nil)
+      outcome = RPC.call(node, module, function, args, timeout)
       if missing?(outcome, module, function, args), do: {:cont, outcome}, else: {:halt, outcome}
     end)
   end
@@ -132,7 +132,7 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
   defp ensure_loaded(_node, [], _timeout), do: {:return, :ok}
 
   defp ensure_loaded(node, modules, timeout),
-    do: RPC.Local.call(node, :code, :ensure_modules_loaded, [modules], timeout, nil)
+    do: RPC.call(node, :code, :ensure_modules_loaded, [modules], timeout)
 
   defp problem({:raised, kind, reason, _stack}),
     do: "failed with " <> SafeInspect.reason(kind, reason)

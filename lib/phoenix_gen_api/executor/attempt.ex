@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.Executor.Attempt do
   alias PhoenixGenApi.Security
 
   @typedoc "What became of the call, or why it was not made."
-  @type outcome :: RPC.Local.outcome() | {:failed, term()}
+  @type outcome :: RPC.outcome() | {:failed, term()}
 
   @doc "Chooses nodes until one can be asked, within the timeout."
   @spec run(Context.t()) :: {outcome(), Context.t()}
@@ -65,14 +65,9 @@ defmodule PhoenixGenApi.Executor.Attempt do
       ) do
     with :ok <- check_local_mfa(context),
          {:ok, remaining} <- remaining(context) do
-      case RPC.Local.call(
-             node,
-             module,
-             function,
-             arguments(context, context.request),
-             remaining,
-             counter
-           ) do
+      arguments = arguments(context, context.request)
+
+      case RPC.call(node, module, function, arguments, remaining, counter) do
         :not_connected ->
           NodeSelector.mark(node, :down)
           :not_connected

@@ -42,7 +42,7 @@ defmodule PhoenixGenApi.RPC.Capabilities do
   @spec announce() :: :ok
   def announce do
     # A connection that is full must not lose it, and must not hold up the start.
-    RPC.Remote.nosuspend(fn ->
+    RPC.Connection.nosuspend(fn ->
       for gateway <- Node.list(:connected),
           do: Process.send({__MODULE__, gateway}, {:invalidate, node()}, [:noconnect])
     end)

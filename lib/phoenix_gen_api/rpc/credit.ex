@@ -79,9 +79,9 @@ defmodule PhoenixGenApi.RPC.Credit do
 
   # The stream must not wait for a node that hangs.
   def answer(reply_to, answer) do
-    RPC.Remote.nosuspend(fn -> send(reply_to, {reply_to, answer}) end)
+    RPC.Connection.nosuspend(fn -> send(reply_to, {reply_to, answer}) end)
     :ok
   end
 
-  defp reachable?(stream), do: node(stream) == node() or node(stream) in Node.list(:connected)
+  defp reachable?(stream), do: node(stream) == node() or RPC.Connection.connected?(node(stream))
 end

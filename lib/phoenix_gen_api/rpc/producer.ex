@@ -8,9 +8,8 @@ defmodule PhoenixGenApi.RPC.Producer do
   #   * its watchdog, which lives as long as the stream. It ends the function when the stream or
   #     the whole gateway is gone, and its monitor tells the stream when this node is.
 
-  alias PhoenixGenApi.RPC
+  alias PhoenixGenApi.RPC.{Credit, ReturnValue}
   alias PhoenixGenApi.ServiceGuard
-  alias PhoenixGenApi.StreamCall.ReturnValue
 
   # How long an enumerable has to halt, which runs its cleanup, before its process is killed.
   @halt_ms 500
@@ -138,7 +137,7 @@ defmodule PhoenixGenApi.RPC.Producer do
 
   # Credit is for one node, so it is given here.
   defp arguments(%{helper?: true, mfa: {_module, _function, arguments}} = producer) do
-    credit = RPC.Credit.new(producer.stream, producer.max_unacked)
+    credit = Credit.new(producer.stream, producer.max_unacked)
     List.update_at(arguments, -1, &%{&1 | credit: credit})
   end
 
@@ -148,7 +147,7 @@ defmodule PhoenixGenApi.RPC.Producer do
     # Ahead of the question: whoever ends the stream after the answer finds the watchdog informed.
     send(producer.watchdog, {producer.ref, :enumerating})
 
-    case RPC.Credit.ask(producer.stream, :enumerate) do
+    case Credit.ask(producer.stream, :enumerate) do
       :go -> enumerate(producer, enumerable)
       # Something was sent before, or the stream has ended.
       _no -> report(producer, :open)
@@ -187,7 +186,7 @@ defmodule PhoenixGenApi.RPC.Producer do
     cond do
       :atomics.get(halt, 1) == 1 -> {:halt, :halted}
       sent + held < max -> {:cont, {sent + held, 0, []}}
-      RPC.Credit.wait(stream) == :ok -> {:cont, {0, 0, []}}
+      Credit.wait(stream) == :ok -> {:cont, {0, 0, []}}
       true -> {:halt, :ended}
     end
   end

@@ -37,6 +37,6 @@ defmodule PhoenixGenApi.RPC.Reaper do
   end
 
   defp carry_out({:kill, pid}) when is_pid(pid), do: Process.exit(pid, :kill)
-  defp carry_out({:revoke, node, key}), do: RPC.Server.revoke_at(node, key)
+  defp carry_out({:revoke, node, key}), do: RPC.Client.revoke(node, key)
   defp carry_out(_other), do: :ok
 end

@@ -12,39 +12,22 @@ defmodule PhoenixGenApi.RPC.Server do
   # functions run, and a thousand.
 
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.RPC
+  alias PhoenixGenApi.RPC.Local
   alias PhoenixGenApi.ServiceGuard
 
   @typedoc "Names a call among those of all nodes: drawn once by its gateway, and a number there."
   @type key :: Native.call_key()
 
-  # The largest integer that is no big one on any heap.
-  @max_small_integer 0x7FF_FFFF_FFFF_FFFF
-
   @doc "Makes this node ready, when the application starts. What runs stays known if it stops."
   @spec setup() :: :ok
   def setup do
     unless calls(), do: :persistent_term.put(__MODULE__, Native.callees_new())
-    # A gateway that asked this node before has got another answer.
-    RPC.Capabilities.announce()
+    :ok
   end
 
   @doc "Whether gateways have to begin their calls here with `run/5`. They ask this."
   @spec ready?() :: boolean()
   def ready?, do: calls() != nil or ServiceGuard.guarded?()
-
-  @doc "A key for a call of this node."
-  @spec key() :: key()
-  def key, do: {node_id(), :erlang.unique_integer([:positive])}
-
-  defp node_id, do: :persistent_term.get({__MODULE__, :node_id}, nil) || generate_node_id()
-
-  # Those that do this at once draw different ones, each as good.
-  defp generate_node_id do
-    {node_id, _state} = :rand.uniform_s(@max_small_integer, :rand.seed_s(:exsss))
-    :persistent_term.put({__MODULE__, :node_id}, node_id)
-    node_id
-  end
 
   @doc """
   Where a gateway's call begins, in the process that it has spawned here. It ends as
@@ -64,7 +47,7 @@ defmodule PhoenixGenApi.RPC.Server do
           else: :erpc.execute_call(key, module, function, args)
       catch
         :exit, {^key, :return, _value} = returned ->
-          RPC.Local.unlink_normally()
+          Local.unlink_normally()
           exit(returned)
       after
         leave(calls, key)
@@ -78,14 +61,6 @@ defmodule PhoenixGenApi.RPC.Server do
 
   defp leave(nil, _key), do: :ok
   defp leave(calls, key), do: Native.callees_leave(calls, key)
-
-  @doc "Revokes a call on another node. Waits for nothing, and is never in vain because of a process that is not there."
-  # Over a connection that is still being made, too: the call waits there.
-  @spec revoke_at(node(), key()) :: :ok
-  def revoke_at(node, key) do
-    :erlang.spawn_request(node, __MODULE__, :revoke, [key], reply: :no)
-    :ok
-  end
 
   @doc "Revokes a call here."
   @spec revoke(key()) :: :ok

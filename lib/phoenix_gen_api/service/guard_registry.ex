@@ -200,7 +200,7 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
          args when args != nil <-
            Enum.find([args, args ++ [node()], []], &exported?(module, function, &1)),
          {:return, {:ok, configs}} when is_list(configs) <-
-           RPC.Local.call(node(), module, function, args, timeout, nil) do
+           RPC.Local.call(module, function, args, timeout) do
       configs |> functions() |> store()
     end
   end

@@ -1,47 +1,25 @@
 defmodule PhoenixGenApi.StreamCall.Remote do
   @moduledoc false
-  # Starts and ends a stream's function, here or on another node, and words what becomes of it.
-  # Called by the stream's process, which passes on the messages it gets meanwhile.
+  # A stream's function, here or on another node: starts it, says what becomes of it, ends it,
+  # and tells the node's circuit. Called by the stream's process, which passes on the messages it
+  # gets meanwhile. `RPC.Client` has the protocol, `RPC.Producer` the other end.
 
   alias PhoenixGenApi.Circuits
-  alias PhoenixGenApi.Native
-  alias PhoenixGenApi.RPC
-  alias PhoenixGenApi.StreamCall.ReturnValue
+  alias PhoenixGenApi.RPC.{Client, Connection, Producer, ReturnValue}
 
-  @enforce_keys [:producer, :node, :monitor, :handle, :target]
-  defstruct [
-    :producer,
-    :node,
-    :monitor,
-    :handle,
-    :target,
-    :pid,
-    :function_pid,
-    :erpc_tag,
-    connected?: true,
-    library?: true,
-    success_reported?: false,
-    circuit_result: :none
-  ]
+  @enforce_keys [:producer, :client, :handle, :target]
+  defstruct @enforce_keys ++ [:function_pid, success_reported?: false, circuit_result: :none]
 
   @type t :: %__MODULE__{
-          producer: RPC.Producer.t(),
-          node: node(),
-          # of the watchdog there, or where there is no library of the proxy
-          monitor: reference(),
+          producer: Producer.t(),
+          # the call of the watchdog, or where there is no library of the function itself
+          client: Client.t(),
           # counts the stream as load of its node
           handle: reference(),
           # the node that was chosen, and what to count it on; the work may end up here
-          target: {node(), {reference(), non_neg_integer()} | nil},
-          # of the same
-          pid: pid() | nil,
+          target: {node(), Circuits.counter()},
           # the process that the watchdog is for
           function_pid: pid() | nil,
-          # marks what `:erpc` says of a process that it runs
-          erpc_tag: reference() | nil,
-          # whether there was a connection when it was started
-          connected?: boolean(),
-          library?: boolean(),
           # whether the node's circuit has been told already that the function began there
           success_reported?: boolean(),
           # what it is told at the end
@@ -49,7 +27,7 @@ defmodule PhoenixGenApi.StreamCall.Remote do
         }
 
   @type event ::
-          {:outcome, RPC.Producer.outcome()}
+          {:outcome, Producer.outcome()}
           # nothing was sent: another node may be tried
           | :not_connected
           | {:node_down, term()}
@@ -61,71 +39,97 @@ defmodule PhoenixGenApi.StreamCall.Remote do
           | :none
 
   @doc "Starts it. `counter` is what `NodeSelector.pick/2` gave to count it on."
-  @spec start(RPC.Producer.t(), node(), {reference(), non_neg_integer()} | nil) ::
-          t() | :circuit_open
+  @spec start(Producer.t(), node(), Circuits.counter()) :: t() | :circuit_open
   def start(producer, node, counter) do
-    {routed, index} = counter || {nil, 0}
-
-    with handle when handle != :circuit_open <- Native.executor_begin(routed, index) do
-      fields = [
+    with handle when handle != :circuit_open <- Circuits.begin_call(counter) do
+      %__MODULE__{
         producer: producer,
-        node: node,
-        monitor: producer.ref,
+        client: watchdog(node, producer),
         handle: handle,
         target: {node, counter}
-      ]
-
-      launch(struct!(__MODULE__, fields))
+      }
     end
   end
 
-  defp launch(%{node: node, producer: producer} = remote) when node == node() do
-    {pid, monitor} = spawn_monitor(RPC.Producer, :watchdog, [producer])
-    %{remote | pid: pid, monitor: monitor}
-  end
-
-  # By the entry point of `:erpc`: an exit of that does not alarm a node that does not know our
-  # library.
-  defp launch(%{node: node, producer: producer, library?: true} = remote) do
-    erpc_tag = make_ref()
-    connected? = RPC.Remote.connected?(node)
-
-    request =
-      RPC.Remote.nosuspend(fn ->
-        arguments = [erpc_tag, RPC.Producer, :watchdog, [producer]]
-        :erlang.spawn_request(node, :erpc, :execute_call, arguments, [:monitor])
-      end)
-
-    %{remote | monitor: request, erpc_tag: erpc_tag, pid: nil, connected?: connected?}
-  end
-
-  # By somebody who can wait for it longer than the stream, whose worker others need.
-  defp launch(%{node: node, producer: producer} = remote) do
-    erpc_tag = make_ref()
-    connected? = RPC.Remote.connected?(node)
-    {proxy, monitor} = RPC.Proxy.start(node, erpc_tag, producer.mfa, {producer.ref, :begun})
-    %{remote | monitor: monitor, erpc_tag: erpc_tag, pid: proxy, connected?: connected?}
-  end
+  defp watchdog(node, producer),
+    do: Client.start_watchdog(node, {Producer, :watchdog, [producer]}, producer.ref)
 
   @doc "What a message of this function means, and the function afterwards."
   @spec event(t(), term()) :: {event(), t()}
-  def event(%{monitor: monitor, producer: %{ref: ref}} = remote, message) do
+  def event(%{producer: %{ref: ref}, client: client} = remote, message) do
     {event, remote} =
       case message do
-        # That there is a watchdog is told by itself.
-        {:spawn_reply, ^monitor, :ok, pid} -> {:none, %{remote | pid: pid}}
-        {:spawn_reply, ^monitor, :error, reason} -> {refused(remote, reason), remote}
-        {:DOWN, ^monitor, :process, _pid, reason} -> ended(remote, reason)
-        {^ref, :begun} -> begun(remote)
-        {^ref, {:begun, function_pid}} -> begun(%{remote | function_pid: function_pid})
-        {^ref, outcome} -> {{:outcome, outcome}, remote}
-        {:nodedown, node} -> {lost(remote, node), remote}
+        {^ref, :begun} ->
+          begun(remote)
+
+        {^ref, {:begun, function_pid}} ->
+          begun(%{remote | function_pid: function_pid})
+
+        {^ref, outcome} ->
+          {{:outcome, outcome}, remote}
+
+        {:nodedown, node} ->
+          {lost(client, node), remote}
+
+        of_client ->
+          {event, client} = Client.handle(client, of_client)
+          client_event(%{remote | client: client}, event)
       end
 
     {event, update_circuit_result(remote, event)}
   end
 
-  # A function that began speaks for its node, unless it raises and that is to be counter. That
+  # That there is a watchdog is told by itself.
+  defp client_event(remote, :started), do: {:none, remote}
+  defp client_event(remote, :not_connected), do: {:not_connected, remote}
+  defp client_event(remote, {:node_down, reason}), do: {{:node_down, reason}, remote}
+
+  defp client_event(remote, {:not_started, :noconnection}),
+    do: {{:node_down, :noconnection}, remote}
+
+  defp client_event(remote, {:not_started, reason}), do: {{:not_started, reason}, remote}
+
+  # A node without the library. The proxy can wait for it longer than the stream, whose worker
+  # others need.
+  defp client_event(
+         %{client: %{route: :watchdog, node: node}, producer: %{ref: ref} = producer} = remote,
+         {:raised, :error, :undef, [{Producer, :watchdog, _arguments, _location} | _]}
+       ) do
+    {:none, %{remote | client: Client.start_proxy(node, producer.mfa, ref, {ref, :begun})}}
+  end
+
+  # Only the death of a stream ends a watchdog, or somebody else's hand. Nobody is left to end the
+  # function.
+  defp client_event(%{client: %{route: :watchdog}} = remote, outcome) do
+    if pid = remote.function_pid, do: Connection.nosuspend(fn -> Process.exit(pid, :kill) end)
+    outcome = with {:return, _value} <- outcome, do: {:died, :normal}
+    {{:outcome, outcome}, remote}
+  end
+
+  defp client_event(%{client: %{route: :proxy}} = remote, outcome) do
+    event =
+      case outcome do
+        {:return, value} -> classify(value, remote.producer.helper?)
+        raised -> {:outcome, raised}
+      end
+
+    # Other processes of that node may still be sending.
+    unless match?({:returned, _value}, event), do: Node.monitor(remote.client.node, true)
+    {event, remote}
+  end
+
+  defp classify(value, helper?) do
+    case ReturnValue.classify(value, helper?) do
+      {:enumerate, enumerable} -> {:returned, enumerable}
+      {kind, nil} -> {:outcome, kind}
+    end
+  end
+
+  # With the library this is told by the watchdog's monitor.
+  defp lost(%{route: :proxy, node: node}, node), do: {:node_down, :noconnection}
+  defp lost(_client, _node), do: :none
+
+  # A function that began speaks for its node, unless it raises and that is to be counted. That
   # its life was over says nothing against a node on which it had begun.
   defp update_circuit_result(remote, event) do
     case event do
@@ -156,146 +160,40 @@ defmodule PhoenixGenApi.StreamCall.Remote do
   # The circuit does not wait for the end of a stream: that may be hours away, and a circuit that
   # is half open lets nobody else through meanwhile. Once is enough for an enumerable that goes
   # on here.
-  defp report_success(%{target: {node, {routed, index}}, success_reported?: false} = remote) do
-    probe_only? = Circuits.counts_exceptions?()
-
-    case Native.executor_vouch(remote.handle, routed, index, probe_only?) do
-      :later ->
-        remote
-
-      change ->
-        emit_change(change, node)
-        %{remote | success_reported?: true}
-    end
-  end
+  defp report_success(%{target: {node, counter}, success_reported?: false} = remote),
+    do: %{remote | success_reported?: Circuits.vouch(remote.handle, node, counter) == :ok}
 
   defp report_success(remote), do: remote
-
-  # The VM says the same of a connection that could not be made and of one that was lost before
-  # the other node answered.
-  defp refused(%{connected?: false}, :noconnection), do: :not_connected
-  defp refused(_function, :noconnection), do: {:node_down, :noconnection}
-  defp refused(_function, reason), do: {:not_started, reason}
-
-  defp ended(remote, :noconnection), do: {{:node_down, :noconnection}, remote}
-
-  defp ended(%{library?: true, erpc_tag: erpc_tag} = remote, reason) do
-    case reason do
-      {^erpc_tag, :error, :undef, [{RPC.Producer, :watchdog, _arguments, _location} | _]} ->
-        {:none, launch(%{remote | library?: false})}
-
-      # Only the death of a stream ends a watchdog, or somebody else's hand. Nobody is left to end the
-      # function.
-      reason ->
-        RPC.Remote.nosuspend(fn ->
-          remote.function_pid && Process.exit(remote.function_pid, :kill)
-        end)
-
-        {{:outcome, {:died, reason}}, remote}
-    end
-  end
-
-  defp ended(%{erpc_tag: erpc_tag} = remote, {erpc_tag, :not_started, reason}),
-    do: {refused(remote, reason), remote}
-
-  defp ended(%{erpc_tag: erpc_tag, producer: producer} = remote, reason) do
-    event =
-      case reason do
-        {^erpc_tag, :return, value} -> classify(value, producer.helper?)
-        {^erpc_tag, :throw, value} -> {:outcome, {:raised, :throw, value, []}}
-        {^erpc_tag, :exit, reason} -> {:outcome, {:raised, :exit, reason, []}}
-        {^erpc_tag, :error, reason, stack} -> {:outcome, {:raised, :error, reason, stack}}
-        reason -> {:outcome, {:died, reason}}
-      end
-
-    # Other processes of that node may still be sending.
-    unless match?({:returned, _value}, event), do: Node.monitor(remote.node, true)
-    {event, remote}
-  end
-
-  # With the library this is told by the watchdog's monitor.
-  defp lost(%{library?: false, node: node}, node), do: {:node_down, :noconnection}
-  defp lost(_function, _node), do: :none
-
-  defp classify(value, helper?) do
-    case ReturnValue.classify(value, helper?) do
-      {:enumerate, enumerable} -> {:returned, enumerable}
-      {kind, nil} -> {:outcome, kind}
-    end
-  end
 
   @doc "Starts a process here that enumerates what the function has returned elsewhere."
   @spec continue_here(t(), [term()] | struct()) :: t()
   def continue_here(%{producer: producer} = remote, enumerable) do
-    mfa = {Function, :identity, [enumerable]}
-
-    launch(%{
-      remote
-      | producer: %{producer | mfa: mfa},
-        node: node(),
-        library?: true,
-        erpc_tag: nil
-    })
+    producer = %{producer | mfa: {Function, :identity, [enumerable]}}
+    %{remote | producer: producer, client: watchdog(node(), producer)}
   end
 
   @doc "Ends the function and whatever is left of it."
   @spec stop(t()) :: :ok
-  def stop(%{library?: true} = remote) do
-    RPC.Remote.nosuspend(fn ->
-      # A watchdog that begins only now finds the stream gone.
-      pid = remote.pid || abandoned(remote.monitor)
-      Process.demonitor(remote.monitor, [:flush])
-      # Not by way of a new connection, which would be one too late.
-      if pid, do: Process.send(pid, {remote.producer.ref, :stop}, [:noconnect])
-    end)
-
+  def stop(%{client: client} = remote) do
+    Client.cancel(client)
+    if client.route == :proxy, do: Node.monitor(client.node, false)
     close(remote)
   end
 
-  def stop(remote) do
-    Process.demonitor(remote.monitor, [:flush])
-    RPC.Proxy.cancel(remote.pid, remote.erpc_tag)
-    Node.monitor(remote.node, false)
-    close(remote)
-  end
-
-  defp abandoned(request) do
-    unless :erlang.spawn_request_abandon(request) do
-      receive do
-        {:spawn_reply, ^request, :ok, pid} -> pid
-      after
-        0 -> nil
-      end
-    end
-  end
-
+  # A new call that has failed by now: of the first one the circuit has heard already.
   defp close(%{success_reported?: true, circuit_result: :failure} = remote) do
-    %{handle: handle, target: {_node, {routed, index}}} = remote
-    Native.executor_end(handle)
+    end_call(remote, :none)
+    {_node, counter} = remote.target
 
-    # As another call that has failed by now.
-    with handle when handle != :circuit_open <- Native.executor_begin(routed, index),
-         do: close(%{remote | handle: handle, success_reported?: false})
+    with handle when handle != :circuit_open <- Circuits.begin_call(counter),
+         do: end_call(%{remote | handle: handle}, :failure)
 
     :ok
   end
 
-  defp close(
-         %{
-           success_reported?: false,
-           circuit_result: circuit_result,
-           target: {node, {routed, index}}
-         } = remote
-       )
-       when circuit_result != :none do
-    remote.handle |> Native.executor_settle(routed, index, circuit_result) |> emit_change(node)
-  end
+  defp close(%{success_reported?: true} = remote), do: end_call(remote, :none)
+  defp close(remote), do: end_call(remote, remote.circuit_result)
 
-  defp close(remote) do
-    Native.executor_end(remote.handle)
-    :ok
-  end
-
-  defp emit_change(:ok, _node), do: :ok
-  defp emit_change(change, node), do: Circuits.emit_change(change, node)
+  defp end_call(%{handle: handle, target: {node, counter}}, result),
+    do: Circuits.end_call(handle, node, counter, result)
 end

@@ -13,8 +13,8 @@ defmodule PhoenixGenApi.StreamCall.Server do
   alias PhoenixGenApi.Hooks
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Plan
-  alias PhoenixGenApi.RPC
-  alias PhoenixGenApi.StreamCall.{Mailbox, Registry, Remote, ReturnValue}
+  alias PhoenixGenApi.RPC.{Client, Credit, Producer, ReturnValue}
+  alias PhoenixGenApi.StreamCall.{Mailbox, Registry, Remote}
   alias PhoenixGenApi.Structs.{Response, StreamHelper}
   alias PhoenixGenApi.WorkerPool
 
@@ -155,7 +155,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
       request: request
     }
 
-    %RPC.Producer{
+    %Producer{
       stream: self(),
       ref: stream.ref,
       callers: [self() | stream.callers],
@@ -201,12 +201,12 @@ defmodule PhoenixGenApi.StreamCall.Server do
   # idle core takes one of the three, and every item has to cross between the cores then.
   defp answer(stream, :credit, reply_to, budget) do
     :erlang.yield()
-    RPC.Credit.answer(reply_to, :ok)
+    Credit.answer(reply_to, :ok)
     loop(stream, budget)
   end
 
   defp answer(stream, question, reply_to, budget) do
-    RPC.Credit.answer(reply_to, reply(stream, question))
+    Credit.answer(reply_to, reply(stream, question))
     loop(stream, budget)
   end
 
@@ -246,8 +246,8 @@ defmodule PhoenixGenApi.StreamCall.Server do
         {__MODULE__, :stop} ->
           stopped(stream)
 
-        {RPC.Credit, question, from, reply_to} when is_map_key(exempt, from) ->
-          RPC.Credit.answer(reply_to, reply(stream, question))
+        {Credit, question, from, reply_to} when is_map_key(exempt, from) ->
+          Credit.answer(reply_to, reply(stream, question))
           pause(stream, waited)
       after
         wait -> pause(stream, wait)
@@ -264,7 +264,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
 
   defp handle(%{monitor: monitor, timer: timer, id: id} = stream, message, budget) do
     case message do
-      {RPC.Credit, question, _from, reply_to} -> answer(stream, question, reply_to, budget)
+      {Credit, question, _from, reply_to} -> answer(stream, question, reply_to, budget)
       {:results, items} -> batch(stream, items, budget)
       {:last_result, item} -> finish(stream, Response.stream_response(id, item, false))
       :complete -> finish(stream, Response.stream_end_response(id))
@@ -277,7 +277,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
     end
   end
 
-  defp remote(%{ref: ref, remote: %{monitor: monitor}} = stream, message, budget) do
+  defp remote(%{ref: ref, remote: %{client: %{monitor: monitor}}} = stream, message, budget) do
     case message do
       {^ref, _outcome} -> event(stream, message, budget)
       {:spawn_reply, ^monitor, _, _} -> event(stream, message, budget)
@@ -351,9 +351,9 @@ defmodule PhoenixGenApi.StreamCall.Server do
   defp timed_out(%{context: %{plan: plan(timeout: timeout)}} = stream) do
     # A host that swallows every packet. Connecting fails only after seven seconds, when
     # requests have given up: they must not go on choosing it.
-    with %{pid: nil, node: node} <- stream.remote,
-         false <- RPC.Remote.connected?(node),
-         do: NodeSelector.mark(node, :down)
+    with %{client: client} <- stream.remote,
+         true <- Client.unreachable?(client),
+         do: NodeSelector.mark(client.node, :down)
 
     remote = stream.remote && Remote.timed_out(stream.remote)
     failed(%{stream | remote: remote}, {:timeout, timeout})

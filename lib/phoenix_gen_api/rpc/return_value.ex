@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.StreamCall.ReturnValue do
+defmodule PhoenixGenApi.RPC.ReturnValue do
   @moduledoc false
   # What the return value of a stream's function means, as long as nothing was sent.
 

@@ -1,0 +1,48 @@
+defmodule PhoenixGenApi.RPC do
+  @moduledoc false
+  # Applies a function on a node, this one or another, and returns what became of it.
+  #
+  # `RPC.Local` runs it here, `RPC.Client` on another node. With a counter the node's circuit for
+  # the function is asked before the call and told afterwards.
+
+  alias PhoenixGenApi.Circuits
+  alias PhoenixGenApi.RPC.{Client, Local}
+
+  @typedoc "What became of a call."
+  @type outcome ::
+          Local.outcome()
+          # nothing was sent: another node may be tried
+          | :not_connected
+          # nothing was sent either, but connecting took all the time there was
+          | :unreachable
+          # nothing was sent: for this function the node's circuit is open
+          | :circuit_open
+          | {:node_down, term()}
+
+  @doc """
+  Applies a function on a node. `counter` is what `NodeSelector.pick/2` gave to count it on;
+  without it no circuit is asked or told.
+  """
+  @spec call(node(), module(), atom(), [term()], timeout(), Circuits.counter()) :: outcome()
+  def call(node, module, function, args, timeout, counter \\ nil) do
+    case Circuits.begin_call(counter) do
+      :circuit_open ->
+        :circuit_open
+
+      handle ->
+        outcome = run(handle, node, {module, function, args}, Local.bounded(timeout))
+        finish(handle, node, counter, outcome)
+        outcome
+    end
+  end
+
+  defp run(handle, node, call, timeout) when node == node(),
+    do: Local.run(handle, call, timeout)
+
+  defp run(handle, node, call, timeout), do: Client.call(handle, node, call, timeout)
+
+  defp finish(handle, node, nil, _outcome), do: Circuits.end_call(handle, node, nil, :none)
+
+  defp finish(handle, node, counter, outcome),
+    do: Circuits.end_call(handle, node, counter, Circuits.classify(outcome))
+end
