@@ -50,13 +50,9 @@ defmodule PhoenixGenApi.ServiceGuard do
   client mode.
   """
 
-  alias PhoenixGenApi.Config
-  alias PhoenixGenApi.SafeInspect
+  alias PhoenixGenApi.RPC.Guard
   alias PhoenixGenApi.Service.GuardRegistry
-  alias PhoenixGenApi.ServiceGuard.Refused
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig}
-
-  require Logger
 
   @doc """
   Registers the functions of a push config, or those of function configs.
@@ -81,81 +77,5 @@ defmodule PhoenixGenApi.ServiceGuard do
 
   @doc "Whether this node is guarded."
   @spec guarded?() :: boolean()
-  def guarded?, do: GuardRegistry.running?() or configured?()
-
-  # Without the table: before the application has started, while it starts, or after it has
-  # stopped. The node is guarded then, too: nothing is registered.
-  defp configured?,
-    do: if(Config.loaded?(), do: Config.get(:service_guard, :enabled), else: wanted?())
-
-  # A setting that is wrong will stop the boot.
-  defp wanted? do
-    case Config.validate(
-           Keyword.take(Application.get_all_env(:phoenix_gen_api), [:service_guard])
-         ) do
-      {:ok, %{service_guard: guard}} -> guard.enabled
-      {:error, _sentences} -> true
-    end
-  end
-
-  @doc false
-  # A gateway's call, in the process that the gateway has spawned here. It ends as
-  # `:erpc.execute_call/4` does: with the result as its exit reason.
-  @spec execute_call(term(), module(), atom(), [term()]) :: no_return()
-  def execute_call(result, module, function, args) do
-    case permit(module, function, args) do
-      :ok -> :erpc.execute_call(result, module, function, args)
-      :listing -> :erpc.execute_call(result, __MODULE__, :list, [module, function, args])
-      {:error, refused} -> exit({result, :error, refused, []})
-    end
-  end
-
-  @doc false
-  # For what else of the library runs a function for a gateway. The exception is not raised.
-  @spec check(module(), atom(), [term()]) :: :ok | {:error, Exception.t()}
-  def check(module, function, args) do
-    if guarded?() and permit(module, function, args) != :ok,
-      do: {:error, refusal(module, function, args)},
-      else: :ok
-  end
-
-  @doc false
-  @spec list(module(), atom(), [term()]) :: term()
-  def list(module, function, args) do
-    answer = apply(module, function, args)
-    GuardRegistry.register_listed(answer)
-    answer
-  end
-
-  defp permit(module, function, args) do
-    case GuardRegistry.permit(module, function, args) do
-      :unknown ->
-        GuardRegistry.refresh()
-
-        with :unknown <- GuardRegistry.permit(module, function, args) do
-          refused = refusal(module, function, args)
-          warn(refused)
-          {:error, refused}
-        end
-
-      permitted ->
-        permitted
-    end
-  end
-
-  defp refusal(module, function, args),
-    do: %Refused{module: module, function: function, arity: length(args), node: node()}
-
-  defp warn(refused) do
-    with {:log, left_out} <- GuardRegistry.log() do
-      more = if left_out > 0, do: " (and #{left_out} more since the last line)", else: ""
-      # The gateway has spawned this process: its lines would go there, and it is named by them.
-      gateway = node(Process.group_leader())
-      text = SafeInspect.printable(Exception.message(refused)) <> more
-
-      Logger.warning("service guard: refused a call from #{gateway}: " <> text,
-        gl: Process.whereis(:init)
-      )
-    end
-  end
+  defdelegate guarded?, to: Guard
 end

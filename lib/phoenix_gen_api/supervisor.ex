@@ -96,7 +96,7 @@ defmodule PhoenixGenApi.Supervisor do
   # If it wants to decide what it runs.
   defp guard do
     if Config.get(:service_guard, :enabled) do
-      Service.GuardRegistry.new()
+      RPC.Guard.new()
       [Service.GuardRegistry]
     else
       []

@@ -6,6 +6,7 @@ defmodule PhoenixGenApi.ServiceGuardTest do
 
   alias PhoenixGenApi.{Config, ConfigPusher, ServiceGuard}
   alias PhoenixGenApi.RPC
+  alias PhoenixGenApi.RPC.Guard
   alias PhoenixGenApi.Service.GuardRegistry
   alias PhoenixGenApi.ServiceGuard.Refused
   alias PhoenixGenApi.Structs.{FunConfig, Request, StreamHelper}
@@ -42,7 +43,7 @@ defmodule PhoenixGenApi.ServiceGuardTest do
   defp guard(options \\ true) do
     Application.put_env(:phoenix_gen_api, :service_guard, options)
     :ok = Config.load()
-    GuardRegistry.new()
+    Guard.new()
     start_supervised!(GuardRegistry)
     :ok
   end
@@ -63,7 +64,7 @@ defmodule PhoenixGenApi.ServiceGuardTest do
   # What a gateway gets for a call that begins as it begins there.
   defp call(function, args, module \\ Shop) do
     result = make_ref()
-    {pid, monitor} = spawn_monitor(ServiceGuard, :execute_call, [result, module, function, args])
+    {pid, monitor} = spawn_monitor(Guard, :execute_call, [result, module, function, args])
     assert_receive {:DOWN, ^monitor, :process, ^pid, outcome}
 
     case outcome do
@@ -134,7 +135,7 @@ defmodule PhoenixGenApi.ServiceGuardTest do
 
       for branch <- [1, 5_000, :none] do
         {:reductions, before} = Process.info(self(), :reductions)
-        permitted = GuardRegistry.permit(Shop, :find, ["1", branch])
+        permitted = Guard.permit(Shop, :find, ["1", branch])
         {:reductions, later} = Process.info(self(), :reductions)
         assert permitted == if(branch == :none, do: :unknown, else: :ok)
         assert later - before < 1_000
@@ -152,7 +153,7 @@ defmodule PhoenixGenApi.ServiceGuardTest do
         end)
 
       assert [_, _] = String.split(log, "no more are taken")
-      assert :ets.info(GuardRegistry, :size) in 100_000..100_010
+      assert :ets.info(Guard, :size) in 100_000..100_010
       assert call(:find, ["1", 60_000]) == {:ok, {:found, "1", 60_000}}
       assert call(:find, ["1", 120_000]) == :refused
 
@@ -224,6 +225,19 @@ defmodule PhoenixGenApi.ServiceGuardTest do
       assert call(:find, ["1"]) == {:ok, {:found, "1"}}
     end
 
+    test "keeps its process when a listing returns lists that are none" do
+      :persistent_term.put(Shop, [
+        fun(arg_types: [{"id", :string} | :improper]),
+        fun(mfa: {Shop, :find, ["main" | :improper]}),
+        fun(permission_callback: {Shop, :secret, [1 | 2]})
+      ])
+
+      pid = Process.whereis(GuardRegistry)
+      :ok = Guard.write({:listed, :persistent_term.get(Shop)})
+      assert Process.whereis(GuardRegistry) == pid
+      assert ServiceGuard.registered() == [{Shop, :find, 1}]
+    end
+
     test "passes on what the function raises" do
       :ok = ServiceGuard.register([fun(mfa: {:erlang, :error, [:oops]}, arg_types: nil)])
       assert call(:error, [:oops], :erlang) == {:error, :oops}
@@ -244,8 +258,8 @@ defmodule PhoenixGenApi.ServiceGuardTest do
 
     test "says of a check what a call would be told" do
       :ok = ServiceGuard.register([fun()])
-      assert ServiceGuard.check(Shop, :find, ["1"]) == :ok
-      assert {:error, %Refused{arity: 0} = refused} = ServiceGuard.check(Shop, :secret, [])
+      assert Guard.check(Shop, :find, ["1"]) == :ok
+      assert {:error, %Refused{arity: 0} = refused} = Guard.check(Shop, :secret, [])
 
       assert Exception.message(refused) ==
                "#{inspect(Shop)}.secret/0 is not registered by node #{node()}"
@@ -329,7 +343,7 @@ defmodule PhoenixGenApi.ServiceGuardTest do
       refute ServiceGuard.guarded?()
       assert PhoenixGenApi.reload_config() == :ok
       refute ServiceGuard.guarded?()
-      assert ServiceGuard.check(Shop, :secret, []) == :ok
+      assert Guard.check(Shop, :secret, []) == :ok
       assert Config.get(:service_guard) == %{enabled: false, listings: [], allow: []}
     end
 
@@ -338,11 +352,11 @@ defmodule PhoenixGenApi.ServiceGuardTest do
       Application.put_env(:phoenix_gen_api, :service_guard, true)
       assert ServiceGuard.register([fun()]) == :ok
       assert call(:find, ["1"]) == :refused
-      assert {:error, %Refused{}} = ServiceGuard.check(Shop, :find, ["1"])
+      assert {:error, %Refused{}} = Guard.check(Shop, :find, ["1"])
     end
 
     test "makes no difference to a check where there is no guard" do
-      assert ServiceGuard.check(Shop, :secret, []) == :ok
+      assert Guard.check(Shop, :secret, []) == :ok
       assert ServiceGuard.registered() == []
       assert ServiceGuard.withdraw("shop") == :ok
     end

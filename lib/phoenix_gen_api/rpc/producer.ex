@@ -8,8 +8,7 @@ defmodule PhoenixGenApi.RPC.Producer do
   #   * its watchdog, which lives as long as the stream. It ends the function when the stream or
   #     the whole gateway is gone, and its monitor tells the stream when this node is.
 
-  alias PhoenixGenApi.RPC.{Credit, ReturnValue}
-  alias PhoenixGenApi.ServiceGuard
+  alias PhoenixGenApi.RPC.{Credit, Guard, ReturnValue}
 
   # How long an enumerable has to halt, which runs its cleanup, before its process is killed.
   @halt_ms 500
@@ -123,7 +122,7 @@ defmodule PhoenixGenApi.RPC.Producer do
     do: :ok
 
   defp permitted(_work, module, function, arguments),
-    do: ServiceGuard.check(module, function, arguments)
+    do: Guard.check(module, function, arguments)
 
   defp call(producer, module, function, arguments) do
     try do

@@ -12,8 +12,7 @@ defmodule PhoenixGenApi.RPC.Server do
   # functions run, and a thousand.
 
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.RPC.Local
-  alias PhoenixGenApi.ServiceGuard
+  alias PhoenixGenApi.RPC.{Guard, Local}
 
   @typedoc "Names a call among those of all nodes: drawn once by its gateway, and a number there."
   @type key :: Native.call_key()
@@ -27,7 +26,7 @@ defmodule PhoenixGenApi.RPC.Server do
 
   @doc "Whether gateways have to begin their calls here with `run/5`. They ask this."
   @spec ready?() :: boolean()
-  def ready?, do: calls() != nil or ServiceGuard.guarded?()
+  def ready?, do: calls() != nil or Guard.guarded?()
 
   @doc """
   Where a gateway's call begins, in the process that it has spawned here. It ends as
@@ -42,8 +41,8 @@ defmodule PhoenixGenApi.RPC.Server do
       Process.put(:"$callers", callers)
 
       try do
-        if ServiceGuard.guarded?(),
-          do: ServiceGuard.execute_call(key, module, function, args),
+        if Guard.guarded?(),
+          do: Guard.execute_call(key, module, function, args),
           else: :erpc.execute_call(key, module, function, args)
       catch
         :exit, {^key, :return, _value} = returned ->
