@@ -99,6 +99,7 @@ defmodule PhoenixGenApi.Channel do
 
   alias PhoenixGenApi.Channel.{Delivery, Identity, Options, PhoenixAdapter, Session}
   alias PhoenixGenApi.ErrorResponse
+  alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Structs.{Request, Response}
 
   require Logger
@@ -212,6 +213,7 @@ defmodule PhoenixGenApi.Channel do
   defp session(options, socket) do
     with nil <- current_session(options) do
       session = Session.start(options, socket)
+      StreamCall.on_stop_own(&__MODULE__.stop_streams/1)
       sessions = Process.get(@sessions, %{})
       Process.put(@sessions, Map.put(sessions, options.event, session))
       session

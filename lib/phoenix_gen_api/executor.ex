@@ -57,7 +57,7 @@ defmodule PhoenixGenApi.Executor do
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Errors.DecodeError
-  alias PhoenixGenApi.Executor.Context
+  alias PhoenixGenApi.Executor.{Context, Dispatch}
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RPC
@@ -124,7 +124,7 @@ defmodule PhoenixGenApi.Executor do
     guarded(request, fn ->
       with {:ok, plan} <- compiled(config),
            {:ok, context} <- request |> Context.new(plan, self()) |> Context.convert() do
-        Context.run(context)
+        Dispatch.run(context)
       end
     end)
     |> elem(0)
@@ -164,7 +164,7 @@ defmodule PhoenixGenApi.Executor do
          {:ok, context} <- request |> Context.new(plan, receiver) |> Context.before() do
       with {:ok, context} <- Context.authorise(context),
            {:ok, context} <- Context.convert(context) do
-        Context.start(context)
+        Dispatch.start(context)
       else
         {:error, failure} -> Context.finish(context, failure)
       end

@@ -31,6 +31,8 @@ defmodule PhoenixGenApi.StreamCall do
   alias PhoenixGenApi.WorkerPool
 
   @pool :stream_pool
+  # Kept in the process: it lives and ends with that.
+  @on_stop_own {__MODULE__, :on_stop_own}
 
   @doc """
   Starts a stream outside the pool, linked to the caller.
@@ -95,8 +97,24 @@ defmodule PhoenixGenApi.StreamCall do
     with {:ok, streams} <- Registry.find(self(), request_id) do
       Enum.each(streams, &stop/1)
       # Neither may be skipped because of the other.
-      of_channel = PhoenixGenApi.Channel.stop_streams(request_id)
-      if streams != [] or of_channel > 0, do: :ok, else: {:error, :not_found}
+      others = stop_others(request_id)
+      if streams != [] or others > 0, do: :ok, else: {:error, :not_found}
+    end
+  end
+
+  @doc false
+  # For a process whose streams have other receivers, as those of a channel: what stops the ones
+  # with a request id, and returns their number, when the process calls `stop_own/1`.
+  @spec on_stop_own((term() -> non_neg_integer())) :: :ok
+  def on_stop_own(stop) do
+    Process.put(@on_stop_own, stop)
+    :ok
+  end
+
+  defp stop_others(request_id) do
+    case Process.get(@on_stop_own) do
+      nil -> 0
+      stop -> stop.(request_id)
     end
   end
 
