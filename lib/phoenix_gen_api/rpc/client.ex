@@ -107,11 +107,11 @@ defmodule PhoenixGenApi.RPC.Client do
 
   # Once per connection.
   defp discover_first(handle, node, call, timeout) do
-    deadline = deadline(timeout)
+    since = now()
 
     case Capabilities.discover(node, &call_by_proxy(node, &1, timeout)) do
-      {:ok, true} -> handle |> start_function(node, call) |> await(remaining(deadline))
-      {:ok, false} -> call_by_proxy(node, call, remaining(deadline))
+      {:ok, true} -> handle |> start_function(node, call) |> await(remaining(timeout, since))
+      {:ok, false} -> call_by_proxy(node, call, remaining(timeout, since))
       not_sent -> not_sent
     end
   end
@@ -126,7 +126,7 @@ defmodule PhoenixGenApi.RPC.Client do
     callers = [self() | Process.get(:"$callers", [])]
     Native.executor_ask(handle, node, key)
     entry = {Server, :run, [key, callers, module, function, args]}
-    %{request(:server, node, key, entry) | handle: handle}
+    request(:server, node, key, entry, handle)
   end
 
   @doc "Starts the watchdog of a stream's function, also on this node."
@@ -139,7 +139,7 @@ defmodule PhoenixGenApi.RPC.Client do
   def start_watchdog(node, {module, function, args}, mark),
     do: request(:watchdog, node, mark, {:erpc, :execute_call, [mark, module, function, args]})
 
-  defp request(route, node, mark, {module, function, args}) do
+  defp request(route, node, mark, {module, function, args}, handle \\ nil) do
     connected? = Connection.connected?(node)
 
     request =
@@ -147,7 +147,14 @@ defmodule PhoenixGenApi.RPC.Client do
         :erlang.spawn_request(node, module, function, args, [:monitor])
       end)
 
-    %__MODULE__{route: route, node: node, mark: mark, monitor: request, connected?: connected?}
+    %__MODULE__{
+      route: route,
+      node: node,
+      mark: mark,
+      monitor: request,
+      handle: handle,
+      connected?: connected?
+    }
   end
 
   @doc "Starts a function on a node without the library; the caller gets `started_message` unless it is nil."
@@ -166,25 +173,28 @@ defmodule PhoenixGenApi.RPC.Client do
     }
   end
 
-  defp await(client, timeout), do: await(client, client.monitor, deadline(timeout))
+  defp await(client, timeout), do: await(client, client.monitor, timeout, now())
 
-  defp await(client, monitor, deadline) do
+  defp await(client, monitor, timeout, since) do
     receive do
       {:spawn_reply, ^monitor, _result, _pid_or_reason} = reply ->
-        go_on(handle(client, reply), deadline)
+        go_on(handle(client, reply), timeout, since)
 
       {:DOWN, ^monitor, :process, _pid, _reason} = down ->
-        go_on(handle(client, down), deadline)
+        go_on(handle(client, down), timeout, since)
     after
-      remaining(deadline) ->
+      timeout ->
         cancel(client)
         if unreachable?(client), do: :unreachable, else: :timeout
     end
   end
 
-  defp go_on({:started, client}, deadline), do: await(client, client.monitor, deadline)
-  defp go_on({{:not_started, reason}, _client}, _deadline), do: {:node_down, reason}
-  defp go_on({outcome, _client}, _deadline), do: outcome
+  # Only once, so nothing asks for the time after that.
+  defp go_on({:started, client}, timeout, since),
+    do: await(client, client.monitor, remaining(timeout, since), since)
+
+  defp go_on({{:not_started, reason}, _client}, _timeout, _since), do: {:node_down, reason}
+  defp go_on({outcome, _client}, _timeout, _since), do: outcome
 
   @doc "What a `:spawn_reply` or `:DOWN` of the call's monitor says, and the call afterwards."
   @spec handle(t(), tuple()) :: {event(), t()}
@@ -286,9 +296,6 @@ defmodule PhoenixGenApi.RPC.Client do
 
   defp now, do: System.monotonic_time(:millisecond)
 
-  defp deadline(:infinity), do: :infinity
-  defp deadline(timeout), do: now() + timeout
-
-  defp remaining(:infinity), do: :infinity
-  defp remaining(deadline), do: max(deadline - now(), 0)
+  defp remaining(:infinity, _since), do: :infinity
+  defp remaining(timeout, since), do: max(timeout - (now() - since), 0)
 end
