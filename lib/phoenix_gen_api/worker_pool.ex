@@ -33,7 +33,7 @@ defmodule PhoenixGenApi.WorkerPool do
   alias PhoenixGenApi.Explanation
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.WorkerPool.{Events, Registry, Server, Task, WorkerPoolSupervisor}
+  alias PhoenixGenApi.WorkerPool.{Events, Registry, Server, Task}
 
   # {default, type}
   @options [
@@ -142,7 +142,7 @@ defmodule PhoenixGenApi.WorkerPool do
         }
 
       nil ->
-        if pool in WorkerPoolSupervisor.pools(), do: Gateway.handle!(:config_db)
+        if pool in Registry.application_pools(), do: Gateway.handle!(:config_db)
         exit({:noproc, {__MODULE__, :status, [pool]}})
     end
   end

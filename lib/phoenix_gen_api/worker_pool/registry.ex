@@ -8,10 +8,8 @@ defmodule PhoenixGenApi.WorkerPool.Registry do
   # of all schedulers at 50,000 processes), so the pools of others, which may come and go, are in
   # the table.
 
-  alias PhoenixGenApi.WorkerPool
-  alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
-
   @table __MODULE__
+  @application_pools [:async_pool, :stream_pool]
 
   @type pool :: {reference(), map()}
 
@@ -24,12 +22,16 @@ defmodule PhoenixGenApi.WorkerPool.Registry do
     :ok
   end
 
+  @doc "The names of the pools that the application starts."
+  @spec application_pools() :: [atom()]
+  def application_pools, do: @application_pools
+
   @spec running?() :: boolean()
   def running?, do: :ets.whereis(@table) != :undefined
 
   @spec find(GenServer.name()) :: pool() | nil
   def find(name) do
-    with nil <- :persistent_term.get({WorkerPool, name}, nil) do
+    with nil <- :persistent_term.get({__MODULE__, name}, nil) do
       :ets.lookup_element(@table, name, 2, nil)
     end
   rescue
@@ -39,8 +41,8 @@ defmodule PhoenixGenApi.WorkerPool.Registry do
 
   @spec put(GenServer.name(), pool()) :: :ok
   def put(name, pool) do
-    if name in WorkerPoolSupervisor.pools() do
-      :persistent_term.put({WorkerPool, name}, pool)
+    if name in @application_pools do
+      :persistent_term.put({__MODULE__, name}, pool)
     else
       :ets.insert(@table, {name, pool})
       :ok
@@ -49,8 +51,8 @@ defmodule PhoenixGenApi.WorkerPool.Registry do
 
   @spec delete(GenServer.name()) :: :ok
   def delete(name) do
-    if name in WorkerPoolSupervisor.pools(),
-      do: :persistent_term.erase({WorkerPool, name}),
+    if name in @application_pools,
+      do: :persistent_term.erase({__MODULE__, name}),
       else: running?() and :ets.delete(@table, name)
 
     :ok

@@ -70,7 +70,9 @@ defmodule PhoenixGenApi.WorkerPool.Server do
   def handle_call(:pool, _from, state), do: {:reply, state.pool, state}
 
   @impl true
+  # From the native side, and from its own timer.
   def handle_info({WorkerPool, :attend}, state), do: {:noreply, handle_events(state)}
+  def handle_info(:attend, state), do: {:noreply, handle_events(state)}
   def handle_info({:EXIT, _pid, _reason}, state), do: {:noreply, state}
   def handle_info(_other, state), do: {:noreply, state}
 
@@ -108,7 +110,7 @@ defmodule PhoenixGenApi.WorkerPool.Server do
     for pid <- kill, do: Process.exit(pid, :kill)
     for item <- events, do: emit(item, state.name)
     if state.timer, do: Process.cancel_timer(state.timer)
-    %{state | timer: next_ms && Process.send_after(self(), {WorkerPool, :attend}, wait(next_ms))}
+    %{state | timer: next_ms && Process.send_after(self(), :attend, wait(next_ms))}
   end
 
   # The longest timer of the VM is some 49 days; it asks again then.

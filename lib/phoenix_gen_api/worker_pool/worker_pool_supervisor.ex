@@ -13,9 +13,9 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ProcessNames
   alias PhoenixGenApi.WorkerPool
+  alias PhoenixGenApi.WorkerPool.Registry
 
-  # The pools and the options of their sizes.
-  @pools [async_pool: :async_pool_size, stream_pool: :stream_pool_size]
+  @sizes %{async_pool: :async_pool_size, stream_pool: :stream_pool_size}
 
   @shared [
     :max_queue_size,
@@ -27,7 +27,7 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
 
   @doc false
   @spec pools() :: [atom()]
-  def pools, do: Keyword.keys(@pools)
+  defdelegate pools, to: Registry, as: :application_pools
 
   @doc false
   def start_link(_opts), do: Supervisor.start_link(__MODULE__, [], name: __MODULE__)
@@ -39,8 +39,8 @@ defmodule PhoenixGenApi.WorkerPool.WorkerPoolSupervisor do
     ProcessNames.await_free(pools())
 
     children =
-      for {name, size} <- @pools do
-        {WorkerPool, [name: name, pool_size: Config.get(:worker_pool, size)] ++ shared}
+      for name <- pools() do
+        {WorkerPool, [name: name, pool_size: Config.get(:worker_pool, @sizes[name])] ++ shared}
       end
 
     Supervisor.init(children, strategy: :one_for_one)
