@@ -183,3 +183,29 @@ defmodule PhoenixGenApi.JsonEncoding do
 
   defp segment(index), do: "[" <> Integer.to_string(index) <> "]"
 end
+
+defimpl JSON.Encoder, for: PhoenixGenApi.Structs.Response do
+  alias PhoenixGenApi.JsonEncoding
+
+  def encode(response, encoder) do
+    encoder = JsonEncoding.encoder(encoder)
+
+    [
+      ~s({"request_id":),
+      encoder.(response.request_id, encoder),
+      ~s(,"success":),
+      encoder.(response.success, encoder),
+      ~s(,"result":),
+      encoder.(response.result, encoder),
+      ~s(,"error":),
+      encoder.(response.error, encoder),
+      ~s(,"async":),
+      encoder.(response.async, encoder),
+      ~s(,"has_more":),
+      encoder.(response.has_more, encoder),
+      ~s(,"can_retry":),
+      encoder.(response.can_retry, encoder),
+      ?}
+    ]
+  end
+end

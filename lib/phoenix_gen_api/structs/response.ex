@@ -35,8 +35,6 @@ defmodule PhoenixGenApi.Structs.Response do
   compiled. The object always has all seven keys.
   """
 
-  alias PhoenixGenApi.JsonEncoding
-
   @type t :: %__MODULE__{
           request_id: String.t() | nil,
           result: term(),
@@ -128,28 +126,4 @@ defmodule PhoenixGenApi.Structs.Response do
   @spec encode(term(), term()) :: encoded() | {:error, :invalid_response}
   def encode(%__MODULE__{} = response, opts), do: encode!(response, opts)
   def encode(_other, _opts), do: {:error, :invalid_response}
-
-  defimpl JSON.Encoder do
-    def encode(response, encoder) do
-      encoder = JsonEncoding.encoder(encoder)
-
-      [
-        ~s({"request_id":),
-        encoder.(response.request_id, encoder),
-        ~s(,"success":),
-        encoder.(response.success, encoder),
-        ~s(,"result":),
-        encoder.(response.result, encoder),
-        ~s(,"error":),
-        encoder.(response.error, encoder),
-        ~s(,"async":),
-        encoder.(response.async, encoder),
-        ~s(,"has_more":),
-        encoder.(response.has_more, encoder),
-        ~s(,"can_retry":),
-        encoder.(response.can_retry, encoder),
-        ?}
-      ]
-    end
-  end
 end
