@@ -254,6 +254,12 @@ defmodule PhoenixGenApi.ConfigDb do
   defp describe(:not_running), do: "no gateway runs on this node"
 
   @doc false
+  # Whether there is a function of that name, which may be disabled.
+  @spec registered?(term(), term()) :: boolean()
+  def registered?(service, request_type),
+    do: fetch(service, request_type, nil) not in [{:error, :not_found}, {:error, :not_running}]
+
+  @doc false
   # What a pull or a push does in one visible step: stores these configs and removes every
   # other one of the service that was pulled or pushed.
   # Nothing is stored when `strict?` and one is rejected. `keep` are configs that the caller

@@ -7,6 +7,7 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.Circuits
   alias PhoenixGenApi.Cluster
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller
   alias PhoenixGenApi.ConfigReceiver
@@ -19,6 +20,7 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Service
   alias PhoenixGenApi.StreamCall
+  alias PhoenixGenApi.Telemetry
   alias PhoenixGenApi.WorkerPool
 
   @spec start_link(client_mode: boolean()) :: Supervisor.on_start()
@@ -57,6 +59,7 @@ defmodule PhoenixGenApi.Supervisor do
       relay_forwarders: Relay.Forwarder.counters()
     })
 
+    Telemetry.Metrics.label_by(&ConfigDb.registered?/2)
     RateLimiter.Settings.load()
     Circuits.reload()
     Relay.reload()

@@ -3,7 +3,6 @@ defmodule PhoenixGenApi.Telemetry.Metrics do
   # The metrics that can be made of the events, as data, and as definitions of the library
   # `Telemetry.Metrics` where the application has it.
 
-  alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.Telemetry.Events
 
   @available match?({:module, _module}, Code.ensure_compiled(Elixir.Telemetry.Metrics))
@@ -74,6 +73,15 @@ defmodule PhoenixGenApi.Telemetry.Metrics do
   def one(_measurements), do: 1
 
   @doc """
+  Has `registered?` say whether a function of that service and request type is registered.
+
+  Set by the supervisor that owns the table of functions: metrics know nothing of that table.
+  """
+  @spec label_by((term(), term() -> boolean())) :: :ok
+  def label_by(registered?) when is_function(registered?, 2),
+    do: :persistent_term.put(__MODULE__, registered?)
+
+  @doc """
   The metadata with tags that have few values. A request names functions that a client has
   made up, and every new name would be a time series for ever.
   """
@@ -81,13 +89,9 @@ defmodule PhoenixGenApi.Telemetry.Metrics do
   def tag_values(%{service: service, request_type: type} = metadata) do
     metadata = Map.put_new(metadata, :node, nil)
 
-    case ConfigDb.fetch(service, type, nil) do
-      {:error, reason} when reason != :disabled ->
-        %{metadata | service: "unknown", request_type: "unknown"}
-
-      _registered ->
-        metadata
-    end
+    if registered?(service, type),
+      do: metadata,
+      else: %{metadata | service: "unknown", request_type: "unknown"}
   end
 
   # The circuit of a pool is of no node and no function.
@@ -95,6 +99,12 @@ defmodule PhoenixGenApi.Telemetry.Metrics do
     do: Map.merge(%{node: nil, service: nil, request_type: nil}, metadata)
 
   def tag_values(metadata), do: metadata
+
+  # Where no gateway has ever run nothing is registered.
+  defp registered?(service, type) do
+    with registered? when registered? != nil <- :persistent_term.get(__MODULE__, nil),
+         do: registered?.(service, type)
+  end
 
   @doc "All metrics as a markdown table."
   @spec docs() :: String.t()
