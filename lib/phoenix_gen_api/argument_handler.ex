@@ -37,7 +37,7 @@ defmodule PhoenixGenApi.ArgumentHandler do
   the first problem.
   """
   @spec convert_args(FunConfig.t(), Request.t()) :: {:ok, [term()]} | {:error, Exception.t()}
-  def convert_args(%FunConfig{} = config, %Request{} = request) do
+  def convert_args(%{arg_types: _} = config, %Request{} = request) do
     case Plan.compile(config) do
       {:ok, plan, _config} -> convert(plan, request)
       {:error, errors} -> {:error, ArgumentError.exception(Enum.join(errors, "; "))}

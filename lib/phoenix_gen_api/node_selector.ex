@@ -42,6 +42,7 @@ defmodule PhoenixGenApi.NodeSelector do
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.{FunConfig, Request}
+  alias PhoenixGenApi.Structs.FunConfig.Validation
 
   @type reason ::
           :no_nodes_available
@@ -56,7 +57,7 @@ defmodule PhoenixGenApi.NodeSelector do
 
   @doc "The best usable node."
   @spec get_node(FunConfig.t(), Request.t()) :: {:ok, node()} | {:error, reason()}
-  def get_node(%FunConfig{} = config, %Request{} = request) do
+  def get_node(%{nodes: _} = config, %Request{} = request) do
     with {:ok, [node | _]} <- get_nodes(config, request), do: {:ok, node}
   end
 
@@ -72,9 +73,9 @@ defmodule PhoenixGenApi.NodeSelector do
 
   @doc "All usable nodes, best first. Takes one turn of a round robin."
   @spec get_nodes(FunConfig.t(), Request.t()) :: {:ok, [node()]} | {:error, reason()}
-  def get_nodes(%FunConfig{nodes: :local} = config, %Request{}), do: local(config)
+  def get_nodes(%{nodes: :local} = config, %Request{}), do: local(config)
 
-  def get_nodes(%FunConfig{} = config, %Request{} = request) do
+  def get_nodes(%{nodes: _} = config, %Request{} = request) do
     with {:ok, selector} <- Gateway.handle(:node_selector),
          :ok <- mode(config.choose_node_mode),
          {:ok, names} <- resolve_nodes_list(config) do
@@ -84,9 +85,9 @@ defmodule PhoenixGenApi.NodeSelector do
 
   @doc "The config with a dynamic node list resolved."
   @spec resolve_nodes(FunConfig.t()) :: {:ok, FunConfig.t()} | {:error, reason()}
-  def resolve_nodes(%FunConfig{nodes: :local} = config), do: {:ok, config}
+  def resolve_nodes(%{nodes: :local} = config), do: {:ok, config}
 
-  def resolve_nodes(%FunConfig{} = config) do
+  def resolve_nodes(%{nodes: _} = config) do
     with {:ok, nodes} <- resolve_nodes_list(config), do: {:ok, %{config | nodes: nodes}}
   end
 
@@ -95,14 +96,14 @@ defmodule PhoenixGenApi.NodeSelector do
   by the config's `hook_timeout`. Strings that it returns become atoms only if such atoms exist.
   """
   @spec resolve_nodes_list(FunConfig.t()) :: {:ok, [node() | String.t()]} | {:error, reason()}
-  def resolve_nodes_list(%FunConfig{nodes: :local}), do: {:ok, [node()]}
-  def resolve_nodes_list(%FunConfig{nodes: []}), do: {:error, :no_nodes_available}
+  def resolve_nodes_list(%{nodes: :local}), do: {:ok, [node()]}
+  def resolve_nodes_list(%{nodes: []}), do: {:error, :no_nodes_available}
 
-  def resolve_nodes_list(%FunConfig{nodes: nodes}) when is_list(nodes) do
+  def resolve_nodes_list(%{nodes: nodes}) when is_list(nodes) do
     if names?(nodes), do: {:ok, nodes}, else: {:error, {:invalid_nodes_configuration, nodes}}
   end
 
-  def resolve_nodes_list(%FunConfig{nodes: {m, f, a}} = config)
+  def resolve_nodes_list(%{nodes: {m, f, a}} = config)
       when is_atom(m) and is_atom(f) and is_list(a) do
     case RPC.Local.apply(m, f, a, config.hook_timeout) do
       {:ok, nodes} when is_list(nodes) -> dynamic(nodes)
@@ -111,12 +112,12 @@ defmodule PhoenixGenApi.NodeSelector do
     end
   end
 
-  def resolve_nodes_list(%FunConfig{nodes: nodes}),
+  def resolve_nodes_list(%{nodes: nodes}),
     do: {:error, {:invalid_nodes_configuration, nodes}}
 
   @doc "Whether the config's `choose_node_mode` is one that a config may have."
   @spec choose_node_valid?(FunConfig.t()) :: boolean()
-  def choose_node_valid?(%FunConfig{choose_node_mode: mode}), do: FunConfig.Validation.mode?(mode)
+  def choose_node_valid?(%{choose_node_mode: mode}), do: Validation.mode?(mode)
 
   @doc """
   Milliseconds to wait before a retry: `base` (100) × 2^(attempt − 1), times a random factor of
@@ -409,7 +410,7 @@ defmodule PhoenixGenApi.NodeSelector do
   defp mode(mode) when mode in @modes, do: :ok
 
   defp mode(mode) do
-    if FunConfig.Validation.mode?(mode),
+    if Validation.mode?(mode),
       do: :ok,
       else: {:error, {:invalid_choose_node_mode, mode}}
   end

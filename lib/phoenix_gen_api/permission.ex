@@ -37,10 +37,10 @@ defmodule PhoenixGenApi.Permission do
 
   @doc "Whether the request may call the function."
   @spec check_permission(Request.t(), FunConfig.t()) :: boolean()
-  def check_permission(%Request{} = request, %FunConfig{permission_callback: nil} = config),
+  def check_permission(%Request{} = request, %{permission_callback: nil} = config),
     do: granted?(config.check_permission, request, config.arg_orders)
 
-  def check_permission(%Request{} = request, %FunConfig{} = config),
+  def check_permission(%Request{} = request, %{permission_callback: _} = config),
     do: remote?(request, config, nil) == :ok
 
   @doc "`nil`, or raises `PhoenixGenApi.Permission.PermissionDenied`."
@@ -58,12 +58,12 @@ defmodule PhoenixGenApi.Permission do
   @spec check_permission_remote!(Request.t(), FunConfig.t(), node() | nil) :: :ok
   def check_permission_remote!(request, config, node \\ nil)
 
-  def check_permission_remote!(request, %FunConfig{permission_callback: nil} = config, _node) do
+  def check_permission_remote!(request, %{permission_callback: nil} = config, _node) do
     check_permission!(request, config)
     :ok
   end
 
-  def check_permission_remote!(%Request{} = request, %FunConfig{} = config, node) do
+  def check_permission_remote!(%Request{} = request, %{permission_callback: _} = config, node) do
     unless remote?(request, config, node) == :ok, do: raise(denied(request, config))
     :ok
   end
@@ -211,8 +211,8 @@ defmodule PhoenixGenApi.Permission do
 
   defp callback(_config, _request, _node), do: :denied
 
-  defp denied(request, %FunConfig{} = config),
-    do: denied(request, config.permission_callback || config.check_permission)
+  defp denied(request, %{permission_callback: callback, check_permission: kind}),
+    do: denied(request, callback || kind)
 
   defp denied(request, mode), do: PermissionDenied.exception(request: request, mode: mode)
 end

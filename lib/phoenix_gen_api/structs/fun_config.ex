@@ -123,18 +123,11 @@ defmodule PhoenixGenApi.Structs.FunConfig do
       {:all_nodes, 2}
   """
   @spec normalize_retry(term()) :: nil | {:same_node | :all_nodes, pos_integer()}
-  def normalize_retry(n) when is_number(n) and n >= 1, do: {:all_nodes, trunc(n)}
-
-  def normalize_retry({mode, n})
-      when mode in [:same_node, :all_nodes] and is_number(n) and n >= 1,
-      do: {mode, trunc(n)}
-
-  def normalize_retry(_none), do: nil
+  defdelegate normalize_retry(retry), to: Validation
 
   @doc "The version, `\"0.0.0\"` for `nil`."
   @spec version(t()) :: String.t()
-  def version(%__MODULE__{version: nil}), do: @unversioned
-  def version(%__MODULE__{version: version}), do: version
+  def version(%__MODULE__{version: version}), do: version || @unversioned
 
   @doc "Whether the function runs on the gateway itself."
   @spec local_service?(t()) :: boolean()

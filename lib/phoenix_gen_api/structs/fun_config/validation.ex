@@ -1,12 +1,11 @@
 defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   @moduledoc false
   # Normalises and checks a function config and compiles its argument schema: one way in
-  # for everything that accepts a config.
+  # for everything that accepts a config. It reads fields and knows no struct: `FunConfig` is above it.
 
   alias PhoenixGenApi.ArgumentHandler.TypeParser
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Structs.FunConfig
 
   require Logger
 
@@ -14,6 +13,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   # Configs compiled in one native call.
   @batch 64
   @node_name_bytes 255
+  @unversioned "0.0.0"
 
   @messages [
     request_type: "request_type must be a non-empty string",
@@ -43,11 +43,12 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   ]
 
   @doc "The normalised config and its compiled schema, or every error in field order."
-  @spec run(FunConfig.t()) :: {:ok, FunConfig.t(), reference()} | {:error, [String.t()]}
-  def run(%FunConfig{} = config), do: [config] |> run_all() |> hd()
+  @spec run(config) :: {:ok, config, reference()} | {:error, [String.t()]} when config: struct()
+  def run(config), do: [config] |> run_all() |> hd()
 
   @doc "The same for each of several configs, which takes a quarter of the time for thousands."
-  @spec run_all([FunConfig.t()]) :: [{:ok, FunConfig.t(), reference()} | {:error, [String.t()]}]
+  @spec run_all([config]) :: [{:ok, config, reference()} | {:error, [String.t()]}]
+        when config: struct()
   def run_all(configs) do
     configs
     |> Enum.chunk_every(@batch)
@@ -105,7 +106,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   defp valid?(:request_info, value), do: is_boolean(value)
   defp valid?(:version, value), do: value == nil or name?(value)
   defp valid?(:disabled, value), do: is_boolean(value)
-  defp valid?(:retry, value), do: value == nil or FunConfig.normalize_retry(value) != nil
+  defp valid?(:retry, value), do: value == nil or normalize_retry(value) != nil
 
   defp valid?(:retry_on, value) do
     is_list(value) and proper?(value) and
@@ -161,15 +162,25 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
     %{
       config
       | service: to_string(config.service),
-        version: FunConfig.version(config),
+        version: config.version || @unversioned,
         nodes: nodes(config.nodes),
         choose_node_mode: mode(config.choose_node_mode),
-        retry: FunConfig.normalize_retry(config.retry),
+        retry: normalize_retry(config.retry),
         arg_types: arg_types(config.arg_types),
         arg_orders: orders,
         check_permission: permission(config.check_permission)
     }
   end
+
+  @doc "The long form of a retry rule, see `PhoenixGenApi.Structs.FunConfig.normalize_retry/1`."
+  @spec normalize_retry(term()) :: nil | {:same_node | :all_nodes, pos_integer()}
+  def normalize_retry(n) when is_number(n) and n >= 1, do: {:all_nodes, trunc(n)}
+
+  def normalize_retry({mode, n})
+      when mode in [:same_node, :all_nodes] and is_number(n) and n >= 1,
+      do: {mode, trunc(n)}
+
+  def normalize_retry(_none), do: nil
 
   # A function config comes from a developer or from a service that may push; the number of
   # names is bounded by theirs.
