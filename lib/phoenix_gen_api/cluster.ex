@@ -13,6 +13,7 @@ defmodule PhoenixGenApi.Cluster do
   # Rows: {{:watcher, pid}} and {{:gateway, node}, member}
   use GenServer
 
+  alias PhoenixGenApi.OwnedTable
   alias PhoenixGenApi.ProcessNames
 
   @scope Module.concat(__MODULE__, Scope)
@@ -31,19 +32,14 @@ defmodule PhoenixGenApi.Cluster do
 
   @doc "Creates the table, owned by the calling process, unless it is there."
   @spec new() :: :ok
-  def new do
-    if :ets.whereis(@table) == :undefined,
-      do: :ets.new(@table, [:named_table, :set, :public, read_concurrency: true])
-
-    :ok
-  end
+  def new, do: OwnedTable.new(@table, [:set, read_concurrency: true])
 
   @doc "The connected gateways without this node; none where no gateway runs."
   @spec gateways() :: [node()]
   def gateways do
-    if :ets.whereis(@table) == :undefined,
-      do: [],
-      else: :ets.select(@table, [{{{:gateway, :"$1"}, :_}, [], [:"$1"]}])
+    if OwnedTable.exists?(@table),
+      do: :ets.select(@table, [{{{:gateway, :"$1"}, :_}, [], [:"$1"]}]),
+      else: []
   end
 
   @doc """

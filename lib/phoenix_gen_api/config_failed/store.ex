@@ -14,6 +14,7 @@ defmodule PhoenixGenApi.ConfigFailed.Store do
   use GenServer
 
   alias PhoenixGenApi.ConfigFailed
+  alias PhoenixGenApi.OwnedTable
 
   @max_entries 1000
   @lifetime_ms 24 * 60 * 60 * 1000
@@ -24,13 +25,7 @@ defmodule PhoenixGenApi.ConfigFailed.Store do
 
   @doc "Creates the table, owned by the calling process, unless it is there."
   @spec new(name()) :: :ok
-  def new(name) do
-    if :ets.whereis(name) == :undefined do
-      :ets.new(name, [:named_table, :ordered_set, :public, read_concurrency: true])
-    end
-
-    :ok
-  end
+  def new(name), do: OwnedTable.new(name, [:ordered_set, read_concurrency: true])
 
   @doc "Starts the writer of the table `:name`, which also removes expired entries on a timer."
   @spec start_link(name: name()) :: GenServer.on_start()

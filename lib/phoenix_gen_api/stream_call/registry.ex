@@ -11,6 +11,7 @@ defmodule PhoenixGenApi.StreamCall.Registry do
   use GenServer
 
   alias PhoenixGenApi.ErrorResponse
+  alias PhoenixGenApi.OwnedTable
 
   @table __MODULE__
   @sweep_ms 60_000
@@ -20,13 +21,7 @@ defmodule PhoenixGenApi.StreamCall.Registry do
 
   @doc "Creates the table, for the supervisor."
   @spec new() :: :ok
-  def new do
-    if :ets.whereis(@table) == :undefined do
-      :ets.new(@table, [:ordered_set, :public, :named_table, write_concurrency: :auto])
-    end
-
-    :ok
-  end
+  def new, do: OwnedTable.new(@table, [:ordered_set, write_concurrency: :auto])
 
   @doc """
   Enters a stream that has no process yet, or says that no gateway runs here.

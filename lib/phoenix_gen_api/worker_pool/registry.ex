@@ -8,6 +8,8 @@ defmodule PhoenixGenApi.WorkerPool.Registry do
   # of all schedulers at 50,000 processes), so the pools of others, which may come and go, are in
   # the table.
 
+  alias PhoenixGenApi.OwnedTable
+
   @table __MODULE__
   @application_pools [:async_pool, :stream_pool]
 
@@ -15,19 +17,14 @@ defmodule PhoenixGenApi.WorkerPool.Registry do
 
   @doc "Creates the table, owned by the calling process, unless it is there."
   @spec new() :: :ok
-  def new do
-    unless running?(),
-      do: :ets.new(@table, [:named_table, :set, :public, read_concurrency: true])
-
-    :ok
-  end
+  def new, do: OwnedTable.new(@table, [:set, read_concurrency: true])
 
   @doc "The names of the pools that the application starts."
   @spec application_pools() :: [atom()]
   def application_pools, do: @application_pools
 
   @spec running?() :: boolean()
-  def running?, do: :ets.whereis(@table) != :undefined
+  def running?, do: OwnedTable.exists?(@table)
 
   @spec find(GenServer.name()) :: pool() | nil
   def find(name) do
