@@ -39,6 +39,9 @@ defmodule PhoenixGenApi.Relay.Forwarder do
     :ok
   end
 
+  @doc false
+  def start_link(n), do: GenServer.start_link(__MODULE__, n, name: name(n))
+
   defp index(n, number), do: n * Peers.numbers() + number + 1
 
   @impl true

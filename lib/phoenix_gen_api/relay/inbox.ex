@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.Relay.Inbox do
   # own, and so does all that he sends meanwhile, so that his messages stay in order and nobody
   # else's wait.
 
-  alias PhoenixGenApi.Relay.Publish
+  alias PhoenixGenApi.Relay.FanOut
 
   # Members. To send to fewer takes less than a millisecond.
   @large 1_000
@@ -24,7 +24,7 @@ defmodule PhoenixGenApi.Relay.Inbox do
         %{inbox | sender => {pid, given + 1}}
 
       _none ->
-        if Publish.recipient_count(group) > @large,
+        if FanOut.recipient_count(group) > @large,
           do: Map.put(inbox, sender, {start(sender, group, response), 1}),
           else: at_once(inbox, group, response)
     end
@@ -44,7 +44,7 @@ defmodule PhoenixGenApi.Relay.Inbox do
   end
 
   defp at_once(inbox, group, response) do
-    Publish.fan_out_locally(group, response)
+    FanOut.deliver(group, response)
     inbox
   end
 
@@ -58,7 +58,7 @@ defmodule PhoenixGenApi.Relay.Inbox do
   defp loop(owner, sender, sent) do
     receive do
       {:in, group, response} ->
-        Publish.fan_out_locally(group, response)
+        FanOut.deliver(group, response)
         send(owner, {:sent, sender, self(), sent + 1})
         loop(owner, sender, sent + 1)
 

@@ -1,11 +1,15 @@
 defmodule PhoenixGenApi.Relay.Partitions do
   @moduledoc false
   # A server of which a fixed number of processes run, each with a number and the same name on
-  # every gateway. `use PhoenixGenApi.Relay.Partitions, count: 8` defines in the module of the server,
-  # which is started with its number:
+  # every gateway. `use PhoenixGenApi.Relay.Partitions, count: 8` defines in the module that names them:
   #
-  #   * `count/0`, and `names/0` and `children/0` for the supervisor
+  #   * `count/0` and `names/0`
   #   * `name/1` of a number, and `number/1` of a term: which of them cares for it
+
+  @doc "The processes, for their supervisor: `server` is started with each number."
+  @spec children(module(), pos_integer()) :: [Supervisor.child_spec()]
+  def children(server, count),
+    do: for(n <- 0..(count - 1), do: Supervisor.child_spec({server, n}, id: {server, n}))
 
   defmacro __using__(count: count) do
     quote do
@@ -19,16 +23,6 @@ defmodule PhoenixGenApi.Relay.Partitions do
       @doc "Their registered names."
       @spec names() :: [atom()]
       def names, do: @partition_names
-
-      @doc "The processes."
-      @spec children() :: [Supervisor.child_spec()]
-      def children do
-        for n <- 0..(unquote(count) - 1),
-            do: Supervisor.child_spec({__MODULE__, n}, id: {__MODULE__, n})
-      end
-
-      @doc false
-      def start_link(n), do: GenServer.start_link(__MODULE__, n, name: name(n))
 
       @doc "The registered name of one."
       @spec name(non_neg_integer()) :: atom()

@@ -10,6 +10,7 @@ defmodule PhoenixGenApi.Relay.Peers do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
+  alias PhoenixGenApi.OwnedTable
   alias PhoenixGenApi.Relay.Shard
 
   require Logger
@@ -21,12 +22,9 @@ defmodule PhoenixGenApi.Relay.Peers do
   @doc "Creates the table, owned by the calling process, unless it is there."
   @spec new() :: :ok
   def new do
-    if :ets.whereis(@table) == :undefined do
-      :ets.new(@table, [:named_table, :set, :public, read_concurrency: true])
-      :ets.insert(@table, {:boot, {System.system_time(:microsecond), node()}})
-    end
-
-    :ok
+    OwnedTable.new(@table, [:set, read_concurrency: true], fn ->
+      [{:boot, {System.system_time(:microsecond), node()}}]
+    end)
   end
 
   @doc "When this gateway started, and that only once: the oldest gateway decides."

@@ -9,7 +9,7 @@ defmodule PhoenixGenApi.Relay.Publish do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Relay.{Events, Fastlane, Forwarder, SlowConsumers, Timestamp}
+  alias PhoenixGenApi.Relay.{Events, FanOut, Forwarder, Timestamp}
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @texts %{
@@ -61,25 +61,6 @@ defmodule PhoenixGenApi.Relay.Publish do
     end
   end
 
-  @doc "How many members a group has that get messages, on all gateways."
-  @spec recipient_count(String.t()) :: non_neg_integer()
-  def recipient_count(group) do
-    case Native.relay_fan_out(Gateway.handle!(:relay), group) do
-      {audience, _fan, _lanes, _remote} -> audience
-      _reason -> 0
-    end
-  end
-
-  @doc "A message from another gateway."
-  @spec fan_out_locally(String.t(), Response.t()) :: :ok
-  def fan_out_locally(group, response) do
-    case Native.relay_fan_out(Gateway.handle!(:relay), group) do
-      {_audience, fan, lanes, _remote} -> send_all(group, fan, Fastlane.messages(lanes, response))
-      # Deleted on its way.
-      _reason -> :ok
-    end
-  end
-
   defp arguments(%{"group_id" => group, "message" => message})
        when is_binary(group) and group != "" do
     if String.valid?(group), do: {:ok, group, message}, else: {:error, :invalid_argument}
@@ -99,7 +80,7 @@ defmodule PhoenixGenApi.Relay.Publish do
     case check.(System.convert_time_unit(started, :native, :nanosecond)) do
       {audience, fan, lanes, remote} ->
         response = response(request_id, group, user, message)
-        send_all(group, fan, Fastlane.messages(lanes, response))
+        FanOut.send_all(group, fan, lanes, response)
         Forwarder.forward(remote, group, user, response)
         Events.published(started, group, user, audience)
         {:ok, audience}
@@ -116,20 +97,5 @@ defmodule PhoenixGenApi.Relay.Publish do
       "message" => message,
       "timestamp" => Timestamp.now()
     })
-  end
-
-  defp send_all(group, fan, messages),
-    do: send_all(Gateway.handle!(:relay), group, fan, messages, 0)
-
-  # In slices: between two of them the scheduler may turn to others.
-  defp send_all(relay, group, fan, messages, dropped) do
-    {more?, slow, sample} = Native.relay_send(relay, fan, messages)
-    if sample != [], do: SlowConsumers.sample(sample)
-
-    cond do
-      more? -> send_all(relay, group, fan, messages, dropped + slow)
-      dropped + slow > 0 -> Events.dropped(group, :slow_consumer, dropped + slow)
-      true -> :ok
-    end
   end
 end

@@ -4,7 +4,7 @@ defmodule PhoenixGenApi.Relay.Supervisor do
   use Supervisor
 
   alias PhoenixGenApi.ProcessNames
-  alias PhoenixGenApi.Relay.{Disconnects, Forwarder, Peers, Shard, SlowConsumers}
+  alias PhoenixGenApi.Relay.{Disconnects, Forwarder, Partitions, Peers, Shard, SlowConsumers}
 
   @doc false
   def start_link(_opts), do: Supervisor.start_link(__MODULE__, [], name: __MODULE__)
@@ -15,7 +15,11 @@ defmodule PhoenixGenApi.Relay.Supervisor do
       Forwarder.names() ++ [Peers] ++ Shard.names() ++ [Disconnects, SlowConsumers]
     )
 
-    children = Forwarder.children() ++ [Peers] ++ Shard.children() ++ [Disconnects, SlowConsumers]
+    children =
+      Partitions.children(Forwarder, Forwarder.count()) ++
+        [Peers] ++
+        Partitions.children(Shard.Server, Shard.count()) ++ [Disconnects, SlowConsumers]
+
     Supervisor.init(children, strategy: :one_for_one, max_restarts: 100, max_seconds: 10)
   end
 end

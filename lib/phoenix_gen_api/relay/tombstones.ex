@@ -5,6 +5,7 @@ defmodule PhoenixGenApi.Relay.Tombstones do
   #
   # Rows: {group, milliseconds}
 
+  alias PhoenixGenApi.OwnedTable
   alias PhoenixGenApi.Relay.Shard
 
   @table __MODULE__
@@ -14,12 +15,7 @@ defmodule PhoenixGenApi.Relay.Tombstones do
 
   @doc "Creates the table, owned by the calling process, unless it is there."
   @spec new() :: :ok
-  def new do
-    if :ets.whereis(@table) == :undefined,
-      do: :ets.new(@table, [:named_table, :set, :public, write_concurrency: true])
-
-    :ok
-  end
+  def new, do: OwnedTable.new(@table, [:set, write_concurrency: true])
 
   @doc "Notes that a group was deleted."
   @spec put(String.t(), integer()) :: :ok
