@@ -47,12 +47,8 @@ defmodule PhoenixGenApi.ConfigPusher do
 
   alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.NodeSelector
-  alias PhoenixGenApi.SafeInspect
-  alias PhoenixGenApi.Service.GatewayPusher
-  alias PhoenixGenApi.ServiceGuard
+  alias PhoenixGenApi.Service.{GatewayPusher, Push}
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
-
-  require Logger
 
   @timeout_ms 5_000
 
@@ -98,34 +94,7 @@ defmodule PhoenixGenApi.ConfigPusher do
   @spec push(node(), PushConfig.t(), keyword()) :: result()
   def push(gateway, %PushConfig{} = push_config, opts \\ []) when is_atom(gateway) do
     opts = Keyword.validate!(opts, force: false, timeout: @timeout_ms)
-    send_push(gateway, push_config, opts)
-  end
-
-  @doc false
-  # `:pushed_at` as `ConfigReceiver.push/2` has it.
-  @spec push_again(node(), PushConfig.t(), integer(), keyword()) :: result()
-  def push_again(gateway, push_config, pushed_at, opts),
-    do: send_push(gateway, push_config, [pushed_at: pushed_at] ++ opts)
-
-  defp send_push(gateway, push_config, opts) do
-    ServiceGuard.register(push_config)
-    push_config = with_token(push_config)
-    receiver_opts = [node: node()] ++ Keyword.take(opts, [:force, :pushed_at])
-    deadline = System.monotonic_time(:millisecond) + opts[:timeout]
-
-    with :send <- offer(gateway, push_config, receiver_opts, opts) do
-      left = max(deadline - System.monotonic_time(:millisecond), 0)
-      call(gateway, ConfigReceiver, :push, [push_config, receiver_opts], left)
-    end
-  end
-
-  defp offer(gateway, push_config, receiver_opts, opts) do
-    if opts[:force] do
-      :send
-    else
-      offer = [%{push_config | fun_configs: nil}, receiver_opts]
-      call(gateway, ConfigReceiver, :offer, offer, opts[:timeout])
-    end
+    Push.run(gateway, push_config, opts)
   end
 
   @doc """
@@ -144,27 +113,13 @@ defmodule PhoenixGenApi.ConfigPusher do
 
   defp attempt(gateway, push_config, opts, retries, interval) do
     result = push(gateway, push_config, opts)
-    log(result, gateway, push_config)
+    Push.log(result, gateway, push_config)
 
     if match?({:error, {:badrpc, _reason}}, result) and retries > 0 do
       Process.sleep(interval)
       attempt(gateway, push_config, opts, retries - 1, interval)
     else
       result
-    end
-  end
-
-  @doc false
-  @spec log(result(), node(), PushConfig.t()) :: :ok
-  def log(result, gateway, %{service: service, config_version: version}) do
-    push =
-      "push of service #{SafeInspect.inspect(service)} #{SafeInspect.inspect(version)} to #{gateway}"
-
-    case result do
-      {:ok, :accepted} -> Logger.info(push <> " accepted")
-      {:ok, :skipped, :version_matches} -> Logger.info(push <> " skipped: it has this version")
-      {:ok, :skipped, :superseded} -> Logger.info(push <> " skipped: it has a later push")
-      {:error, reason} -> Logger.error(push <> " failed: " <> SafeInspect.inspect(reason))
     end
   end
 
@@ -181,7 +136,7 @@ defmodule PhoenixGenApi.ConfigPusher do
           | badrpc()
   def verify(gateway, service, version, opts \\ []) when is_atom(gateway) do
     opts = Keyword.validate!(opts, timeout: @timeout_ms)
-    call(gateway, ConfigReceiver, :verify, [service, version], opts[:timeout])
+    Push.call(gateway, ConfigReceiver, :verify, [service, version], opts[:timeout])
   end
 
   @doc """
@@ -191,12 +146,12 @@ defmodule PhoenixGenApi.ConfigPusher do
   """
   @spec drain(node()) :: :ok | badrpc()
   def drain(gateway) when is_atom(gateway),
-    do: call(gateway, NodeSelector, :drain, [node()], @timeout_ms)
+    do: Push.call(gateway, NodeSelector, :drain, [node()], @timeout_ms)
 
   @doc "Takes `drain/1` back."
   @spec undrain(node()) :: :ok | badrpc()
   def undrain(gateway) when is_atom(gateway),
-    do: call(gateway, NodeSelector, :undrain, [node()], @timeout_ms)
+    do: Push.call(gateway, NodeSelector, :undrain, [node()], @timeout_ms)
 
   @doc "A supervisor's child, see above. Two services make two children."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
@@ -241,21 +196,5 @@ defmodule PhoenixGenApi.ConfigPusher do
       end
 
     Supervisor.start_link(pushers, [strategy: :one_for_one] ++ Keyword.take(opts, [:name]))
-  end
-
-  defp with_token(%{push_token: token} = push_config) when token in [nil, ""],
-    do: %{push_config | push_token: Application.get_env(:phoenix_gen_api, :push_token)}
-
-  defp with_token(push_config), do: push_config
-
-  # Only reasons are passed on: the stack of a failed call may hold its arguments, and with
-  # them the token.
-  defp call(gateway, module, function, args, timeout) do
-    :erpc.call(gateway, module, function, args, timeout)
-  catch
-    :error, {:erpc, reason} -> {:error, {:badrpc, reason}}
-    :error, {:exception, reason, _stack} -> {:error, {:badrpc, reason}}
-    :exit, {_exception_or_signal, reason} -> {:error, {:badrpc, reason}}
-    :throw, value -> {:error, {:badrpc, value}}
   end
 end

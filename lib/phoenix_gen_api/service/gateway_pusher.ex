@@ -7,7 +7,7 @@ defmodule PhoenixGenApi.Service.GatewayPusher do
   # when it is restarted alone. While the monitor stands there is nothing to do.
   use GenServer
 
-  alias PhoenixGenApi.ConfigPusher
+  alias PhoenixGenApi.Service.Push
 
   @max_backoff_ms 30_000
 
@@ -54,8 +54,8 @@ defmodule PhoenixGenApi.Service.GatewayPusher do
   # The monitor comes first: an application that is restarted right after the push is noticed.
   defp push(state) do
     monitor = Process.monitor({PhoenixGenApi.Supervisor, state.gateway})
-    result = push(state.pushed_at, state)
-    ConfigPusher.log(result, state.gateway, state.push_config)
+    result = Push.run(state.gateway, state.push_config, again(state) ++ state.opts)
+    Push.log(result, state.gateway, state.push_config)
 
     if retryable?(result) do
       Process.demonitor(monitor, [:flush])
@@ -66,10 +66,8 @@ defmodule PhoenixGenApi.Service.GatewayPusher do
     end
   end
 
-  defp push(nil, state), do: ConfigPusher.push(state.gateway, state.push_config, state.opts)
-
-  defp push(pushed_at, state),
-    do: ConfigPusher.push_again(state.gateway, state.push_config, pushed_at, state.opts)
+  defp again(%{pushed_at: nil}), do: []
+  defp again(%{pushed_at: pushed_at}), do: [pushed_at: pushed_at]
 
   # A node is up before its application is.
   defp retryable?({:error, {:badrpc, _reason}}), do: true

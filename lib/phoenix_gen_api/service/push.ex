@@ -1,0 +1,73 @@
+defmodule PhoenixGenApi.Service.Push do
+  @moduledoc false
+  # One push of one push config to one gateway: what it is sent with, how it is answered, and what is
+  # logged of it.
+
+  alias PhoenixGenApi.ConfigReceiver
+  alias PhoenixGenApi.SafeInspect
+  alias PhoenixGenApi.ServiceGuard
+  alias PhoenixGenApi.Structs.PushConfig
+
+  require Logger
+
+  @type badrpc :: {:error, {:badrpc, term()}}
+  @type result :: ConfigReceiver.result() | badrpc()
+
+  @doc """
+  Pushes. Options: `:timeout`, which is required, `:force`, and `:pushed_at` as
+  `PhoenixGenApi.ConfigReceiver.push/2` has it.
+  """
+  @spec run(node(), PushConfig.t(), keyword()) :: result()
+  def run(gateway, push_config, opts) do
+    ServiceGuard.register(push_config)
+    push_config = with_token(push_config)
+    receiver_opts = [node: node()] ++ Keyword.take(opts, [:force, :pushed_at])
+    deadline = System.monotonic_time(:millisecond) + opts[:timeout]
+
+    with :send <- offer(gateway, push_config, receiver_opts, opts) do
+      left = max(deadline - System.monotonic_time(:millisecond), 0)
+      call(gateway, ConfigReceiver, :push, [push_config, receiver_opts], left)
+    end
+  end
+
+  defp offer(gateway, push_config, receiver_opts, opts) do
+    if opts[:force] do
+      :send
+    else
+      offer = [%{push_config | fun_configs: nil}, receiver_opts]
+      call(gateway, ConfigReceiver, :offer, offer, opts[:timeout])
+    end
+  end
+
+  @doc "Logs what came of it."
+  @spec log(result(), node(), PushConfig.t()) :: :ok
+  def log(result, gateway, %{service: service, config_version: version}) do
+    push =
+      "push of service #{SafeInspect.inspect(service)} #{SafeInspect.inspect(version)} to #{gateway}"
+
+    case result do
+      {:ok, :accepted} -> Logger.info(push <> " accepted")
+      {:ok, :skipped, :version_matches} -> Logger.info(push <> " skipped: it has this version")
+      {:ok, :skipped, :superseded} -> Logger.info(push <> " skipped: it has a later push")
+      {:error, reason} -> Logger.error(push <> " failed: " <> SafeInspect.inspect(reason))
+    end
+  end
+
+  defp with_token(%{push_token: token} = push_config) when token in [nil, ""],
+    do: %{push_config | push_token: Application.get_env(:phoenix_gen_api, :push_token)}
+
+  defp with_token(push_config), do: push_config
+
+  @doc "Calls a function on a gateway."
+  # Only reasons are passed on: the stack of a failed call may hold its arguments, and with
+  # them the token.
+  @spec call(node(), module(), atom(), [term()], timeout()) :: term() | badrpc()
+  def call(gateway, module, function, args, timeout) do
+    :erpc.call(gateway, module, function, args, timeout)
+  catch
+    :error, {:erpc, reason} -> {:error, {:badrpc, reason}}
+    :error, {:exception, reason, _stack} -> {:error, {:badrpc, reason}}
+    :exit, {_exception_or_signal, reason} -> {:error, {:badrpc, reason}}
+    :throw, value -> {:error, {:badrpc, value}}
+  end
+end
