@@ -86,12 +86,10 @@ defmodule PhoenixGenApi.ConfigPuller do
     end
 
     running!()
-    now = now()
 
-    for config <- Enum.flat_map(configs, &StaticServices.resolve/1),
-        do: register(config, :operator, now)
-
-    :ok
+    configs
+    |> Enum.flat_map(&StaticServices.resolve/1)
+    |> Enum.each(&Store.register_and_pull(&1, :operator))
   end
 
   @doc """
@@ -175,14 +173,6 @@ defmodule PhoenixGenApi.ConfigPuller do
   @spec reload([term()]) :: :ok
   defdelegate reload(before), to: StaticServices
 
-  @doc false
-  # For a resolved config. If the process is just being restarted it finds the service due.
-  @spec register(ServiceConfig.t(), :operator | :push, Store.time()) :: :ok
-  def register(%ServiceConfig{} = config, registered_by, due_at) do
-    Store.register(config, registered_by, due_at)
-    GenServer.cast(__MODULE__, {:start, [config.service], :pull})
-  end
-
   defp name(%ServiceConfig{service: service}), do: name(service)
   defp name(service) when is_binary(service), do: service
   defp name(service) when is_atom(service) and service != nil, do: Atom.to_string(service)
@@ -201,7 +191,7 @@ defmodule PhoenixGenApi.ConfigPuller do
 
   defp start_all(reason) do
     running!()
-    GenServer.cast(__MODULE__, {:start, :all, reason})
+    Store.request_pull(:all, reason)
   end
 
   defp field(service, key) do
@@ -234,6 +224,7 @@ defmodule PhoenixGenApi.ConfigPuller do
   @impl true
   def init(_opts) do
     :ok = :net_kernel.monitor_nodes(true, node_type: :all)
+    Store.attach_puller()
     if Store.load_once?(), do: StaticServices.load()
     {:ok, schedule(%{pulls: %{}, latest: %{}, queue: :queue.new(), queued: %{}, timer: nil})}
   end

@@ -66,6 +66,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
     Installer,
     PushStore,
     Rejections,
+    Replicator,
     ServiceLock,
     VersionVector
   }
@@ -191,7 +192,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
   # Called by the supervisor of the application, which thereby owns the tables.
   @spec new() :: :ok
   def new do
-    ServiceLock.new()
+    # Its process is registered under the name of this module, on which callers may rely.
+    ServiceLock.new(__MODULE__, &Recovery.repair_later/1)
     PushStore.new()
   end
 
@@ -296,7 +298,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   # is here need not be the first one, whose push may still be on its way, or was killed on it.
   defp replicate({:stored, vector}, service), do: replicate(vector, service, {:ok, :accepted})
 
-  defp replicate({:forgotten, vector}, service), do: AntiEntropy.replicate(service, vector)
+  defp replicate({:forgotten, vector}, service), do: Replicator.replicate(service, vector)
 
   defp replicate({:ok, :skipped, _why} = answer, service) do
     if PushStore.replicating?(service),
@@ -307,7 +309,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   defp replicate(answer, _service), do: answer
 
   defp replicate(vector, service, answer) do
-    with :ok <- AntiEntropy.replicate(service, vector) do
+    with :ok <- Replicator.replicate(service, vector) do
       for %{dot: dot} <- vector.live, do: PushStore.mark_replicated(service, dot)
       answer
     end

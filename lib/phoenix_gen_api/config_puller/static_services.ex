@@ -5,7 +5,6 @@ defmodule PhoenixGenApi.ConfigPuller.StaticServices do
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigFailed
-  alias PhoenixGenApi.ConfigPuller
   alias PhoenixGenApi.ConfigPuller.Store
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.SafeInspect
@@ -18,7 +17,7 @@ defmodule PhoenixGenApi.ConfigPuller.StaticServices do
   @doc "Registers them when the gateway starts; they are due a second later."
   @spec load() :: :ok
   def load do
-    due_at = now() + @first_pull_ms
+    due_at = System.monotonic_time(:millisecond) + @first_pull_ms
 
     for config <- Config.get(:gen_api, :service_configs), resolved <- read(config) do
       if Store.fetch(resolved.service) != :error,
@@ -38,7 +37,7 @@ defmodule PhoenixGenApi.ConfigPuller.StaticServices do
 
       for config <- configured -- before,
           resolved <- read(config),
-          do: ConfigPuller.register(resolved, :operator, now())
+          do: Store.register_and_pull(resolved, :operator)
 
       for name <- names(before) -- names(configured), Store.fetch(name) != :error do
         Logger.notice(
@@ -90,6 +89,4 @@ defmodule PhoenixGenApi.ConfigPuller.StaticServices do
         uniq: true,
         do: to_string(name)
   end
-
-  defp now, do: System.monotonic_time(:millisecond)
 end

@@ -5,13 +5,15 @@ defmodule PhoenixGenApi.ConfigPuller.Store do
   #
   # Rows: {service, ticket, due_at_ms, entry}. Every pull has a ticket, and only that of the
   # row may change anything: who registers, pushes or starts a new pull replaces the ticket,
-  # and what a slower pull brings back no longer counts.
+  # and what a slower pull brings back no longer counts. {:puller, pid} is the process that pulls.
 
+  alias PhoenixGenApi.OwnedTable
   alias PhoenixGenApi.Structs.ServiceConfig
 
   @table __MODULE__
-  # A key that no service has.
+  # Keys that no service has.
   @loaded :service_configs_loaded
+  @puller :puller
 
   @typedoc "Monotonic milliseconds."
   @type time :: integer()
@@ -33,18 +35,39 @@ defmodule PhoenixGenApi.ConfigPuller.Store do
 
   @doc "Creates the table, owned by the calling process, unless it is there."
   @spec new() :: :ok
-  def new do
-    if :ets.whereis(@table) == :undefined,
-      do: :ets.new(@table, [:named_table, :set, :public, read_concurrency: true])
-
-    :ok
-  end
+  def new, do: OwnedTable.new(@table, [:set, read_concurrency: true])
 
   @doc "True for the first caller in the life of the table."
   @spec load_once?() :: boolean()
   def load_once?, do: :ets.insert_new(@table, {@loaded})
 
-  @doc "Adds or replaces a service, due at once. The same config as before keeps what is known."
+  @doc "Makes the calling process the one that pulls: it gets the casts of `request_pull/2`."
+  @spec attach_puller() :: :ok
+  def attach_puller do
+    :ets.insert(@table, {@puller, self()})
+    :ok
+  end
+
+  @doc """
+  Has services pulled now. If the process is just being restarted it finds those due that were
+  registered to be.
+  """
+  @spec request_pull([String.t()] | :all, :pull | :force) :: :ok
+  def request_pull(services, reason) do
+    case :ets.lookup(@table, @puller) do
+      [{_puller, pid}] -> GenServer.cast(pid, {:start, services, reason})
+      [] -> :ok
+    end
+  end
+
+  @doc "As `register/3`, due at once, and has it pulled."
+  @spec register_and_pull(ServiceConfig.t(), :operator | :push) :: :ok
+  def register_and_pull(%ServiceConfig{service: service} = config, registered_by) do
+    register(config, registered_by, System.monotonic_time(:millisecond))
+    request_pull([service], :pull)
+  end
+
+  @doc "Adds or replaces a service, due at that time. The same config as before keeps what is known."
   @spec register(ServiceConfig.t(), :operator | :push, time()) :: :ok
   def register(%ServiceConfig{service: service} = config, registered_by, due_at) do
     entry =

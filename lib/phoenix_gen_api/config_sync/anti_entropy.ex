@@ -10,7 +10,7 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
   # All of it goes through `answer/3`, whatever the versions of the library on both sides.
 
   alias PhoenixGenApi.Cluster
-  alias PhoenixGenApi.ConfigSync.{Installer, PushStore, Replicator, VersionVector}
+  alias PhoenixGenApi.ConfigSync.{Installer, PushStore, VersionVector}
   alias PhoenixGenApi.ConfigSync.ServiceLock.Recovery
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.SafeInspect
@@ -21,8 +21,6 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
   # What is said below, and what version vectors and contents are. Another one is not understood.
   @protocol 1
 
-  # How long a push waits for the other gateways: less than a pusher waits for its answer.
-  @replicate_timeout_ms 3_000
   @small_timeout_ms 5_000
   @content_timeout_ms 30_000
 
@@ -77,46 +75,10 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
   defp reply({:accept, service, vector}, from), do: {:ok, accept(from, service, vector)}
   defp reply(_other, _from), do: {:error, :unknown_request}
 
-  @doc """
-  Has every connected gateway take in what is known of a service.
-
-  Returns when all have, or after three seconds; who has not by then catches up in the
-  background, and is waited for again when it has. An error says that this gateway stops.
-  """
-  @spec replicate(String.t(), VersionVector.t()) :: :ok | {:error, :not_running}
-  def replicate(service, vector) do
-    # In a process of its own: connections may just be breaking, and making one can take longer.
-    {_pid, monitor} = spawn_monitor(fn -> tell_all(service, vector) end)
-
-    receive do
-      {:DOWN, ^monitor, :process, _pid, :normal} -> :ok
-      {:DOWN, ^monitor, :process, _pid, _reason} -> {:error, :not_running}
-    after
-      @replicate_timeout_ms + 500 -> Process.demonitor(monitor, [:flush]) && :ok
-    end
-  end
-
-  # The table is gone when this gateway has stopped, and nobody may have got anything.
-  defp tell_all(service, vector) do
-    life = PushStore.gateway()
-    {late, others} = Enum.split_with(Cluster.gateways(), &PushStore.behind?/1)
-    Enum.each(late, &Replicator.behind/1)
-    args = [@protocol, node(), {:accept, service, vector}]
-
-    others
-    |> :erpc.multicall(__MODULE__, :answer, args, @replicate_timeout_ms)
-    |> Enum.zip(others)
-    |> Enum.each(fn
-      {{:ok, {:ok, :ok}}, _node} -> :ok
-      # This one has left them.
-      {{:ok, {:error, :not_a_gateway}}, _node} -> exit({:shutdown, :not_running})
-      {_late_or_failed, node} -> Replicator.behind(node)
-    end)
-
-    if PushStore.gateway() != life, do: exit({:shutdown, :not_running})
-  rescue
-    ArgumentError -> exit({:shutdown, :not_running})
-  end
+  @doc "Asks gateways the same at once; what each has answered, or how it failed to, in their order."
+  @spec ask_all([node()], request(), timeout()) :: [term()]
+  def ask_all(nodes, request, timeout),
+    do: :erpc.multicall(nodes, __MODULE__, :answer, [@protocol, node(), request], timeout)
 
   defp accept(from, service, vector) do
     Installer.log_on_this_node()

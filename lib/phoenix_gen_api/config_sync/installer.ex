@@ -6,7 +6,6 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
 
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.ConfigFailed
-  alias PhoenixGenApi.ConfigPuller
   alias PhoenixGenApi.ConfigPuller.{PullResult, Store}
   alias PhoenixGenApi.ConfigSync.PushStore
   alias PhoenixGenApi.SafeInspect
@@ -56,7 +55,11 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
         {:ok, %{stored: count}, []} ->
           # What a pull has asked for before is older than this.
           Store.forget_version(push.service)
-          if source, do: register_source(source), else: unregister_source(push.service)
+
+          if source,
+            do: Store.register_and_pull(source, :push),
+            else: unregister_source(push.service)
+
           {:ok, count}
 
         {:error, rejected} when is_list(rejected) ->
@@ -87,7 +90,7 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
     case Store.fetch(service) do
       {:ok, %{config: config, registered_by: by}} ->
         Store.unregister(service)
-        ConfigPuller.register(config, by, System.monotonic_time(:millisecond))
+        Store.register_and_pull(config, by)
 
       :error ->
         :ok
@@ -185,9 +188,6 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
 
     {:error, {:validation_failed, sentences}}
   end
-
-  defp register_source(source),
-    do: ConfigPuller.register(source, :push, System.monotonic_time(:millisecond))
 
   defp unregister_source(service) do
     with {:ok, %{registered_by: :push}} <- Store.fetch(service), do: Store.unregister(service)

@@ -12,6 +12,7 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
   #       {:life, integer}                        this life of the application
 
   alias PhoenixGenApi.ConfigSync.VersionVector
+  alias PhoenixGenApi.OwnedTable
   alias PhoenixGenApi.Structs.PushConfig
 
   @table __MODULE__
@@ -36,12 +37,9 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
   @doc "Creates the table, owned by the calling process, unless it is there."
   @spec new() :: :ok
   def new do
-    if :ets.whereis(@table) == :undefined do
-      :ets.new(@table, [:named_table, :set, :public, read_concurrency: true])
-      :ets.insert(@table, {:life, :rand.uniform(1_000_000_000_000_000)})
-    end
-
-    :ok
+    OwnedTable.new(@table, [:set, read_concurrency: true], fn ->
+      [{:life, :rand.uniform(1_000_000_000_000_000)}]
+    end)
   end
 
   @doc "How this life of this gateway is named in version vectors."

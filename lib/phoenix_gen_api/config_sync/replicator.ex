@@ -1,7 +1,7 @@
 defmodule PhoenixGenApi.ConfigSync.Replicator do
   @moduledoc false
-  # Decides when this gateway compares notes with another one, and has it done in a process per
-  # gateway; one that hangs delays no other.
+  # Tells the other gateways of what is pushed here, and decides when this one compares notes with
+  # another, which is done in a process per gateway; one that hangs delays no other. Notes are compared
   #
   #   - when a gateway joins: the one of the two whose name sorts first
   #   - when a gateway has left, with all the others: it may have died while it told them of a push
@@ -12,10 +12,13 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
   use GenServer
 
   alias PhoenixGenApi.Cluster
-  alias PhoenixGenApi.ConfigSync.{AntiEntropy, PushStore}
+  alias PhoenixGenApi.ConfigSync.{AntiEntropy, PushStore, VersionVector}
   alias PhoenixGenApi.SafeInspect
 
   require Logger
+
+  # How long a push waits for the other gateways: less than a pusher waits for its answer.
+  @replicate_timeout_ms 3_000
 
   @round_ms 30_000
   @min_backoff_ms 500
@@ -24,9 +27,48 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
 
-  @doc "Notes that a gateway has missed something, and has it catch up."
-  @spec behind(node()) :: :ok
-  def behind(node) do
+  @doc """
+  Has every connected gateway take in what is known of a service.
+
+  Returns when all have, or after three seconds; who has not by then catches up in the
+  background, and is waited for again when it has. An error says that this gateway stops.
+  """
+  @spec replicate(String.t(), VersionVector.t()) :: :ok | {:error, :not_running}
+  def replicate(service, vector) do
+    # In a process of its own: connections may just be breaking, and making one can take longer.
+    {_pid, monitor} = spawn_monitor(fn -> tell_all(service, vector) end)
+
+    receive do
+      {:DOWN, ^monitor, :process, _pid, :normal} -> :ok
+      {:DOWN, ^monitor, :process, _pid, _reason} -> {:error, :not_running}
+    after
+      @replicate_timeout_ms + 500 -> Process.demonitor(monitor, [:flush]) && :ok
+    end
+  end
+
+  # The table is gone when this gateway has stopped, and nobody may have got anything.
+  defp tell_all(service, vector) do
+    life = PushStore.gateway()
+    {late, others} = Enum.split_with(Cluster.gateways(), &PushStore.behind?/1)
+    Enum.each(late, &behind/1)
+
+    others
+    |> AntiEntropy.ask_all({:accept, service, vector}, @replicate_timeout_ms)
+    |> Enum.zip(others)
+    |> Enum.each(fn
+      {{:ok, {:ok, :ok}}, _node} -> :ok
+      # This one has left them.
+      {{:ok, {:error, :not_a_gateway}}, _node} -> exit({:shutdown, :not_running})
+      {_late_or_failed, node} -> behind(node)
+    end)
+
+    if PushStore.gateway() != life, do: exit({:shutdown, :not_running})
+  rescue
+    ArgumentError -> exit({:shutdown, :not_running})
+  end
+
+  # Has a gateway that has missed something catch up.
+  defp behind(node) do
     PushStore.mark_behind(node)
     GenServer.cast(__MODULE__, {:behind, node})
   end

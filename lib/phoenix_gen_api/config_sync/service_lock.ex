@@ -4,29 +4,34 @@ defmodule PhoenixGenApi.ConfigSync.ServiceLock do
   # service follow each other, those of different services know nothing of each other.
   #
   # The work is done by the process that holds the lock; only the locks themselves pass through
-  # this one, which is registered as `PhoenixGenApi.ConfigReceiver`, a name that callers may rely
-  # on. The holders are also in a table of the supervisor, so that a crash here grants no lock
+  # this one. The holders are also in a table of the supervisor, so that a crash here grants no lock
   # twice.
   use GenServer
 
-  alias PhoenixGenApi.ConfigSync.ServiceLock.Recovery
+  alias PhoenixGenApi.OwnedTable
 
   @table __MODULE__
-  @server PhoenixGenApi.ConfigReceiver
+  # The row that says how the process is called, and what follows the death of a holder. No service
+  # has such a key.
+  @server :server
 
   # How long to wait for a new server process, in steps: a restart takes far less.
   @restart_step_ms 10
   @restart_steps 100
 
-  @doc "Creates the table, owned by the calling process, unless it is there."
-  @spec new() :: :ok
-  def new do
-    if :ets.whereis(@table) == :undefined, do: :ets.new(@table, [:named_table, :set, :public])
-    :ok
+  @doc """
+  Creates the table, owned by the calling process, unless it is there.
+
+  `server` is the name that the process is registered under, `holder_killed` a function that it
+  calls with the service whose lock a process held when it was killed.
+  """
+  @spec new(atom(), (String.t() -> term())) :: :ok
+  def new(server, holder_killed) do
+    OwnedTable.new(@table, [:set], fn -> [{@server, server, holder_killed}] end)
   end
 
   @spec start_link(term()) :: GenServer.on_start()
-  def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: @server)
+  def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: server())
 
   @doc """
   Runs `fun` in the calling process while it holds the service's lock, and returns what it returns.
@@ -40,18 +45,18 @@ defmodule PhoenixGenApi.ConfigSync.ServiceLock do
       try do
         fun.()
       after
-        # The row goes first: a server that starts in between must not wait for this process.
-        :ets.delete_object(@table, {service, self()})
-        GenServer.cast(@server, {:release, service, self()})
+        release(service)
       end
     end
   end
 
   defp acquire(service, steps) do
-    GenServer.call(@server, {:acquire, service}, :infinity)
+    GenServer.call(server(), {:acquire, service}, :infinity)
+  rescue
+    ArgumentError -> {:error, :not_running}
   catch
     :exit, _reason ->
-      if steps > 0 and :ets.whereis(@table) != :undefined do
+      if steps > 0 and OwnedTable.exists?(@table) do
         receive do
         after
           @restart_step_ms -> acquire(service, steps - 1)
@@ -60,6 +65,15 @@ defmodule PhoenixGenApi.ConfigSync.ServiceLock do
         {:error, :not_running}
       end
   end
+
+  defp release(service) do
+    # The row goes first: a server that starts in between must not wait for this process.
+    :ets.delete_object(@table, {service, self()})
+    GenServer.cast(server(), {:release, service, self()})
+  end
+
+  defp server, do: :ets.lookup_element(@table, @server, 2)
+  defp holder_killed, do: :ets.lookup_element(@table, @server, 3)
 
   @impl true
   def init(_opts) do
@@ -98,7 +112,7 @@ defmodule PhoenixGenApi.ConfigSync.ServiceLock do
   def handle_info({{:lock, service}, monitor, :process, _pid, _reason}, locks) do
     case locks do
       %{^service => {_gone, ^monitor, waiting}} ->
-        Recovery.repair_later(service)
+        holder_killed().(service)
         {:noreply, grant(locks, service, waiting)}
 
       _other ->
