@@ -59,7 +59,7 @@ defmodule Bench.Relay do
   end
 
   defp joining(pid) do
-    {pid, pid, Relay.Fastlane.lane(Serializer, "chat:1", "chat")}
+    {pid, pid, Relay.Fastlane.lane(Serializer, "chat:1", "chat", JSON)}
   end
 
   defp group(id, members) do

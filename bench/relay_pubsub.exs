@@ -128,7 +128,13 @@ defmodule Bench.RelayPubSub do
         {:links, registries} = Process.info(self(), :links)
         Enum.each(registries, &Process.unlink/1)
 
-        :ok = Fastlane.open(Bench.PubSub.socket(@topic, self(), @serializer), @event)
+        :ok =
+          Fastlane.open(
+            Bench.PubSub.socket(@topic, self(), @serializer),
+            @event,
+            Phoenix.json_library()
+          )
+
         :ok = join(group, "user-#{n}", n)
         send(from, {:joined, self()})
         count(counter, 0, nil)

@@ -99,6 +99,7 @@ defmodule PhoenixGenApi.Channel do
 
   alias PhoenixGenApi.Channel.{Delivery, Identity, Options, PhoenixAdapter, Session}
   alias PhoenixGenApi.ErrorResponse
+  alias PhoenixGenApi.JsonEncoding
   alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Structs.{Request, Response}
 
@@ -146,7 +147,7 @@ defmodule PhoenixGenApi.Channel do
         when socket: socket()
   def handle_info({tag, response}, socket, options)
       when tag in [:push, :async_call, :stream_response, :relay_message] do
-    response = Delivery.encodable(response, json_library())
+    response = JsonEncoding.encodable(response, json_library())
     Delivery.push(socket, Options.new!(options).event, response)
     {:noreply, socket}
   end

@@ -5,6 +5,7 @@ defmodule PhoenixGenApi.JsonEncoding do
   # `plain/1` is that rule for one level. The encoders apply it while they descend, and check/2
   # applies it ahead of them, so that neither can accept what the other refuses.
 
+  alias PhoenixGenApi.Config
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.Response
 
@@ -164,6 +165,26 @@ defmodule PhoenixGenApi.JsonEncoding do
   catch
     _kind, _value -> false
   end
+
+  @doc "The response, or an error in its place when it cannot be written as JSON."
+  @spec encodable(term(), module()) :: term()
+  def encodable(payload, json_library) do
+    case check(payload, json_library) do
+      :ok -> payload
+      {:error, path} -> not_encodable(payload, path)
+    end
+  end
+
+  @doc "What is sent in the place of something that cannot be encoded, because of that path."
+  @spec not_encodable(term(), String.t() | nil) :: Response.t()
+  def not_encodable(payload, path \\ nil) do
+    detail? = path != nil and Config.get(:gen_api, :detail_error)
+    text = if detail?, do: "Internal Server Error: #{path}", else: "Internal Server Error"
+    Response.error_response(request_id(payload), text)
+  end
+
+  defp request_id(%{request_id: id}) when is_binary(id), do: if(String.valid?(id), do: id)
+  defp request_id(_payload), do: nil
 
   defp path([], %Response{}), do: "response"
 

@@ -301,7 +301,7 @@ defmodule PhoenixGenApi.RelayChatTest do
       relay = Gateway.handle!(:relay)
 
       for n <- 1..64 do
-        lane = PhoenixGenApi.Relay.Fastlane.lane(Fastlane, "own:#{n}", "chat")
+        lane = PhoenixGenApi.Relay.Fastlane.lane(Fastlane, "own:#{n}", "chat", JSON)
         {:ok, :active} = Native.relay_join(relay, lobby, "user-#{n}", {root, root, lane}, 1)
       end
 

@@ -62,7 +62,7 @@ defmodule PhoenixGenApi.Channel.Clauses do
         defoverridable join: 3
 
         def join(topic, payload, socket) do
-          PhoenixGenApi.Relay.Fastlane.open(socket, unquote(event))
+          PhoenixGenApi.Channel.Delivery.open_fastlane(socket, unquote(event))
           super(topic, payload, socket)
         end
       end

@@ -4,9 +4,9 @@ defmodule PhoenixGenApi.Channel.Delivery do
   # requests may deliver. Nothing here raises because of what is delivered.
 
   alias PhoenixGenApi.Channel.{Options, PhoenixAdapter}
-  alias PhoenixGenApi.Config
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.JsonEncoding
+  alias PhoenixGenApi.Relay.Fastlane
   alias PhoenixGenApi.Structs.Response
 
   @enforce_keys [:mode, :event, :socket, :json_library]
@@ -35,6 +35,10 @@ defmodule PhoenixGenApi.Channel.Delivery do
   @spec json_library() :: module()
   defdelegate json_library, to: PhoenixAdapter
 
+  @doc "Has relay messages go to the socket's transport, past the channel that is about to be joined."
+  @spec open_fastlane(struct(), String.t()) :: :ok
+  def open_fastlane(socket, event), do: Fastlane.open(socket, event, json_library())
+
   @doc "What a client gets at once where the answer itself is only pushed."
   @spec receipt(Options.t(), PhoenixAdapter.ref(), String.t() | nil) :: :ok
   def receipt(%{deliver: :push}, ref, id), do: reply_ok(ref, %{request_id: id})
@@ -47,7 +51,7 @@ defmodule PhoenixGenApi.Channel.Delivery do
   def answer(_delivery, ref, {:none, id}), do: reply_ok(ref, %{request_id: id})
 
   def answer(delivery, ref, %Response{} = response) do
-    response = encodable(response, delivery.json_library)
+    response = JsonEncoding.encodable(response, delivery.json_library)
     if delivery.mode != :reply, do: push(delivery.socket, delivery.event, response)
     if delivery.mode != :push, do: reply(ref, response)
     :ok
@@ -60,15 +64,6 @@ defmodule PhoenixGenApi.Channel.Delivery do
   @doc "Pushes a response, or whatever else somebody has sent for pushing."
   @spec push(struct(), String.t(), term()) :: :ok
   def push(socket, event, payload), do: attempt(payload, &PhoenixAdapter.push(socket, event, &1))
-
-  @doc "The response, or an error in its place when it cannot be written as JSON."
-  @spec encodable(term(), module()) :: term()
-  def encodable(payload, json_library) do
-    case JsonEncoding.check(payload, json_library) do
-      :ok -> payload
-      {:error, path} -> not_encodable(payload, path)
-    end
-  end
 
   defp reply(ref, response) do
     attempt(response, fn
@@ -91,19 +86,10 @@ defmodule PhoenixGenApi.Channel.Delivery do
   end
 
   defp attempt_error(payload, deliver) do
-    deliver.(not_encodable(payload, nil))
+    deliver.(JsonEncoding.not_encodable(payload))
     :ok
   catch
     # Not even plain strings can be sent: the log has said why.
     _kind, _reason -> :ok
   end
-
-  defp not_encodable(payload, path) do
-    detail? = path != nil and Config.get(:gen_api, :detail_error)
-    text = if detail?, do: "Internal Server Error: #{path}", else: "Internal Server Error"
-    Response.error_response(request_id(payload), text)
-  end
-
-  defp request_id(%{request_id: id}) when is_binary(id), do: if(String.valid?(id), do: id)
-  defp request_id(_payload), do: nil
 end

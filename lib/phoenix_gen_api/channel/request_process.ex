@@ -11,6 +11,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   alias PhoenixGenApi.Channel.Session
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor
+  alias PhoenixGenApi.JsonEncoding
   alias PhoenixGenApi.StreamCall.Mailbox
   alias PhoenixGenApi.Structs.{Request, Response}
 
@@ -117,7 +118,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   end
 
   defp encodable(process, response),
-    do: Delivery.encodable(response, process.delivery.json_library)
+    do: JsonEncoding.encodable(response, process.delivery.json_library)
 
   # This process is the receiver that a stream looks at. It in turn looks at the channel and at
   # the process of the connection, so that its own messages come to wait when theirs do, and the

@@ -6,8 +6,8 @@ defmodule PhoenixGenApi.Relay.Fastlane do
   # to be able to. All devices of a lane get the same binary, made once.
   @compile {:no_warn_undefined, Phoenix.Socket.Broadcast}
 
-  alias PhoenixGenApi.Channel.Delivery
   alias PhoenixGenApi.ErrorResponse
+  alias PhoenixGenApi.JsonEncoding
   alias PhoenixGenApi.Structs.Response
 
   @typedoc "The device, whom messages are sent to, and the lane."
@@ -16,18 +16,18 @@ defmodule PhoenixGenApi.Relay.Fastlane do
   @channel ""
 
   @doc "In a channel that is about to be joined: its own process, if it joins a group, is passed by."
-  @spec open(struct(), String.t()) :: :ok
-  def open(socket, event) do
-    lane = lane(socket.serializer, socket.topic, event)
+  @spec open(struct(), String.t(), module()) :: :ok
+  def open(socket, event, json_library) do
+    lane = lane(socket.serializer, socket.topic, event, json_library)
     Process.put(__MODULE__, {socket.transport_pid, lane})
     :ok
   end
 
-  @doc "The lane of the frames that a serializer makes for a topic."
-  @spec lane(module(), String.t(), String.t()) :: binary()
+  @doc "The lane of the frames that a serializer makes for a topic with that JSON library."
+  @spec lane(module(), String.t(), String.t(), module()) :: binary()
   # Which library that is takes longer to ask than to encode.
-  def lane(serializer, topic, event),
-    do: :erlang.term_to_binary({serializer, topic, event, Delivery.json_library()})
+  def lane(serializer, topic, event, json_library),
+    do: :erlang.term_to_binary({serializer, topic, event, json_library})
 
   @doc "How messages get to that process."
   @spec joining(pid()) :: joining()
@@ -66,7 +66,7 @@ defmodule PhoenixGenApi.Relay.Fastlane do
   # No lane may keep the message from the others, nor end the process that sends for all.
   defp instead(serializer, %{payload: response} = broadcast, json_library, failed) do
     error =
-      with ^response <- Delivery.encodable(response, json_library) do
+      with ^response <- JsonEncoding.encodable(response, json_library) do
         {kind, reason, stack} = failed
         ErrorResponse.log_bug(kind, reason, stack)
         Response.error_response(response.request_id, "Internal Server Error")
