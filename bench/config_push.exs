@@ -69,7 +69,7 @@ defmodule Bench.ConfigPush do
     table(
       ["", "p50", "p99", "p99.9", "longest"],
       for {name, label} <- [quiet: "nothing", busy: "push"] do
-        each = fn key -> quiet_busy |> Enum.map(& &1[name][key]) |> quantile(0.5) end
+        each = fn key -> median_of(quiet_busy, & &1[name][key]) end
         [label | for(key <- [:p50, :p99, :p999, :max], do: ns(each.(key)))]
       end
     )
@@ -116,8 +116,7 @@ defmodule Bench.ConfigPush do
 
   defp noticed(round, service, many) do
     quiet = fn -> Process.sleep(400) end
-    halves = [quiet: quiet, busy: fn -> push(service, many) end]
-    halves = if rem(round, 2) == 0, do: halves, else: Enum.reverse(halves)
+    halves = in_turn([quiet: quiet, busy: fn -> push(service, many) end], round)
     for {name, work} <- halves, into: %{}, do: {name, elem(Latency.during(work), 1)}
   end
 

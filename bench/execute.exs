@@ -56,31 +56,23 @@ defmodule Bench.Execute do
     assert_same("remote", &execute/1, erpc, [request])
 
     # One by one: the figure is the median of single calls.
-    {ours, bare} =
-      1..21
-      |> Enum.map(fn round ->
-        order = [ours: &Executor.execute!/1, bare: erpc]
-        order = if rem(round, 2) == 0, do: order, else: Enum.reverse(order)
-        for {name, fun} <- order, into: %{}, do: {name, singles(fun, request, 1_000)}
+    rounds =
+      in_rounds([ours: &Executor.execute!/1, bare: erpc], 21, fn {_name, fun} ->
+        singles(fun, request, 1_000)
       end)
-      |> then(
-        &{Enum.map(&1, fn round -> round.ours end), Enum.map(&1, fn round -> round.bare end)}
-      )
 
-    percentile = fn rounds, fraction ->
-      rounds |> Enum.map(&quantile(&1, fraction)) |> quantile(0.5)
-    end
+    percentile = fn name, fraction -> median_of(rounds, &quantile(&1[name], fraction)) end
 
     IO.puts("\n#### the same function on another node of this machine, #{title}\n")
 
     table(
       ["", "p50", "p99"],
-      for {label, rounds} <- [{"execute!", ours}, {":erpc.call/5", bare}] do
-        [label, ns(percentile.(rounds, 0.5)), ns(percentile.(rounds, 0.99))]
+      for {label, name} <- [{"execute!", :ours}, {":erpc.call/5", :bare}] do
+        [label, ns(percentile.(name, 0.5)), ns(percentile.(name, 0.99))]
       end
     )
 
-    Enum.zip_with(ours, bare, &(quantile(&1, 0.5) / quantile(&2, 0.5))) |> quantile(0.5)
+    median_of(rounds, &(quantile(&1.ours, 0.5) / quantile(&1.bare, 0.5)))
   end
 
   defp singles(fun, request, count) do

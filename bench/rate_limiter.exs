@@ -313,15 +313,8 @@ defmodule Bench.RateLimiter do
           processes <- [1, 2],
           do: {{name, which, processes}, fn -> rate(check, values, processes) end}
 
-    rounds =
-      for round <- 1..11 do
-        order = if rem(round, 2) == 0, do: runs, else: Enum.reverse(runs)
-        Map.new(order, fn {name, run} -> {name, run.()} end)
-      end
-
-    scale = fn name, which ->
-      rounds |> Enum.map(&(&1[{name, which, 2}] / &1[{name, which, 1}])) |> quantile(0.5)
-    end
+    rounds = in_rounds(runs, 11, fn {_name, run} -> run.() end)
+    scale = &median_of(rounds, fn round -> round[{&1, &2, 2}] / round[{&1, &2, 1}] end)
 
     [
       {"two processes, one value: checks a second against one process",

@@ -96,17 +96,12 @@ defmodule Bench.Relay do
       passes = max(1, div(30_000, size))
 
       results =
-        for round <- 1..rounds do
-          order = [relay: relay, bare: bare]
-          order = if rem(round, 2) == 0, do: order, else: Enum.reverse(order)
-          Map.new(order, fn {name, fun} -> {name, timed(fun, counter, size, passes)} end)
-        end
+        in_rounds([relay: relay, bare: bare], rounds, fn {_name, fun} ->
+          timed(fun, counter, size, passes)
+        end)
 
-      ratio = fn at ->
-        results |> Enum.map(&(elem(&1.relay, at) / elem(&1.bare, at))) |> quantile(0.5)
-      end
-
-      time = fn name, at -> results |> Enum.map(&elem(&1[name], at)) |> quantile(0.5) end
+      ratio = fn at -> median_of(results, &(elem(&1.relay, at) / elem(&1.bare, at))) end
+      time = fn name, at -> median_of(results, &elem(&1[name], at)) end
 
       IO.puts("\n#### one message to #{size} members\n")
 
@@ -200,9 +195,9 @@ defmodule Bench.Relay do
       end
 
     Process.put(:idle, idle)
-    empty = rounds |> Enum.map(&elem(&1, 0)) |> quantile(0.5)
-    full = rounds |> Enum.map(&elem(&1, 1)) |> quantile(0.5)
-    ratio = rounds |> Enum.map(fn {empty, full} -> full / empty end) |> quantile(0.5)
+    empty = median_of(rounds, &elem(&1, 0))
+    full = median_of(rounds, &elem(&1, 1))
+    ratio = median_of(rounds, fn {empty, full} -> full / empty end)
 
     IO.puts("\n#### one message to 10 members\n")
 
@@ -266,8 +261,8 @@ defmodule Bench.Relay do
       end
 
     %{
-      join: samples |> Enum.map(&elem(&1, 0)) |> quantile(0.5),
-      leave: samples |> Enum.map(&elem(&1, 1)) |> quantile(0.5)
+      join: median_of(samples, &elem(&1, 0)),
+      leave: median_of(samples, &elem(&1, 1))
     }
   end
 

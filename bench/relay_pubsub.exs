@@ -132,7 +132,7 @@ defmodule Bench.RelayPubSub do
           Fastlane.open(
             Bench.PubSub.socket(@topic, self(), @serializer),
             @event,
-            Phoenix.json_library()
+            Application.get_env(:phoenix, :json_library, JSON)
           )
 
         :ok = join(group, "user-#{n}", n)
@@ -211,9 +211,10 @@ defmodule Bench.RelayPubSub do
     for round <- 1..@rounds do
       # Each comes first as often as last, and after each of the others.
       {last, first} = Enum.split(alternatives, rem(div(round, 2), length(alternatives)))
-      order = first ++ last
-      order = if rem(round, 2) == 0, do: order, else: Enum.reverse(order)
-      Map.new(order, fn {name, fun} -> {name, timed(fun, counter, size, passes)} end)
+
+      (first ++ last)
+      |> in_turn(round)
+      |> Map.new(fn {name, fun} -> {name, timed(fun, counter, size, passes)} end)
     end
   end
 
@@ -252,7 +253,7 @@ defmodule Bench.RelayPubSub do
     table(
       ["", "call", "until delivered"],
       for {name, _fun} <- alternatives do
-        [label(name) | for(at <- [0, 1], do: ns(median(samples, &elem(&1[name], at))))]
+        [label(name) | for(at <- [0, 1], do: ns(median_of(samples, &elem(&1[name], at))))]
       end
     )
   end
@@ -260,7 +261,7 @@ defmodule Bench.RelayPubSub do
   # Against the default, which is what an application has that configures nothing.
   defp verdicts(title, samples) do
     Enum.flat_map([:request, :trusted], fn ours ->
-      times = fn at -> median(samples, &(elem(&1.one, at) / elem(&1[ours], at))) end
+      times = fn at -> median_of(samples, &(elem(&1.one, at) / elem(&1[ours], at))) end
       text = "#{title}: #{label(:one)} against #{label(ours)}"
 
       [
@@ -269,8 +270,6 @@ defmodule Bench.RelayPubSub do
       ]
     end)
   end
-
-  defp median(samples, fun), do: samples |> Enum.map(fun) |> quantile(0.5)
 end
 
 Bench.RelayPubSub.run()

@@ -30,15 +30,11 @@ defmodule Bench.Store do
     :erlang.system_monitor(self(), long_schedule: 10)
 
     rounds =
-      for round <- 1..@rounds do
-        halves = [quiet: fn -> quiet() end, busy: fn -> store(configs) end]
-        halves = if rem(round, 2) == 0, do: halves, else: Enum.reverse(halves)
-
-        for {name, work} <- halves, into: %{} do
-          {{time, _done}, summary} = Latency.during(work)
-          {name, {time, Map.put(summary, :long, long_schedules(0))}}
-        end
-      end
+      [quiet: fn -> quiet() end, busy: fn -> store(configs) end]
+      |> in_rounds(@rounds, fn {_name, work} ->
+        {{time, _done}, summary} = Latency.during(work)
+        {time, Map.put(summary, :long, long_schedules(0))}
+      end)
 
     :erlang.system_monitor(:undefined)
     schedules = fn name -> rounds |> Enum.map(&elem(&1[name], 1).long) |> Enum.sum() end
@@ -51,7 +47,7 @@ defmodule Bench.Store do
     table(
       ["", "p50", "p99", "p99.9", "longest", "requests"],
       for {name, label} <- [quiet: "nothing", busy: "store"] do
-        each = fn key -> rounds |> Enum.map(&elem(&1[name], 1)[key]) |> quantile(0.5) end
+        each = fn key -> median_of(rounds, &elem(&1[name], 1)[key]) end
 
         [
           label,
@@ -64,7 +60,7 @@ defmodule Bench.Store do
       end
     )
 
-    p99 = fn name -> rounds |> Enum.map(&elem(&1[name], 1).p99) |> quantile(0.5) end
+    p99 = fn name -> median_of(rounds, &elem(&1[name], 1).p99) end
     caused = for round <- rounds, do: elem(round.busy, 1).p99 - elem(round.quiet, 1).p99
 
     figures([

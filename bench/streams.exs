@@ -12,7 +12,6 @@ defmodule Bench.Streams do
   import Bench.Harness
 
   alias Bench.Gateway
-  alias Bench.Harness.Result
   alias PhoenixGenApi.{ConfigDb, Executor}
   alias PhoenixGenApi.Structs.{Response, StreamHelper}
 
@@ -54,25 +53,9 @@ defmodule Bench.Streams do
 
   # One stream is one operation, far too long for the harness to repeat within a round.
   defp rounds(alternatives) do
-    samples =
-      for round <- 1..@rounds do
-        order = if rem(round, 2) == 0, do: alternatives, else: Enum.reverse(alternatives)
-        Map.new(order, fn {label, fun} -> {label, timed(fun)} end)
-      end
-
-    [{first, _} | _] = alternatives
-
-    for {label, _fun} <- alternatives do
-      own = Enum.map(samples, & &1[label])
-
-      %Result{
-        label: label,
-        median: quantile(own, 0.5),
-        low: quantile(own, 0.25),
-        high: quantile(own, 0.75),
-        ratio: samples |> Enum.map(&(&1[label] / &1[first])) |> quantile(0.5)
-      }
-    end
+    alternatives
+    |> in_rounds(@rounds, fn {_label, fun} -> timed(fun) end)
+    |> results(Enum.map(alternatives, &elem(&1, 0)))
   end
 
   # The receiver is new each time, as that of a client would be.

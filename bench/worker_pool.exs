@@ -83,18 +83,14 @@ defmodule Bench.WorkerPool do
   end
 
   defp rounds(ways, measure) do
-    for round <- 1..@rounds do
-      order = if rem(round, 2) == 0, do: ways, else: Enum.reverse(ways)
-
-      Map.new(order, fn {label, fun} ->
-        :erlang.garbage_collect()
-        {label, measure.(fun)}
-      end)
-    end
+    in_rounds(ways, @rounds, fn {_label, fun} ->
+      :erlang.garbage_collect()
+      measure.(fun)
+    end)
   end
 
   defp against_bare(rounds, label),
-    do: rounds |> Enum.map(&(&1[label] / &1["spawn + send"])) |> quantile(0.5)
+    do: median_of(rounds, &(&1[label] / &1["spawn + send"]))
 
   defp show(title, [round | _] = rounds) do
     IO.puts("\n#### #{title}\n")
@@ -102,7 +98,7 @@ defmodule Bench.WorkerPool do
     table(
       ["", "median", "ratio to spawn + send"],
       for label <- Map.keys(round) do
-        median = rounds |> Enum.map(& &1[label]) |> quantile(0.5)
+        median = median_of(rounds, & &1[label])
         [label, ns(median), "#{Float.round(against_bare(rounds, label), 2)}"]
       end
     )

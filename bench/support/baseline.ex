@@ -277,11 +277,7 @@ defmodule Bench.Baseline do
   end
 
   defp best_alive(candidates, key, alive) do
-    case for(
-           {_, _, index} = candidate <- candidates,
-           :atomics.get(alive, index) == 1,
-           do: candidate
-         ) do
+    case alive(candidates, alive) do
       [] ->
         :none
 
@@ -292,11 +288,7 @@ defmodule Bench.Baseline do
   end
 
   defp random_alive(candidates, alive) do
-    case for(
-           {_, _, index} = candidate <- candidates,
-           :atomics.get(alive, index) == 1,
-           do: candidate
-         ) do
+    case alive(candidates, alive) do
       [] ->
         :none
 
@@ -305,6 +297,9 @@ defmodule Bench.Baseline do
         {:ok, node, index}
     end
   end
+
+  defp alive(candidates, alive),
+    do: Enum.filter(candidates, fn {_, _, index} -> :atomics.get(alive, index) == 1 end)
 
   # The quickest even draw: needs no seed, which a process made for one request has not got.
   defp below(n), do: :erlang.phash2(make_ref(), n)

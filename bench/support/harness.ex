@@ -26,6 +26,40 @@ defmodule Bench.Harness do
     Task.async(fn -> measure(alternatives, inputs, opts) end) |> Task.await(:infinity)
   end
 
+  @doc """
+  What `measure` returns for each of `alternatives`, tuples that begin with a label, in each round:
+  a list of maps by label.
+  """
+  def in_rounds(alternatives, rounds, measure) do
+    for round <- 1..rounds do
+      alternatives
+      |> in_turn(round)
+      |> Map.new(fn alternative -> {elem(alternative, 0), measure.(alternative)} end)
+    end
+  end
+
+  @doc "The alternatives in the order of a round: every other one is the other way round."
+  def in_turn(alternatives, round),
+    do: if(rem(round, 2) == 0, do: alternatives, else: Enum.reverse(alternatives))
+
+  @doc "The figures of these labels, of what `in_rounds/3` has returned; ratios are to the first one."
+  def results(rounds, [first | _] = labels) do
+    for label <- labels do
+      own = Enum.map(rounds, & &1[label])
+
+      %Result{
+        label: label,
+        median: quantile(own, 0.5),
+        low: quantile(own, 0.25),
+        high: quantile(own, 0.75),
+        ratio: median_of(rounds, &(&1[label] / &1[first]))
+      }
+    end
+  end
+
+  @doc "The median over the rounds of what `figure` makes of each."
+  def median_of(rounds, figure), do: rounds |> Enum.map(figure) |> quantile(0.5)
+
   @doc "Raises unless both functions return the same for every input, after `normalise`."
   def assert_same(label, a, b, inputs, normalise \\ & &1) do
     Enum.each(inputs, fn input ->
@@ -123,29 +157,12 @@ defmodule Bench.Harness do
         {label, max(1, div(budget, max(1, timed(fun, inputs, 1))))}
       end)
 
-    samples =
-      for round <- 1..rounds do
-        order = if rem(round, 2) == 0, do: alternatives, else: Enum.reverse(alternatives)
-
-        Map.new(order, fn {label, fun, before} ->
-          before.()
-          {label, timed(fun, inputs, passes[label]) / (passes[label] * count)}
-        end)
-      end
-
-    [{first, _, _} | _] = alternatives
-
-    for {label, _, _} <- alternatives do
-      own = Enum.map(samples, & &1[label])
-
-      %Result{
-        label: label,
-        median: quantile(own, 0.5),
-        low: quantile(own, 0.25),
-        high: quantile(own, 0.75),
-        ratio: samples |> Enum.map(&(&1[label] / &1[first])) |> quantile(0.5)
-      }
-    end
+    alternatives
+    |> in_rounds(rounds, fn {label, fun, before} ->
+      before.()
+      timed(fun, inputs, passes[label]) / (passes[label] * count)
+    end)
+    |> results(Enum.map(alternatives, &elem(&1, 0)))
   end
 
   defp timed(fun, inputs, passes) do
