@@ -62,7 +62,10 @@ defmodule PhoenixGenApi.RandomOperationsTest do
         for %{pid: pid} <- clients, do: send(pid, :go_on)
         half = div(@operations * (2 * round - 1), 2 * @rounds)
         Await.until(fn -> :counters.get(done, 1) > half end, 60_000)
-        for name <- [:async_pool, :stream_pool, Registry, NodeSelector.Health], do: kill(name)
+
+        for name <- [:async_pool, :stream_pool, Registry, NodeSelector.Health],
+            do: Await.restart(name)
+
         Cluster.stop_peer(peer)
         peer = Cluster.start_peer(name: name)
         Await.until(fn -> NodeSelector.node_status(name) == :up end)
@@ -83,12 +86,6 @@ defmodule PhoenixGenApi.RandomOperationsTest do
     Process.unlink(recorder)
     Process.exit(recorder, :kill)
     Leaks.assert_none(watch)
-  end
-
-  defp kill(name) do
-    pid = Process.whereis(name)
-    Process.exit(pid, :kill)
-    Await.until(fn -> Process.whereis(name) not in [nil, pid] end)
   end
 
   defp idle? do

@@ -241,9 +241,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
   test "a gateway asks a node again after the process that remembers the answers has died" do
     {_pid, node} = Cluster.start_peer(app: @guarded)
     assert run(fun(node, :node_name)).error == "Internal Server Error"
-    pid = Process.whereis(RPC.Capabilities)
-    Process.exit(pid, :kill)
-    Await.until(fn -> Process.whereis(RPC.Capabilities) not in [nil, pid] end)
+    Await.restart(RPC.Capabilities)
     assert run(fun(node, :node_name)).error == "Internal Server Error"
     assert RPC.Capabilities.lookup(node) == true
   end

@@ -2,10 +2,12 @@ defmodule PhoenixGenApi.CircuitsTest do
   # The circuit between a function and the gateway itself; of other nodes, see the cluster tests.
   use ExUnit.Case, async: false
 
+  import PhoenixGenApi.Test.Answers
+
   alias PhoenixGenApi.{Await, Circuits, ConfigDb, Executor, Gateway, Native, NodeSelector, RPC}
-  alias PhoenixGenApi.{Telemetry, WorkerPool}
+  alias PhoenixGenApi.WorkerPool
   alias PhoenixGenApi.Structs.Response
-  alias PhoenixGenApi.Test.{Functions, Options}
+  alias PhoenixGenApi.Test.{Events, Functions, Options}
 
   @moduletag :capture_log
 
@@ -15,12 +17,8 @@ defmodule PhoenixGenApi.CircuitsTest do
     # Nothing is left of other tests.
     Options.set(:circuit_breaker, enabled: false)
     Options.set(:circuit_breaker, [])
-    parent = self()
-    id = "circuits_test"
-    tell = fn event, m, meta, _ -> send(parent, {List.last(event), m, meta}) end
     change = [:phoenix_gen_api, :worker_pool, :circuit_breaker]
-    Telemetry.attach_many(id, [change ++ [:open], change ++ [:close]], tell)
-    on_exit(fn -> Telemetry.detach_all(id) end)
+    Events.forward([change ++ [:open], change ++ [:close]], &{List.last(&1), &2, &3})
   end
 
   defp config(fun, fields) do
@@ -54,7 +52,6 @@ defmodule PhoenixGenApi.CircuitsTest do
   defp run(config), do: Executor.execute!(request(config))
   defp request(config), do: Functions.request(request_type: config.request_type)
 
-  defp ok(value), do: Response.sync_response("r1", value)
   defp timed_out, do: Response.error_response("r1", "Request timed out after 100ms", true)
   defp refused, do: Response.error_response("r1", "No service node available", true)
 
@@ -306,11 +303,7 @@ defmodule PhoenixGenApi.CircuitsTest do
           :async_pool,
           WorkerPool.WorkerPoolSupervisor
         ] do
-      pid = Process.whereis(name)
-      monitor = Process.monitor(pid)
-      Process.exit(pid, :kill)
-      assert_receive {:DOWN, ^monitor, :process, ^pid, _}
-      Await.until(fn -> Process.whereis(name) not in [nil, pid] end)
+      Await.restart(name)
     end
 
     assert run(config) == refused()

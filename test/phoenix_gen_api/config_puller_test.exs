@@ -564,9 +564,7 @@ defmodule PhoenixGenApi.ConfigPullerTest do
       ConfigPuller.add([service(nil, service: "slow", function: :hang, args: [self()])])
       assert_receive {:hanging, hanging}
 
-      old = Process.whereis(ConfigPuller)
-      Process.exit(old, :kill)
-      Await.until(fn -> Process.whereis(ConfigPuller) not in [nil, old] end)
+      Await.restart(ConfigPuller)
       assert ConfigPuller.get_service_version("shop") == "1"
       assert ConfigPuller.status().services == ["shop", "slow"]
       assert Map.keys(stored()) == ["a"]

@@ -387,9 +387,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
       push =
         Task.async(fn -> ConfigReceiver.push(push_config([fun("b")], config_version: "2")) end)
 
-      old = Process.whereis(ConfigReceiver)
-      Process.exit(old, :kill)
-      Await.until(fn -> Process.whereis(ConfigReceiver) not in [nil, old] end)
+      Await.restart(ConfigReceiver)
       assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :matched}
       assert Map.keys(stored()) == ["a"]
 

@@ -7,7 +7,7 @@ defmodule PhoenixGenApi.ExecutorRateLimitTest do
 
   alias PhoenixGenApi.{Config, ConfigDb, Executor, Gateway, Native, Plan, RateLimiter, Telemetry}
   alias PhoenixGenApi.Structs.Response
-  alias PhoenixGenApi.Test.Functions
+  alias PhoenixGenApi.Test.{Functions, Options}
 
   @long 2_678_400_000
 
@@ -32,19 +32,8 @@ defmodule PhoenixGenApi.ExecutorRateLimitTest do
     :ok = RateLimiter.update_config(%{api_limits: [limit]})
   end
 
-  defp configure(values) do
-    before = Application.get_env(:phoenix_gen_api, :rate_limiter)
-    Application.put_env(:phoenix_gen_api, :rate_limiter, values)
-    :ok = Config.load()
-
-    on_exit(fn ->
-      if before,
-        do: Application.put_env(:phoenix_gen_api, :rate_limiter, before),
-        else: Application.delete_env(:phoenix_gen_api, :rate_limiter)
-
-      :ok = Config.load()
-    end)
-  end
+  # In memory only: limits that were set at run time stay.
+  defp configure(values), do: Options.set(:rate_limiter, values, &Config.load/0)
 
   # Another instance, full after one window.
   defp without_room do
@@ -103,18 +92,7 @@ defmodule PhoenixGenApi.ExecutorRateLimitTest do
       add(fn -> :ran end)
       global(limit(2))
       for _ <- 1..2, do: assert(run() == ran())
-      before = Application.get_env(:phoenix_gen_api, :gen_api)
-      Application.put_env(:phoenix_gen_api, :gen_api, detail_error: true)
-      :ok = Config.load()
-
-      on_exit(fn ->
-        if before,
-          do: Application.put_env(:phoenix_gen_api, :gen_api, before),
-          else: Application.delete_env(:phoenix_gen_api, :gen_api)
-
-        :ok = Config.load()
-      end)
-
+      Options.set(:gen_api, [detail_error: true], &Config.load/0)
       assert %Response{result: nil, error: error, can_retry: true} = run()
       assert error =~ ~r/^Rate limit exceeded\. Please retry after \d+ seconds\.$/
 

@@ -2,9 +2,10 @@ defmodule PhoenixGenApi.ExecutorTest do
   # Counts the processes of the node, and changes its configuration.
   use ExUnit.Case, async: false
 
+  import PhoenixGenApi.Test.Answers
+
   alias PhoenixGenApi.{
     Await,
-    Config,
     ConfigDb,
     Executor,
     NodeSelector,
@@ -16,7 +17,7 @@ defmodule PhoenixGenApi.ExecutorTest do
   alias PhoenixGenApi.Errors.DecodeError
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Structs.{Request, Response}
-  alias PhoenixGenApi.Test.Functions
+  alias PhoenixGenApi.Test.{Functions, Options}
   alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
 
   @moduletag :capture_log
@@ -31,22 +32,8 @@ defmodule PhoenixGenApi.ExecutorTest do
   defp config(fun, fields \\ []), do: Functions.config(fun, [timeout: 5_000] ++ fields)
   defp request(fields \\ []), do: Functions.request(fields)
   defp run(fun, fields \\ []), do: Executor.execute_with_config!(request(), config(fun, fields))
-  defp error(text, retry? \\ false), do: Response.error_response("r1", text, retry?)
-  defp ok(value), do: Response.sync_response("r1", value)
 
-  defp detail_error(on?) do
-    before = Application.get_env(:phoenix_gen_api, :gen_api)
-    Application.put_env(:phoenix_gen_api, :gen_api, detail_error: on?)
-    :ok = Config.load()
-
-    on_exit(fn ->
-      if before,
-        do: Application.put_env(:phoenix_gen_api, :gen_api, before),
-        else: Application.delete_env(:phoenix_gen_api, :gen_api)
-
-      :ok = Config.load()
-    end)
-  end
+  defp detail_error(on?), do: Options.set(:gen_api, detail_error: on?)
 
   # What a call must not leave behind.
   defp traces do

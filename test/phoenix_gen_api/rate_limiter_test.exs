@@ -7,6 +7,7 @@ defmodule PhoenixGenApi.RateLimiterTest do
   alias PhoenixGenApi.{Await, Config, Gateway, Native, RateLimiter, Security, Telemetry}
   alias PhoenixGenApi.RateLimiter.Server
   alias PhoenixGenApi.Structs.Request
+  alias PhoenixGenApi.Test.Options
 
   @long 2_678_400_000
   @buy {"books", "buy"}
@@ -51,19 +52,7 @@ defmodule PhoenixGenApi.RateLimiterTest do
     do: for(row <- RateLimiter.get_rate_limit_status(value, scope, key), do: row.current_requests)
 
   # An application setting, in memory only, so that nothing else restarts or is read again.
-  defp configure(section, values) do
-    before = Application.get_env(:phoenix_gen_api, section)
-    Application.put_env(:phoenix_gen_api, section, values)
-    :ok = Config.load()
-    on_exit(fn -> restore(section, before) end)
-  end
-
-  defp restore(section, nil), do: restored(Application.delete_env(:phoenix_gen_api, section))
-
-  defp restore(section, value),
-    do: restored(Application.put_env(:phoenix_gen_api, section, value))
-
-  defp restored(:ok), do: :ok = Config.load()
+  defp configure(section, values), do: Options.set(section, values, &Config.load/0)
 
   # Another instance behind the whole API.
   defp instance(max_keys, max_entries) do

@@ -4,21 +4,13 @@ defmodule PhoenixGenApi.RelayLoadTest do
 
   alias PhoenixGenApi.{Await, Native, Relay, Telemetry}
   alias PhoenixGenApi.Structs.Request
+  alias PhoenixGenApi.Test.Options
 
   setup do
     %{id: "relay-load-#{System.unique_integer([:positive])}"}
   end
 
-  defp configure(options) do
-    before = Application.get_env(:phoenix_gen_api, :relay, [])
-    Application.put_env(:phoenix_gen_api, :relay, options)
-    :ok = PhoenixGenApi.reload_config()
-
-    on_exit(fn ->
-      Application.put_env(:phoenix_gen_api, :relay, before)
-      :ok = PhoenixGenApi.reload_config()
-    end)
-  end
+  defp configure(options), do: Options.set(:relay, options)
 
   defp say(id, user, message) do
     args = %{"group_id" => id, "message" => message}
@@ -191,9 +183,7 @@ defmodule PhoenixGenApi.RelayLoadTest do
     gateway = Process.whereis(PhoenixGenApi.Supervisor)
 
     for _round <- 1..5 do
-      relay = Process.whereis(Relay.Supervisor)
-      Process.exit(relay, :kill)
-      Await.until(fn -> Process.whereis(Relay.Supervisor) not in [nil, relay] end)
+      Await.restart(Relay.Supervisor)
       Await.until(fn -> Process.whereis(Relay.SlowConsumers) end)
     end
 

@@ -7,22 +7,15 @@ defmodule PhoenixGenApi.RelaySchedulerTest do
   import PhoenixGenApi.LongSchedule
 
   alias PhoenixGenApi.{Await, Gateway, Native, Relay}
+  alias PhoenixGenApi.Test.Options
 
   @moduletag timeout: 300_000
   @members 100_000
   @ms 1
 
   setup_all do
-    before = Application.get_env(:phoenix_gen_api, :relay, [])
-
     limits = [max_members: 2 * @members, max_groups: @members, max_groups_per_user: @members]
-    Application.put_env(:phoenix_gen_api, :relay, limits)
-    :ok = PhoenixGenApi.reload_config()
-
-    on_exit(fn ->
-      Application.put_env(:phoenix_gen_api, :relay, before)
-      :ok = PhoenixGenApi.reload_config()
-    end)
+    Options.set(:relay, limits)
 
     idle = for _ <- 1..1_000, do: spawn(&swallow/0)
     on_exit(fn -> Enum.each(idle, &Process.exit(&1, :kill)) end)

@@ -2,6 +2,7 @@ defmodule PhoenixGenApi.StreamCallTest do
   # The pool, and the table of streams, are shared.
   use ExUnit.Case, async: false
 
+  import PhoenixGenApi.Test.Answers
   import PhoenixGenApi.Test.Functions, only: [config: 2, request: 0, request: 1]
 
   alias PhoenixGenApi.{Await, ConfigDb, Executor, StreamCall, WorkerPool}
@@ -74,7 +75,6 @@ defmodule PhoenixGenApi.StreamCallTest do
   end
 
   defp ended, do: Response.stream_end_response("r1")
-  defp error(text, retry? \\ false), do: Response.error_response("r1", text, retry?)
 
   defp watch(pids), do: for(pid <- List.wrap(pids), do: {pid, Process.monitor(pid)})
 

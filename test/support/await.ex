@@ -26,4 +26,12 @@ defmodule PhoenixGenApi.Await do
         end
     end
   end
+
+  @doc "Kills the process of that name; returns when another one has it."
+  @spec restart(atom()) :: pid()
+  def restart(name) do
+    killed = Process.whereis(name)
+    Process.exit(killed, :kill)
+    until(fn -> Process.whereis(name) not in [nil, killed] && Process.whereis(name) end)
+  end
 end

@@ -22,6 +22,26 @@ defmodule PhoenixGenApi.Test.Functions do
     struct!(%Request{request_id: "r1", request_type: "run", service: "test"}, fields)
   end
 
+  @doc "A config of a function of this module on other nodes, each with a type of its own."
+  def remote(nodes, function, arguments, fields \\ []) do
+    struct!(
+      %FunConfig{
+        service: "remote",
+        request_type: "t#{System.unique_integer([:positive])}",
+        nodes: List.wrap(nodes),
+        mfa: {__MODULE__, function, arguments}
+      },
+      fields
+    )
+  end
+
+  @doc "A request to run such a config."
+  def remote_request(fields \\ []),
+    do: struct!(%Request{request_id: "r1", request_type: "t", service: "remote"}, fields)
+
+  @doc "The choose_node_mode that tries nodes in this order."
+  def in_order(nodes), do: {__MODULE__, :choose, [fn _nodes, _request -> nodes end]}
+
   def run(fun) when is_function(fun, 0), do: fun.()
   def run(argument, fun) when is_function(fun, 1), do: fun.(argument)
   def run(fun, request) when is_function(fun, 1), do: fun.(request)

@@ -5,17 +5,18 @@ defmodule PhoenixGenApi.Test.Options do
 
   @app :phoenix_gen_api
 
-  def set(section, options) do
+  @doc "Sets those of a section; `reload` puts them in force."
+  def set(section, options, reload \\ &PhoenixGenApi.reload_config/0) do
     before = Application.get_env(@app, section)
     Application.put_env(@app, section, options)
-    :ok = PhoenixGenApi.reload_config()
+    :ok = reload.()
 
     on_exit(fn ->
       if before,
         do: Application.put_env(@app, section, before),
         else: Application.delete_env(@app, section)
 
-      :ok = PhoenixGenApi.reload_config()
+      :ok = reload.()
     end)
   end
 end

@@ -384,11 +384,7 @@ defmodule PhoenixGenApi.RelayMembers do
 
   @doc "Kills the processes of that name; returns when they are there again."
   def crash(name) do
-    for name <- names(name) do
-      pid = Process.whereis(name)
-      Process.exit(pid, :kill)
-      Await.until(fn -> Process.whereis(name) not in [nil, pid] end)
-    end
+    for name <- names(name), do: Await.restart(name)
   end
 
   defp shard(group), do: Relay.Shard.name(Relay.Shard.number(group))

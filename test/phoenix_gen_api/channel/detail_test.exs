@@ -2,24 +2,14 @@ defmodule PhoenixGenApi.Channel.DetailTest do
   # Changes the configuration of the whole application.
   use PhoenixGenApi.ChannelCase, async: false
 
-  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Test.Options
 
   defmodule Api do
     use PhoenixGenApi, event: "api"
   end
 
   setup do
-    before = Application.fetch_env(:phoenix_gen_api, :gen_api)
-    Application.put_env(:phoenix_gen_api, :gen_api, detail_error: true)
-    :ok = Config.reload()
-
-    on_exit(fn ->
-      with {:ok, value} <- before,
-           do: Application.put_env(:phoenix_gen_api, :gen_api, value),
-           else: (:error -> Application.delete_env(:phoenix_gen_api, :gen_api))
-
-      :ok = Config.reload()
-    end)
+    Options.set(:gen_api, detail_error: true)
   end
 
   test "with detail_error an error of encoding names the value's path", %{service: service} do

@@ -2,9 +2,11 @@ defmodule PhoenixGenApi.Executor.RetryTest do
   # Handlers see the retries of the whole node.
   use ExUnit.Case, async: false
 
+  import PhoenixGenApi.Test.Answers
+
   alias PhoenixGenApi.{ConfigDb, Executor, Telemetry, WorkerPool}
   alias PhoenixGenApi.Structs.Response
-  alias PhoenixGenApi.Test.{Functions, Options}
+  alias PhoenixGenApi.Test.{Events, Functions, Options}
   alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
 
   @moduletag :capture_log
@@ -12,18 +14,8 @@ defmodule PhoenixGenApi.Executor.RetryTest do
   setup do
     ConfigDb.clear()
     on_exit(&ConfigDb.clear/0)
-    parent = self()
-    id = "retry_test"
-
-    events =
-      for event <- [:retry, [:retry, :exhausted]],
-          do: [:phoenix_gen_api, :executor] ++ List.wrap(event)
-
-    Telemetry.attach_many(id, events, fn event, m, meta, _ ->
-      send(parent, {tl(event), m, meta})
-    end)
-
-    on_exit(fn -> Telemetry.detach_all(id) end)
+    event = [:phoenix_gen_api, :executor, :retry]
+    Events.forward([event, event ++ [:exhausted]], &{tl(&1), &2, &3})
   end
 
   # Each test has a function of its own, and with it a budget of its own.
@@ -34,9 +26,6 @@ defmodule PhoenixGenApi.Executor.RetryTest do
 
   defp run(fun, fields),
     do: Executor.execute_with_config!(Functions.request(), config(fun, fields))
-
-  defp error(text, retry? \\ false), do: Response.error_response("r1", text, retry?)
-  defp ok(value), do: Response.sync_response("r1", value)
 
   # A function that does these things in turn, the last one again and again, and counts.
   defp in_turn(steps) do
