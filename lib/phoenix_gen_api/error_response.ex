@@ -7,6 +7,7 @@ defmodule PhoenixGenApi.ErrorResponse do
   alias PhoenixGenApi.Executor.Attempt
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.Response
+  alias PhoenixGenApi.Telemetry
 
   require Logger
 
@@ -55,8 +56,7 @@ defmodule PhoenixGenApi.ErrorResponse do
 
   @doc "The metadata of an exception event."
   @spec crash_metadata(:error | :exit | :throw, term(), Exception.stacktrace()) :: map()
-  def crash_metadata(kind, reason, stack),
-    do: %{kind: kind, reason: SafeInspect.reason(kind, reason), stacktrace: stack}
+  defdelegate crash_metadata(kind, reason, stack), to: Telemetry
 
   @doc "Logs a bug of this library, without what the request held."
   @spec log_bug(:error | :exit | :throw, term(), Exception.stacktrace()) :: :ok

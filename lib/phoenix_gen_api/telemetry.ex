@@ -232,6 +232,12 @@ defmodule PhoenixGenApi.Telemetry do
     }
   end
 
+  @doc false
+  # What comes with the exception of anything.
+  @spec crash_metadata(:error | :exit | :throw, term(), Exception.stacktrace()) :: map()
+  def crash_metadata(kind, reason, stack),
+    do: %{kind: kind, reason: SafeInspect.reason(kind, reason), stacktrace: stack}
+
   if @available do
     @doc "Attaches a handler to a list of events, of this library or any other."
     @spec attach_many(handler_id(), [[atom(), ...]], handler(), term()) :: attached()
@@ -305,17 +311,8 @@ defmodule PhoenixGenApi.Telemetry do
       end
     catch
       kind, reason ->
-        failure = %{
-          kind: kind,
-          reason: SafeInspect.reason(kind, reason),
-          stacktrace: __STACKTRACE__
-        }
-
-        execute(
-          prefix ++ [:exception],
-          stop_measurements(started_at),
-          Map.merge(metadata, failure)
-        )
+        failed = Map.merge(metadata, crash_metadata(kind, reason, __STACKTRACE__))
+        execute(prefix ++ [:exception], stop_measurements(started_at), failed)
 
         :erlang.raise(kind, reason, __STACKTRACE__)
     else

@@ -6,16 +6,14 @@ defmodule PhoenixGenApi.RateLimiter.Settings do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
+  alias PhoenixGenApi.OwnedTable
   alias PhoenixGenApi.RateLimiter.Limit
 
   @type t :: %{enabled: boolean(), global: [Limit.t()], api: [Limit.t()]}
 
-  @doc "Makes the table, in the process that is to own it."
+  @doc "Creates the table, owned by the calling process, unless it is there."
   @spec new() :: :ok
-  def new do
-    :ets.new(__MODULE__, [:named_table, :public, read_concurrency: true])
-    :ok
-  end
+  def new, do: OwnedTable.new(__MODULE__, [:set, read_concurrency: true])
 
   @doc "The limits of the application config, put in force."
   @spec load() :: :ok

@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.WorkerPool.Task do
   # The process of one task: waits for a slot, runs, gives the slot back.
 
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.SafeInspect
+  alias PhoenixGenApi.Telemetry
   alias PhoenixGenApi.WorkerPool
   alias PhoenixGenApi.WorkerPool.Events
 
@@ -100,12 +100,7 @@ defmodule PhoenixGenApi.WorkerPool.Task do
       fun.()
     catch
       kind, reason ->
-        crash = %{
-          kind: kind,
-          reason: SafeInspect.reason(kind, reason),
-          stacktrace: __STACKTRACE__
-        }
-
+        crash = Telemetry.crash_metadata(kind, reason, __STACKTRACE__)
         ended(slot, pool, :failed, crash, nil, started)
     else
       {:answer, answer, crash} when not counts? ->

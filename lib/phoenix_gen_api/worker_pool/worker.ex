@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.WorkerPool.Worker do
   """
   use GenServer
 
-  alias PhoenixGenApi.SafeInspect
+  alias PhoenixGenApi.Telemetry
   alias PhoenixGenApi.WorkerPool.Events
 
   @doc "Starts a worker. `pool_name:` is the name or pid of the process to be told; required."
@@ -40,8 +40,7 @@ defmodule PhoenixGenApi.WorkerPool.Worker do
       fun.()
     catch
       kind, reason ->
-        reason = SafeInspect.reason(kind, reason)
-        Events.failed(pool, started, %{kind: kind, reason: reason, stacktrace: __STACKTRACE__})
+        Events.failed(pool, started, Telemetry.crash_metadata(kind, reason, __STACKTRACE__))
     else
       _result -> Events.stopped(pool, started)
     end
