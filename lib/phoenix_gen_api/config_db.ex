@@ -254,12 +254,6 @@ defmodule PhoenixGenApi.ConfigDb do
   defp describe(:not_running), do: "no gateway runs on this node"
 
   @doc false
-  # Whether there is a function of that name, which may be disabled.
-  @spec registered?(term(), term()) :: boolean()
-  def registered?(service, request_type),
-    do: fetch(service, request_type, nil) not in [{:error, :not_found}, {:error, :not_running}]
-
-  @doc false
   # What a pull or a push does in one visible step: stores these configs and removes every
   # other one of the service that was pulled or pushed.
   # Nothing is stored when `strict?` and one is rejected. `keep` are configs that the caller
@@ -295,6 +289,12 @@ defmodule PhoenixGenApi.ConfigDb do
   @spec remove_service(service()) :: non_neg_integer()
   def remove_service(service),
     do: Native.config_db_replace(table!(), to_string(service), [], :pull, [])
+
+  @doc false
+  # Whether there is a function of that name, which may be disabled.
+  @spec registered?(term(), term()) :: boolean()
+  def registered?(service, request_type),
+    do: fetch(service, request_type, nil) not in [{:error, :not_found}, {:error, :not_running}]
 
   @doc false
   @spec origin(service(), String.t(), String.t()) :: origin() | nil
