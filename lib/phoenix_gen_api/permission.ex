@@ -95,7 +95,7 @@ defmodule PhoenixGenApi.Permission do
   @doc false
   # Adds the `strategy`. Does not run a callback.
   @spec explain(FunConfig.t(), Request.t() | nil) :: Explanation.t()
-  def explain(%FunConfig{permission_callback: {_, _, _} = mfa} = config, _request) do
+  def explain(%{permission_callback: {_, _, _} = mfa} = config, _request) do
     where = if config.nodes == :local, do: "the gateway", else: "the node of the call"
     decides = "decides on #{where}, within #{Format.duration(config.hook_timeout)}"
 
@@ -104,7 +104,7 @@ defmodule PhoenixGenApi.Permission do
     |> Map.put(:strategy, :callback)
   end
 
-  def explain(%FunConfig{check_permission: mode} = config, request) do
+  def explain(%{check_permission: mode} = config, request) do
     {strategy, desc} = describe(mode, config.arg_orders)
 
     explanation =
