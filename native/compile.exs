@@ -55,7 +55,7 @@ defmodule Mix.Tasks.Compile.GenApiNative do
           do: download(url, config[:version], why),
           else:
             {:build,
-             why || "that takes {:rustler_precompiled, \"~> 0.8.4\"} among your dependencies"}
+             why || "that takes {:rustler_precompiled, \"~> 0.9\"} among your dependencies"}
     end
   end
 
@@ -123,7 +123,7 @@ defmodule Mix.Tasks.Compile.GenApiNative do
   defp forced? do
     forced_all? = System.get_env("RUSTLER_PRECOMPILED_FORCE_BUILD_ALL") in ["1", "true"]
 
-    System.get_env("PHOENIX_GEN_API_BUILD") in ["1", "true"] or
+    System.get_env("PHOENIX_GEN_API_BUILD") in ["1", "true"] or debug?() or
       Application.get_env(:rustler_precompiled, :force_build_all, forced_all?) or
       Application.get_env(:rustler_precompiled, :force_build, [])[:phoenix_gen_api] == true
   end
@@ -158,21 +158,63 @@ defmodule Mix.Tasks.Compile.GenApiNative do
       System.get_env("CARGO_TARGET_DIR") ||
         Path.join(Path.dirname(Mix.Project.build_path()), "native")
 
-    args = ~w(build --release --locked --quiet --package #{@crate} --target-dir) ++ [target]
+    args = ~w(build --profile #{profile()} --locked --package #{@crate} --target-dir) ++ [target]
 
     with cargo when is_binary(cargo) <- System.find_executable("cargo"),
-         {_output, 0} <-
-           System.cmd(cargo, args, cd: root, into: IO.stream(), stderr_to_stdout: true) do
-      {:ok, Path.expand(Path.join([target, "release", built_name()]), root)}
+         0 <- cargo(cargo, args, root) do
+      {:ok, Path.expand(Path.join([target, profile(), built_name()]), root)}
     else
       nil ->
         {:error,
          "cargo was not found: phoenix_gen_api needs Rust 1.91 or newer (rustup or your distribution) " <>
            "to build its native library. No prebuilt one is taken: #{why}"}
 
-      {_output, status} ->
+      status ->
         {:error, "cargo build of #{@crate} ended with exit status #{status}"}
     end
+  end
+
+  # Both in Cargo.toml; the second is for debuggers and profilers.
+  defp profile, do: if(debug?(), do: "release-debug", else: "release")
+
+  defp debug?, do: System.get_env("PHOENIX_GEN_API_DEBUG") in ["1", "true"]
+
+  defp cargo(executable, args, root) do
+    options = [:binary, :exit_status, :stderr_to_stdout, :hide, line: 4096, args: args, cd: root]
+    port = Port.open({:spawn_executable, executable}, options)
+    show(port, "", :quiet)
+  end
+
+  # Passed on line by line: minutes without a word look like a hang. Where there was nothing to do cargo
+  # only says that it has finished, which would be noise at every compilation.
+  defp show(port, begun, state) do
+    receive do
+      {^port, {:data, {:noeol, part}}} ->
+        show(port, begun <> part, state)
+
+      {^port, {:data, {:eol, rest}}} ->
+        show(port, "", show_line(begun <> rest, state))
+
+      {^port, {:exit_status, status}} ->
+        if begun != "", do: show_line(begun, state)
+        status
+    end
+  end
+
+  defp show_line("    Finished" <> _rest, :quiet), do: :quiet
+
+  defp show_line(line, state) do
+    starts? = state == :quiet and line =~ ~r/^ +(Updating|Downloading|Downloaded|Compiling) /
+
+    if starts? do
+      Mix.shell().info(
+        "Building the native library with cargo. This takes one to three minutes, most of them for the " <>
+          "last crate, #{@crate}, and is only done again when its sources change."
+      )
+    end
+
+    Mix.shell().info(line)
+    if starts?, do: :shown, else: state
   end
 
   defp built_name do

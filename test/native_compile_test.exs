@@ -47,12 +47,18 @@ defmodule PhoenixGenApi.NativeCompileTest do
     cargo = Path.join(dir, "bin/cargo")
     File.mkdir_p!(Path.dirname(cargo))
 
-    # The last argument is the target directory.
+    # cargo build --profile PROFILE … TARGET_DIRECTORY
     File.write!(cargo, """
     #!/bin/sh
+    [ "$TEST_CARGO" != fails ] || { echo "error: no matching package" >&2; exit 101; }
+    profile=$3
     for to; do :; done
-    mkdir -p "$to/release"
-    for name in libgen_api_nif.so libgen_api_nif.dylib; do printf built >"$to/release/$name"; done
+    [ -e "$to/$profile" ] || echo "   Compiling gen_api_nif v9.9.9" >&2
+    echo "    Finished \\`$profile\\` profile" >&2
+    mkdir -p "$to/$profile"
+    built=built
+    [ "$profile" = release ] || built="built as $profile"
+    for name in libgen_api_nif.so libgen_api_nif.dylib; do printf "$built" >"$to/$profile/$name"; done
     """)
 
     File.chmod!(cargo, 0o755)
@@ -67,6 +73,7 @@ defmodule PhoenixGenApi.NativeCompileTest do
           "MIX_BUILD_PATH" => nil,
           "CARGO_TARGET_DIR" => nil,
           "PHOENIX_GEN_API_BUILD" => nil,
+          "PHOENIX_GEN_API_DEBUG" => nil,
           "PHOENIX_GEN_API_NATIVE_URL" => nil,
           "RUSTLER_PRECOMPILED_FORCE_BUILD_ALL" => nil,
           "TEST_PATH" => Path.join(dir, "bin") <> ":/bin:/usr/bin"
@@ -126,6 +133,35 @@ defmodule PhoenixGenApi.NativeCompileTest do
     end
   end
 
+  test "PHOENIX_GEN_API_DEBUG builds with the names that debuggers read, also where a library is published",
+       %{tmp_dir: dir} do
+    publish(dir)
+    env = Map.put(@source, "PHOENIX_GEN_API_DEBUG", "1")
+    assert {_output, 0, _files, "built as release-debug"} = compile(dir, env)
+    assert File.read!(Path.expand("../Cargo.toml", __DIR__)) =~ "[profile.release-debug]"
+
+    assert {_output, 0, _files, "downloaded"} = compile(dir, @source)
+  end
+
+  test "what cargo does is shown while it builds, and nothing when there was nothing to do", %{
+    tmp_dir: dir
+  } do
+    assert {output, 0, _files, "built"} = compile(dir)
+    assert output =~ "Building the native library with cargo. This takes"
+    assert output =~ "   Compiling gen_api_nif v9.9.9\n    Finished `release` profile\n"
+
+    assert {again, 0, _files, "built"} = compile(dir)
+    refute again =~ "cargo"
+    refute again =~ "Finished"
+  end
+
+  test "an error of cargo is shown and fails the compilation", %{tmp_dir: dir} do
+    assert {output, 1, _files, :enoent} = compile(dir, %{"TEST_CARGO" => "fails"})
+    assert output =~ "error: no matching package\n"
+    assert output =~ "cargo build of gen_api_nif ended with exit status 101"
+    refute output =~ "This takes"
+  end
+
   test "the config of rustler_precompiled builds with cargo", %{tmp_dir: dir} do
     publish(dir)
     File.mkdir_p!(Path.join(dir, "config"))
@@ -159,7 +195,7 @@ defmodule PhoenixGenApi.NativeCompileTest do
 
     assert {output, 1, _files, :enoent} = compile(dir, Map.put(nowhere, "WITHOUT", "1"))
     assert output =~ "cargo was not found: phoenix_gen_api needs Rust"
-    assert output =~ ~s({:rustler_precompiled, "~> 0.8.4"} among your dependencies)
+    assert output =~ ~s({:rustler_precompiled, "~> 0.9"} among your dependencies)
 
     publish(dir, String.replace(@here, "x86_64", "arm"))
     assert {output, 1, _files, :enoent} = compile(dir, nowhere)
