@@ -22,6 +22,7 @@ defmodule PhoenixGenApi.MixProject do
       deps: deps(),
       package: package(),
       docs: docs(),
+      aliases: [docs: [&without_circle/1, "docs"]],
       test_paths: ["test"]
     ]
   end
@@ -46,7 +47,7 @@ defmodule PhoenixGenApi.MixProject do
         {:telemetry_metrics, "~> 1.0", optional: true},
         {:jason, "~> 1.4", optional: true},
         # Fetches a prebuilt native library instead of building it: native/compile.exs.
-        {:rustler_precompiled, "~> 0.8.4", optional: true, runtime: false},
+        {:rustler_precompiled, "~> 0.8.4 or ~> 0.9.0", optional: true, runtime: false},
         {:ex_doc, "~> 0.34", only: :dev, runtime: false},
         {:bandit, "~> 1.5", only: :test},
         {:plug_cowboy, "~> 2.7", only: :test}
@@ -66,11 +67,22 @@ defmodule PhoenixGenApi.MixProject do
           ~r"guides/(configuration|deployment|reliability|telemetry|diagnostics|versions_and_rollout)",
         "How it is built": ~r"guides/(architecture|benchmarks)|native/README",
         "About the project":
-          ~r"CHANGELOG|CONTRIBUTING|LICENSE|NOTICE|usage-rules|guides/migrating"
+          ~r"CHANGELOG|CONTRIBUTING|SECURITY|CODE_OF_CONDUCT|LICENSE|NOTICE|usage-rules|guides/migrating"
       ],
       groups_for_modules: groups_for_modules(),
       nest_modules_by_prefix: [PhoenixGenApi.Errors]
     ]
+  end
+
+  # Debian's makeup_c names ex_doc as an application that it needs, ex_doc names makeup_c, and OTP follows
+  # that circle until memory ends, whichever ExDoc is used. Loaded without it beforehand, makeup_c opens it.
+  defp without_circle(_args) do
+    with path when is_list(path) <- :code.where_is_file(~c"makeup_c.app"),
+         {:ok, [{:application, :makeup_c, spec}]} <- :file.consult(path) do
+      _ = :application.unload(:makeup_c)
+      spec = Keyword.update!(spec, :applications, &(&1 -- [:ex_doc]))
+      :ok = :application.load({:application, :makeup_c, spec})
+    end
   end
 
   # Guides in the order in which one would read them; those not named here come after.
@@ -88,7 +100,7 @@ defmodule PhoenixGenApi.MixProject do
       Path.wildcard("livebooks/*.livemd") ++
       [{:"native/README.md", filename: "native", title: "The native side"}] ++
       [{:"usage-rules.md", filename: "usage-rules", title: "Rules for coding assistants"}] ++
-      ~w(CHANGELOG.md CONTRIBUTING.md NOTICE LICENSE)
+      ~w(CHANGELOG.md CONTRIBUTING.md SECURITY.md CODE_OF_CONDUCT.md NOTICE LICENSE)
   end
 
   defp groups_for_modules do
@@ -101,7 +113,7 @@ defmodule PhoenixGenApi.MixProject do
         ~r/\.JsonConfig/
       ],
       Arguments: [~r/\.ArgumentHandler/],
-      Nodes: [~r/\.NodeSelector/, ~r/\.ServiceGuard/, ~r/\.CircuitBreaker/],
+      Nodes: [~r/\.NodeSelector/, ~r/\.ServiceGuard/],
       Limits: [~r/\.RateLimiter/, ~r/\.WorkerPool/],
       Relay: [~r/\.Relay/],
       "Configuration and security": [
@@ -115,16 +127,19 @@ defmodule PhoenixGenApi.MixProject do
     ]
   end
 
+  # On Hex `phoenix_gen_api` is the pure-Elixir library, whose application and modules have the same names.
   defp package do
     [
+      name: "phoenix_gen_api_native",
       licenses: ["Apache-2.0"],
       links: links(@source_url),
       files: ~w(
           lib mix.exs .formatter.exs
-          native/compile.exs native/README.md native/gen_api_nif
+          native/compile.exs native/README.md native/gen_api_nif/Cargo.toml native/gen_api_nif/src
           native/gen_api_core/Cargo.toml native/gen_api_core/src native/gen_api_core/benches
           Cargo.toml Cargo.lock .cargo/config.toml
-          README.md CHANGELOG.md CONTRIBUTING.md LICENSE NOTICE usage-rules.md guides livebooks
+          README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md CODE_OF_CONDUCT.md LICENSE NOTICE
+          usage-rules.md guides livebooks
         ) ++ Path.wildcard("checksum-*.exs")
     ]
   end
