@@ -22,7 +22,7 @@ defmodule PhoenixGenApi.MixProject do
       deps: deps(),
       package: package(),
       docs: docs(),
-      aliases: [docs: [&without_circle/1, "docs"]],
+      aliases: [docs: [&without_debian/1, "docs"]],
       test_paths: ["test"]
     ]
   end
@@ -74,9 +74,14 @@ defmodule PhoenixGenApi.MixProject do
     ]
   end
 
-  # Debian's makeup_c names ex_doc as an application that it needs, ex_doc names makeup_c, and OTP follows
-  # that circle until memory ends, whichever ExDoc is used. Loaded without it beforehand, makeup_c opens it.
-  defp without_circle(_args) do
+  # Debian keeps an ExDoc beside Elixir, with two traps. Mix takes its task even where a dependency brings
+  # another ExDoc. And its makeup_c names ex_doc as an application that it needs, ex_doc names makeup_c,
+  # and OTP follows that circle until memory ends, whichever ExDoc is used.
+  defp without_debian(_args) do
+    Mix.Task.run("loadpaths")
+    :code.purge(Mix.Tasks.Docs)
+    :code.delete(Mix.Tasks.Docs)
+
     with path when is_list(path) <- :code.where_is_file(~c"makeup_c.app"),
          {:ok, [{:application, :makeup_c, spec}]} <- :file.consult(path) do
       _ = :application.unload(:makeup_c)
