@@ -8,12 +8,16 @@ defmodule PhoenixGenApi.PackageTest do
     assert version == Mix.Project.config()[:version]
   end
 
-  test "the release workflow builds the libraries that are looked for" do
+  test "the release workflow builds the libraries that are looked for, and names the crates in each" do
     [_, targets] = Regex.run(~r/@targets ~w\(([^)]+)\)/, read("native/compile.exs"))
     built = Regex.scan(~r/\{ target: ([^,]+),/, read(".github/workflows/release.yml"))
+    described = Regex.scan(~r/^  "(.+)",$/m, read("native/about.toml"))
 
     assert length(built) > 5
-    assert Enum.sort(String.split(targets)) == Enum.sort(for [_, target] <- built, do: target)
+
+    for listed <- [built, described] do
+      assert Enum.sort(String.split(targets)) == Enum.sort(for [_, target] <- listed, do: target)
+    end
   end
 
   test "libraries are looked for under the NIF version that the crate asks for" do
