@@ -42,9 +42,11 @@ defmodule PhoenixGenApi.Channel do
   | `device_id` | `assigns.device_id`, else the client's | the same |
   | `ip_address` | the socket's | the same |
 
-  Ids in assigns must be non-empty strings; anything else counts as absent. Roles are a list of
-  strings or atoms. The address is `assigns.ip_address` (a string or an address tuple), else
-  that of `assigns.peer_data` or of `assigns.connect_info.peer_data`.
+  Ids in assigns are non-empty strings or integers, which become decimal text; roles a list or
+  MapSet of strings and atoms, or a single one. The address is `assigns.ip_address` (a string, a
+  charlist or an address tuple), else that of `assigns.peer_data` or of
+  `assigns.connect_info.peer_data`. Anything else in assigns counts as absent and is logged once
+  per channel; what the client says never takes its place.
   `PhoenixGenApi.put_client_ip/2` sets it when the client connects. Assigns are read with every
   request, so a channel may authenticate its client after the join.
 
@@ -184,7 +186,7 @@ defmodule PhoenixGenApi.Channel do
     if options.require_verified_user_id and identity.user_id == nil do
       {:error, Response.error_response(id, "Authentication required")}
     else
-      case payload |> Identity.without_claims(identity, options) |> Request.decode() do
+      case payload |> Identity.without_claims(socket.assigns, options) |> Request.decode() do
         {:ok, request} -> {:ok, Identity.put(request, identity, options)}
         {:error, error} -> {:error, ErrorResponse.build(id, {:invalid_request, error})}
       end

@@ -59,6 +59,7 @@ defmodule PhoenixGenApi.Executor do
   alias PhoenixGenApi.Errors.DecodeError
   alias PhoenixGenApi.Executor.{Context, Dispatch}
   alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.Identity
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
@@ -98,17 +99,40 @@ defmodule PhoenixGenApi.Executor do
   @doc """
   Decodes a map and runs the request; raises `PhoenixGenApi.Errors.DecodeError` on a bad map.
 
-  The string keys `"user_roles"` and `"ip_address"` are ignored: a client could have sent them.
+  See `execute_params/2`.
   """
-  @spec execute_params!(map()) :: result()
-  def execute_params!(params), do: params |> trusted() |> Request.decode!() |> execute!()
+  @spec execute_params!(map(), identity: map()) :: result()
+  def execute_params!(params, opts \\ []) do
+    {params, identity} = trusted(params, opts)
+    params |> Request.decode!() |> identified(identity) |> execute!()
+  end
 
-  @doc "Same, but a bad map gives the error response `Invalid request: …`."
-  @spec execute_params(map()) :: result()
-  def execute_params(params) do
-    case params |> trusted() |> Request.decode() do
+  @doc """
+  Decodes a map, which may hold anything, and runs the request. A bad map gives the error
+  response `Invalid request: …`.
+
+  In a controller or a LiveView, say who the client is and let the map say what they want:
+
+      Executor.execute_params(conn.params,
+        identity: %{user_id: conn.assigns.current_user.id, ip_address: conn.remote_ip}
+      )
+
+  The identity replaces whatever the map says of `user_id`, `user_roles`, `device_id` and
+  `ip_address`; what it does not name is absent. Ids are strings or integers, roles a list, a
+  MapSet, an atom or a string, addresses a string, a charlist or an address tuple; anything else
+  raises `ArgumentError`.
+
+  **Warning:** without `identity:`, a map from a client decides who the client is: the string key
+  `"user_id"` and `"device_id"` count. Use that form only for maps of your own. The string keys
+  `"user_roles"` and `"ip_address"` never count.
+  """
+  @spec execute_params(map(), identity: map()) :: result()
+  def execute_params(params, opts \\ []) do
+    {trusted, identity} = trusted(params, opts)
+
+    case Request.decode(trusted) do
       {:ok, request} ->
-        execute!(request)
+        request |> identified(identity) |> execute!()
 
       {:error, %DecodeError{} = error} ->
         ErrorResponse.build(id(params), {:invalid_request, error})
@@ -246,8 +270,20 @@ defmodule PhoenixGenApi.Executor do
   defp async?({:ok, :none}), do: true
   defp async?(%Response{async: async}), do: async
 
-  defp trusted(%{} = params), do: Map.drop(params, ["user_roles", "ip_address"])
-  defp trusted(other), do: other
+  # Taken out ahead of decoding: what does not count must not make a request invalid either.
+  defp trusted(params, opts) do
+    case Keyword.validate!(opts, [:identity])[:identity] do
+      nil when is_map(params) -> {Map.drop(params, ["user_roles", "ip_address"]), nil}
+      nil -> {params, nil}
+      said -> {without_identity(params), Identity.new!(said)}
+    end
+  end
+
+  defp without_identity(params) when is_map(params), do: Identity.drop(params)
+  defp without_identity(params), do: params
+
+  defp identified(request, nil), do: request
+  defp identified(request, identity), do: struct!(request, Map.from_struct(identity))
 
   defp id(%{"request_id" => id}) when is_binary(id), do: id
   defp id(%{request_id: id}) when is_binary(id), do: id

@@ -1067,6 +1067,53 @@ defmodule PhoenixGenApi.ExecutorTest do
                ok([["admin"], "10.0.0.1", "ann"])
     end
 
+    test "with an identity nobody is who the map says" do
+      fun = fn request ->
+        [request.user_id, request.user_roles, request.device_id, request.ip_address]
+      end
+
+      :ok = ConfigDb.add(config(fun, request_info: true))
+      claims = %{user_id: "eve", user_roles: ["admin"], device_id: "d", ip_address: "6.6.6.6"}
+      sent = Map.merge(@params, Map.new(claims, fn {k, v} -> {Atom.to_string(k), v} end))
+      run = &Executor.execute_params(&1, identity: &2)
+
+      for params <- [sent, Map.merge(@params, claims), Map.merge(sent, claims)] do
+        assert run.(params, %{}) == ok([nil, nil, nil, nil])
+        assert run.(params, %{user_id: 42, device_id: nil}) == ok(["42", nil, nil, nil])
+
+        said = [
+          user_id: "ann",
+          user_roles: MapSet.new([:staff]),
+          device_id: 7,
+          ip_address: {10, 0, 0, 1}
+        ]
+
+        assert run.(params, said) == ok(["ann", ["staff"], "7", "10.0.0.1"])
+        assert run.(params, Map.new(said)) == Executor.execute_params!(params, identity: said)
+      end
+
+      # What does not count does not make a request invalid either.
+      assert run.(Map.put(@params, "user_id", %{}), %{user_id: "ann"}) ==
+               ok(["ann", nil, nil, nil])
+    end
+
+    test "with an identity that cannot be read raises, whatever the map is" do
+      for params <- [@params, %{}, nil],
+          {identity, words} <- [
+            {%{user_id: :ann}, "user_id must be a non-empty string or an integer, got an atom"},
+            {%{user_id: ""}, "got an empty string"},
+            {%{ip_address: {1, 2}},
+             "ip_address must be a string, a charlist or an address tuple"},
+            {%{user_roles: 5}, "user_roles must be a list, a MapSet, an atom or a string"},
+            {%{"user_id" => "ann"}, ~s(unknown field "user_id")},
+            {%{user: "ann"}, "unknown field :user"}
+          ] do
+        assert_raise ArgumentError, ~r/#{Regex.escape(words)}/, fn ->
+          Executor.execute_params(params, identity: identity)
+        end
+      end
+    end
+
     test "of a bad map answers or raises with the decoder's sentence" do
       for {params, id, sentence} <- [
             {%{}, nil, "Missing required fields: request_type, request_id, service"},

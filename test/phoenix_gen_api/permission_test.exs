@@ -76,6 +76,31 @@ defmodule PhoenixGenApi.PermissionTest do
       end
     end
 
+    test "grants for the user id as an integer, also of any size" do
+      config = config(check_permission: {:arg, "owner"}, arg_types: %{"owner" => :any})
+      assert granted?(config, request(user_id: "42", args: %{"owner" => 42}))
+      assert granted?(config, request(user_id: "-7", args: %{"owner" => -7}))
+
+      for {user, owner} <- [
+            {"42", 43},
+            {"42", 42.0},
+            {"042", 42},
+            {"+42", 42},
+            {"42 ", 42},
+            {"42", [42]},
+            {"ann", 42},
+            {"42", 10 ** 900_000}
+          ] do
+        refute granted?(config, request(user_id: user, args: %{"owner" => owner}))
+      end
+
+      nested =
+        config(check_permission: {:arg, "owner"}, arg_types: %{"a" => :any}, arg_orders: :map)
+
+      assert granted?(nested, request(user_id: "42", args: %{"a" => %{"owner" => 42}}))
+      refute granted?(nested, request(user_id: "42", args: %{"a" => %{"owner" => 43}}))
+    end
+
     test "may be named by an atom" do
       config = config(check_permission: {:arg, :owner}, arg_types: %{"owner" => :any})
       assert granted?(config, request(user_id: "ann", args: %{"owner" => "ann"}))

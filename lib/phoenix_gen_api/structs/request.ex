@@ -28,7 +28,7 @@ defmodule PhoenixGenApi.Structs.Request do
   ## Trust
 
   Decoding is neutral: every known field is kept, `user_id` and `user_roles` included, whoever
-  sent it. Channels that `use PhoenixGenApi`, and `PhoenixGenApi.Executor.execute_params/1`,
+  sent it. Channels that `use PhoenixGenApi`, and `PhoenixGenApi.Executor.execute_params/2`,
   remove what a client must not decide; code that decodes by itself has to do the same.
   """
 

@@ -81,20 +81,40 @@ defmodule PhoenixGenApi.Channel.IdentityTest do
     assert %{user_roles: ["admin"]} = seen(service, TrustingClient, %{})
   end
 
-  test "roles that are no list are none", %{service: service} do
-    for roles <- ["admin", :admin, %{admin: true}, MapSet.new(["admin"])] do
-      assert %{user_roles: nil} = seen(service, Api, %{user_roles: roles})
+  test "roles of the socket are a list, a set, an atom or a string", %{service: service} do
+    for roles <- ["admin", :admin, ["admin"], MapSet.new(["admin"]), MapSet.new([:admin])] do
+      assert %{user_roles: ["admin"]} = seen(service, Api, %{user_roles: roles})
     end
 
     assert %{user_roles: ["a"]} = seen(service, Api, %{user_roles: ["a" | "b"]})
   end
 
+  test "roles of the socket that cannot be read are none, and never the client's", %{
+    service: service
+  } do
+    for roles <- [%{admin: true}, 5, "", true, {"admin"}, <<255>>] do
+      capture_log(fn ->
+        assert %{user_roles: nil} = seen(service, Api, %{user_roles: roles})
+        assert %{user_roles: nil} = seen(service, TrustingClient, %{user_roles: roles})
+      end)
+    end
+  end
+
   test "the device is the socket's if it has one, else the client's", %{service: service} do
     for module <- [Api, Client] do
       assert %{device_id: "desk"} = seen(service, module, %{device_id: "desk"})
+      assert %{device_id: "7"} = seen(service, module, %{device_id: 7})
       assert %{device_id: "phone"} = seen(service, module, %{})
-      assert %{device_id: "phone"} = seen(service, module, %{device_id: ""})
-      assert %{device_id: "phone"} = seen(service, module, %{device_id: 5})
+    end
+  end
+
+  test "a device of the socket that cannot be read is none, and never the client's", %{
+    service: service
+  } do
+    for module <- [Api, Client, TrustingClient], device <- ["", :desk, %{}, <<255>>, 2 ** 300] do
+      capture_log(fn ->
+        assert %{device_id: nil} = seen(service, module, %{device_id: device})
+      end)
     end
   end
 
@@ -111,6 +131,10 @@ defmodule PhoenixGenApi.Channel.IdentityTest do
 
     for {assigns, expected} <- [
           {%{ip_address: {10, 0, 0, 1}}, "10.0.0.1"},
+          {%{ip_address: ~c"10.0.0.1"}, "10.0.0.1"},
+          {%{ip_address: ~c"2001:DB8::FF"}, "2001:db8::ff"},
+          {%{ip_address: ~c"nowhere"}, nil},
+          {%{ip_address: [:a | :b]}, nil},
           {%{ip_address: {0x2001, 0xDB8, 0, 0, 0, 0, 0, 0xFF}}, "2001:db8::ff"},
           {%{peer_data: peer.({10, 0, 0, 2})}, "10.0.0.2"},
           {%{connect_info: %{peer_data: peer.({0, 0, 0, 0, 0, 0, 0, 1})}}, "::1"},
@@ -152,29 +176,54 @@ defmodule PhoenixGenApi.Channel.IdentityTest do
     end
   end
 
-  test "a user id that is not a non-empty string counts as none and is logged once per channel",
+  test "an integer user id is its decimal text", %{service: service} do
+    for {user_id, text} <- [{42, "42"}, {0, "0"}, {-7, "-7"}, {2 ** 128, "#{2 ** 128}"}] do
+      assert %{user_id: ^text} = seen(service, Api, %{user_id: user_id})
+    end
+  end
+
+  test "what cannot be read in assigns counts as none and is logged once per channel and field",
        %{service: service} do
-    for {user_id, words} <- [
-          {42, "an integer"},
-          {"", "an empty string"},
-          {:ann, "an atom"},
-          {<<255>>, "a binary that is not UTF-8"},
-          {~D[2026-01-01], "a %Date{}"}
+    for {field, value, words} <- [
+          {:user_id, "", "a non-empty string or an integer, got an empty string"},
+          {:user_id, :ann, "a non-empty string or an integer, got an atom"},
+          {:user_id, <<255>>, "got a binary that is not UTF-8"},
+          {:user_id, ~D[2026-01-01], "got a %Date{}"},
+          {:user_id, 2 ** 300, "got an integer"},
+          {:device_id, 1.5, "a non-empty string or an integer, got another term"},
+          {:user_roles, true, "a list, a MapSet, an atom or a string, got a boolean"},
+          {:ip_address, :localhost, "a string, a charlist or an address tuple, got an atom"}
         ] do
-      channel = join(Api, %{user_id: user_id})
+      channel = join(Api, %{field => value})
 
       log =
         capture_log(fn ->
           for id <- ["r1", "r2"] do
             ref = push_in(channel, payload(service, "whoami", id, @claims))
-            assert_receive {:reply, ^ref, :ok, %Response{result: %{user_id: nil}}}
+            assert_receive {:reply, ^ref, :ok, %Response{result: %{^field => nil}}}
           end
         end)
 
-      assert [_before, rest] =
-               String.split(log, "assigns.user_id must be a non-empty string, got " <> words)
-
-      refute rest =~ "assigns.user_id"
+      assert [before, rest] = String.split(log, words)
+      assert before =~ "assigns.#{field} must be "
+      refute rest =~ "assigns.#{field}"
     end
+  end
+
+  test "put_client_ip warns once when the endpoint gives no peer data" do
+    :persistent_term.erase({PhoenixGenApi.Channel.Identity, :no_peer_data})
+    socket = %Phoenix.Socket{}
+
+    log =
+      capture_log(fn ->
+        for info <- [%{}, %{peer_data: nil}, %{x_headers: []}] do
+          assert PhoenixGenApi.put_client_ip(socket, info) == socket
+        end
+      end)
+
+    assert [_before, _after] = String.split(log, "connect_info: [:peer_data]")
+
+    assert %{assigns: %{ip_address: "10.0.0.1"}} =
+             PhoenixGenApi.put_client_ip(socket, %{peer_data: %{address: {10, 0, 0, 1}}})
   end
 end
