@@ -29,6 +29,8 @@ defmodule PhoenixGenApi.Channel do
   | `max_pending` | `100` | waiting requests per channel; 0 lets none wait |
   | `max_running` | `100` | running async and stream requests per channel; 0 allows none |
   | `relay` | `:channel` | whether messages of groups that are joined in `join/3` come to the channel, or straight to the client (`:fastlane`) |
+  | `relay_event` | that of `event` | event on which relay messages are pushed |
+  | `relay_request_id` | `true` | `false`: relay messages carry `request_id: nil` for everyone but their sender, and always come through the channel |
 
   A request beyond `max_pending` or `max_running` gets `Service temporarily unavailable`, with
   `can_retry` true, and is not executed. Unknown options and bad values are compile errors.
@@ -143,15 +145,19 @@ defmodule PhoenixGenApi.Channel do
 
   Pushes `response` for `{:push, response}`, `{:async_call, response}`,
   `{:stream_response, response}` and `{:relay_message, response}`; the client is not told of
-  `{:stream_started, request_id, pid}`. Of the options only `event` counts.
+  `{:stream_started, request_id, pid}`. Of the options `event`, `relay_event` and
+  `relay_request_id` count.
   """
   @spec handle_info(term(), socket, options()) :: {:noreply, socket} | :unhandled
         when socket: socket()
   def handle_info({tag, response}, socket, options)
-      when tag in [:push, :async_call, :stream_response, :relay_message] do
-    response = JsonEncoding.encodable(response, json_library())
-    Delivery.push(socket, Options.new!(options).event, response)
-    {:noreply, socket}
+      when tag in [:push, :async_call, :stream_response] do
+    push(socket, Options.new!(options).event, response)
+  end
+
+  def handle_info({:relay_message, response}, socket, options) do
+    options = Options.new!(options)
+    push(socket, Options.relay_event(options), relayed(response, socket, options))
   end
 
   def handle_info({:stream_started, _request_id, _pid}, socket, _options), do: {:noreply, socket}
@@ -172,6 +178,22 @@ defmodule PhoenixGenApi.Channel do
     Logger.warning("#{inspect(module)} got an unexpected message, and has no handle_info/2")
     {:noreply, socket}
   end
+
+  defp push(socket, event, response) do
+    Delivery.push(socket, event, JsonEncoding.encodable(response, json_library()))
+    {:noreply, socket}
+  end
+
+  # A client that matches answers by their id must not take another user's message for one.
+  defp relayed(response, _socket, %{relay_request_id: true}), do: response
+
+  defp relayed(%Response{result: %{"from_user_id" => sender}} = response, socket, _options) do
+    if Identity.of(socket.assigns).user_id == sender,
+      do: response,
+      else: %{response | request_id: nil}
+  end
+
+  defp relayed(response, _socket, _options), do: response
 
   defp request(payload, socket, ref, options) do
     id = request_id(payload)

@@ -18,7 +18,7 @@ defmodule PhoenixGenApi.ChannelHelpers do
   clauses come after those of the module, see `PhoenixGenApi.Channel`.
   """
 
-  @doc "Adds the clauses. The options are `event` and `relay`."
+  @doc "Adds the clauses. The options are `event`, `relay`, `relay_event` and `relay_request_id`."
   defmacro __using__(options),
     do: PhoenixGenApi.Channel.Clauses.expand(options, __MODULE__, :info)
 end

@@ -29,6 +29,24 @@ defmodule PhoenixGenApi.RelayChatTest do
     def join(topic, params, socket), do: Joining.join(topic, params, socket)
   end
 
+  defmodule ApartChannel do
+    use Phoenix.Channel
+    use PhoenixGenApi, event: "chat", relay_event: "message", relay_request_id: false
+    defdelegate join(topic, params, socket), to: Joining
+  end
+
+  defmodule FastApartChannel do
+    use Phoenix.Channel
+    use PhoenixGenApi, event: "chat", relay_event: "message", relay: :fastlane
+    def join(topic, params, socket), do: Joining.join(topic, params, socket)
+  end
+
+  defmodule FastUnidentifiedChannel do
+    use Phoenix.Channel
+    use PhoenixGenApi, event: "chat", relay_request_id: false, relay: :fastlane
+    def join(topic, params, socket), do: Joining.join(topic, params, socket)
+  end
+
   defmodule FeedChannel do
     use Phoenix.Channel
     use PhoenixGenApi.ChannelHelpers, event: "feed", relay: :fastlane
@@ -251,6 +269,37 @@ defmodule PhoenixGenApi.RelayChatTest do
       types =~ ":map" -> %{"text" => "hi"}
       types =~ ":integer" -> 7
       true -> "hi"
+    end
+  end
+
+  describe "messages on an event of their own" do
+    test "are told from results, and carry the id of nobody else's request", context do
+      %{service: service, lobby: lobby} = context
+      {ann, _} = connect("ann", lobby, ApartChannel)
+      {_bob, _} = connect("bob", lobby, ApartChannel)
+      assert say(ann, service, lobby, "hi").result["recipients_count"] == 3
+      assert_receive {"ann", {:push, "message", %Response{request_id: "r1", result: mine}}}
+      assert_receive {"bob", {:push, "message", %Response{request_id: nil, result: theirs}}}
+      assert mine == theirs and mine["message"] == "hi"
+    end
+
+    test "come through the fastlane, or not with ids of their own for each", context do
+      %{service: service, lobby: lobby} = context
+      {ann, _} = connect("ann", lobby, FastApartChannel, Fastlane)
+      {_bob, _} = connect("bob", lobby, FastUnidentifiedChannel, Fastlane)
+      assert say(ann, service, lobby, "hi").result["recipients_count"] == 3
+      assert_receive {"ann", {:socket_push, :text, frame}}
+      assert [nil, nil, _topic, "message", %{"request_id" => "r1"}] = JSON.decode!(frame)
+      assert_receive {"bob", {:push, "chat", %Response{request_id: nil}}}
+    end
+
+    test "pushed results of requests stay on the event of requests", context do
+      {ann, _} = connect("ann", context.lobby, ApartChannel)
+
+      for tag <- [:push, :async_call, :stream_response] do
+        send(ann, {tag, Response.sync_response("r1", tag)})
+        assert_receive {"ann", {:push, "chat", %Response{request_id: "r1", result: ^tag}}}
+      end
     end
   end
 

@@ -32,8 +32,16 @@ defmodule PhoenixGenApi.Channel.Clauses do
 
     options =
       case clauses do
-        :all -> PhoenixGenApi.Channel.Options.compile!(options, env, used)
-        :info -> PhoenixGenApi.Channel.Options.compile!(options, env, used, [:event, :relay])
+        :all ->
+          PhoenixGenApi.Channel.Options.compile!(options, env, used)
+
+        :info ->
+          PhoenixGenApi.Channel.Options.compile!(
+            options,
+            env,
+            used,
+            [:event, :relay, :relay_event, :relay_request_id]
+          )
       end
 
     Module.put_attribute(env.module, :phoenix_gen_api, options)
@@ -56,7 +64,10 @@ defmodule PhoenixGenApi.Channel.Clauses do
   defmacro info(env), do: info_clauses(env, Module.get_attribute(env.module, :phoenix_gen_api))
 
   # What `join/3` itself calls has to find the way past the channel already.
-  defp join_clause(env, %{relay: :fastlane, event: event}) do
+  # A frame of the fast lane is the same for all of a topic, its sender included.
+  defp join_clause(env, %{relay: :fastlane, relay_request_id: true} = options) do
+    event = PhoenixGenApi.Channel.Options.relay_event(options)
+
     if Module.defines?(env.module, {:join, 3}) do
       quote generated: true do
         defoverridable join: 3

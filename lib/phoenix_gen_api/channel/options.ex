@@ -11,7 +11,9 @@ defmodule PhoenixGenApi.Channel.Options do
     concurrency: 1,
     max_pending: 100,
     max_running: 100,
-    relay: :channel
+    relay: :channel,
+    relay_event: nil,
+    relay_request_id: true
   ]
 
   defstruct @defaults
@@ -25,8 +27,15 @@ defmodule PhoenixGenApi.Channel.Options do
           concurrency: pos_integer(),
           max_pending: non_neg_integer(),
           max_running: non_neg_integer(),
-          relay: :channel | :fastlane
+          relay: :channel | :fastlane,
+          # nil: that of requests
+          relay_event: String.t() | nil,
+          relay_request_id: boolean()
         }
+
+  @doc "The event of relay messages."
+  @spec relay_event(t()) :: String.t()
+  def relay_event(options), do: options.relay_event || options.event
 
   @doc "The options as a struct; raises `ArgumentError` for unknown ones and bad values."
   @spec new!(t() | keyword()) :: t()
@@ -83,6 +92,9 @@ defmodule PhoenixGenApi.Channel.Options do
 
   defp wrong(:event, event),
     do: unless(is_binary(event) and event != "", do: "a non-empty string")
+
+  defp wrong(:relay_event, nil), do: nil
+  defp wrong(:relay_event, event), do: wrong(:event, event)
 
   defp wrong(:deliver, deliver),
     do: unless(deliver in [:reply, :push, :both], do: ":reply, :push or :both")

@@ -50,6 +50,8 @@ defmodule PhoenixGenApi.Channel.OptionsTest do
           {"concurrency: 0", "concurrency must be a positive integer, got 0"},
           {"concurrency: :infinity", "concurrency must be a positive integer"},
           {"max_pending: -1", "max_pending must be a non-negative integer, got -1"},
+          {"relay_event: :message", "relay_event must be a non-empty string, got :message"},
+          {"relay_request_id: nil", "relay_request_id must be true or false"},
           {"max_running: 1.5", "max_running must be a non-negative integer"},
           {"[:event]", "expected a keyword list of options, got [:event]"},
           {":api", "expected a keyword list of options, got :api"}

@@ -192,7 +192,7 @@ function price({cents, node}) {
 
 room.join().receive("error", reply => { $("heard").textContent = `Not in the chat: ${reply.reason}` })
 
-room.on("chat", response => {
+room.on("message", response => {
   const said = response.result
   if (!said?.from_user_id) return
   const line = element("li", "", {className: said.from_user_id === user ? "own" : ""})

@@ -9,10 +9,14 @@
 // Promises resolve to the response, also when it says that the request has failed: look at
 // `success` and `error`. They reject when there is no answer: no connection, or a timeout.
 
+// Answers are matched by this id, so nobody else may be able to guess it.
+function randomId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16))
+  return Array.from(bytes, byte => byte.toString(16).padStart(2, "0")).join("")
+}
+
 export function genApi(channel, event) {
   const running = new Map() // request_id => {item, resolve, reject} of what goes on after its reply
-  const session = Math.random().toString(36).slice(2)
-  let count = 0
 
   // A reply comes before all that is pushed for its request.
   channel.on(event, response => {
@@ -31,7 +35,7 @@ export function genApi(channel, event) {
   })
 
   function start(request, item) {
-    const request_id = `${session}-${++count}`
+    const request_id = randomId()
     const done = new Promise((resolve, reject) => {
       channel.push(event, {...request, request_id})
         .receive("ok", response => {

@@ -148,7 +148,7 @@ test("what somebody says reaches everybody in the room once, in order", async ()
   const heard = {ann: [], bob: []}
   const all = new Promise(resolve => {
     for (const [user, room] of [["ann", ann], ["bob", bob]]) {
-      room.on("chat", ({result}) => {
+      room.on("message", ({result}) => {
         heard[user].push(`${result.from_user_id}: ${result.message}`)
         if (heard.ann.length === 5 && heard.bob.length === 5) resolve()
       })

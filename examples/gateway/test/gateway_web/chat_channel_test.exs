@@ -28,10 +28,10 @@ defmodule GatewayWeb.ChatChannelTest do
     assert_reply ref, :ok, %Response{result: %{"status" => "relayed", "recipients_count" => 2}}
 
     for _ <- ["ann", "bob"] do
-      assert_push "chat", %Response{result: %{"from_user_id" => "ann", "message" => "hi"}}
+      assert_push "message", %Response{result: %{"from_user_id" => "ann", "message" => "hi"}}
     end
 
-    refute_push "chat", _more, 10
+    refute_push "message", _more, 10
   end
 
   test "there is no other room" do

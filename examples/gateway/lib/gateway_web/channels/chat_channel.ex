@@ -1,6 +1,6 @@
 defmodule GatewayWeb.ChatChannel do
   use Phoenix.Channel
-  use PhoenixGenApi, event: "chat"
+  use PhoenixGenApi, event: "chat", relay_event: "message"
 
   alias PhoenixGenApi.Relay
 
