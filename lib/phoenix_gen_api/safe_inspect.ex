@@ -59,15 +59,51 @@ defmodule PhoenixGenApi.SafeInspect do
   @doc "Text that is safe for a terminal: inspected if it has control characters or line breaks."
   @spec printable(binary()) :: String.t()
   def printable(text) do
-    if String.valid?(text) and not Regex.match?(~r/[\p{C}\p{Zl}\p{Zp}]/u, text),
-      do: text,
-      else: __MODULE__.inspect(text)
+    if plain?(text), do: text, else: __MODULE__.inspect(text)
   end
 
   @doc "A short name that is safe for a terminal, whoever chose it."
   @spec name(term()) :: String.t()
   def name(name) when is_binary(name), do: name |> printable() |> truncate(@max_name_bytes)
   def name(name), do: __MODULE__.inspect(name, @max_name_bytes)
+
+  @doc """
+  A text on one line that is safe in a log and on a terminal: control and format characters, line
+  separators and whatever is not UTF-8 are written as escapes. Not cut.
+
+      iex> PhoenixGenApi.SafeInspect.one_line("r1\\n12:00 [error] forged\\e[31m")
+      "r1\\\\n12:00 [error] forged\\\\e[31m"
+  """
+  @spec one_line(binary()) :: String.t()
+  def one_line(text) do
+    if plain?(text), do: text, else: escape(text, [])
+  end
+
+  # Nearly every text is: no look at each character then.
+  defp plain?(text),
+    do: String.valid?(text) and not Regex.match?(~r/[\p{C}\p{Zl}\p{Zp}]/u, text)
+
+  defp escape(<<char::utf8, rest::binary>>, done), do: escape(rest, [done, escaped(char)])
+  defp escape(<<byte, rest::binary>>, done), do: escape(rest, [done, hex("\\x", byte, 2)])
+  defp escape(<<>>, done), do: IO.iodata_to_binary(done)
+
+  defp escaped(?\n), do: "\\n"
+  defp escaped(?\r), do: "\\r"
+  defp escaped(?\t), do: "\\t"
+  defp escaped(?\e), do: "\\e"
+
+  defp escaped(char) do
+    text = <<char::utf8>>
+
+    cond do
+      plain?(text) -> text
+      char < 0x100 -> hex("\\x", char, 2)
+      true -> [hex("\\x{", char, 4), ?}]
+    end
+  end
+
+  defp hex(prefix, number, digits),
+    do: prefix <> (number |> Integer.to_string(16) |> String.pad_leading(digits, "0"))
 
   defp message(exception), do: exception |> Exception.message() |> text()
 
