@@ -71,7 +71,8 @@ defmodule PhoenixGenApi.Channel do
   of that id of this channel, at once; the reply is `{:ok, %{request_id: "r1", cancelled: true}}`,
   or `false` when there was none. A request runs from its acknowledgement to its last result. A
   cancelled stream pushes its end frame, a cancelled async request nothing more. Code of the
-  channel ends its client's streams with `PhoenixGenApi.stop_stream/1`.
+  channel ends its client's streams with `PhoenixGenApi.stop_stream/1`. At most 100 cancels of a
+  channel act at once in a second; more wait their turn like requests.
 
   ## Processes
 

@@ -18,7 +18,11 @@ defmodule PhoenixGenApi.Log do
 
       quote do
         require Logger
-        Logger.unquote(level)(fn -> PhoenixGenApi.Log.text(unquote(message)) end, unquote(metadata))
+
+        Logger.unquote(level)(
+          fn -> PhoenixGenApi.Log.text(unquote(message)) end,
+          unquote(metadata)
+        )
       end
     end
   end
@@ -36,7 +40,11 @@ defmodule PhoenixGenApi.Log do
   # With the number of arguments: they are user data. A frame of another node may hold anything.
   defp frames(stack) when is_list(stack) do
     for frame <- stack,
-        do: frame |> without_arguments() |> Exception.format_stacktrace_entry() |> SafeInspect.one_line()
+        do:
+          frame
+          |> without_arguments()
+          |> Exception.format_stacktrace_entry()
+          |> SafeInspect.one_line()
   end
 
   defp without_arguments({m, f, arguments, location}) when is_list(arguments),

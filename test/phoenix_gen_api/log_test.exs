@@ -13,7 +13,9 @@ defmodule PhoenixGenApi.LogTest do
   defp lines(fun), do: fun |> capture_log() |> String.split("\n", trim: true)
 
   test "a message from outside is one line without control characters" do
-    assert [line] = lines(fn -> Log.warning(["request ", @forged]) end) |> Enum.filter(&(&1 =~ "r1"))
+    assert [line] =
+             lines(fn -> Log.warning(["request ", @forged]) end) |> Enum.filter(&(&1 =~ "r1"))
+
     assert line =~ ~S(r1\n12:00:00 [error] forged\e[31m\r\x{2028}\x{202E}\x00\xFF)
   end
 
@@ -47,7 +49,9 @@ defmodule PhoenixGenApi.LogTest do
   end
 
   test "nothing else in the library writes to the log" do
-    sources = for path <- Path.wildcard("lib/**/*.ex"), path != "lib/phoenix_gen_api/log.ex", do: path
+    sources =
+      for path <- Path.wildcard("lib/**/*.ex"), path != "lib/phoenix_gen_api/log.ex", do: path
+
     assert length(sources) > 100
 
     found =

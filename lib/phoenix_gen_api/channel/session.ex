@@ -20,8 +20,15 @@ defmodule PhoenixGenApi.Channel.Session do
 
   @hibernate_after 15_000
 
-  @typedoc "A decoded request, or what is to be answered instead of executing it, when its turn comes."
-  @type item :: {:ok, Request.t()} | {:error, Response.t()}
+  # A client of good will cancels what it has asked for, once. More than so many cancels in a
+  # second are no better than requests, and wait with them.
+  @cancels_per_second 100
+
+  @typedoc """
+  A decoded request, or what is to be answered instead of executing it, when its turn comes; or a
+  cancel that came too soon after others.
+  """
+  @type item :: {:ok, Request.t()} | {:error, Response.t()} | {:cancel, String.t()}
 
   defstruct [
     :channel,
@@ -34,7 +41,9 @@ defmodule PhoenixGenApi.Channel.Session do
     # pid => %{id, ref, long?, answering?}: those that have a slot
     executing: %{},
     # pid => {id, :async | :stream}: those that may be cancelled
-    running: %{}
+    running: %{},
+    # the second in which the last cancel came, and how many have acted at once in it
+    cancels: {0, 0}
   ]
 
   @doc "Starts the session of the calling channel."
@@ -95,26 +104,19 @@ defmodule PhoenixGenApi.Channel.Session do
   end
 
   @impl true
-  def handle_cast({:request, ref, item}, state) do
-    cond do
-      # None waits then.
-      free_slot?(state) ->
-        {:noreply, start_item(ref, item, state)}
-
-      state.waiting_count < state.options.max_pending + nearly_free(state.executing) ->
-        waiting = :queue.in({ref, item}, state.waiting)
-        {:noreply, %{state | waiting: waiting, waiting_count: state.waiting_count + 1}}
-
-      true ->
-        Delivery.answer(state.delivery, ref, unavailable(id(item)))
-        {:noreply, state}
-    end
-  end
+  def handle_cast({:request, ref, item}, state), do: {:noreply, admit(ref, item, state)}
 
   def handle_cast({:cancel, ref, id}, state) do
-    {cancelled, state} = end_running(for({pid, {^id, _kind}} <- state.running, do: pid), state)
-    Delivery.cancelled(ref, id, cancelled > 0)
-    {:noreply, state}
+    case {System.monotonic_time(:second), state.cancels} do
+      {second, {second, @cancels_per_second}} ->
+        {:noreply, admit(ref, {:cancel, id}, state)}
+
+      {second, {second, count}} ->
+        {:noreply, start_item(ref, {:cancel, id}, %{state | cancels: {second, count + 1}})}
+
+      {second, _before} ->
+        {:noreply, start_item(ref, {:cancel, id}, %{state | cancels: {second, 1}})}
+    end
   end
 
   def handle_cast({:answering, pid}, state), do: {:noreply, mark_answering(state, pid)}
@@ -190,6 +192,22 @@ defmodule PhoenixGenApi.Channel.Session do
     end
   end
 
+  defp admit(ref, item, state) do
+    cond do
+      # None waits then.
+      free_slot?(state) ->
+        start_item(ref, item, state)
+
+      state.waiting_count < state.options.max_pending + nearly_free(state.executing) ->
+        waiting = :queue.in({ref, item}, state.waiting)
+        %{state | waiting: waiting, waiting_count: state.waiting_count + 1}
+
+      true ->
+        Delivery.answer(state.delivery, ref, unavailable(id(item)))
+        state
+    end
+  end
+
   defp next(state) do
     with true <- free_slot?(state),
          {{:value, {ref, item}}, waiting} <- :queue.out(state.waiting) do
@@ -202,6 +220,12 @@ defmodule PhoenixGenApi.Channel.Session do
 
   defp start_item(ref, {:error, response}, state) do
     Delivery.answer(state.delivery, ref, response)
+    state
+  end
+
+  defp start_item(ref, {:cancel, id}, state) do
+    {cancelled, state} = end_running(for({pid, {^id, _kind}} <- state.running, do: pid), state)
+    Delivery.cancelled(ref, id, cancelled > 0)
     state
   end
 
@@ -262,6 +286,7 @@ defmodule PhoenixGenApi.Channel.Session do
     end
   end
 
+  defp id({:cancel, id}), do: id
   defp id({:ok, request}), do: request.request_id
   defp id({:error, response}), do: response.request_id
 

@@ -328,6 +328,44 @@ defmodule PhoenixGenApi.Channel.SessionTest do
     assert_receive {:push, "api", %Response{request_id: "a", async: false, result: "done"}}
   end
 
+  describe "many cancels" do
+    test "act at once up to 100 in a second, and wait like requests beyond", %{service: service} do
+      register(service, "gate")
+      channel = join(Ordered)
+      push_in(channel, payload(service, "gate", "a"))
+      function = running()
+      session = session(channel)
+      :sys.suspend(session)
+      for _ <- 1..1_000, do: push_in(channel, %{"request_id" => "x", "cancel" => true})
+      in_channel(channel)
+      began = System.monotonic_time(:second)
+      :sys.resume(session)
+      %{waiting_count: waiting} = :sys.get_state(session)
+      seconds = System.monotonic_time(:second) - began + 1
+      assert (1_000 - waiting) in 100..(100 * seconds)
+      # A client that cancels again and again keeps nobody from what it has asked for.
+      send(function, {:return, 1})
+      assert_receive {:reply, _, :ok, %Response{request_id: "a"}}
+
+      for _ <- 1..1_000,
+          do: assert_receive({:reply, _, :ok, %{request_id: "x", cancelled: false}})
+    end
+
+    test "are refused when too many wait", %{service: service} do
+      register(service, "gate")
+      channel = join(TwoWaiting)
+      push_in(channel, payload(service, "gate", "a"))
+      running()
+      session = session(channel)
+      :sys.suspend(session)
+      for _ <- 1..1_000, do: push_in(channel, %{"request_id" => "x", "cancel" => true})
+      in_channel(channel)
+      :sys.resume(session)
+      assert %{waiting_count: 2} = :sys.get_state(session)
+      assert_receive {:reply, _, :error, %Response{request_id: "x", error: @unavailable}}
+    end
+  end
+
   describe "cancel" do
     test "ends an async request, which sends nothing more", %{service: service} do
       register(service, "gate", response_type: :async)
