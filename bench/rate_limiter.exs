@@ -379,7 +379,7 @@ defmodule Bench.RateLimiter do
               &RateLimiter.check_rate_limit/1
 
             :nif ->
-              &Native.rate_limiter_check(limiter, &1, service, "buy", now())
+              &Native.rate_limiter_check(limiter, &1, service, "buy", :all, now())
           end
 
         label = if kind == :nif, do: service <> ", NIF", else: service

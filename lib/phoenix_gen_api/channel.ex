@@ -104,6 +104,7 @@ defmodule PhoenixGenApi.Channel do
 
   alias PhoenixGenApi.Channel.{Delivery, Identity, Options, PhoenixAdapter, Session}
   alias PhoenixGenApi.ErrorResponse
+  alias PhoenixGenApi.Executor
   alias PhoenixGenApi.JsonEncoding
   alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Structs.{Request, Response}
@@ -210,8 +211,12 @@ defmodule PhoenixGenApi.Channel do
       {:error, Response.error_response(id, "Authentication required")}
     else
       case payload |> Identity.without_claims(socket.assigns, options) |> Request.decode() do
-        {:ok, request} -> {:ok, Identity.put(request, identity, options)}
-        {:error, error} -> {:error, ErrorResponse.build(id, {:invalid_request, error})}
+        {:ok, request} ->
+          device = if identity.device_id, do: :verified, else: :claimed
+          {:ok, Identity.put(request, identity, options), device}
+
+        {:error, error} ->
+          {:error, invalid(id, error, identity)}
       end
     end
   catch
@@ -219,6 +224,14 @@ defmodule PhoenixGenApi.Channel do
     kind, reason ->
       ErrorResponse.log_bug(kind, reason, __STACKTRACE__)
       {:error, Response.error_response(id, "Request processing failed")}
+  end
+
+  # What is no request counts against the limits of who sends it all the same.
+  defp invalid(id, error, identity) do
+    case Executor.charge_sender(struct!(%Request{request_id: id}, Map.from_struct(identity))) do
+      :ok -> ErrorResponse.build(id, {:invalid_request, error})
+      {:error, failure} -> ErrorResponse.build(id, failure)
+    end
   end
 
   defp cancel(id, ref, options) do

@@ -67,6 +67,9 @@ defmodule PhoenixGenApi.Executor do
 
   @type result :: Response.t() | {:ok, :none}
 
+  @typedoc "Whether gateway code knows the device of a request, or only the client has named one."
+  @type device :: :verified | :claimed
+
   @event [:phoenix_gen_api, :executor, :request]
 
   @doc """
@@ -76,24 +79,31 @@ defmodule PhoenixGenApi.Executor do
   """
   @spec execute!(Request.t(), receiver: pid()) :: result()
   def execute!(%Request{} = request, opts \\ []) do
-    {result, _later?} = execute_for(request, Keyword.get(opts, :receiver, self()))
+    {result, _later?} = execute_for(request, Keyword.get(opts, :receiver, self()), :verified)
     result
   end
 
   @doc false
   # And whether the receiver gets messages later. The response does not tell: any function may
   # return one that looks like an acknowledgement. Nor does the config, which may be another by now.
-  @spec execute_for(Request.t(), pid()) :: {result(), later? :: boolean()}
-  def execute_for(request, receiver) do
-    {result, rest} = observed(request, fn -> run(request, receiver) end)
+  @spec execute_for(Request.t(), pid(), device()) :: {result(), later? :: boolean()}
+  def execute_for(request, receiver, device) do
+    {result, rest} = observed(request, fn -> run(request, receiver, device) end)
     {result, rest == :later}
+  end
+
+  @doc false
+  # The limits by who sends it, for what never becomes a request.
+  @spec charge_sender(Request.t()) :: :ok | {:error, term()}
+  def charge_sender(request) do
+    with {:ok, _claims} <- Context.charge(request, :verified), do: :ok
   end
 
   @doc "Runs a request with this config instead of a stored one."
   @spec execute_with_config!(Request.t(), FunConfig.t()) :: result()
   def execute_with_config!(%Request{} = request, %FunConfig{} = config) do
-    find_plan = fn -> with_config(request, config) end
-    request |> observed(fn -> stages(request, self(), find_plan) end) |> elem(0)
+    find_plan = fn -> given(config) end
+    request |> observed(fn -> stages(request, self(), :verified, find_plan) end) |> elem(0)
   end
 
   @doc """
@@ -103,8 +113,8 @@ defmodule PhoenixGenApi.Executor do
   """
   @spec execute_params!(map(), identity: map()) :: result()
   def execute_params!(params, opts \\ []) do
-    {params, identity} = trusted(params, opts)
-    params |> Request.decode!() |> identified(identity) |> execute!()
+    {trusted, identity} = trusted(params, opts)
+    trusted |> Request.decode!() |> identified(identity) |> execute_from(device(params, identity))
   end
 
   @doc """
@@ -132,7 +142,7 @@ defmodule PhoenixGenApi.Executor do
 
     case Request.decode(trusted) do
       {:ok, request} ->
-        request |> identified(identity) |> execute!()
+        request |> identified(identity) |> execute_from(device(params, identity))
 
       {:error, %DecodeError{} = error} ->
         ErrorResponse.build(id(params), {:invalid_request, error})
@@ -172,7 +182,8 @@ defmodule PhoenixGenApi.Executor do
   end
 
   @doc false
-  def run(request, receiver), do: stages(request, receiver, fn -> lookup(request) end)
+  def run(request, receiver, device \\ :verified),
+    do: stages(request, receiver, device, fn -> lookup(request) end)
 
   @doc "Attaches a handler to the start, stop and exception of requests."
   @spec attach_telemetry(term(), Telemetry.handler(), term()) :: Telemetry.attached()
@@ -182,12 +193,14 @@ defmodule PhoenixGenApi.Executor do
   @spec detach_telemetry(term()) :: :ok
   defdelegate detach_telemetry(id), to: Telemetry, as: :detach_all
 
-  # The request, on one page.
-  defp stages(request, receiver, find_plan) do
-    with {:ok, plan} <- find_plan.(),
+  # The request, on one page. Limits come in two groups: by who sends it, ahead of everything, and
+  # by what the client claims, once the request is known to be permitted and valid.
+  defp stages(request, receiver, device, find_plan) do
+    with {:ok, plan, claims} <- charged(find_plan.(), request, device),
          {:ok, context} <- request |> Context.new(plan, receiver) |> Context.before() do
       with {:ok, context} <- Context.authorise(context),
-           {:ok, context} <- Context.convert(context) do
+           {:ok, context} <- Context.convert(context),
+           :ok <- Context.charge_claims(context, claims) do
         Dispatch.start(context)
       else
         {:error, failure} -> Context.finish(context, failure)
@@ -195,27 +208,25 @@ defmodule PhoenixGenApi.Executor do
     end
   end
 
-  defp lookup(%Request{service: service, request_type: type, version: version} = request) do
-    case ConfigDb.fetch(service, type, version) do
-      {:ok, plan} -> charged(plan, request)
-      {:error, :not_running} -> {:error, :not_running}
-      {:error, reason} -> {:error, {reason, type, version}}
-    end
+  defp lookup(%Request{service: service, request_type: type, version: version}) do
+    with {:error, reason} when reason != :not_running <- ConfigDb.fetch(service, type, version),
+         do: {:error, {reason, type, version}}
   end
 
-  # The limits are those of the request's service and type, which the config need not share.
-  defp with_config(request, config) do
-    with {:ok, plan} <- compiled(config),
-         :ok <- Context.charge(request) do
-      {:ok, plan}
-    end
+  # A request for a function that is not there counts as well.
+  defp charged({:ok, plan}, _request, _device) when not has(plan, :limited),
+    do: {:ok, plan, :none}
+
+  defp charged({:error, :not_running} = failed, _request, _device), do: failed
+
+  defp charged(found, request, device) do
+    with {:ok, claims} <- Context.charge(request, device),
+         {kind, plan} when kind in [:ok, :given] <- found,
+         do: {:ok, plan, claims}
   end
 
-  defp charged(plan, request) when has(plan, :limited) do
-    with :ok <- Context.charge(request), do: {:ok, plan}
-  end
-
-  defp charged(plan, _request), do: {:ok, plan}
+  # The limits are those of the request's service and type, which a given config need not share.
+  defp given(config), do: with({:ok, plan} <- compiled(config), do: {:given, plan})
 
   # A plan made where no gateway runs can only check arguments.
   defp compiled(config) do
@@ -281,6 +292,14 @@ defmodule PhoenixGenApi.Executor do
 
   defp without_identity(params) when is_map(params), do: Identity.drop(params)
   defp without_identity(params), do: params
+
+  # An atom key is of our own code, see Request.
+  defp device(%{"device_id" => _} = params, nil) when not is_map_key(params, :device_id),
+    do: :claimed
+
+  defp device(_params, _identity), do: :verified
+
+  defp execute_from(request, device), do: request |> execute_for(self(), device) |> elem(0)
 
   defp identified(request, nil), do: request
   defp identified(request, identity), do: struct!(request, Map.from_struct(identity))

@@ -182,8 +182,15 @@ defmodule PhoenixGenApi.Native do
         ]) :: :ok
   def rate_limiter_configure(_limiter, _enabled?, _limits), do: not_loaded()
 
-  @spec rate_limiter_check(handle(), map(), String.t(), String.t(), integer()) :: limit_verdict()
-  def rate_limiter_check(_limiter, _request, _service, _request_type, _now), do: not_loaded()
+  @spec rate_limiter_ipv6_prefix(handle(), 0..128) :: :ok
+  def rate_limiter_ipv6_prefix(_limiter, _bits), do: not_loaded()
+
+  @type limit_group :: :all | :verified | :verified_device | :claimed | :claimed_device
+
+  @spec rate_limiter_check(handle(), map(), String.t(), String.t(), limit_group(), integer()) ::
+          limit_verdict() | :more
+  def rate_limiter_check(_limiter, _request, _service, _request_type, _group, _now),
+    do: not_loaded()
 
   @spec rate_limiter_check_value(handle(), term(), limit_scope(), limit_key(), integer()) ::
           limit_verdict()

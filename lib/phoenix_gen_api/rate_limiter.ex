@@ -63,22 +63,34 @@ defmodule PhoenixGenApi.RateLimiter do
   Charges a request to all global limits and to the limits of its service and type: to all of
   them or, when one denies, to none. Of several that deny the one with the longest
   `retry_after_ms` is reported.
+
+  Requests on their way through the gateway are charged in two steps, see the guide *Rate
+  limiting*.
   """
   @spec check_rate_limit(Request.t()) :: decision()
-  def check_rate_limit(%Request{service: service, request_type: type} = request) do
+  def check_rate_limit(%Request{} = request) do
+    with :more <- charge(request, :all), do: :ok
+  end
+
+  @doc false
+  # The limits of one group; `:more` when limits of the other one apply too.
+  @spec charge(Request.t(), Native.limit_group()) :: decision() | :more
+  def charge(%Request{service: service, request_type: type} = request, group) do
     started = System.monotonic_time()
 
     outcome =
       case Gateway.handle(:rate_limiter) do
         {:ok, limiter} ->
           now = nanoseconds(started)
-          Native.rate_limiter_check(limiter, request, text(service), text(type), now)
+          Native.rate_limiter_check(limiter, request, text(service), text(type), group, now)
 
         {:error, :not_running} ->
           :not_running
       end
 
-    decided(outcome, started, request.request_id, request.user_id, {service, type})
+    decision = decided(outcome, started, request.request_id, request.user_id, {service, type})
+    # A request that passes because there was no room is still charged to the other group.
+    if outcome == :overflow and decision == :ok, do: :more, else: decision
   end
 
   @doc """
@@ -276,9 +288,9 @@ defmodule PhoenixGenApi.RateLimiter do
   def shards(:auto), do: System.schedulers_online()
   def shards(count), do: count
 
-  defp decided(:ok, started, request_id, user_id, function) do
+  defp decided(passed, started, request_id, user_id, function) when passed in [:ok, :more] do
     checked(:ok, started, request_id, user_id, function)
-    :ok
+    passed
   end
 
   defp decided(outcome, started, request_id, user_id, function) do

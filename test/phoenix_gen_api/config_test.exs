@@ -44,7 +44,8 @@ defmodule PhoenixGenApi.ConfigTest do
       timeout: 1_000,
       cleanup_interval: 60_000,
       max_keys: 1_000_000,
-      max_entries: 16_000_000
+      max_entries: 16_000_000,
+      ipv6_prefix: 64
     ],
     worker_pool: [
       async_pool_size: 1_000,
@@ -264,6 +265,8 @@ defmodule PhoenixGenApi.ConfigTest do
       {:rate_limiter, :cleanup_interval, 1.5, @ms},
       {:rate_limiter, :max_keys, -1, @positive},
       {:rate_limiter, :max_entries, "1", @positive},
+      {:rate_limiter, :ipv6_prefix, 129, "an integer from 0 to 128"},
+      {:rate_limiter, :ipv6_prefix, -1, "an integer from 0 to 128"},
       {:worker_pool, :async_pool_size, 0, @positive},
       {:worker_pool, :stream_pool_size, 0, @positive},
       {:worker_pool, :max_queue_size, -1, "a non-negative integer"},

@@ -137,12 +137,14 @@ defmodule PhoenixGenApi.ExecutorRateLimitTest do
       capture_log(fn -> assert run(user_id: nil).error == "Permission denied" end)
     end
 
-    test "of an unknown or disabled function is told that, and is not counted" do
-      global(limit(1))
+    test "of an unknown or disabled function counts against the limits of who sends it" do
+      global([limit(2), limit(5, key: "account")])
       add(fn -> :ran end, version: "1.0.0", disabled: true)
-      assert run(request_type: "none").error =~ "unsupported function"
+      assert run(request_type: "none", args: %{"account" => "a"}).error =~ "unsupported function"
       assert run().error =~ "disabled function"
-      assert count() == [0]
+      assert limited?(run(request_type: "none"))
+      assert count() == [2]
+      assert count("a", "account") == [0]
     end
 
     test "is counted when it fails later: the limit came first" do

@@ -268,7 +268,7 @@ defmodule PhoenixGenApi.RateLimiterTest do
     end
 
     defp at(limiter, ms, sent \\ request()),
-      do: Native.rate_limiter_check(limiter, sent, "books", "buy", round(ms * 1_000_000))
+      do: Native.rate_limiter_check(limiter, sent, "books", "buy", :all, round(ms * 1_000_000))
 
     test "a request stops counting a window after it was sent, not a moment earlier" do
       # The monotonic clock of Erlang starts below zero.

@@ -15,6 +15,7 @@ defmodule PhoenixGenApi.NativeArguments do
   @source {:one_of, [:direct, :pull, :push]}
   @scope {:either, {:one_of, [:global]}, {:tuple, [:text, :text]}}
   @key {:either, {:one_of, [:user_id, :device_id, :ip_address]}, :text}
+  @limit_group {:one_of, [:all, :verified, :verified_device, :claimed, :claimed_device]}
   @limit {:tuple, [@scope, @key, :u32, :u64, {:one_of, [:skip, :deny, :shared]}]}
   @routed {:handle, [:plan, :route]}
   @rate {:nilable, {:tuple, [:u32, :u32]}}
@@ -130,7 +131,8 @@ defmodule PhoenixGenApi.NativeArguments do
         node_selector_size: [selector],
         rate_limiter_new: [:usize, :usize, :usize],
         rate_limiter_configure: [limiter, :boolean, {:list, @limit}],
-        rate_limiter_check: [limiter, :map, :binary, :binary, :i64],
+        rate_limiter_check: [limiter, :map, :binary, :binary, @limit_group, :i64],
+        rate_limiter_ipv6_prefix: [limiter, :u8],
         rate_limiter_check_value: [limiter, :term, @scope, @key, :i64],
         rate_limiter_status: [limiter, :term, @scope, @key, :i64],
         rate_limiter_reset: [limiter, :term, @scope, @key],

@@ -15,8 +15,8 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   alias PhoenixGenApi.StreamCall.Mailbox
   alias PhoenixGenApi.Structs.{Request, Response}
 
-  @enforce_keys [:session, :channel, :delivery, :id, :request, :ref]
-  defstruct [:session, :channel, :delivery, :id, :request, :ref, capacity: 0]
+  @enforce_keys [:session, :channel, :delivery, :id, :request, :device, :ref]
+  defstruct @enforce_keys ++ [capacity: 0]
 
   @type t :: %__MODULE__{
           session: pid(),
@@ -24,6 +24,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
           delivery: Delivery.t(),
           id: String.t(),
           request: Request.t() | nil,
+          device: Executor.device(),
           ref: PhoenixGenApi.Channel.PhoenixAdapter.ref(),
           # frames until the next look at the channel and the connection
           capacity: non_neg_integer()
@@ -39,7 +40,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   end
 
   defp run(process) do
-    case Executor.execute_for(process.request, self()) do
+    case Executor.execute_for(process.request, self(), process.device) do
       {{:ok, :none}, _later?} -> answer(process, {:none, process.id})
       {%Response{} = acknowledgement, true} -> acknowledge(process, acknowledgement)
       {%Response{} = response, false} -> answer(process, response)

@@ -16,6 +16,7 @@ defmodule PhoenixGenApi.Channel.Session do
 
   alias PhoenixGenApi.Channel.{Delivery, Options, PhoenixAdapter, RequestProcess}
   alias PhoenixGenApi.ConfigDb
+  alias PhoenixGenApi.Executor
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @hibernate_after 15_000
@@ -28,7 +29,8 @@ defmodule PhoenixGenApi.Channel.Session do
   A decoded request, or what is to be answered instead of executing it, when its turn comes; or a
   cancel that came too soon after others.
   """
-  @type item :: {:ok, Request.t()} | {:error, Response.t()} | {:cancel, String.t()}
+  @type item ::
+          {:ok, Request.t(), Executor.device()} | {:error, Response.t()} | {:cancel, String.t()}
 
   defstruct [
     :channel,
@@ -230,7 +232,7 @@ defmodule PhoenixGenApi.Channel.Session do
   end
 
   # Refused ahead of executing: a function that has been called cannot be taken back.
-  defp start_item(ref, {:ok, request}, state) do
+  defp start_item(ref, {:ok, request, device}, state) do
     long? = long?(request)
 
     if long? and long(state) >= state.options.max_running do
@@ -238,12 +240,12 @@ defmodule PhoenixGenApi.Channel.Session do
       state
     else
       job = %{id: request.request_id, ref: ref, long?: long?, answering?: false}
-      pid = start_process(request, ref, state)
+      pid = start_process(request, device, ref, state)
       %{state | executing: Map.put(state.executing, pid, job)}
     end
   end
 
-  defp start_process(request, ref, state) do
+  defp start_process(request, device, ref, state) do
     RequestProcess.start_link(
       %RequestProcess{
         session: self(),
@@ -251,6 +253,7 @@ defmodule PhoenixGenApi.Channel.Session do
         delivery: state.delivery,
         id: request.request_id,
         request: request,
+        device: device,
         ref: ref
       },
       state.callers
@@ -287,7 +290,7 @@ defmodule PhoenixGenApi.Channel.Session do
   end
 
   defp id({:cancel, id}), do: id
-  defp id({:ok, request}), do: request.request_id
+  defp id({:ok, request, _device}), do: request.request_id
   defp id({:error, response}), do: response.request_id
 
   defp unavailable(id), do: Response.error_response(id, "Service temporarily unavailable", true)

@@ -44,7 +44,9 @@ defmodule PhoenixGenApi.Config.Schema do
        "accepted, without effect"},
       {:cleanup_interval, {:positive, @ms}, 60_000, "time between two sweeps of expired windows"},
       {:max_keys, {:positive, nil}, 1_000_000, "live windows per limit at most"},
-      {:max_entries, {:positive, nil}, 16_000_000, "recorded requests of all limits at most"}
+      {:max_entries, {:positive, nil}, 16_000_000, "recorded requests of all limits at most"},
+      {:ipv6_prefix, {:integer, 0, 128}, 64,
+       "bits of an IPv6 address that count: addresses with the same first ones are one client"}
     ],
     worker_pool: [
       {:async_pool_size, {:positive, nil}, 1_000, "async and `:none` requests running at a time"},

@@ -10,6 +10,7 @@ defmodule PhoenixGenApi.Config.Type do
           :boolean
           | {:positive, String.t() | nil}
           | {:non_negative, String.t() | nil}
+          | {:integer, integer(), integer()}
           | :share
           | {:one_of, [atom()]}
           | {:list_of, [atom()]}
@@ -30,6 +31,7 @@ defmodule PhoenixGenApi.Config.Type do
   def describe(:boolean), do: "true or false"
   def describe({:positive, unit}), do: "a positive integer" <> unit(unit)
   def describe({:non_negative, unit}), do: "a non-negative integer" <> unit(unit)
+  def describe({:integer, min, max}), do: "an integer from #{min} to #{max}"
   def describe(:share), do: "a number from 0 to 1"
   def describe({:one_of, values}), do: words(values, "or")
   def describe({:list_of, values}), do: "a list of " <> words(values, "and")
@@ -96,6 +98,7 @@ defmodule PhoenixGenApi.Config.Type do
   defp valid?(:boolean, value), do: is_boolean(value)
   defp valid?({:positive, _}, value), do: is_integer(value) and value > 0
   defp valid?({:non_negative, _}, value), do: is_integer(value) and value >= 0
+  defp valid?({:integer, min, max}, value), do: is_integer(value) and value in min..max
   defp valid?(:share, value), do: is_number(value) and value >= 0 and value <= 1
   defp valid?({:one_of, values}, value), do: value in values
   defp valid?({:list_of, values}, value), do: all?(value, &(&1 in values))

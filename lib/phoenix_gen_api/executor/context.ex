@@ -12,6 +12,7 @@ defmodule PhoenixGenApi.Executor.Context do
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor.Attempt
   alias PhoenixGenApi.Hooks
+  alias PhoenixGenApi.Native
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Permission
   alias PhoenixGenApi.Plan
@@ -46,11 +47,31 @@ defmodule PhoenixGenApi.Executor.Context do
     }
   end
 
-  @doc "The rate limits."
-  @spec charge(Request.t()) :: :ok | {:error, term()}
-  def charge(request) do
-    case RateLimiter.check_rate_limit(request) do
-      :ok -> :ok
+  @doc """
+  The rate limits by who sends a request; and which ones are left, by what the client claims.
+  """
+  @spec charge(Request.t(), :verified | :claimed) ::
+          {:ok, :none | Native.limit_group()} | {:error, term()}
+  def charge(request, device) do
+    {first, second} = groups(device)
+
+    case RateLimiter.charge(request, first) do
+      :ok -> {:ok, :none}
+      :more -> {:ok, second}
+      {:error, reason, details} -> {:error, {reason, details}}
+    end
+  end
+
+  defp groups(:verified), do: {:verified_device, :claimed_device}
+  defp groups(:claimed), do: {:verified, :claimed}
+
+  @doc "The rate limits that are left. What a hook has made of the request counts."
+  @spec charge_claims(t(), :none | Native.limit_group()) :: :ok | {:error, term()}
+  def charge_claims(_context, :none), do: :ok
+
+  def charge_claims(context, group) do
+    case RateLimiter.charge(context.request, group) do
+      passed when passed in [:ok, :more] -> :ok
       {:error, reason, details} -> {:error, {reason, details}}
     end
   end

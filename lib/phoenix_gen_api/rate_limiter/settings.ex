@@ -39,6 +39,7 @@ defmodule PhoenixGenApi.RateLimiter.Settings do
     limiter = Gateway.handle!(:rate_limiter)
     compiled = Enum.map(settings.global ++ settings.api, &compiled/1)
     Native.rate_limiter_fail_open(limiter, Config.get(:rate_limiter, :fail_open))
+    Native.rate_limiter_ipv6_prefix(limiter, Config.get(:rate_limiter, :ipv6_prefix))
     Native.rate_limiter_configure(limiter, settings.enabled, compiled)
     :ets.insert(__MODULE__, {:settings, settings})
     :ok

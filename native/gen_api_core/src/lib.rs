@@ -14,6 +14,7 @@
     )
 )]
 
+pub mod bounded;
 pub mod breaker;
 pub mod callees;
 pub mod clock;

@@ -9,7 +9,9 @@ use std::thread;
 
 use gen_api_core::clock::Nanos;
 use gen_api_core::limiter::Caps;
-use gen_api_core::limits::{Denial, Key, Limits, OnMissing, Scope, ScopeName, Spec, Verdict};
+use gen_api_core::limits::{
+    Denial, Group, Key, Limits, OnMissing, Scope, ScopeName, Spec, Verdict,
+};
 
 const CAPS: Caps = Caps {
     shards: 4,
@@ -563,6 +565,116 @@ fn a_flood_under_one_limit_lifts_no_other() {
         admitted += u32::from(!matches!(verdict, Verdict::Denied(_)));
     }
     assert_eq!(admitted, 5);
+}
+
+#[test]
+fn a_stranger_cannot_use_up_what_only_a_claim_names() {
+    let limits = limits(vec![
+        user(5, 1_000),
+        buying(spec(argument("account"), 3, 1_000)),
+        spec(Key::DeviceId, 4, 1_000),
+    ]);
+    let charge = |group| {
+        limits.check_group("books", "buy", group, Nanos::ZERO, |key| {
+            Some(Cow::Borrowed(match key {
+                Key::UserId => b"eve",
+                Key::DeviceId => b"pad",
+                _ => b"ann",
+            }))
+        })
+    };
+    let counts = || {
+        [
+            current(&limits, &None, &Key::UserId, "eve", 0),
+            current(&limits, &None, &Key::DeviceId, "pad", 0),
+            current(&limits, &buy(), &argument("account"), "ann", 0),
+        ]
+        .concat()
+    };
+    let (verdict, others) = charge(Group::Verified);
+    admitted(verdict);
+    assert!(others);
+    assert_eq!(counts(), [1, 0, 0]);
+    let (verdict, _) = charge(Group::VerifiedDevice);
+    admitted(verdict);
+    assert_eq!(counts(), [2, 1, 0]);
+    let (verdict, _) = charge(Group::ClaimedDevice);
+    admitted(verdict);
+    assert_eq!(counts(), [2, 1, 1]);
+    let (verdict, _) = charge(Group::Claimed);
+    admitted(verdict);
+    assert_eq!(counts(), [2, 2, 2]);
+    let (verdict, others) = charge(Group::All);
+    admitted(verdict);
+    assert!(!others);
+    assert_eq!(counts(), [3, 3, 3]);
+    // All or nothing over both groups.
+    denied(charge(Group::All).0);
+    assert_eq!(counts(), [3, 3, 3]);
+    // The first group is used by what the second denies.
+    admitted(charge(Group::Verified).0);
+    denied(charge(Group::Claimed).0);
+    assert_eq!(counts(), [4, 3, 3]);
+}
+
+fn roomy(specs: Vec<Spec>) -> Limits {
+    let limits = Limits::new(Caps::default());
+    limits.configure(true, specs);
+    limits
+}
+
+#[test]
+fn values_of_any_size_take_the_room_of_a_short_one() {
+    let limits = roomy(vec![buying(spec(argument("account"), 3, 1_000))]);
+    let charge = |value: Vec<u8>| {
+        limits.check("books", "buy", Nanos::ZERO, |_| {
+            Some(Cow::Borrowed(value.as_slice()))
+        })
+    };
+    let before = limits.limiter().stats().bytes;
+    for n in 0..2_000 {
+        let mut value = vec![b'x'; 200_000];
+        value.extend_from_slice(n.to_string().as_bytes());
+        admitted(charge(value));
+    }
+    let stats = limits.limiter().stats();
+    assert_eq!(stats.windows, 2_000);
+    let each = (stats.bytes - before) / 2_000;
+    assert!(each < 400, "{each} bytes for each value");
+    // They are told apart, and each is the same again.
+    let again = || charge([vec![b'x'; 200_000], b"7".to_vec()].concat());
+    admitted(again());
+    admitted(again());
+    denied(again());
+}
+
+#[test]
+fn a_client_has_one_address_however_it_is_written() {
+    let limits = roomy(vec![spec(Key::IpAddress, 10, 1_000)]);
+    let send = |address: &str| {
+        limits.check("s", "t", Nanos::ZERO, |_| {
+            Some(Cow::Borrowed(address.as_bytes()))
+        })
+    };
+    let passed = |addresses: &[String]| {
+        let verdicts = addresses.iter().map(|address| send(address));
+        verdicts.filter(|v| matches!(v, Verdict::Admitted)).count()
+    };
+    let of_one_prefix: Vec<_> = (0..1_000).map(|n| format!("2001:db8::{n:x}:1")).collect();
+    assert_eq!(passed(&of_one_prefix), 10);
+    let current = |address: &str| current(&limits, &None, &Key::IpAddress, address, 0);
+    assert_eq!(current("2001:DB8::ffff"), [10]);
+    let mixed: Vec<_> = ["1.2.3.4", "::ffff:1.2.3.4", "::FFFF:102:304"]
+        .iter()
+        .cycle()
+        .take(30)
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(passed(&mixed), 10);
+    limits.reset(&None, &Key::IpAddress, b"::ffff:102:304");
+    assert_eq!(current("1.2.3.4"), [0]);
+    limits.set_ipv6_prefix(128);
+    assert_eq!(passed(&of_one_prefix), 1_000);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::value::Arg;
 use gen_api_core::clock::Nanos;
 use gen_api_core::limiter::Caps;
 use gen_api_core::limits::{
-    Denial, Key, Limits, OnMissing, ScopeName, Spec, Value as Counted, Verdict,
+    Denial, Group, Key, Limits, OnMissing, ScopeName, Spec, Value as Counted, Verdict,
 };
 use gen_api_core::value::{Value, View};
 use rustler::types::atom;
@@ -83,6 +83,14 @@ atom_enum!(Missing(OnMissing) {
     skip => OnMissing::Skip,
     deny => OnMissing::Deny,
     shared => OnMissing::Shared,
+});
+
+atom_enum!(GroupTerm(Group) {
+    all => Group::All,
+    verified => Group::Verified,
+    verified_device => Group::VerifiedDevice,
+    claimed => Group::Claimed,
+    claimed_device => Group::ClaimedDevice,
 });
 
 /// Monotonic time may be negative; its order is what counts.
@@ -181,8 +189,16 @@ fn rate_limiter_configure(
     atom::ok()
 }
 
-/// Charges a `%Request{}`: `:ok`, `:overflow`, or `{:limited, scope, key, value, max_requests,
-/// current_requests, window_ms, retry_after_ms}`. Normal scheduler.
+/// How many bits of an IPv6 address count. Normal scheduler.
+#[rustler::nif]
+fn rate_limiter_ipv6_prefix(limiter: &LimiterResource, bits: u8) -> Atom {
+    limiter.0.set_ipv6_prefix(bits);
+    atom::ok()
+}
+
+/// Charges a `%Request{}` to a group of limits: `:ok`, `:more` (the same, and limits of the other
+/// group apply), `:overflow`, or `{:limited, scope, key, value, max_requests, current_requests,
+/// window_ms, retry_after_ms}`. Normal scheduler; values of a payload's size take some 100 us.
 #[rustler::nif]
 fn rate_limiter_check<'a>(
     env: Env<'a>,
@@ -190,13 +206,19 @@ fn rate_limiter_check<'a>(
     request: Map<'a>,
     service: Binary<'a>,
     request_type: Binary<'a>,
+    group: GroupTerm,
     now: i64,
 ) -> Term<'a> {
     let (service, request_type) = (name(&service), name(&request_type));
-    let verdict = limiter.0.check(service, request_type, nanos(now), |key| {
-        value_of(env, request, key).and_then(counted)
-    });
-    verdict_term(env, verdict, |key| value_of(env, request, key))
+    let check = limiter
+        .0
+        .check_group(service, request_type, group.0, nanos(now), |key| {
+            value_of(env, request, key).and_then(counted)
+        });
+    match check {
+        (Verdict::Admitted, true) => atoms::more().encode(env),
+        (verdict, _) => verdict_term(env, verdict, |key| value_of(env, request, key)),
+    }
 }
 
 /// Charges one value to the limits of one scope and key; else as `rate_limiter_check`.

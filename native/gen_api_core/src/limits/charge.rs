@@ -23,7 +23,7 @@ impl Limits {
         };
         // One limit is the rule, and half the price of the general case.
         if second.is_none() && first.spec.on_missing == OnMissing::Skip {
-            return match value_of(&first.spec.key).filter(|value| !value.is_empty()) {
+            return match self.counted(first, value_of) {
                 Some(value) => self.charge_one(first, &value, now),
                 None => Verdict::Admitted,
             };
@@ -33,6 +33,15 @@ impl Limits {
             now,
             value_of,
         )
+    }
+
+    #[inline]
+    fn counted<'v>(
+        &self,
+        applied: &Applied,
+        value_of: &mut impl FnMut(&Key) -> Option<Value<'v>>,
+    ) -> Option<Value<'v>> {
+        self.key(&applied.spec.key, value_of(&applied.spec.key)?)
     }
 
     #[inline]
@@ -57,7 +66,7 @@ impl Limits {
         let mut charged: Charged = SmallVec::new();
         let mut refused: Option<&Applied> = None;
         for applied in applied {
-            let value = value_of(&applied.spec.key).filter(|value| !value.is_empty());
+            let value = self.counted(applied, value_of);
             match (value, applied.spec.on_missing) {
                 (Some(value), _) => charge_once(&mut charged, applied, value),
                 (None, OnMissing::Skip) => {}

@@ -5,6 +5,7 @@
 //! holds a [`Scope`] of its function, which says whether any limit applies: where none does, a
 //! request pays one load and nothing else.
 
+mod address;
 mod charge;
 mod in_force;
 mod scope;
@@ -12,11 +13,12 @@ mod spec;
 
 pub use in_force::Applied;
 pub use scope::Scope;
-pub use spec::{Key, OnMissing, ScopeName, Spec};
+pub use spec::{Group, Key, OnMissing, ScopeName, Spec};
 
+use crate::bounded::Bounded;
 use crate::clock::Nanos;
 use crate::limiter::{Caps, Limiter, Rule, SlidingWindow, Status};
-use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use crate::sync::{ArcSwap, Mutex};
 use ahash::AHashSet;
 use in_force::InForce;
@@ -24,6 +26,8 @@ use scope::Scopes;
 use std::sync::Arc;
 
 const NANOS_PER_MS: u64 = 1_000_000;
+/// What one customer usually has.
+const IPV6_PREFIX: u8 = 64;
 
 /// Why a request is not admitted.
 #[derive(Debug)]
@@ -58,6 +62,9 @@ pub struct Limits {
     limiter: Limiter,
     in_force: ArcSwap<InForce>,
     fail_open: AtomicBool,
+    /// Bits of an IPv6 address that count.
+    ipv6_prefix: AtomicU64,
+    bounded: Bounded,
     // Also the turn of those who change limits: a scope that is made while limits change is
     // either there to be told or made from the new ones.
     scopes: Mutex<Scopes>,
@@ -70,6 +77,8 @@ impl Limits {
             limiter: Limiter::new(caps),
             in_force: ArcSwap::default(),
             fail_open: AtomicBool::default(),
+            ipv6_prefix: AtomicU64::new(IPV6_PREFIX.into()),
+            bounded: Bounded::default(),
             scopes: Mutex::default(),
         }
     }
@@ -96,6 +105,26 @@ impl Limits {
     /// is room; otherwise (the default) nowhere.
     pub fn set_fail_open(&self, fail_open: bool) {
         self.fail_open.store(fail_open, Relaxed);
+    }
+
+    /// How many bits of an IPv6 address count: addresses with the same first ones are one client. 64 by default,
+    /// at most 128.
+    pub fn set_ipv6_prefix(&self, bits: u8) {
+        self.ipv6_prefix.store(bits.min(128).into(), Relaxed);
+    }
+
+    /// The bytes that a value is counted under; none for none.
+    fn key<'v>(&self, key: &Key, value: Value<'v>) -> Option<Value<'v>> {
+        if value.is_empty() {
+            return None;
+        }
+        if *key == Key::IpAddress {
+            let prefix = self.ipv6_prefix.load(Relaxed) as u8;
+            if let Some(address) = address::key(&value, prefix) {
+                return Some(Value::Owned(address));
+            }
+        }
+        Some(self.bounded.key(value))
     }
 
     /// Replaces all limits in one step. A limit with the scope, key and window of an earlier
@@ -150,11 +179,32 @@ impl Limits {
         service: &str,
         request_type: &str,
         now: Nanos,
-        mut value_of: impl FnMut(&Key) -> Option<Value<'v>>,
+        value_of: impl FnMut(&Key) -> Option<Value<'v>>,
     ) -> Verdict {
+        self.check_group(service, request_type, Group::All, now, value_of)
+            .0
+    }
+
+    /// The same for the limits of a group; and whether there are others that apply to the request.
+    pub fn check_group<'v>(
+        &self,
+        service: &str,
+        request_type: &str,
+        group: Group,
+        now: Nanos,
+        mut value_of: impl FnMut(&Key) -> Option<Value<'v>>,
+    ) -> (Verdict, bool) {
         let in_force = self.in_force.load();
-        let applied = in_force.of_request(service, request_type);
-        self.charge(applied, now, &mut value_of)
+        let mut others = false;
+        let applied = in_force
+            .of_request(service, request_type)
+            .filter(|applied| {
+                let charged = group.has(&applied.spec.key);
+                others |= !charged;
+                charged
+            });
+        let verdict = self.charge(applied, now, &mut value_of);
+        (verdict, others)
     }
 
     /// Charges the limits of one scope and key.
@@ -179,10 +229,11 @@ impl Limits {
         now: Nanos,
     ) -> Vec<(Spec, Status)> {
         let in_force = self.in_force.load();
+        let value = self.key(key, Value::Borrowed(value)).unwrap_or_default();
         in_force
             .of(scope, key)
             .map(|applied| {
-                let status = self.limiter.peek(&applied.limit, value, now);
+                let status = self.limiter.peek(&applied.limit, &value, now);
                 (applied.spec.clone(), status)
             })
             .collect()
@@ -191,8 +242,9 @@ impl Limits {
     /// Forgets the requests of a value under the limits of one scope and key.
     pub fn reset(&self, scope: &ScopeName, key: &Key, value: &[u8]) {
         let in_force = self.in_force.load();
+        let value = self.key(key, Value::Borrowed(value)).unwrap_or_default();
         for applied in in_force.of(scope, key) {
-            self.limiter.reset(&applied.limit, value);
+            self.limiter.reset(&applied.limit, &value);
         }
     }
 }

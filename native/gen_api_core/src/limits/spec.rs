@@ -13,6 +13,39 @@ pub enum Key {
     Argument(Box<str>),
 }
 
+/// Which limits a request is charged to, and when.
+///
+/// What the connection of a client says (its user, its address) is charged first, also for requests that come to
+/// nothing. What the client itself chooses is charged only once a request is known to be permitted and valid:
+/// otherwise a stranger could use up what belongs to somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Every limit.
+    All,
+    /// The limits by user and address.
+    Verified,
+    /// The limits by user, address and device: the connection knows the device.
+    VerifiedDevice,
+    /// What [`Group::Verified`] leaves.
+    Claimed,
+    /// What [`Group::VerifiedDevice`] leaves.
+    ClaimedDevice,
+}
+
+impl Group {
+    pub(super) fn has(self, key: &Key) -> bool {
+        let by_sender = matches!(key, Key::UserId | Key::IpAddress);
+        let by_device = *key == Key::DeviceId;
+        match self {
+            Self::All => true,
+            Self::Verified => by_sender,
+            Self::VerifiedDevice => by_sender || by_device,
+            Self::Claimed => !by_sender,
+            Self::ClaimedDevice => !by_sender && !by_device,
+        }
+    }
+}
+
 /// What becomes of a request that has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnMissing {
