@@ -9,8 +9,7 @@ defmodule PhoenixGenApi.RoomsTest do
   # longest name counts. Rooms of one floor may read each other.
   @floors [
     front_door: ~w(lib/phoenix_gen_api application lib/mix),
-    diagnostics:
-      ~w(diagnostics config_failed/console config_receiver/console rate_limiter/console),
+    diagnostics: ~w(diagnostics),
     start: ~w(supervisor boot_audit),
     entrances: ~w(channel channel_helpers http),
     one_request: ~w(executor stream_call),
@@ -21,8 +20,8 @@ defmodule PhoenixGenApi.RoomsTest do
     calls: ~w(rpc),
     plans: ~w(plan circuits cluster),
     ground: ~w(
-      config config_failed error_response errors explanation format gateway impl_helper jason_encoding jason_impl_helper
-      json_encoding native owned_table permission/permission_denied process_names safe_inspect
+      config config_failed error_response errors explanation format gateway identity impl_helper jason_encoding jason_impl_helper
+      json_encoding log native owned_table permission/permission_denied process_names safe_inspect
       security service_guard/refused structs table_printer telemetry
     )
   ]

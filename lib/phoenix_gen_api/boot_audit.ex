@@ -28,8 +28,9 @@ defmodule PhoenixGenApi.BootAudit do
   """
 
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   # What the VM itself makes is as long; that of a release has 56.
   @short_cookie 20
@@ -81,7 +82,7 @@ defmodule PhoenixGenApi.BootAudit do
   @spec run() :: :ok
   def run do
     if due?(Config.get(:boot_audit), System.get_env("RELEASE_NAME"), :code.get_mode()) do
-      for line <- lines(facts()), do: Logger.warning("phoenix_gen_api boot audit: " <> line)
+      for line <- lines(facts()), do: Log.warning("phoenix_gen_api boot audit: " <> line)
     end
 
     :ok

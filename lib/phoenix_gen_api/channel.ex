@@ -108,8 +108,9 @@ defmodule PhoenixGenApi.Channel do
   alias PhoenixGenApi.JsonEncoding
   alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Structs.{Request, Response}
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   @typedoc "A `Phoenix.Socket` that has joined."
   @type socket :: struct()
@@ -177,7 +178,7 @@ defmodule PhoenixGenApi.Channel do
   @doc false
   @spec unexpected(module(), socket) :: {:noreply, socket} when socket: term()
   def unexpected(module, socket) do
-    Logger.warning("#{inspect(module)} got an unexpected message, and has no handle_info/2")
+    Log.warning("#{inspect(module)} got an unexpected message, and has no handle_info/2")
     {:noreply, socket}
   end
 

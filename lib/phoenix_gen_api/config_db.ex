@@ -49,8 +49,9 @@ defmodule PhoenixGenApi.ConfigDb do
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.FunConfig
   alias PhoenixGenApi.Telemetry
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   @type service :: String.t() | atom()
   @type origin :: :direct | :pull | :push
@@ -379,7 +380,7 @@ defmodule PhoenixGenApi.ConfigDb do
       if is_struct(config, FunConfig),
         do: "#{SafeInspect.inspect(config.service)} #{SafeInspect.inspect(config.request_type)}"
 
-    Logger.error("function config rejected: #{name}: #{Enum.join(sentences, "; ")}")
+    Log.error("function config rejected: #{name}: #{Enum.join(sentences, "; ")}")
   end
 
   defp switch(service, request_type, version, enabled?, event) do

@@ -61,8 +61,6 @@ defmodule PhoenixGenApi.ConfigPuller do
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.ServiceConfig
 
-  require Logger
-
   @type service :: String.t() | atom()
 
   # Why a pull starts, the weakest reason first.

@@ -8,8 +8,9 @@ defmodule PhoenixGenApi.ErrorResponse do
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.Response
   alias PhoenixGenApi.Telemetry
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   @unversioned "0.0.0"
 
@@ -62,15 +63,8 @@ defmodule PhoenixGenApi.ErrorResponse do
   @spec log_bug(:error | :exit | :throw, term(), Exception.stacktrace()) :: :ok
   def log_bug(kind, reason, stack) do
     name = if is_exception(reason), do: inspect(reason.__struct__), else: inspect(kind)
-    # Arguments in a stack entry are user data; their number is not.
-    stack = Enum.map(stack, &without_arguments/1)
-    Logger.error("phoenix_gen_api failed: #{name}\n#{Exception.format_stacktrace(stack)}")
+    Log.error({"phoenix_gen_api failed: #{name}", stack})
   end
-
-  defp without_arguments({m, f, args, location}) when is_list(args),
-    do: {m, f, length(args), location}
-
-  defp without_arguments(entry), do: entry
 
   defp message({:invalid_request, error}), do: {"Invalid request: #{error}", nil, false}
 

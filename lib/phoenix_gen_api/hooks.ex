@@ -22,8 +22,9 @@ defmodule PhoenixGenApi.Hooks do
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
   alias PhoenixGenApi.Telemetry
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   @doc """
   Calls `function(request, config, extra...)` before a function runs.
@@ -57,7 +58,7 @@ defmodule PhoenixGenApi.Hooks do
         value
 
       {:error, _reason} ->
-        Logger.error("after_execute of #{SafeInspect.inspect(config.request_type)} failed")
+        Log.error("after_execute of #{SafeInspect.inspect(config.request_type)} failed")
         result
     end
   end

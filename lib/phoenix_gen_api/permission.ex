@@ -32,8 +32,9 @@ defmodule PhoenixGenApi.Permission do
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.{FunConfig, Request}
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   @doc "Whether the request may call the function."
   @spec check_permission(Request.t(), FunConfig.t()) :: boolean()
@@ -144,7 +145,7 @@ defmodule PhoenixGenApi.Permission do
   defp outcome(true, _request, _mode), do: :ok
 
   defp outcome(false, request, mode) do
-    Logger.warning(fn -> Exception.message(denied(request, mode)) end)
+    Log.warning(Exception.message(denied(request, mode)))
     {:error, :permission_denied}
   end
 
@@ -171,7 +172,7 @@ defmodule PhoenixGenApi.Permission do
 
   defp granted?(mode, _request, _orders) do
     unless match?({kind, _} when kind in [:arg, :role], mode),
-      do: Logger.error("check_permission is not one of the documented modes: denied")
+      do: Log.error("check_permission is not one of the documented modes: denied")
 
     false
   end

@@ -29,8 +29,9 @@ defmodule PhoenixGenApi.RateLimiter do
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.Request
   alias PhoenixGenApi.Telemetry
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   @typedoc "All requests, or those of one service and request type (a service may be an atom)."
   @type scope :: :global | {String.t() | atom(), String.t()}
@@ -340,7 +341,7 @@ defmodule PhoenixGenApi.RateLimiter do
 
   defp undecided(message) do
     if Config.get(:rate_limiter, :fail_open) do
-      if Settings.log?(), do: Logger.error("#{message}: requests pass (fail_open)")
+      if Settings.log?(), do: Log.error("#{message}: requests pass (fail_open)")
       {:ok, :error}
     else
       {{:error, :rate_limiter_error, %{message: message}}, :error}

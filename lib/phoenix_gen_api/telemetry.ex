@@ -40,10 +40,9 @@ defmodule PhoenixGenApi.Telemetry do
   #{PhoenixGenApi.Telemetry.Events.docs(PhoenixGenApi.Telemetry.Events.extra())}
   """
 
+  alias PhoenixGenApi.Log
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Telemetry.Events
-
-  require Logger
 
   @available match?({:module, _module}, Code.ensure_compiled(:telemetry))
 
@@ -172,7 +171,7 @@ defmodule PhoenixGenApi.Telemetry do
   @spec default_logger([atom(), ...], map(), map(), term()) :: :ok
   def default_logger(event, measurements, metadata, config) do
     level = if is_map(config), do: Map.get(config, :level, :debug), else: :debug
-    Logger.log(level, fn -> line(event, measurements, metadata, level) end)
+    Log.at(level, fn -> line(event, measurements, metadata, level) end)
   end
 
   defp line(event, measurements, metadata, level) do

@@ -266,7 +266,6 @@ defmodule PhoenixGenApi.ConfigTest do
       {:rate_limiter, :max_keys, -1, @positive},
       {:rate_limiter, :max_entries, "1", @positive},
       {:rate_limiter, :ipv6_prefix, 129, "an integer from 0 to 128"},
-      {:rate_limiter, :ipv6_prefix, -1, "an integer from 0 to 128"},
       {:worker_pool, :async_pool_size, 0, @positive},
       {:worker_pool, :stream_pool_size, 0, @positive},
       {:worker_pool, :max_queue_size, -1, "a non-negative integer"},

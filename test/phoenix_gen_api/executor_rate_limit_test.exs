@@ -51,12 +51,11 @@ defmodule PhoenixGenApi.ExecutorRateLimitTest do
   defp ran(value \\ :ran), do: Response.sync_response("r1", value)
   defp limited?(response), do: match?(%Response{error: "Rate limit exceeded." <> _}, response)
 
-  defp count,
-    do:
-      for(
-        row <- RateLimiter.get_rate_limit_status("ann", :global, :user_id),
-        do: row.current_requests
-      )
+  defp count(value \\ "ann", key \\ :user_id, scope \\ :global) do
+    for row <- RateLimiter.get_rate_limit_status(value, scope, key), do: row.current_requests
+  end
+
+  defp get_api_count(value), do: count(value, "account", {"test", "run"})
 
   defp flagged? do
     {:ok, plan} = ConfigDb.fetch("test", "run", nil)
@@ -145,6 +144,104 @@ defmodule PhoenixGenApi.ExecutorRateLimitTest do
       assert limited?(run(request_type: "none"))
       assert count() == [2]
       assert count("a", "account") == [0]
+    end
+
+    test "without permission, or with arguments that are refused, uses up nobody else's limit" do
+      add(fn _ -> :ran end,
+        arg_types: %{"account" => [type: :string, max_length: 10]},
+        check_permission: {:arg, "account"}
+      )
+
+      of_api(limit(3, key: "account"))
+      global(limit(100))
+      args = &[args: %{"account" => &1}]
+
+      capture_log(fn ->
+        for _ <- 1..5,
+            do: assert(run([user_id: "eve"] ++ args.("ann")).error == "Permission denied")
+
+        for _ <- 1..5, do: run([user_id: "ann"] ++ args.(7))
+      end)
+
+      assert get_api_count("ann") == [0]
+      for _ <- 1..3, do: assert(run(args.("ann")).success)
+      assert limited?(run(args.("ann")))
+      # The limits of who sends it were charged first, also by what the second group denies.
+      assert count("eve") == [5]
+      assert count("ann") == [9]
+    end
+
+    test "by a device that only the client names counts late, by one of the socket first" do
+      add(fn -> :ran end, check_permission: :any_authenticated)
+      global(limit(1, key: :device_id))
+      map = %{"request_id" => "r1", "service" => "test", "request_type" => "run"}
+
+      capture_log(fn ->
+        denied = Executor.execute_params(Map.put(map, "device_id", "pad"))
+        assert denied.error == "Permission denied"
+      end)
+
+      assert count("pad", :device_id) == [0]
+
+      capture_log(fn ->
+        denied = Executor.execute_params(map, identity: %{device_id: "pad"})
+        assert denied.error == "Permission denied"
+      end)
+
+      assert count("pad", :device_id) == [1]
+      assert limited?(Executor.execute_params(map, identity: %{user_id: "ann", device_id: "pad"}))
+      claimed = Map.merge(map, %{"device_id" => "pad", "user_id" => "ann"})
+      assert limited?(Executor.execute_params(claimed))
+    end
+
+    test "check_rate_limit/1 charges both groups, all or nothing" do
+      global([limit(2), limit(1, key: "account")])
+      sent = request(args: %{"account" => "a"})
+      assert RateLimiter.check_rate_limit(sent) == :ok
+
+      assert {:error, :rate_limited, %{rate_limit_key: "account"}} =
+               RateLimiter.check_rate_limit(sent)
+
+      assert count() == [1]
+    end
+
+    test "limits by address count one client once, however the address is written" do
+      add(fn -> :ran end)
+      global(limit(10, key: :ip_address))
+
+      passed = fn addresses ->
+        Enum.count(addresses, &(not limited?(run(ip_address: &1))))
+      end
+
+      assert passed.(for n <- 1..1_000, do: "2001:db8::#{Integer.to_string(n, 16)}") == 10
+      assert passed.(Stream.take(Stream.cycle(["1.2.3.4", "::ffff:1.2.3.4"]), 30)) == 10
+      assert count("2001:DB8:0:0::FFFF", :ip_address) == [10]
+      assert RateLimiter.reset_rate_limit("::ffff:102:304", :global, :ip_address) == :ok
+      assert count("1.2.3.4", :ip_address) == [0]
+
+      assert RateLimiter.check_rate_limit("2001:db8::7", :global, :ip_address) |> elem(1) ==
+               :rate_limited
+
+      # The request keeps the full address.
+      add(fn request -> request.ip_address end, request_type: "address", request_info: true)
+      global([])
+      assert run(request_type: "address", ip_address: "::ffff:1.2.3.4").result == "::ffff:1.2.3.4"
+    end
+
+    test "values of 200 kB cost the memory of short ones" do
+      add(fn -> :ran end,
+        arg_types: %{"account" => [type: :string, max_length: 300_000]},
+        mfa: {String, :length, []}
+      )
+
+      of_api(limit(2, key: "account"))
+      bytes = fn -> RateLimiter.status().memory_bytes end
+      before = bytes.()
+      value = String.duplicate("x", 200_000)
+      for n <- 1..200, do: assert(run(args: %{"account" => "#{n}" <> value}).success)
+      assert bytes.() - before < 200 * 1_000
+      assert run(args: %{"account" => "7" <> value}).success
+      assert limited?(run(args: %{"account" => "7" <> value}))
     end
 
     test "is counted when it fails later: the limit came first" do

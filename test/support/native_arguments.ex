@@ -132,7 +132,7 @@ defmodule PhoenixGenApi.NativeArguments do
         rate_limiter_new: [:usize, :usize, :usize],
         rate_limiter_configure: [limiter, :boolean, {:list, @limit}],
         rate_limiter_check: [limiter, :map, :binary, :binary, @limit_group, :i64],
-        rate_limiter_ipv6_prefix: [limiter, :u8],
+        rate_limiter_ipv6_prefix: [limiter, :u32],
         rate_limiter_check_value: [limiter, :term, @scope, @key, :i64],
         rate_limiter_status: [limiter, :term, @scope, @key, :i64],
         rate_limiter_reset: [limiter, :term, @scope, @key],

@@ -6,8 +6,9 @@ defmodule PhoenixGenApi.Channel.Identity do
   alias PhoenixGenApi.Channel.Options
   alias PhoenixGenApi.Identity
   alias PhoenixGenApi.Structs.Request
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   @fields [:user_id, :user_roles, :device_id, :ip_address]
 
@@ -76,7 +77,7 @@ defmodule PhoenixGenApi.Channel.Identity do
     unless :persistent_term.get({__MODULE__, :no_peer_data}, false) do
       :persistent_term.put({__MODULE__, :no_peer_data}, true)
 
-      Logger.warning(
+      Log.warning(
         "phoenix_gen_api: put_client_ip/2 got no peer data, so requests have no address and limits " <>
           "by :ip_address count nobody; add connect_info: [:peer_data] to the socket of the endpoint"
       )
@@ -100,7 +101,7 @@ defmodule PhoenixGenApi.Channel.Identity do
   # Once per channel: the same wrong value comes with every message of a client.
   defp warn(field, value) when field in @fields do
     unless Process.put({__MODULE__, field}, true) do
-      Logger.warning(
+      Log.warning(
         "phoenix_gen_api: assigns.#{field} must be #{Identity.expected(field)}, got " <>
           "#{Identity.kind(value)}; requests of this channel have none"
       )

@@ -9,8 +9,9 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
   alias PhoenixGenApi.ConfigSync.ServiceLock
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Telemetry
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   @max_backoff_ms 300_000
   # Doubling beyond this exceeds the limit for every interval.
@@ -49,7 +50,7 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
     committed? = result != :superseded and Store.commit(service, ticket, due_at, entry)
 
     with {true, {:error, problems}} <- {committed?, outcome} do
-      Logger.warning(
+      Log.warning(
         "pull of service #{service} failed, next try in #{wait} ms: " <> Enum.join(problems, "; ")
       )
     end
@@ -153,7 +154,7 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
       {shown, more} = Enum.split(notices, @max_notices)
       more = if more == [], do: [], else: ["and #{length(more)} more"]
 
-      Logger.warning(
+      Log.warning(
         "pull of service #{service} from #{answer.node}: " <> Enum.join(shown ++ more, "\n")
       )
     end

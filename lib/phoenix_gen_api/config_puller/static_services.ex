@@ -9,8 +9,9 @@ defmodule PhoenixGenApi.ConfigPuller.StaticServices do
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.ServiceConfig
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   @first_pull_ms 1_000
 
@@ -21,7 +22,7 @@ defmodule PhoenixGenApi.ConfigPuller.StaticServices do
 
     for config <- Config.get(:gen_api, :service_configs), resolved <- read(config) do
       if Store.fetch(resolved.service) != :error,
-        do: Logger.warning("service #{resolved.service} is configured twice, the last one counts")
+        do: Log.warning("service #{resolved.service} is configured twice, the last one counts")
 
       Store.register(resolved, :operator, due_at)
     end
@@ -40,7 +41,7 @@ defmodule PhoenixGenApi.ConfigPuller.StaticServices do
           do: Store.register_and_pull(resolved, :operator)
 
       for name <- names(before) -- names(configured), Store.fetch(name) != :error do
-        Logger.notice(
+        Log.notice(
           "service #{SafeInspect.inspect(name)} is no longer configured, and is pulled until it is deleted"
         )
       end
@@ -78,7 +79,7 @@ defmodule PhoenixGenApi.ConfigPuller.StaticServices do
 
   defp reject(config, sentences) do
     ConfigFailed.record(config, sentences, :pull)
-    Logger.error("service config rejected: " <> Enum.join(sentences, "; "))
+    Log.error("service config rejected: " <> Enum.join(sentences, "; "))
     []
   end
 

@@ -15,8 +15,9 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Telemetry
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   # What is said below, and what version vectors and contents are. Another one is not understood.
   @protocol 1
@@ -226,7 +227,7 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
     })
 
     by = if gateway == node(), do: "accepted", else: "taken over from #{gateway}"
-    Logger.info("push of service #{service} #{version} #{by}, #{count} functions")
+    Log.info("push of service #{service} #{version} #{by}, #{count} functions")
   end
 
   defp ask(node, request, timeout \\ @small_timeout_ms) do

@@ -11,8 +11,9 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   # What one push may write to the log.
   @max_logged 5
@@ -181,7 +182,7 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
             sentence <- sentences,
             do: "#{PullResult.label(config)}: #{sentence}"
 
-    Logger.error(
+    Log.error(
       "push of service #{SafeInspect.inspect(push.service)} rejected: " <>
         SafeInspect.list(sentences, @max_logged)
     )

@@ -5,8 +5,9 @@ defmodule PhoenixGenApi.ConfigSync.Rejections do
 
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.SafeInspect
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   @type reason :: :admin_action_denied | :invalid_push_token | :invalid_push_config_data
 
@@ -15,7 +16,7 @@ defmodule PhoenixGenApi.ConfigSync.Rejections do
   def record(push_config, reason, node) do
     entry = ConfigFailed.record(named(push_config), words(reason), :push, node)
 
-    Logger.warning(
+    Log.warning(
       "push of service #{SafeInspect.inspect(entry.service)} from #{node || "this node"} " <>
         "turned away: #{words(reason)}"
     )

@@ -14,8 +14,9 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
   alias PhoenixGenApi.Cluster
   alias PhoenixGenApi.ConfigSync.{AntiEntropy, PushStore, VersionVector}
   alias PhoenixGenApi.SafeInspect
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   # How long a push waits for the other gateways: less than a pusher waits for its answer.
   @replicate_timeout_ms 3_000
@@ -151,7 +152,7 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
   end
 
   defp ended(node, reason, peers) do
-    Logger.warning("gateway #{node} could not be compared with: " <> SafeInspect.inspect(reason))
+    Log.warning("gateway #{node} could not be compared with: " <> SafeInspect.inspect(reason))
     Process.send_after(self(), {:retry, node}, peers[node].backoff)
     update_in(peers[node].backoff, &min(&1 * 2, @max_backoff_ms))
   end

@@ -12,8 +12,9 @@ defmodule PhoenixGenApi.Executor.Dispatch do
   alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Structs.Response
   alias PhoenixGenApi.WorkerPool
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   @doc "Runs the call as its response type says."
   @spec start(Context.t()) :: Context.done()
@@ -74,8 +75,8 @@ defmodule PhoenixGenApi.Executor.Dispatch do
   defp log_unheard_failure(%Response{success: true}), do: :ok
 
   defp log_unheard_failure(%Response{request_id: id, error: error}) do
-    Logger.warning(fn -> "request #{SafeInspect.inspect(id)} of response type :none failed" end)
-    Logger.debug(fn -> "request #{SafeInspect.inspect(id)}: #{SafeInspect.inspect(error)}" end)
+    Log.warning("request #{SafeInspect.inspect(id)} of response type :none failed")
+    Log.debug("request #{SafeInspect.inspect(id)}: #{SafeInspect.inspect(error)}")
   end
 
   @doc "Node selection and the call, retries included, in this process."

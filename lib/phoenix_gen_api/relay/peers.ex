@@ -12,8 +12,9 @@ defmodule PhoenixGenApi.Relay.Peers do
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.OwnedTable
   alias PhoenixGenApi.Relay.Shard
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   @table __MODULE__
   # The native index has that many bits.
@@ -144,21 +145,21 @@ defmodule PhoenixGenApi.Relay.Peers do
   defp refuse(node) do
     :ets.insert(@table, {{:refused, node}})
 
-    Logger.error(
+    Log.error(
       "phoenix_gen_api: gateway #{node} is kept out of the relay, which has no room for more " <>
         "than #{@max_peers + 2} gateways"
     )
   end
 
   defp warn(:full, node) do
-    Logger.error(
+    Log.error(
       "phoenix_gen_api: gateway #{node} keeps this one out of its relay, which has no room for " <>
         "more than #{@max_peers + 2} gateways: groups are not shared with it"
     )
   end
 
   defp warn(:apart, node) do
-    Logger.warning(
+    Log.warning(
       "phoenix_gen_api: gateway #{node} is configured with `relay: [cluster: false]`: groups are " <>
         "not shared with it"
     )

@@ -7,8 +7,9 @@ defmodule PhoenixGenApi.RPC.Guard do
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.ServiceGuard.Refused
   alias PhoenixGenApi.Structs.{Request, StreamHelper}
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   @table __MODULE__
   # How often a call of what is not registered makes the node ask its own listings.
@@ -140,7 +141,7 @@ defmodule PhoenixGenApi.RPC.Guard do
       gateway = node(Process.group_leader())
       text = SafeInspect.printable(Exception.message(refused)) <> more
 
-      Logger.warning("service guard: refused a call from #{gateway}: " <> text,
+      Log.warning("service guard: refused a call from #{gateway}: " <> text,
         gl: Process.whereis(:init)
       )
     end

@@ -12,7 +12,9 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
   #   {:logged_at, second}, {:left_out, n}                        of refusals, by `RPC.Guard`
   use GenServer
 
-  require Logger
+  alias PhoenixGenApi.Log
+
+  require Log
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.RPC
@@ -144,7 +146,7 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
     room? = :ets.info(@table, :size) < @max_rows
 
     if not room? and :ets.insert_new(@table, {:full, true}) do
-      Logger.error(
+      Log.error(
         "service guard: #{@max_rows} registrations, no more are taken until a service is withdrawn; " <>
           "a listing that fixes other arguments each time it is asked would do this"
       )

@@ -7,8 +7,9 @@ defmodule PhoenixGenApi.Service.Push do
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.ServiceGuard
   alias PhoenixGenApi.Structs.PushConfig
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   @type badrpc :: {:error, {:badrpc, term()}}
   @type result :: ConfigReceiver.result() | badrpc()
@@ -46,10 +47,10 @@ defmodule PhoenixGenApi.Service.Push do
       "push of service #{SafeInspect.inspect(service)} #{SafeInspect.inspect(version)} to #{gateway}"
 
     case result do
-      {:ok, :accepted} -> Logger.info(push <> " accepted")
-      {:ok, :skipped, :version_matches} -> Logger.info(push <> " skipped: it has this version")
-      {:ok, :skipped, :superseded} -> Logger.info(push <> " skipped: it has a later push")
-      {:error, reason} -> Logger.error(push <> " failed: " <> SafeInspect.inspect(reason))
+      {:ok, :accepted} -> Log.info(push <> " accepted")
+      {:ok, :skipped, :version_matches} -> Log.info(push <> " skipped: it has this version")
+      {:ok, :skipped, :superseded} -> Log.info(push <> " skipped: it has a later push")
+      {:error, reason} -> Log.error(push <> " failed: " <> SafeInspect.inspect(reason))
     end
   end
 

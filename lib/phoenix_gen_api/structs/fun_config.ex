@@ -37,8 +37,9 @@ defmodule PhoenixGenApi.Structs.FunConfig do
 
   alias PhoenixGenApi.Structs.FunConfig.Validation
   alias PhoenixGenApi.Structs.Request
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   @unversioned "0.0.0"
 
@@ -96,7 +97,7 @@ defmodule PhoenixGenApi.Structs.FunConfig do
         true
 
       {:error, errors} ->
-        Enum.each(errors, &Logger.error("invalid function config: #{&1}"))
+        Enum.each(errors, &Log.error("invalid function config: #{&1}"))
         false
     end
   end

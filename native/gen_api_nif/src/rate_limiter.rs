@@ -191,8 +191,8 @@ fn rate_limiter_configure(
 
 /// How many bits of an IPv6 address count. Normal scheduler.
 #[rustler::nif]
-fn rate_limiter_ipv6_prefix(limiter: &LimiterResource, bits: u8) -> Atom {
-    limiter.0.set_ipv6_prefix(bits);
+fn rate_limiter_ipv6_prefix(limiter: &LimiterResource, bits: u32) -> Atom {
+    limiter.0.set_ipv6_prefix(bits.min(128) as u8);
     atom::ok()
 }
 

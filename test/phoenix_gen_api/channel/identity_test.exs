@@ -210,6 +210,26 @@ defmodule PhoenixGenApi.Channel.IdentityTest do
     end
   end
 
+  test "what is no request counts against the limits of who sends it", %{service: service} do
+    user = "user of #{service}"
+    limit = %{key: :user_id, max_requests: 3, window_ms: 600_000}
+    before = PhoenixGenApi.RateLimiter.get_global_limits()
+    :ok = PhoenixGenApi.RateLimiter.set_global_limits([limit])
+    on_exit(fn -> :ok = PhoenixGenApi.RateLimiter.set_global_limits(before) end)
+    channel = join(Api, %{user_id: user})
+
+    errors =
+      for payload <- [%{}, "x", [], %{"service" => 5}] do
+        ref = push_in(channel, payload)
+        assert_receive {:reply, ^ref, :error, %Response{error: error}}
+        error
+      end
+
+    assert [first, _second, _third, fourth] = errors
+    assert first =~ "Invalid request"
+    assert fourth =~ "Rate limit exceeded"
+  end
+
   test "put_client_ip warns once when the endpoint gives no peer data" do
     :persistent_term.erase({PhoenixGenApi.Channel.Identity, :no_peer_data})
     socket = %Phoenix.Socket{}

@@ -6,8 +6,9 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   alias PhoenixGenApi.ArgumentHandler.TypeParser
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Native
+  alias PhoenixGenApi.Log
 
-  require Logger
+  require Log
 
   @max_depth 32
   # Configs compiled in one native call.
@@ -59,7 +60,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
     case Enum.flat_map(@messages, &errors(&1, config, types)) do
       [] ->
         {:ok, schema, orders, warnings} = types
-        Enum.each(warnings, &Logger.warning("#{config.service} #{config.request_type}: #{&1}"))
+        Enum.each(warnings, &Log.warning("#{config.service} #{config.request_type}: #{&1}"))
         {:ok, normalise(config, orders), schema}
 
       errors ->
