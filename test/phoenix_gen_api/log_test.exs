@@ -38,10 +38,10 @@ defmodule PhoenixGenApi.LogTest do
   test "a message is put together only where its level is on" do
     test = self()
 
-    Logger.put_process_level(test, :error)
+    Logger.put_module_level([__MODULE__, Log], :error)
+    on_exit(fn -> Logger.delete_module_level([__MODULE__, Log]) end)
     Log.info(send(test, :built) && "x")
     Log.at(:debug, fn -> send(test, :built) && "x" end)
-    Logger.delete_process_level(test)
     refute_received :built
   end
 
