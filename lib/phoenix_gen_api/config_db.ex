@@ -134,20 +134,20 @@ defmodule PhoenixGenApi.ConfigDb do
   @spec get(service(), String.t(), String.t() | nil) ::
           {:ok, FunConfig.t()} | {:error, :not_found | :disabled | :not_running}
   def get(service, request_type, version \\ nil) do
-    with {:ok, table} <- Gateway.handle(:config_db) do
-      table
-      |> Native.config_db_get(name(service), text(request_type), text(version || @unversioned))
-      |> found()
-    end
+    with {:ok, table} <- Gateway.handle(:config_db),
+         version = text(version || @unversioned),
+         found = Native.config_db_get(table, name(service), text(request_type), version),
+         {:ok, plan} <- found(found),
+         do: {:ok, Plan.config_of(plan)}
   end
 
   @doc "The config of the highest enabled version, the unversioned one counting as 0.0.0."
   @spec get_latest(service(), String.t()) ::
           {:ok, FunConfig.t()} | {:error, :not_found | :not_running}
   def get_latest(service, request_type) do
-    with {:ok, table} <- Gateway.handle(:config_db) do
-      table |> Native.config_db_latest(name(service), text(request_type)) |> found()
-    end
+    with {:ok, table} <- Gateway.handle(:config_db),
+         {:ok, plan} <- found(Native.config_db_latest(table, name(service), text(request_type))),
+         do: {:ok, Plan.config_of(plan)}
   end
 
   @doc "The config that a request without a version gets."
@@ -215,7 +215,13 @@ defmodule PhoenixGenApi.ConfigDb do
       when is_binary(service) and is_binary(request_type) and
              (is_binary(version) or version == nil) do
     with {:ok, table} <- Gateway.handle(:config_db) do
-      table |> Native.config_db_fetch(service, request_type, version) |> found()
+      case Native.config_db_fetch(table, service, request_type, version) do
+        :out_of_budget ->
+          found(Native.config_db_fetch_dirty(table, service, request_type, version))
+
+        fetched ->
+          found(fetched)
+      end
     end
   end
 

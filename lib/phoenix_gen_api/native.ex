@@ -55,8 +55,11 @@ defmodule PhoenixGenApi.Native do
   @spec plan_new(handle() | nil, handle() | nil, [map()]) :: [PhoenixGenApi.Plan.t()]
   def plan_new(_selector, _limiter, _specs), do: not_loaded()
 
-  @spec plan_config(handle()) :: PhoenixGenApi.Structs.FunConfig.t()
+  @spec plan_config(handle()) :: PhoenixGenApi.Structs.FunConfig.t() | :out_of_budget
   def plan_config(_plan), do: not_loaded()
+
+  @spec plan_config_dirty(handle()) :: PhoenixGenApi.Structs.FunConfig.t()
+  def plan_config_dirty(_plan), do: not_loaded()
 
   # PhoenixGenApi.ConfigDb
 
@@ -64,15 +67,18 @@ defmodule PhoenixGenApi.Native do
   def config_db_new, do: not_loaded()
 
   @spec config_db_fetch(handle(), String.t(), String.t(), String.t() | nil) ::
-          PhoenixGenApi.Plan.t() | :not_found | :disabled
+          PhoenixGenApi.Plan.t() | :not_found | :disabled | :out_of_budget
   def config_db_fetch(_table, _service, _request_type, _version), do: not_loaded()
 
+  @spec config_db_fetch_dirty(handle(), String.t(), String.t(), String.t() | nil) ::
+          PhoenixGenApi.Plan.t() | :not_found | :disabled
+  def config_db_fetch_dirty(_table, _service, _request_type, _version), do: not_loaded()
+
   @spec config_db_get(handle(), String.t(), String.t(), String.t()) ::
-          PhoenixGenApi.Structs.FunConfig.t() | :not_found | :disabled
+          handle() | :not_found | :disabled
   def config_db_get(_table, _service, _request_type, _version), do: not_loaded()
 
-  @spec config_db_latest(handle(), String.t(), String.t()) ::
-          PhoenixGenApi.Structs.FunConfig.t() | :not_found
+  @spec config_db_latest(handle(), String.t(), String.t()) :: handle() | :not_found
   def config_db_latest(_table, _service, _request_type), do: not_loaded()
 
   @spec config_db_store(handle(), [handle()], :direct | :pull | :push) :: :ok
@@ -111,7 +117,7 @@ defmodule PhoenixGenApi.Native do
 
   # PhoenixGenApi.NodeSelector
 
-  @type unchosen :: :key_not_found | :invalid_key | {:convert, number()}
+  @type unchosen :: :key_not_found | :invalid_key | {:convert, number() | binary()}
 
   @spec node_selector_new(non_neg_integer(), non_neg_integer()) :: handle()
   def node_selector_new(_ttl_ms, _max_entries), do: not_loaded()

@@ -321,6 +321,8 @@ defmodule PhoenixGenApi.NodeSelector do
 
   # The text of a number to route by. Writing a long integer in decimal takes time quadratic
   # in its length; one of more than 1,000 bytes routes nothing.
+  defp text(text) when is_binary(text), do: {:ok, text}
+
   defp text(number) do
     if :erlang.external_size(number) > 1_000, do: :invalid_key, else: {:ok, to_string(number)}
   end

@@ -110,7 +110,13 @@ defmodule PhoenixGenApi.Plan do
 
   @doc "The normalised config that the plan was made of."
   @spec config(t()) :: FunConfig.t()
-  def config(plan(handle: handle)), do: Native.plan_config(handle)
+  def config(plan(handle: handle)), do: config_of(handle)
+
+  @doc "The same by the plan's handle."
+  @spec config_of(reference()) :: FunConfig.t()
+  def config_of(handle) do
+    with :out_of_budget <- Native.plan_config(handle), do: Native.plan_config_dirty(handle)
+  end
 
   defp spec(config, schema) do
     {module, function, arguments} = config.mfa

@@ -269,6 +269,18 @@ defmodule PhoenixGenApi.NodeSelectorTest do
     end
   end
 
+  test "a routing value longer than a normal scheduler hashes chooses the same nodes" do
+    nodes = fresh(5)
+    config = config(nodes, {:hash, "k"})
+
+    for length <- [16_384, 16_385, 300_000] do
+      key = String.duplicate("k", length)
+      request = request(args: %{"k" => key})
+      assert nodes!(config, request) == rendezvous(key, nodes)
+      assert stored_node(config, request) == hd(rendezvous(key, nodes))
+    end
+  end
+
   describe ":random" do
     test "makes every order equally likely" do
       config = config(fresh(3), :random)

@@ -4,6 +4,7 @@ defmodule PhoenixGenApi.SchedulerTest do
   use ExUnit.Case, async: false
 
   import PhoenixGenApi.LongSchedule
+  import PhoenixGenApi.Plan, only: [plan: 1]
 
   alias PhoenixGenApi.{ArgumentHandler, ConfigDb, Gateway, Native, NodeSelector, Plan}
   alias PhoenixGenApi.Structs.{FunConfig, Request}
@@ -291,11 +292,69 @@ defmodule PhoenixGenApi.SchedulerTest do
   end
 
   test "huge terms inside a config are stored and read" do
-    huge = Map.new(1..200_000, &{&1, Integer.to_string(&1)})
+    huge = Map.new(1..400_000, &{&1, Integer.to_string(&1)})
     config = config(mfa: {Map, :get, [huge]})
     assert_yields("store", fn -> :ok = ConfigDb.add(config) end)
     {:ok, plan} = ConfigDb.fetch("load", "t", nil)
     assert_yields("fetch", fn -> {:ok, _} = ConfigDb.fetch("load", "t", nil) end)
     assert_yields("config", fn -> %FunConfig{} = Plan.config(plan) end)
+    assert {:ok, %{mfa: {Map, :get, [^huge]}}} = ConfigDb.get("load", "t")
+    assert {:ok, %{mfa: {Map, :get, [^huge]}}} = ConfigDb.get_latest("load", "t")
+    assert {:ok, %{mfa: {Map, :get, [^huge]}}} = ConfigDb.resolve("load", "t", nil)
+  end
+
+  describe "copies of more than 10,000 words" do
+    # Whether an argument of that size is left to a dirty scheduler.
+    defp left?(huge) do
+      :ok = ConfigDb.add(config(mfa: {Map, :get, [huge]}))
+      table = Gateway.handle!(:config_db)
+      outcome = Native.config_db_fetch(table, "load", "t", nil)
+      {:ok, plan(arguments: [^huge], handle: plan)} = ConfigDb.fetch("load", "t", nil)
+      {outcome == :out_of_budget, Native.plan_config(plan) == :out_of_budget}
+    end
+
+    test "are left to a dirty scheduler, whatever they are made of" do
+      texts = for n <- 1..2_000, do: "a text of some length #{n}"
+      nested = Enum.reduce(1..6_000, nil, fn n, inner -> {n, inner} end)
+
+      for huge <- [
+            Enum.to_list(1..6_000),
+            List.to_tuple(Enum.to_list(1..11_000)),
+            Map.new(1..6_000, &{&1, &1}),
+            texts,
+            nested,
+            Enum.reduce(1..6_000, nil, fn n, inner -> [inner | n] end),
+            2 ** 1_000_000,
+            fn -> texts end
+          ] do
+        assert left?(huge) == {true, true}
+      end
+
+      for small <- [
+            Enum.to_list(1..3_000),
+            Map.new(1..500, &{&1, &1}),
+            List.duplicate(String.duplicate("long", 1_000_000), 500),
+            :atom,
+            fn -> :ok end
+          ] do
+        assert left?(small) == {false, false}
+      end
+    end
+
+    test "of default values and of the values of an enum are left to one, too" do
+      items = Enum.to_list(1..20_000)
+      type = [type: :any, default_value: items]
+
+      for {type, args, expected} <- [
+            {type, %{}, {:ok, [%{"a" => items}]}},
+            {{:enum, items}, %{"a" => 0}, :error}
+          ] do
+        {:ok, plan, _} = Plan.compile(config(arg_types: %{"a" => type}, arg_orders: :map))
+        plan(handle: handle) = plan
+        assert Native.argument_handler_convert(handle, args) == :out_of_budget
+        converted = ArgumentHandler.convert(plan, request(args: args))
+        assert converted == expected or elem(converted, 0) == expected
+      end
+    end
   end
 end

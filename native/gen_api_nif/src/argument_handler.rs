@@ -14,7 +14,7 @@ use rustler::{Encoder, Env, Error, NifResult, ResourceArc, Term};
 /// Work done on a normal scheduler before the arguments are handed to a dirty one. A unit is
 /// some 10 ns, but a refused check walks the arguments up to four times, and entries of a large
 /// map cost three times as much: 10,000 units are at most some 400 us, whatever is sent.
-const BUDGET: u32 = 10_000;
+pub const BUDGET: u32 = 10_000;
 
 /// Compiles schemas: `{fields, as_map?}` each. Dirty CPU scheduler: a schema of 10,000 types
 /// takes some milliseconds. Many in one call, because getting to that scheduler takes longer
@@ -49,7 +49,7 @@ fn argument_handler_compile<'a>(
 /// The list of call arguments, or `{:error, {code, path, a, b}}`.
 #[rustler::nif]
 fn argument_handler_convert<'a>(env: Env<'a>, plan: &PlanResource, arguments: Map<'a>) -> Term<'a> {
-    convert(env, plan, arguments, BUDGET)
+    convert(env, plan, arguments, BUDGET.into())
 }
 
 /// The same without a bound on the work but the tree limits. Dirty CPU scheduler.
@@ -59,10 +59,10 @@ fn argument_handler_convert_dirty<'a>(
     plan: &PlanResource,
     arguments: Map<'a>,
 ) -> Term<'a> {
-    convert(env, plan, arguments, u32::MAX)
+    convert(env, plan, arguments, u64::MAX)
 }
 
-fn convert<'a>(env: Env<'a>, plan: &PlanResource, arguments: Map<'a>, units: u32) -> Term<'a> {
+fn convert<'a>(env: Env<'a>, plan: &PlanResource, arguments: Map<'a>, units: u64) -> Term<'a> {
     let schema = plan.schema();
     let arguments = Arg(arguments.0);
     let build = Builder {

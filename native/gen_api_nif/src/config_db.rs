@@ -35,7 +35,8 @@ fn config_db_new() -> ResourceArc<TableResource> {
 }
 
 /// The plan that a request gets, `:not_found` or `:disabled`; the version is nil when none
-/// was sent. Normal scheduler, constant.
+/// was sent. Normal scheduler: `:out_of_budget` where the arguments inside the mfa take too long to
+/// copy, then `config_db_fetch_dirty/4`.
 #[rustler::nif]
 fn config_db_fetch<'a>(
     env: Env<'a>,
@@ -44,19 +45,45 @@ fn config_db_fetch<'a>(
     request_type: Binary<'a>,
     version: Option<Binary<'a>>,
 ) -> Term<'a> {
-    table.0.lookup(
-        &service,
-        &request_type,
-        version.as_deref(),
-        |lookup| match lookup {
-            Lookup::Found(plan) => plan::record(env, plan),
-            Lookup::Disabled => atoms::disabled().encode(env),
-            Lookup::NotFound => atoms::not_found().encode(env),
-        },
-    )
+    let version = version.as_deref();
+    table.0.lookup(&service, &request_type, version, |lookup| {
+        match found(lookup) {
+            Ok(plan) if plan.is_light() => plan::record(env, plan),
+            Ok(_heavy) => atoms::out_of_budget().encode(env),
+            Err(why) => why.encode(env),
+        }
+    })
 }
 
-/// Exactly that version's config, `:not_found` or `:disabled`. Normal scheduler.
+/// The same for arguments of any size. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_db_fetch_dirty<'a>(
+    env: Env<'a>,
+    table: &TableResource,
+    service: Binary<'a>,
+    request_type: Binary<'a>,
+    version: Option<Binary<'a>>,
+) -> Term<'a> {
+    let version = version.as_deref();
+    // Cloned: a state of the table is not kept for as long as the copy takes.
+    let plan = table.0.lookup(&service, &request_type, version, |lookup| {
+        found(lookup).cloned()
+    });
+    match plan {
+        Ok(plan) => plan::record(env, &plan),
+        Err(why) => why.encode(env),
+    }
+}
+
+fn found<'t>(lookup: Lookup<'t, Plan>) -> Result<&'t Plan, Atom> {
+    match lookup {
+        Lookup::Found(plan) => Ok(plan),
+        Lookup::Disabled => Err(atoms::disabled()),
+        Lookup::NotFound => Err(atoms::not_found()),
+    }
+}
+
+/// The handle of exactly that version's plan, `:not_found` or `:disabled`. Normal scheduler.
 #[rustler::nif]
 fn config_db_get<'a>(
     env: Env<'a>,
@@ -65,17 +92,16 @@ fn config_db_get<'a>(
     request_type: &str,
     version: Binary<'a>,
 ) -> Term<'a> {
-    let found = |function: &Function<Plan>| match function.exact(&version) {
-        Lookup::Found(plan) => plan.config(env),
-        Lookup::Disabled => atoms::disabled().encode(env),
-        Lookup::NotFound => atoms::not_found().encode(env),
-    };
     table.0.function(service, request_type, |function| {
-        function.map_or_else(|| atoms::not_found().encode(env), found)
+        let lookup = function.map_or(Lookup::NotFound, |function| function.exact(&version));
+        match found(lookup) {
+            Ok(plan) => plan.encode(env),
+            Err(why) => why.encode(env),
+        }
     })
 }
 
-/// The config of the highest enabled version, or `:not_found`. Normal scheduler.
+/// The handle of the highest enabled version's plan, or `:not_found`. Normal scheduler.
 #[rustler::nif]
 fn config_db_latest<'a>(
     env: Env<'a>,
@@ -85,7 +111,7 @@ fn config_db_latest<'a>(
 ) -> Term<'a> {
     table.0.function(service, request_type, |function| {
         match function.and_then(Function::latest) {
-            Some(version) => version.payload().config(env),
+            Some(version) => version.payload().encode(env),
             None => atoms::not_found().encode(env),
         }
     })
@@ -223,9 +249,9 @@ atom_enum!(Comparison(Ordering) {
     gt => Ordering::Greater,
 });
 
-/// How two versions are ordered; equal only when they are the same text. Normal scheduler,
-/// linear in their length.
-#[rustler::nif]
+/// How two versions are ordered; equal only when they are the same text. Dirty CPU scheduler: linear in
+/// their length, which nothing bounds.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn config_db_compare(a: &str, b: &str) -> Comparison {
     Comparison(version::compare(a, b))
 }

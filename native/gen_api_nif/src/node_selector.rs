@@ -68,7 +68,7 @@ fn node_selector_route<'a>(
 
 /// The best usable node and its place among the candidates: `{node, index}`, `:none`,
 /// `:key_not_found`, `:invalid_key`, or `{:convert, value}` for a routing value whose text
-/// Elixir must make.
+/// Elixir must make, or which is too long for a normal scheduler.
 #[rustler::nif]
 fn node_selector_pick<'a>(
     env: Env<'a>,
@@ -79,8 +79,8 @@ fn node_selector_pick<'a>(
     Ok(route.routed(env, request, |key| route.pick(env, key)))
 }
 
-/// The same with the bytes to route by.
-#[rustler::nif]
+/// The same with the bytes to route by. Dirty CPU scheduler: linear in their length.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn node_selector_pick_key<'a>(
     env: Env<'a>,
     routed: Routed<'a>,

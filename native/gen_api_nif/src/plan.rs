@@ -7,7 +7,7 @@ use crate::node_selector::SelectorResource;
 use crate::rate_limiter::LimiterResource;
 use crate::route::Route;
 use crate::schema::SchemaResource;
-use crate::terms::Terms;
+use crate::terms::{Terms, SMALL};
 use gen_api_core::limits::Scope;
 use gen_api_core::nodes::History;
 use rustler::types::atom;
@@ -33,6 +33,7 @@ pub struct PlanResource {
     timeout: Option<u32>,
     arguments: Option<u32>,
     flags: u32,
+    light: bool,
     config: u32,
     scope: Option<Arc<Scope>>,
     schema: ResourceArc<SchemaResource>,
@@ -133,14 +134,23 @@ impl PlanResource {
             _ => None,
         };
         let scope = limiter.map(|limiter| limiter.0.scope(&spec.service, &spec.request_type));
-        let terms = Terms::new();
+        let mut terms = Terms::new();
         let config = terms.save(spec.config);
         let arguments = (!spec.arguments.is_empty_list()).then(|| terms.save(spec.arguments));
         let permission = match spec.permission.decode() {
             Ok(kind) => Permission::Atom(kind),
             Err(_) => Permission::Term(terms.save(spec.permission)),
         };
+        let words = |id: Option<u32>| id.map_or(Some(0), |id| terms.words(id));
+        let permission_term = match permission {
+            Permission::Atom(_) => None,
+            Permission::Term(id) => Some(id),
+        };
+        let light = words(arguments)
+            .zip(words(permission_term))
+            .is_some_and(|(arguments, permission)| arguments + permission <= SMALL);
         Ok(PlanResource {
+            light,
             route,
             history,
             scope,
@@ -186,8 +196,13 @@ impl PlanResource {
         }
     }
 
+    /// Whether its record is small enough to be copied on a normal scheduler.
+    pub fn is_light(&self) -> bool {
+        self.light
+    }
+
     /// The stored `%FunConfig{}`.
-    pub fn config<'a>(&self, env: Env<'a>) -> Term<'a> {
+    fn config<'a>(&self, env: Env<'a>) -> Term<'a> {
         self.term(env, self.config)
     }
 
@@ -251,8 +266,18 @@ fn plan_new<'a>(
     specs.0.into_iter().map(plan).collect()
 }
 
-/// The `%FunConfig{}` that the plan was made of. Normal scheduler.
+/// The `%FunConfig{}` that the plan was made of, or `:out_of_budget` where a copy takes too long for a
+/// normal scheduler.
 #[rustler::nif]
 fn plan_config<'a>(env: Env<'a>, plan: &PlanResource) -> Term<'a> {
+    match plan.terms.words(plan.config) {
+        Some(_) => plan.config(env),
+        None => atoms::out_of_budget().encode(env),
+    }
+}
+
+/// The same for a config of any size. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn plan_config_dirty<'a>(env: Env<'a>, plan: &PlanResource) -> Term<'a> {
     plan.config(env)
 }

@@ -60,8 +60,8 @@ impl Slow {
     }
 }
 
-/// From now on nothing is sent to these. Normal scheduler: they are few.
-#[rustler::nif]
+/// From now on nothing is sent to these. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn relay_slow(relay: &RelayResource, pids: List<LocalPid>) -> Atom {
     let pids = pids.0.into_iter().collect::<AHashSet<_>>();
     relay.1.pids.store(std::sync::Arc::new(pids));

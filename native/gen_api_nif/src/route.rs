@@ -16,6 +16,9 @@ use rustler::{Atom, Encoder, Env, Error, NewBinary, NifResult, Resource, Resourc
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// Bytes to route by that a normal scheduler hashes, at 1 ns each.
+const LONGEST_KEY: usize = 16_384;
+
 /// The nodes of one function and how one of them is chosen.
 pub struct Route {
     // Held here and not passed to each choice: to decode a handle takes some 15 ns.
@@ -186,6 +189,7 @@ impl Route {
         };
         match Arg(value).view() {
             View::Nil | View::Str(&[]) => atoms::key_not_found().encode(env),
+            View::Str(bytes) if bytes.len() > LONGEST_KEY => (atoms::convert(), value).encode(env),
             View::Str(bytes) => then(Some(bytes)),
             View::Int(n) => then(Some(n.to_string().as_bytes())),
             View::Bool(true) => then(Some(b"true")),

@@ -5,6 +5,7 @@
 //!
 //! Types nest. What is still open lies on a heap, not on the stack: that of a dirty scheduler is small.
 
+use crate::argument_handler::BUDGET;
 use crate::atoms;
 use crate::build::Builder;
 use crate::decode::List;
@@ -12,7 +13,7 @@ use crate::schema_kinds::Reading;
 use crate::terms::Terms;
 use crate::value::Arg;
 use gen_api_core::schema::{
-    Field, Fields, Formats, Kind, Schema, Shape, Size, TreeLimits, Type, MAX_LEVELS,
+    self, Field, Fields, Formats, Kind, Schema, Shape, Size, TreeLimits, Type, MAX_LEVELS,
 };
 use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, Error, Resource, Term};
@@ -28,11 +29,18 @@ impl Resource for SchemaResource {}
 
 /// Defaults, listed values and enum atoms, by their numbers.
 pub struct Kept {
-    pub terms: Terms,
+    terms: Terms,
     pub atoms: Vec<Atom>,
 }
 
 impl Kept {
+    /// A copy of a term takes some 3 ns a word; of a large one, more than a normal scheduler has.
+    pub fn save(&mut self, term: Term<'_>) -> schema::Kept {
+        let id = self.terms.save(term);
+        let units = self.terms.words(id).map_or(BUDGET + 1, |words| words / 4);
+        schema::Kept { id, units }
+    }
+
     pub fn atom(&self, id: u32) -> Option<Atom> {
         self.atoms.get(id as usize).copied()
     }
@@ -214,7 +222,7 @@ impl Compiler<'_> {
     }
 
     /// A default goes through its own type, so that it is what a caller's value would become.
-    fn default(&mut self, r#type: &Type, value: Term<'_>) -> Attempt<u32> {
+    fn default(&mut self, r#type: &Type, value: Term<'_>) -> Attempt<schema::Kept> {
         let build = Builder {
             env: value.get_env(),
             kept: &self.kept,
@@ -222,7 +230,7 @@ impl Compiler<'_> {
         match r#type.convert(Arg(value), &build, self.limits) {
             Ok(converted) => {
                 let value = converted.map_or(value, |converted| converted.0);
-                Ok(self.kept.terms.save(value))
+                Ok(self.kept.save(value))
             }
             Err(_failure) => Err(self.refused(atoms::invalid_default(), None)),
         }

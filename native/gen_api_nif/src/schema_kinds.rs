@@ -81,7 +81,7 @@ impl Compiler<'_> {
     }
 
     fn members(&mut self, values: Term<'_>) -> NifResult<Kind> {
-        let shown = self.kept.terms.save(values);
+        let shown = self.kept.save(values);
         let List(values) = values.decode()?;
         let listed: NifResult<Vec<Member>> =
             values.into_iter().map(|value| self.member(value)).collect();

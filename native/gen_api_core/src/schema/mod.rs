@@ -96,8 +96,17 @@ pub struct Type {
     pub kind: Kind,
     /// Whether an explicit nil is accepted.
     pub allow_nil: bool,
-    /// The number of the default value, if there is one.
-    pub default: Option<u32>,
+    /// The default value, if there is one.
+    pub default: Option<Kept>,
+}
+
+/// A value that the caller of the core keeps, because the core cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its number.
+    pub id: u32,
+    /// The work that a copy of it takes, in the units of [`Schema::check`].
+    pub units: u32,
 }
 
 /// What a type accepts. Sizes are in items, lengths in code points.
@@ -220,15 +229,14 @@ pub enum Member {
 #[derive(Debug)]
 pub struct Members {
     listed: Vec<Member>,
-    shown: u32,
+    shown: Kept,
     by_text: AHashMap<Box<str>, u32>,
 }
 
 impl Members {
-    /// Indexes the listed values; `shown` is the number under which the list is kept for
-    /// messages. Of a string and an atom with one text the string counts,
+    /// Indexes the listed values; `shown` is the list as it is kept for messages. Of a string and an atom with one text the string counts,
     /// because it needs no conversion.
-    pub fn new(listed: Vec<Member>, shown: u32) -> Self {
+    pub fn new(listed: Vec<Member>, shown: Kept) -> Self {
         let mut by_text = AHashMap::new();
         for (index, member) in (0u32..).zip(&listed) {
             match member {

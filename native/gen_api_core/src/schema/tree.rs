@@ -11,7 +11,7 @@ use crate::value::{Items, Value, View};
 pub(super) struct Meter {
     limits: TreeLimits,
     nodes: u32,
-    units: u32,
+    units: u64,
 }
 
 /// Why a walk stopped.
@@ -31,7 +31,7 @@ impl<'s, V> From<Problem<'s, V>> for Stop<'s, V> {
 }
 
 impl Meter {
-    pub(super) fn new(limits: TreeLimits, units: u32) -> Self {
+    pub(super) fn new(limits: TreeLimits, units: u64) -> Self {
         Meter {
             limits,
             nodes: 0,
@@ -63,7 +63,7 @@ impl Meter {
 
     #[inline]
     pub(super) fn work<'s, V>(&mut self, units: u32) -> Walk<'s, V> {
-        match self.units.checked_sub(units) {
+        match self.units.checked_sub(u64::from(units)) {
             Some(left) => {
                 self.units = left;
                 Ok(())

@@ -11,8 +11,8 @@ mod oracle;
 mod stack;
 
 use gen_api_core::schema::{
-    Bound, Field, Fields, Kind, Outcome, Problem, Range, Schema, Segment, Shape, Size, StrRule,
-    TreeLimits, Type, MAX_LEVELS,
+    Bound, Field, Fields, Kept, Kind, Member, Members, Outcome, Problem, Range, Schema, Segment,
+    Shape, Size, StrRule, TreeLimits, Type, MAX_LEVELS,
 };
 use json::{Json, Maker};
 use proptest::prelude::*;
@@ -60,7 +60,7 @@ fn schema(fields: Vec<Field>) -> Schema {
 
 /// The list of call arguments, or the path and a name of the problem.
 fn check(schema: &Schema, args: &Json) -> Result<Json, (String, String)> {
-    match schema.check(args, &Maker, u32::MAX) {
+    match schema.check(args, &Maker, u64::MAX) {
         Outcome::Valid(list) => Ok(list.clone()),
         Outcome::Invalid(failure) => {
             let path = failure.path.iter().map(|segment| match segment {
@@ -188,6 +188,30 @@ fn the_tree_limits_come_first_and_hold_at_their_edge() {
 }
 
 #[test]
+fn a_copy_of_what_is_kept_outside_counts_as_work() {
+    let large = Kept {
+        id: 0,
+        units: 1_000,
+    };
+    let mut with_default = field("a", Kind::Boolean);
+    with_default.r#type.default = Some(large);
+    let listed = Kind::Enum(Members::new(vec![Member::Int(1)], large));
+    let schema = schema(vec![with_default, field("b", listed)]);
+    let absent = Json::map([("b", Json::Int(1))]);
+    let no_member = Json::map([("a", Json::Bool(true)), ("b", Json::Int(2))]);
+    for args in [&absent, &no_member] {
+        let outcome = |units| schema.check(args, &Maker, units);
+        assert!(matches!(outcome(500), Outcome::OutOfBudget));
+        assert!(!matches!(outcome(5_000), Outcome::OutOfBudget));
+    }
+    let both = Json::map([("a", Json::Bool(true)), ("b", Json::Int(1))]);
+    assert!(matches!(
+        schema.check(&both, &Maker, 500),
+        Outcome::Valid(_)
+    ));
+}
+
+#[test]
 fn a_check_stops_when_its_budget_is_used_up() {
     let schema = schema(vec![field("a", Kind::Any)]);
     let args = Json::map([("a", Json::List(vec![Json::str("x"); 1_000]))]);
@@ -210,7 +234,7 @@ fn undeclared_arguments_are_all_named() {
         ("b", Json::Int(1)),
         ("c", Json::Int(1)),
     ]);
-    match schema.check(&args, &Maker, u32::MAX) {
+    match schema.check(&args, &Maker, u64::MAX) {
         Outcome::Invalid(failure) => match failure.problem {
             Problem::Extra(keys) => assert_eq!(keys, [&Json::str("b"), &Json::str("c")]),
             other => panic!("{other:?}"),
@@ -237,7 +261,7 @@ proptest! {
     #[test]
     fn a_fitting_value_is_accepted(
         (kind, value) in oracle::fitting(),
-        units in 0..200u32,
+        units in 0..200u64,
     ) {
         let schema = schema(vec![field("a", oracle::compile(&kind, false))]);
         let args = Json::map([("a", value)]);

@@ -11,7 +11,7 @@ mod scalar;
 
 use super::problem::{Failure, Problem, Segment};
 use super::tree::{Meter, Stop, Walk};
-use super::{Kind, Schema, Shape, TreeLimits, Type, TypeName};
+use super::{Kept, Kind, Schema, Shape, TreeLimits, Type, TypeName};
 use crate::value::{Build, Value, View};
 use smallvec::SmallVec;
 
@@ -34,12 +34,12 @@ impl Schema {
     /// Checks a map of arguments and converts it into the list of call arguments.
     ///
     /// `units` bounds the work: one is about 10 ns. Cost is linear in the size of the
-    /// arguments, which the schema's tree limits bound.
+    /// arguments, which the schema's tree limits bound, and of the default values used.
     pub fn check<'s, 'a, B: Build<'a>>(
         &'s self,
         args: B::V,
         build: &B,
-        units: u32,
+        units: u64,
     ) -> Outcome<'s, B::V> {
         let mut check = Check::new(build, self.limits, units);
         match check.arguments(self, args) {
@@ -57,7 +57,7 @@ impl Schema {
         &'s self,
         args: B::V,
         build: &B,
-        units: u32,
+        units: u64,
     ) -> Outcome<'s, B::V> {
         let mut check = Check::new(build, self.limits, units);
         let walked = check.meter.measure_entries(args, 1).and_then(|()| {
@@ -82,7 +82,7 @@ impl Type {
         build: &B,
         limits: TreeLimits,
     ) -> Result<Option<B::V>, Box<Failure<'s, B::V>>> {
-        let mut check = Check::new(build, limits, u32::MAX);
+        let mut check = Check::new(build, limits, u64::MAX);
         match check.value(self, value, 1) {
             Ok(converted) => Ok(converted),
             Err(Stop::Failed(failure)) => Err(failure),
@@ -96,6 +96,8 @@ struct Check<'a, 'b, B: Build<'a>> {
     meter: Meter,
     /// What the fields of all open records became; eight covers most functions without an allocation.
     values: SmallVec<[B::V; 8]>,
+    /// The keys that were sent for them, but for those of the arguments themselves.
+    keys: SmallVec<[Option<B::V>; 8]>,
     /// Whether the first problem counts. Otherwise the values of a map are checked as it
     /// hands them over, and need not be put aside first: that tells whether all is well, and
     /// nearly always it is.
@@ -105,11 +107,12 @@ struct Check<'a, 'b, B: Build<'a>> {
 }
 
 impl<'a, 'b, B: Build<'a>> Check<'a, 'b, B> {
-    fn new(build: &'b B, limits: TreeLimits, units: u32) -> Self {
+    fn new(build: &'b B, limits: TreeLimits, units: u64) -> Self {
         Check {
             build,
             meter: Meter::new(limits, units),
             values: SmallVec::new(),
+            keys: SmallVec::new(),
             in_order: false,
             by_name: false,
         }
@@ -119,7 +122,7 @@ impl<'a, 'b, B: Build<'a>> Check<'a, 'b, B> {
         let fields = &schema.fields;
         match schema.shape {
             Shape::List => {
-                self.fields(fields, args, 1)?;
+                self.arguments_in_order(fields, args)?;
                 Ok(self.build.list(&self.values))
             }
             Shape::Map => {
@@ -129,9 +132,12 @@ impl<'a, 'b, B: Build<'a>> Check<'a, 'b, B> {
         }
     }
 
-    fn absent<'s>(&self, r#type: &'s Type) -> Walk<'s, B::V, Converted<B::V>> {
+    fn absent<'s>(&mut self, r#type: &'s Type) -> Walk<'s, B::V, Converted<B::V>> {
         match r#type.default {
-            Some(id) => Ok(Some(self.build.default_value(id))),
+            Some(Kept { id, units }) => {
+                self.meter.work(units)?;
+                Ok(Some(self.build.default_value(id)))
+            }
             None if r#type.allow_nil => Ok(None),
             None => Err(Problem::Missing.into()),
         }

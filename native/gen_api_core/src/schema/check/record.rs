@@ -7,11 +7,25 @@ use super::super::tree::{Stop, Walk};
 use super::super::{Field, Fields, TypeName};
 use super::{mismatch, Check, Converted, Problem, Segment};
 use crate::value::{Build, Value};
+use smallvec::SmallVec;
 
 /// What was sent under a declared name: the key and the value.
 type Sent<V> = Option<(V, V)>;
 
+/// A place that no key has.
+const NO_KEYS: usize = usize::MAX;
+
 impl<'a, B: Build<'a>> Check<'a, '_, B> {
+    /// The values of the declared arguments, in their order: the first of all that are kept.
+    pub(super) fn arguments_in_order<'s>(
+        &mut self,
+        fields: &'s Fields,
+        map: B::V,
+    ) -> Walk<'s, B::V, bool> {
+        // None of these keys is needed again.
+        self.fields(fields, map, 1, NO_KEYS)
+    }
+
     /// A map with every declared field; `None` when it is the one given. `depth` is that of
     /// the fields.
     pub(super) fn record<'s>(
@@ -20,14 +34,16 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
         map: B::V,
         depth: u32,
     ) -> Walk<'s, B::V, Converted<B::V>> {
-        let first = self.values.len();
-        let unchanged = self.fields(fields, map, depth)?;
+        let (first, first_key) = (self.values.len(), self.keys.len());
+        self.keys.resize(first_key + fields.len(), None);
+        let unchanged = self.fields(fields, map, depth, first_key)?;
         let record = if unchanged {
             None
         } else {
-            Some(self.make_record(fields, map, first)?)
+            Some(self.make_record(fields, first, first_key)?)
         };
         self.values.truncate(first);
+        self.keys.truncate(first_key);
         Ok(record)
     }
 
@@ -35,37 +51,38 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
     fn make_record<'s>(
         &mut self,
         fields: &'s Fields,
-        map: B::V,
         first: usize,
+        first_key: usize,
     ) -> Walk<'s, B::V, B::V> {
         // To make a map takes some 30 ns an entry.
         let entries = u32::try_from(fields.len()).unwrap_or(u32::MAX);
         self.meter.work(entries.saturating_mul(3))?;
-        let sent = self.sent(fields, map)?;
-        let key = |(field, sent): (&Field, Sent<B::V>)| {
-            sent.map_or_else(|| self.build.string(&field.name), |(key, _value)| key)
+        let sent = self.keys.get(first_key..).unwrap_or_default();
+        let key = |(field, sent): (&Field, &Option<B::V>)| {
+            sent.unwrap_or_else(|| self.build.string(&field.name))
         };
-        let keys: Vec<B::V> = fields.iter().zip(sent).map(key).collect();
+        let keys: SmallVec<[B::V; 8]> = fields.iter().zip(sent).map(key).collect();
         let values = self.values.get(first..).unwrap_or_default();
         Ok(self.build.map(&keys, values))
     }
 
-    /// Checks the declared fields of a map and adds what each became to the values, in declared
-    /// order. Everything that is not declared is a problem. Returns whether the map holds all
-    /// fields and no value became another.
+    /// Checks the declared fields of a map and keeps what each became, in declared order.
+    /// Everything that is not declared is a problem. Returns whether the map holds all fields and
+    /// no value became another.
     #[inline]
-    pub(super) fn fields<'s>(
+    fn fields<'s>(
         &mut self,
         fields: &'s Fields,
         map: B::V,
         depth: u32,
+        first_key: usize,
     ) -> Walk<'s, B::V, bool> {
         let first = self.values.len();
         self.values.resize(first + fields.len(), map);
         if self.in_order {
-            self.fields_in_order(fields, map, depth, first)
+            self.fields_in_order(fields, map, depth, (first, first_key))
         } else {
-            self.fields_as_they_come(fields, map, depth, first)
+            self.fields_as_they_come(fields, map, depth, (first, first_key))
         }
     }
 
@@ -74,7 +91,7 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
         fields: &'s Fields,
         map: B::V,
         depth: u32,
-        first: usize,
+        (first, first_key): (usize, usize),
     ) -> Walk<'s, B::V, bool> {
         let mut cursor = 0;
         let mut sent = 0;
@@ -89,6 +106,7 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
             let converted = self.value(&field.r#type, value, depth)?;
             unchanged &= converted.is_none();
             self.put(first + place, converted.unwrap_or(value));
+            self.put_key(first_key.saturating_add(place), key);
             sent += 1;
         }
         if sent == fields.len() {
@@ -102,6 +120,13 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
     fn put(&mut self, place: usize, value: B::V) {
         if let Some(slot) = self.values.get_mut(place) {
             *slot = value;
+        }
+    }
+
+    #[inline]
+    fn put_key(&mut self, place: usize, key: B::V) {
+        if let Some(slot) = self.keys.get_mut(place) {
+            *slot = Some(key);
         }
     }
 
@@ -124,7 +149,7 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
         fields: &'s Fields,
         map: B::V,
         depth: u32,
-        first: usize,
+        (first, first_key): (usize, usize),
     ) -> Walk<'s, B::V, bool> {
         let sent = self.sent(fields, map)?;
         let mut unchanged = true;
@@ -144,6 +169,9 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
             unchanged &= converted.is_none() && sent.is_some();
             let value = converted.or(sent.map(|(_key, value)| value));
             self.put(first + place, value.unwrap_or_else(|| self.build.nil()));
+            if let Some((key, _value)) = sent {
+                self.put_key(first_key.saturating_add(place), key);
+            }
         }
         Ok(unchanged)
     }

@@ -112,7 +112,8 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
         if found {
             Ok(None)
         } else if is_json(value) {
-            Err(Problem::NotMember(members.shown).into())
+            self.meter.work(members.shown.units)?;
+            Err(Problem::NotMember(members.shown.id).into())
         } else {
             Err(Problem::NotJson(value).into())
         }
