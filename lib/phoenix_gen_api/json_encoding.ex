@@ -6,6 +6,7 @@ defmodule PhoenixGenApi.JsonEncoding do
   # applies it ahead of them, so that neither can accept what the other refuses.
 
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Integers
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.Response
 
@@ -89,7 +90,12 @@ defmodule PhoenixGenApi.JsonEncoding do
   defp bad(text, _library) when is_binary(text),
     do: if(String.valid?(text, :fast_ascii), do: :ok, else: {:bad, []})
 
-  defp bad(value, _library) when is_number(value) or is_atom(value), do: :ok
+  defp bad(value, _library) when is_float(value) or is_atom(value), do: :ok
+
+  defp bad(value, _library) when is_integer(value) do
+    if Integers.short?(value, Config.get(:request, :max_digits)), do: :ok, else: {:bad, []}
+  end
+
   defp bad(list, library) when is_list(list), do: bad_item(list, library, 0)
   defp bad(%_{} = struct, library), do: bad_struct(struct, library)
   defp bad(map, library) when is_map(map), do: bad_pair(:maps.next(:maps.iterator(map)), library)

@@ -48,7 +48,7 @@ defmodule PhoenixGenApi.Relay do
   | `unban_member/3` | `:ok` | `:not_found`, `:not_admin`, `:not_banned` |
   | `promote_member/3` | `:ok` | `:not_found`, `:not_admin`, `:user_not_in_group`, `:cannot_promote`, `:already_admin` |
   | `demote_member/3` | `:ok` | `:not_found`, `:not_admin`, `:user_not_in_group`, `:cannot_demote`, `:last_admin` |
-  | `send_to_group/3` | `{:ok, recipients_count}` | `:not_found`, `:message_too_large` |
+  | `send_to_group/3` | `{:ok, recipients_count}` | `:not_found`, `:message_too_large`, `:invalid_message` (an integer of more than `max_digits` digits) |
 
   ## Members and devices
 

@@ -91,7 +91,9 @@ defmodule PhoenixGenApi.Config.Schema do
     ],
     request: [
       {:max_payload_bytes, {:positive, @bytes}, 1_000_000, "size of a request payload"},
-      {:max_field_bytes, {:positive, @bytes}, 1_024, "size of each string field of a request"}
+      {:max_field_bytes, {:positive, @bytes}, 1_024, "size of each string field of a request"},
+      {:max_digits, {:positive, nil}, 1_024,
+       "decimal digits of an integer in arguments, relay messages and results"}
     ],
     node_selector: [
       {:probe_interval, {:positive, @ms}, 5_000,

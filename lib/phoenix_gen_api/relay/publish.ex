@@ -8,6 +8,7 @@ defmodule PhoenixGenApi.Relay.Publish do
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.Integers
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Relay.{Events, FanOut, Forwarder, Timestamp}
   alias PhoenixGenApi.Structs.{Request, Response}
@@ -18,6 +19,7 @@ defmodule PhoenixGenApi.Relay.Publish do
     pending: "Pending membership: wait for acceptance",
     muted: "You are muted and cannot send messages",
     invalid_argument: "argument validation failed",
+    invalid_message: "argument validation failed",
     message_too_large: "Message too large",
     not_running: "Service temporarily unavailable"
   }
@@ -69,9 +71,13 @@ defmodule PhoenixGenApi.Relay.Publish do
   defp arguments(_args), do: {:error, :invalid_argument}
 
   defp check_size(message) do
-    if :erlang.external_size(message) <= Config.get(:relay, :max_message_bytes),
-      do: :ok,
-      else: {:error, :message_too_large}
+    size = :erlang.external_size(message)
+
+    cond do
+      size > Config.get(:relay, :max_message_bytes) -> {:error, :message_too_large}
+      Integers.all_short?(message, size, Config.get(:request, :max_digits)) -> :ok
+      true -> {:error, :invalid_message}
+    end
   end
 
   defp publish(request_id, group, user, message, check) do

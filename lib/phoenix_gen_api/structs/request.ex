@@ -34,6 +34,7 @@ defmodule PhoenixGenApi.Structs.Request do
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Errors.DecodeError
+  alias PhoenixGenApi.Integers
   alias PhoenixGenApi.Explanation
   alias PhoenixGenApi.Format
 
@@ -113,6 +114,7 @@ defmodule PhoenixGenApi.Structs.Request do
   | payload too large | `:invalid_payload` | `Request payload exceeds maximum size of N bytes (got M bytes)` |
   | required fields `nil`, missing or `""` | `:missing_field` | `Missing required fields: request_type, request_id, service` (the missing ones) |
   | wrong type | `:invalid_payload` | `Invalid fields: request_id must be a string, args must be a map` (the wrong ones) |
+  | an integer of more than `max_digits` (1,024) digits in `args` | `:invalid_payload` | `Invalid fields: args has an integer of more than 1024 digits` |
   | string field too long | `:invalid_payload` | `Invalid fields: request_id exceeds 1024 bytes` (in one list with the row above) |
   | anything else | `:invalid_payload` | `Malformed request payload`, the exception in `details` |
   """
@@ -122,7 +124,7 @@ defmodule PhoenixGenApi.Structs.Request do
     size = :erlang.external_size(payload)
 
     if size <= limit do
-      decode_fields(payload)
+      decode_fields(payload, size)
     else
       invalid("Request payload exceeds maximum size of #{limit} bytes (got #{size} bytes)")
     end
@@ -151,7 +153,7 @@ defmodule PhoenixGenApi.Structs.Request do
   def explain(_decoded),
     do: Explanation.passes("a payload of at most #{Format.bytes(max_payload_bytes())}")
 
-  defp decode_fields(payload) do
+  defp decode_fields(payload, size) do
     request = %__MODULE__{
       request_id: field(payload, :request_id),
       request_type: field(payload, :request_type),
@@ -170,10 +172,19 @@ defmodule PhoenixGenApi.Structs.Request do
          required?(request.service, max) and args?(request.args) and
          optional?(request.user_id, max) and optional?(request.device_id, max) and
          optional?(request.ip_address, max) and optional?(request.version, max) do
-      {:ok, request}
+      short_integers(request, size)
     else
       explain(request, max)
     end
+  end
+
+  # Whatever becomes of the arguments: an integer of a million digits takes seconds to write.
+  defp short_integers(request, size) do
+    max = Config.get(:request, :max_digits)
+
+    if Integers.all_short?(request.args, size, max),
+      do: {:ok, request},
+      else: invalid("Invalid fields: args has an integer of more than #{max} digits")
   end
 
   defp service(service) when is_service_atom(service), do: Atom.to_string(service)
