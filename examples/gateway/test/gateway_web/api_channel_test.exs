@@ -64,10 +64,9 @@ defmodule GatewayWeb.ApiChannelTest do
   end
 
   test "a limit of the config denies the fourth purchase", %{socket: socket} do
-    for _ <- 1..3 do
-      ref = push(socket, "api", request(%{}, %{"service" => "shop", "request_type" => "buy"}))
-      assert_reply ref, :error, %Response{error: "unsupported function: buy version latest"}
-    end
+    # A request for a function that is not there counts as well.
+    ref = push(socket, "api", request(%{}, %{"service" => "shop", "request_type" => "buy"}))
+    assert_reply ref, :error, %Response{error: "unsupported function: buy version latest"}
 
     :ok =
       ConfigDb.add(%FunConfig{
@@ -80,7 +79,7 @@ defmodule GatewayWeb.ApiChannelTest do
     on_exit(fn -> ConfigDb.delete("shop", "buy") end)
     buy = request(%{}, %{"service" => "shop", "request_type" => "buy"})
 
-    for _ <- 1..3 do
+    for _ <- 1..2 do
       ref = push(socket, "api", buy)
       assert_reply ref, :ok, %Response{success: true}
     end
