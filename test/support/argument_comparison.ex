@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.ArgumentComparison do
   # Asks the library and its oracle the same question and shrinks a disagreement to
   # a call that can be pasted into IEx.
 
-  alias PhoenixGenApi.{ArgumentHandler, ArgumentModel}
+  alias PhoenixGenApi.{ArgumentHandler, ArgumentModel, Plan}
   alias PhoenixGenApi.Structs.{FunConfig, Request}
 
   @request_type "shop.buy"
@@ -59,13 +59,30 @@ defmodule PhoenixGenApi.ArgumentComparison do
   defp answer(config, args) do
     request = %Request{request_id: "1", request_type: @request_type, service: "shop", args: args}
 
-    case ArgumentHandler.convert_args(config, request) do
+    case convert(config, request) do
       {:ok, converted} -> {:ok, converted}
       {:error, %module{} = exception} -> {:error, module, Exception.message(exception)}
       other -> {:unexpected, other}
     end
   rescue
     exception -> {:raised, exception}
+  end
+
+  # As `ArgumentHandler.convert_args/2`, but many arguments in a row are for one declaration, which
+  # takes far longer to compile.
+  defp convert(config, request) do
+    compiled =
+      case Process.get(__MODULE__) do
+        {^config, compiled} -> compiled
+        _other -> Plan.compile(config)
+      end
+
+    Process.put(__MODULE__, {config, compiled})
+
+    case compiled do
+      {:ok, plan, _config} -> ArgumentHandler.convert(plan, request)
+      {:error, _errors} -> ArgumentHandler.convert_args(config, request)
+    end
   end
 
   @doc "The smallest call found on which the two still disagree, as text."
