@@ -55,6 +55,7 @@ defmodule PhoenixGenApi.ConfigDb do
 
   @type service :: String.t() | atom()
   @type origin :: :direct | :pull | :push
+  @typep source :: :this_node | :another_node
   @type rejection :: :invalid_config | {:mfa_not_allowed, term()} | :not_running
 
   @unversioned "0.0.0"
@@ -264,8 +265,9 @@ defmodule PhoenixGenApi.ConfigDb do
   # What a pull or a push does in one visible step: stores these configs and removes every
   # other one of the service that was pulled or pushed.
   # Nothing is stored when `strict?` and one is rejected. `keep` are configs that the caller
-  # has rejected: they are listed, so an earlier entry of theirs stays.
+  # has rejected: they are listed, so an earlier entry of theirs stays. `from` says where they come from.
   @spec replace_service(String.t(), [FunConfig.t()], :pull | :push,
+          from: source(),
           strict?: boolean(),
           keep: [FunConfig.t()]
         ) ::
@@ -277,7 +279,7 @@ defmodule PhoenixGenApi.ConfigDb do
     with {:ok, table} <- Gateway.handle(:config_db) do
       strict? = Keyword.get(opts, :strict?, false)
 
-      case compile_all(configs) do
+      case compile_foreign(table, configs, Keyword.get(opts, :from, :this_node)) do
         {_valid, [_ | _] = rejected} when strict? ->
           {:error, rejected}
 
@@ -289,6 +291,16 @@ defmodule PhoenixGenApi.ConfigDb do
           removed = Native.config_db_replace(table, service, plans, origin, keep)
           {:ok, %{stored: length(valid), removed: removed}, rejected}
       end
+    end
+  end
+
+  @doc false
+  # Those that `replace_service/4` would reject, with the reasons.
+  @spec rejected([FunConfig.t()], source()) :: [{FunConfig.t(), [String.t()]}]
+  def rejected(configs, from) do
+    case Gateway.handle(:config_db) do
+      {:ok, table} -> table |> compile_foreign(configs, from) |> elem(1)
+      {:error, :not_running} -> []
     end
   end
 
@@ -322,9 +334,29 @@ defmodule PhoenixGenApi.ConfigDb do
 
   defp loose_key(_config), do: []
 
-  defp compile_all(configs) do
-    configs
-    |> compile_each()
+  defp compile_all(configs), do: configs |> compile_each() |> split(configs)
+
+  # What is pulled or pushed must not take over what the gateway itself does.
+  defp compile_foreign(table, configs, from),
+    do: configs |> compile_each() |> Enum.map(&keep_out(&1, table, from)) |> split(configs)
+
+  defp keep_out({:ok, _plan, config} = compiled, table, from) do
+    reasons =
+      for {true, reason} <- [
+            {from == :another_node and not Security.local_from_another_node?(config),
+             "nodes: :local is not allowed from another node"},
+            {Native.config_db_origin(table, config.service, config.request_type, config.version) ==
+               :direct, "added on this gateway; delete it there first"}
+          ],
+          do: reason
+
+    if reasons == [], do: compiled, else: {:error, :invalid_config, reasons}
+  end
+
+  defp keep_out(rejected, _table, _from), do: rejected
+
+  defp split(compiled, configs) do
+    compiled
     |> Enum.zip(configs)
     |> Enum.reverse()
     |> Enum.reduce({[], []}, fn

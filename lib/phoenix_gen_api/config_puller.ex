@@ -37,8 +37,9 @@ defmodule PhoenixGenApi.ConfigPuller do
     3. In one visible step the functions are stored, and functions of the service that were pulled
        or pushed before and are no longer listed are removed. `{:ok, []}` removes all of them.
 
-  A function that is invalid, not allowed, or whose module that node cannot load, is recorded in
-  `PhoenixGenApi.ConfigFailed` and keeps the config it had before. One that names another service is
+  A function that is invalid, not allowed (`PhoenixGenApi.Security`), added by code on the gateway, or
+  whose module that node cannot load, is recorded in `PhoenixGenApi.ConfigFailed` with a warning, and
+  keeps the config it had before. One that names another service is
   taken over under this service's name; of a function listed twice the last one counts. Both are
   warned about.
 

@@ -21,8 +21,9 @@ defmodule PhoenixGenApi.ConfigReceiver do
     4. the version: `{:ok, :skipped, :version_matches}` when the last accepted push of the service
        had the same `config_version`, unless `force: true`
     5. everything in it: `{:error, {:validation_failed, sentences}}` if anything is invalid, not
-       allowed or listed twice. All reasons are returned, and recorded in
-       `PhoenixGenApi.ConfigFailed`
+       allowed or listed twice, if code on this gateway has added it, or if it is `nodes: :local`
+       from another node (see `PhoenixGenApi.Security`). All reasons are returned, and recorded
+       in `PhoenixGenApi.ConfigFailed`
     6. it is stored, here and on every connected gateway: `{:ok, :accepted}`. In one visible step
        the functions replace all those of the service that were pushed or pulled before
 
@@ -54,7 +55,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
   was pushed later. A push and a deletion that did not know of each other: the push stays.
 
   The gate and the token are those of the gateway that is pushed to; the others take over what it has
-  accepted, and therefore should have the same. Each checks the functions by its own `:mfa_allowlist`. One that refuses what another has accepted records it in
+  accepted, and therefore should have the same. Each checks the functions by its own `:mfa_allowlist`, and
+  as functions from another node. One that refuses what another has accepted records it in
   `PhoenixGenApi.ConfigFailed` and goes on with the functions it had; the others are not affected.
 
   Not shared: the marks of `PhoenixGenApi.ConfigDb.disable/3`, functions that were added directly, and
@@ -94,7 +96,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
   Options:
 
     * `:force` (`false`) - stores it also when the version is the same
-    * `:node` - the node that it came from, for `PhoenixGenApi.ConfigFailed`
+    * `:node` - the node that it came from, for `PhoenixGenApi.ConfigFailed`. Whether a push comes from another
+      node is seen from the calling process as well
     * `:pushed_at` - when it was pushed for the first time, in microseconds since 1970. If the
       service was pushed later than that, or the version has lost a conflict, the answer is
       `{:ok, :skipped, :superseded}`, also with `:force`: what a service pushes again because a gateway
@@ -107,8 +110,13 @@ defmodule PhoenixGenApi.ConfigReceiver do
   def push(push_config, opts \\ []) do
     Installer.log_on_this_node()
 
-    with {:ok, push} <- admit(push_config, opts[:node]),
-         do: push.service |> Recovery.run(fn -> accept(push, opts) end) |> replicate(push.service)
+    source = Installer.source(opts[:node])
+
+    with {:ok, push} <- admit(push_config, opts[:node]) do
+      push.service
+      |> Recovery.run(fn -> accept(push, source, opts) end)
+      |> replicate(push.service)
+    end
   end
 
   @doc """
@@ -285,9 +293,9 @@ defmodule PhoenixGenApi.ConfigReceiver do
       (winner.version != version and Enum.any?(live, &(&1.version == version)))
   end
 
-  defp accept(push, opts) do
+  defp accept(push, source, opts) do
     with :send <- compare(push, opts),
-         {:ok, count} <- Installer.store(push, opts[:node]) do
+         {:ok, count} <- Installer.store(push, opts[:node], source) do
       vector = record(push, opts[:pushed_at])
       AntiEntropy.log_installed(push.service, push.config_version, count, node())
       {:stored, vector}

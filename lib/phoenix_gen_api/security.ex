@@ -27,8 +27,10 @@ defmodule PhoenixGenApi.Security do
 
   - the modules `:os`, `:file`, `:prim_file`, `:filelib`, `:code`, `:erlang`, `:net`,
     `:net_kernel`, `:net_adm`, `:rpc`, `:erpc`, `:global`, `:inet`, `:init`, `:application`,
-    `:erl_eval`, `:erl_prim_loader`, `:dbg`, `System`, `Code`, `File`, `Port`, `Node` and
-    `Application`;
+    `:erl_eval`, `:erl_prim_loader`, `:dbg`, `:sys`, `:ets`, `:dets`, `:persistent_term`, `:httpc`,
+    `System`, `Code`, `File`, `Port`, `Node`, `Application`, `GenServer`, `Supervisor`, `Agent`,
+    `EEx`, `Mix` and `IEx`;
+  - every module of this library, except for `PhoenixGenApi.Relay.handle_relay`;
   - `apply`, `exit`, `halt` and every `spawn…` of `Kernel`, every `apply_…` of `:timer`,
     and `Process.exit`.
 
@@ -40,42 +42,73 @@ defmodule PhoenixGenApi.Security do
   itself. The service configs that an operator writes or adds are not asked about: who may write
   those may write the lists.
 
-  The denylist stops mistakes and the obvious attacks. It is no sandbox: a function it does
-  not name may do anything, so set the allowlist where pushers are not trusted.
+  **Warning:** only the allowlist is a boundary. The denylist stops mistakes and the obvious attacks: a
+  function that it does not name may do anything. Set `:mfa_allowlist` on every gateway that takes
+  function configs from other nodes.
+
+  ## Function configs from other nodes
+
+  A push or pull from another node has two more limits, so that it does not take over what the gateway
+  itself does:
+
+  - `nodes: :local` is refused, unless the function in `mfa` is in `:mfa_allowlist` or is
+    `PhoenixGenApi.Relay.handle_relay`. A push that another gateway has accepted counts as one from
+    another node, too. Code on the gateway may add, push and pull such functions.
+  - A function that code on the gateway has added (`PhoenixGenApi.ConfigDb.add/1`) is not replaced
+    by any push or pull, until `PhoenixGenApi.ConfigDb.delete/3`.
+
+  A push with such a function is refused as a whole. A pull leaves the function out, with a warning.
 
   All three settings are read from the application environment on every use.
   """
 
+  alias PhoenixGenApi.Security.OwnModules
   alias PhoenixGenApi.Structs.FunConfig
 
   @app :phoenix_gen_api
 
-  @denied_modules [
-    :os,
-    :file,
-    :prim_file,
-    :filelib,
-    :code,
-    :erlang,
-    :net,
-    :net_kernel,
-    :net_adm,
-    :rpc,
-    :erpc,
-    :global,
-    :inet,
-    :init,
-    :application,
-    :erl_eval,
-    :erl_prim_loader,
-    :dbg,
-    System,
-    Code,
-    File,
-    Port,
-    Node,
-    Application
-  ]
+  # The one function of this library that a function config may name. Spelt so that this module,
+  # which all others may call, does not depend on the relay.
+  @relay Module.concat(["PhoenixGenApi", "Relay"])
+
+  @denied_modules OwnModules.list() ++
+                    [
+                      :os,
+                      :file,
+                      :prim_file,
+                      :filelib,
+                      :code,
+                      :erlang,
+                      :net,
+                      :net_kernel,
+                      :net_adm,
+                      :rpc,
+                      :erpc,
+                      :global,
+                      :inet,
+                      :init,
+                      :application,
+                      :erl_eval,
+                      :erl_prim_loader,
+                      :dbg,
+                      :sys,
+                      :ets,
+                      :dets,
+                      :persistent_term,
+                      :httpc,
+                      System,
+                      Code,
+                      File,
+                      Port,
+                      Node,
+                      Application,
+                      GenServer,
+                      Supervisor,
+                      Agent,
+                      EEx,
+                      Mix,
+                      IEx
+                    ]
 
   @typedoc "An administrative action."
   @type action ::
@@ -165,6 +198,7 @@ defmodule PhoenixGenApi.Security do
   end
 
   # Runs before every local call: guards on literal atoms compile to one jump table.
+  defp denied?(@relay, :handle_relay), do: false
   defp denied?(module, _function) when module in @denied_modules, do: true
 
   defp denied?(Kernel, function) when function in [:apply, :exit, :halt], do: true
@@ -178,10 +212,23 @@ defmodule PhoenixGenApi.Security do
   defp allowlisted?(module, function) do
     case Application.get_env(@app, :mfa_allowlist) do
       nil -> true
-      list when is_list(list) -> module in list or {module, function} in list
-      _other -> false
+      list -> lists?(list, module, function)
     end
   end
+
+  defp lists?(list, module, function),
+    do: is_list(list) and (module in list or {module, function} in list)
+
+  @doc false
+  # Whether a function config from another node may run here, as far as its `nodes` are concerned.
+  # Without an allowlist nothing is in it.
+  @spec local_from_another_node?(FunConfig.t()) :: boolean()
+  def local_from_another_node?(%{nodes: :local, mfa: {@relay, :handle_relay, _args}}), do: true
+
+  def local_from_another_node?(%{nodes: :local, mfa: {module, function, _args}}),
+    do: lists?(Application.get_env(@app, :mfa_allowlist), module, function)
+
+  def local_from_another_node?(_config), do: true
 
   @doc """
   Checks every function that a function config names: `mfa`, `nodes`, `choose_node_mode`,

@@ -221,12 +221,12 @@ defmodule PhoenixGenApi.ConfigDbTest do
     end
 
     test "a disabled mark survives storing the version again" do
-      add(["1.0.0"])
+      {:ok, _, []} = ConfigDb.replace_service("s", [config(version: "1.0.0")], :pull)
       assert :ok = ConfigDb.disable("s", "t", "1.0.0")
-      add(["1.0.0"])
-      assert {:ok, 1} = ConfigDb.batch_add([config(version: "1.0.0")])
       {:ok, _, []} = ConfigDb.replace_service("s", [config(version: "1.0.0")], :pull)
       {:ok, _, []} = ConfigDb.replace_service("s", [config(version: "1.0.0")], :push)
+      add(["1.0.0"])
+      assert {:ok, 1} = ConfigDb.batch_add([config(version: "1.0.0")])
       assert ConfigDb.get("s", "t", "1.0.0") == {:error, :disabled}
       assert ConfigDb.enable("s", "t", "1.0.0") == :ok
       assert version(ConfigDb.get("s", "t", "1.0.0")) == "1.0.0"

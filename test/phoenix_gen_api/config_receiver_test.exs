@@ -105,12 +105,14 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
     test "stores nothing if anything is wrong, and says and records all of it" do
       ConfigReceiver.push(push_config([fun("a")]))
 
+      there = [nodes: [:shop@h]]
+
       functions = [
-        fun("a", timeout: 100),
+        fun("a", [timeout: 100] ++ there),
         fun("late", timeout: 1, hook_timeout: 0, version: "1.0.0"),
         fun("cmd", mfa: {:os, :cmd, []}),
-        fun("twice"),
-        fun("twice", version: nil)
+        fun("twice", there),
+        fun("twice", [version: nil] ++ there)
       ]
 
       push = push_config(functions, config_version: "2.0.0")

@@ -229,6 +229,7 @@ defmodule PhoenixGenApi.SchedulerTest do
     test "are stored in one batch, listed, counted, replaced and cleared" do
       first = batch("1.0.0")
       second = batch("2.0.0")
+      pulled = batch("3.0.0")
       assert_yields("batch", fn -> {:ok, 10_000} = ConfigDb.batch_add(first) end)
       assert_yields("second batch", fn -> {:ok, 10_000} = ConfigDb.batch_add(second) end)
       assert_yields("list", fn -> %{"load" => _} = ConfigDb.get_all_functions() end)
@@ -239,7 +240,7 @@ defmodule PhoenixGenApi.SchedulerTest do
       assert_yields("delete", fn -> ConfigDb.delete("load", "type2", "1.0.0") end)
 
       assert_yields("replace", fn ->
-        {:ok, _, []} = ConfigDb.replace_service("load", second, :pull)
+        {:ok, _, []} = ConfigDb.replace_service("load", pulled, :pull)
       end)
 
       assert_yields("clear", fn -> :ok = ConfigDb.clear() end)

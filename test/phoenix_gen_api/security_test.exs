@@ -24,6 +24,7 @@ defmodule PhoenixGenApi.SecurityTest do
   doctest Security
 
   defp put(key, value), do: Application.put_env(:phoenix_gen_api, key, value)
+  defp source(module), do: to_string(module.module_info(:compile)[:source])
 
   describe "administrative actions" do
     test "none is allowed while admin_actions is unset" do
@@ -103,12 +104,23 @@ defmodule PhoenixGenApi.SecurityTest do
       :erl_eval,
       :erl_prim_loader,
       :dbg,
+      :sys,
+      :ets,
+      :dets,
+      :persistent_term,
+      :httpc,
       System,
       Code,
       File,
       Port,
       Node,
-      Application
+      Application,
+      GenServer,
+      Supervisor,
+      Agent,
+      EEx,
+      Mix,
+      IEx
     ]
 
     @denied_functions [
@@ -136,6 +148,38 @@ defmodule PhoenixGenApi.SecurityTest do
       for module <- @denied_modules, mfa <- [{module, :any, []}, {module, :any}] do
         assert Security.validate_mfa(mfa) == {:error, {:mfa_not_allowed, mfa}}
       end
+    end
+
+    test "no module of this library is allowed, whatever the allowlist says" do
+      lib = Path.expand("lib") <> "/"
+      modules = Application.spec(:phoenix_gen_api, :modules)
+      {own, others} = Enum.split_with(modules, &String.starts_with?(source(&1), lib))
+      assert length(own) > 150 and PhoenixGenApi.ConfigDb in own
+      put(:mfa_allowlist, modules)
+
+      for module <- own do
+        assert {module, Security.validate_mfa({module, :clear, []})} ==
+                 {module, {:error, {:mfa_not_allowed, {module, :clear, []}}}}
+      end
+
+      # Those of test/support have names that begin like the others.
+      assert PhoenixGenApi.Test.Functions in others
+      for module <- others, do: assert(Security.validate_mfa({module, :clear, []}) == :ok)
+      assert Security.validate_mfa({PhoenixGenApi.NoSuchModule, :clear, []}) != :ok
+      put(:mfa_allowlist, nil)
+      assert Security.validate_mfa({PhoenixGenApi.NoSuchModule, :clear, []}) == :ok
+    end
+
+    test "the function that relays is the one of this library that is allowed" do
+      for mfa <- [{PhoenixGenApi.Relay, :handle_relay, []}, {PhoenixGenApi.Relay, :handle_relay}] do
+        put(:mfa_allowlist, nil)
+        assert Security.validate_mfa(mfa) == :ok
+        put(:mfa_allowlist, [])
+        assert Security.validate_mfa(mfa) == {:error, {:mfa_not_allowed, mfa}}
+      end
+
+      put(:mfa_allowlist, [PhoenixGenApi.Relay])
+      assert {:error, _} = Security.validate_mfa({PhoenixGenApi.Relay, :create_group, []})
     end
 
     test "no denied function is allowed, whatever the allowlist says" do

@@ -84,7 +84,11 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
     stored =
       ServiceLock.run(service, fn ->
         if Store.current?(service, ticket),
-          do: ConfigDb.replace_service(service, functions, :pull, keep: unloadable),
+          do:
+            ConfigDb.replace_service(service, functions, :pull,
+              from: source(entry, answer),
+              keep: unloadable
+            ),
           else: :superseded
       end)
 
@@ -112,6 +116,10 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
     end
   end
 
+  # A push from another node may have a function called here, with arguments that are the list.
+  defp source(%{registered_by: :operator}, %{node: node}) when node == node(), do: :this_node
+  defp source(_entry, _answer), do: :another_node
+
   defp loadable?(config, %{unloadable: unloadable}),
     do: not is_map_key(unloadable, module(config))
 
@@ -131,7 +139,7 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
       for {config, _reasons} <- rejected,
           key = PullResult.key(config),
           {type, version} = key,
-          ConfigDb.origin(service, type, version) == nil,
+          ConfigDb.origin(service, type, version) not in [:pull, :push],
           into: MapSet.new(),
           do: key
 

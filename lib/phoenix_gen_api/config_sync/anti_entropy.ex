@@ -196,8 +196,16 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
   end
 
   defp apply_push(from, service, winner, entry, contents) do
+    # What code on this gateway has pushed may come back from another one, as the same push.
+    source =
+      if match?(%{digest: digest} when digest == winner.digest, entry.applied),
+        do: :this_node,
+        else: :another_node
+
     with {:ok, content} <- content(service, winner.digest, contents) do
-      case content |> PushStore.unpack() |> Installer.normalise() |> Installer.store(from) do
+      push = content |> PushStore.unpack() |> Installer.normalise()
+
+      case Installer.store(push, from, source) do
         {:ok, count} ->
           log_installed(service, winner.version, count, from)
           {:ok, %{entry | applied: winner, refused: nil}}

@@ -31,6 +31,20 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
       else: :ok
   end
 
+  @doc """
+  Where a push comes from that the calling process has been given; `node` is the one that the
+  pusher names. A pusher may name none: a process of `:erpc` was spawned by the node that calls.
+  """
+  @spec source(node() | nil) :: :this_node | :another_node
+  def source(node) when node == nil or node == node() do
+    case Process.info(self(), :parent) do
+      {:parent, parent} when is_pid(parent) and node(parent) != node() -> :another_node
+      _spawned_here -> :this_node
+    end
+  end
+
+  def source(_another), do: :another_node
+
   @doc "The push in the form it is stored in: no token, and the structs of this version."
   @spec normalise(PushConfig.t()) :: PushConfig.t()
   def normalise(push) do
@@ -45,20 +59,26 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
   @doc """
   Stores a normalised push; returns how many functions there are. The version vector has to follow.
 
-  `node` is where it came from, for `PhoenixGenApi.ConfigFailed`.
+  `node` is where it came from, for `PhoenixGenApi.ConfigFailed`. `from` says whether that is to be
+  trusted like this node, or `:repair` that the push was accepted here before: then a function that
+  has been added since stays as it was added.
   """
-  @spec store(PushConfig.t(), node() | nil) :: {:ok, pos_integer()} | refusal()
-  def store(push, node) do
-    with {:ok, source} <- check(push, node) do
-      PushStore.mark_dirty(push.service)
+  @spec store(PushConfig.t(), node() | nil, :this_node | :another_node | :repair) ::
+          {:ok, non_neg_integer()} | refusal()
+  def store(push, node, from \\ :this_node) do
+    {from, strict?} = if from == :repair, do: {:this_node, false}, else: {from, true}
 
-      case ConfigDb.replace_service(push.service, push.fun_configs, :push, strict?: true) do
-        {:ok, %{stored: count}, []} ->
+    with {:ok, pulled_from} <- check(push, node, from) do
+      PushStore.mark_dirty(push.service)
+      opts = [from: from, strict?: strict?]
+
+      case ConfigDb.replace_service(push.service, push.fun_configs, :push, opts) do
+        {:ok, %{stored: count}, _added_since} ->
           # What a pull has asked for before is older than this.
           Store.forget_version(push.service)
 
-          if source,
-            do: Store.register_and_pull(source, :push),
+          if pulled_from,
+            do: Store.register_and_pull(pulled_from, :push),
             else: unregister_source(push.service)
 
           {:ok, count}
@@ -108,18 +128,15 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
 
   # What concerns the push as a whole. Only if that is in order are the functions compiled, which
   # is what tells whether they can be stored; otherwise they are checked for the report alone.
-  defp check(push, node) do
-    {pull_problems, source} = source(push)
+  defp check(push, node, from) do
+    {pull_problems, pulled_from} = pulled_from(push)
     problems = Enum.uniq(push_problems(push) ++ pull_problems)
     repeated = repeated(push.fun_configs)
 
     if problems == [] and repeated == [] do
-      {:ok, source}
+      {:ok, pulled_from}
     else
-      rejected =
-        repeated ++
-          for(config <- functions(push), sentences = invalid(config), do: {config, sentences})
-
+      rejected = repeated ++ ConfigDb.rejected(functions(push), from)
       refuse(push, problems, rejected, node)
     end
   end
@@ -132,7 +149,7 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
   end
 
   # Pulling means calling, on this node too if the push lists it.
-  defp source(push) do
+  defp pulled_from(push) do
     with %ServiceConfig{} = source <- PushConfig.to_service_config(push),
          {:ok, source} <- ServiceConfig.resolve(source) do
       pairs = [{source.module, source.function}, {source.version_module, source.version_function}]
@@ -159,16 +176,6 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
     do: Enum.filter(configs, &is_struct(&1, FunConfig))
 
   defp functions(_no_list), do: []
-
-  defp invalid(config) do
-    with {:ok, config} <- FunConfig.validate_with_details(config),
-         :ok <- Security.validate_config(config) do
-      nil
-    else
-      {:error, {:mfa_not_allowed, mfa}} -> ["mfa not allowed: #{SafeInspect.inspect(mfa)}"]
-      {:error, sentences} -> sentences
-    end
-  end
 
   defp refuse(push, problems, rejected, node) do
     if problems != [],
