@@ -68,6 +68,8 @@ defmodule PhoenixGenApi.ConfigDb do
   """
   @spec add(FunConfig.t()) :: :ok | {:error, rejection()}
   def add(config) do
+    config = FunConfig.complete(config)
+
     with {:ok, table} <- Gateway.handle(:config_db) do
       case compile(config) do
         {:ok, plan, config} ->
@@ -93,6 +95,8 @@ defmodule PhoenixGenApi.ConfigDb do
   """
   @spec batch_add([FunConfig.t()]) :: {:ok, pos_integer()} | {:error, :all_invalid | :not_running}
   def batch_add(configs) when is_list(configs) do
+    configs = Enum.map(configs, &FunConfig.complete/1)
+
     with {:ok, table} <- Gateway.handle(:config_db) do
       {valid, rejected} = compile_all(configs)
       Enum.each(rejected, fn {config, sentences} -> reject(config, sentences, :direct) end)
@@ -307,7 +311,7 @@ defmodule PhoenixGenApi.ConfigDb do
   @doc false
   @spec remove_service(service()) :: non_neg_integer()
   def remove_service(service),
-    do: Native.config_db_replace(table!(), to_string(service), [], :pull, [])
+    do: Native.config_db_replace(table!(), name(service), [], :pull, [])
 
   @doc false
   # Whether there is a function of that name, which may be disabled.
@@ -318,7 +322,7 @@ defmodule PhoenixGenApi.ConfigDb do
   @doc false
   @spec origin(service(), String.t(), String.t()) :: origin() | nil
   def origin(service, request_type, version),
-    do: Native.config_db_origin(table!(), to_string(service), request_type, version)
+    do: Native.config_db_origin(table!(), name(service), text(request_type), text(version))
 
   @doc false
   # The order of versions that resolution goes by. Equal are only equal texts.
@@ -327,12 +331,14 @@ defmodule PhoenixGenApi.ConfigDb do
 
   defp loose_key(%FunConfig{request_type: type, version: version}) when is_binary(type) do
     case version || @unversioned do
-      version when is_binary(version) -> [{type, version}]
+      version when is_binary(version) -> Enum.filter([{type, version}], &valid?/1)
       _ -> []
     end
   end
 
   defp loose_key(_config), do: []
+
+  defp valid?({type, version}), do: String.valid?(type) and String.valid?(version)
 
   defp compile_all(configs), do: configs |> compile_each() |> split(configs)
 

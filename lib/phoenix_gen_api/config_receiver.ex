@@ -112,7 +112,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
 
     source = Installer.source(opts[:node])
 
-    with {:ok, push} <- admit(push_config, opts[:node]) do
+    with {:ok, push} <- admit(push_config, sender(opts)) do
       push.service
       |> Recovery.run(fn -> accept(push, source, opts) end)
       |> replicate(push.service)
@@ -130,7 +130,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   def offer(push_config, opts \\ []) do
     Installer.log_on_this_node()
 
-    with {:ok, push} <- admit(push_config, opts[:node]),
+    with {:ok, push} <- admit(push_config, sender(opts)),
          do:
            push.service |> Recovery.run(fn -> compare(push, opts) end) |> replicate(push.service)
   end
@@ -245,6 +245,9 @@ defmodule PhoenixGenApi.ConfigReceiver do
     end
   end
 
+  # As the pusher says, which may be anything.
+  defp sender(opts), do: if(is_atom(opts[:node]), do: opts[:node])
+
   defp authorise(push_config) do
     with :ok <- Security.gate(:push_config),
          :ok <- check_token(push_config),
@@ -267,6 +270,9 @@ defmodule PhoenixGenApi.ConfigReceiver do
     do: {:ok, map |> PushConfig.from_map() |> Installer.normalise()}
 
   defp read(_other), do: {:error, :invalid_push_config_data}
+
+  # Nothing is known of what no service can be called; the validation says what is wrong with it.
+  defp compare(%{service: service}, _opts) when not is_binary(service), do: :send
 
   # What counts among the gateways decides, not what this one may have kept instead.
   defp compare(%{service: service, config_version: version}, opts) do
@@ -295,7 +301,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
 
   defp accept(push, source, opts) do
     with :send <- compare(push, opts),
-         {:ok, count} <- Installer.store(push, opts[:node], source) do
+         {:ok, count} <- Installer.store(push, sender(opts), source) do
       vector = record(push, opts[:pushed_at])
       AntiEntropy.log_installed(push.service, push.config_version, count, node())
       {:stored, vector}

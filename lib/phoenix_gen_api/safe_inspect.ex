@@ -14,17 +14,26 @@ defmodule PhoenixGenApi.SafeInspect do
   @doc "`inspect/2` of any term on one line, cut at `max_bytes`; always valid UTF-8."
   @spec inspect(term(), pos_integer()) :: String.t()
   def inspect(term, max_bytes \\ @max_bytes) do
+    text = inspect_limited(term, max_bytes, [])
+
+    # A struct that is not what its module takes it for prints as an error of several lines.
+    text = if text =~ "\n", do: inspect_limited(term, max_bytes, structs: false), else: text
+    truncate(text, max_bytes)
+  end
+
+  defp inspect_limited(term, max_bytes, opts) do
     # An item prints at least one byte, so no more items than bytes can matter. Lists of
     # numbers stay such: a long one that begins like text makes `inspect/2` raise.
-    term
-    |> Kernel.inspect(
-      limit: max_bytes,
-      printable_limit: max_bytes,
-      width: :infinity,
-      charlists: :as_lists,
-      inspect_fun: &inspect_small/2
+    Kernel.inspect(
+      term,
+      [
+        limit: max_bytes,
+        printable_limit: max_bytes,
+        width: :infinity,
+        charlists: :as_lists,
+        inspect_fun: &inspect_small/2
+      ] ++ opts
     )
-    |> truncate(max_bytes)
   end
 
   @doc "What a caught `kind` and `reason` say: an exception's message, else the inspected term."

@@ -297,11 +297,16 @@ defmodule PhoenixGenApi.ArgumentHandler.TypeParser do
     if String.valid?(pattern), do: {pattern, "u"}, else: invalid(spelling, state)
   end
 
+  # One from another node may have been made by anything.
   defp format(%Regex{} = regex, spelling, state) do
-    unless String.valid?(regex.source), do: invalid(spelling, state)
-    # Elixir adds the new-line convention to the flag s; here a line ends in a line feed.
-    flags = List.keydelete(regex.opts, :newline, 0)
-    {regex.source, Enum.map_join(flags, &flag(&1, state))}
+    with %{source: source, opts: options} when is_binary(source) and is_list(options) <- regex,
+         true <- String.valid?(source) and proper?(options) do
+      # Elixir adds the new-line convention to the flag s; here a line ends in a line feed.
+      flags = List.keydelete(options, :newline, 0)
+      {source, Enum.map_join(flags, &flag(&1, state))}
+    else
+      _malformed -> invalid(spelling, state)
+    end
   end
 
   defp format(_other, spelling, state), do: invalid(spelling, state)
@@ -318,7 +323,7 @@ defmodule PhoenixGenApi.ArgumentHandler.TypeParser do
   end
 
   defp flag(option, state) do
-    reason = "option #{inspect(option)} is not supported"
+    reason = "option #{SafeInspect.inspect(option, 100)} is not supported"
 
     throw(
       {:invalid_types, "arg_types has an unsupported format for #{where(state.path)}: #{reason}"}

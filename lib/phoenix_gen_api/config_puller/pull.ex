@@ -117,7 +117,9 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
   end
 
   # A push from another node may have a function called here, with arguments that are the list.
-  defp source(%{registered_by: :operator}, %{node: node}) when node == node(), do: :this_node
+  defp source(%{registered_by: by}, %{node: node}) when by != :push and node == node(),
+    do: :this_node
+
   defp source(_entry, _answer), do: :another_node
 
   defp loadable?(config, %{unloadable: unloadable}),

@@ -12,7 +12,7 @@ defmodule PhoenixGenApi.ConfigPuller.PullResult do
   @spec read([term()], String.t()) :: t()
   def read(list, service) do
     {functions, foreign} =
-      list |> Enum.map(&upgrade/1) |> Enum.map_reduce([], &adopt(&1, &2, service))
+      list |> Enum.map(&FunConfig.complete/1) |> Enum.map_reduce([], &adopt(&1, &2, service))
 
     {functions, repeated} = last_of_each(functions)
 
@@ -24,15 +24,10 @@ defmodule PhoenixGenApi.ConfigPuller.PullResult do
     }
   end
 
-  @doc "A struct that another version of the library made gets the fields of this one."
-  @spec upgrade(term()) :: term()
-  def upgrade(%FunConfig{} = config), do: struct(FunConfig, Map.delete(config, :__struct__))
-  def upgrade(other), do: other
-
   @doc "How a function is named in sentences: `get_user 1.0.0`."
   @spec label(term()) :: String.t()
   def label(%FunConfig{request_type: type, version: version}),
-    do: "#{text(type)} #{text(version || "0.0.0")}"
+    do: "#{SafeInspect.name(type)} #{SafeInspect.name(version || "0.0.0")}"
 
   def label(other), do: SafeInspect.inspect(other, 100)
 
@@ -80,13 +75,4 @@ defmodule PhoenixGenApi.ConfigPuller.PullResult do
 
     {kept, Enum.uniq_by(repeated, &key/1)}
   end
-
-  defp text(text) when is_binary(text),
-    do:
-      if(String.valid?(text),
-        do: SafeInspect.truncate(text, 100),
-        else: SafeInspect.inspect(text, 100)
-      )
-
-  defp text(other), do: SafeInspect.inspect(other, 100)
 end

@@ -21,12 +21,12 @@ defmodule PhoenixGenApi.ConfigPuller.Store do
   @type ticket :: reference()
 
   @typedoc """
-  `config` is resolved; `request_types` is nil before the first successful pull; `failures`
+  `config` is resolved; `:own_push` is a push of code on this node; `request_types` is nil before the first successful pull; `failures`
   are those since then; `notices` is a digest of what was last warned about.
   """
   @type entry :: %{
           config: ServiceConfig.t(),
-          registered_by: :operator | :push,
+          registered_by: :operator | :own_push | :push,
           version: term(),
           request_types: [String.t()] | nil,
           failures: non_neg_integer(),
@@ -61,14 +61,14 @@ defmodule PhoenixGenApi.ConfigPuller.Store do
   end
 
   @doc "As `register/3`, due at once, and has it pulled."
-  @spec register_and_pull(ServiceConfig.t(), :operator | :push) :: :ok
+  @spec register_and_pull(ServiceConfig.t(), :operator | :own_push | :push) :: :ok
   def register_and_pull(%ServiceConfig{service: service} = config, registered_by) do
     register(config, registered_by, System.monotonic_time(:millisecond))
     request_pull([service], :pull)
   end
 
   @doc "Adds or replaces a service, due at that time. The same config as before keeps what is known."
-  @spec register(ServiceConfig.t(), :operator | :push, time()) :: :ok
+  @spec register(ServiceConfig.t(), :operator | :own_push | :push, time()) :: :ok
   def register(%ServiceConfig{service: service} = config, registered_by, due_at) do
     entry =
       case fetch(service) do

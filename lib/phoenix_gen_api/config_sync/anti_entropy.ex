@@ -199,7 +199,7 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
     # What code on this gateway has pushed may come back from another one, as the same push.
     source =
       if match?(%{digest: digest} when digest == winner.digest, entry.applied),
-        do: :this_node,
+        do: :accepted_before,
         else: :another_node
 
     with {:ok, content} <- content(service, winner.digest, contents) do

@@ -52,25 +52,25 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
       push
       | push_token: nil,
         service: name(push.service),
-        fun_configs: upgrade_structs(push.fun_configs)
+        fun_configs: complete(push.fun_configs)
     }
   end
 
   @doc """
   Stores a normalised push; returns how many functions there are. The version vector has to follow.
 
-  `node` is where it came from, for `PhoenixGenApi.ConfigFailed`. `from` says whether that is to be
-  trusted like this node, or `:repair` that the push was accepted here before: then a function that
-  has been added since stays as it was added.
+  `node` is where it came from, for `PhoenixGenApi.ConfigFailed`. `from` says who answers for it:
+  code on this node, another node, or that this gateway has accepted it before. In the last case a
+  function that was added since stays as it was added.
   """
-  @spec store(PushConfig.t(), node() | nil, :this_node | :another_node | :repair) ::
+  @spec store(PushConfig.t(), node() | nil, :this_node | :another_node | :accepted_before) ::
           {:ok, non_neg_integer()} | refusal()
   def store(push, node, from \\ :this_node) do
-    {from, strict?} = if from == :repair, do: {:this_node, false}, else: {from, true}
+    before? = from == :accepted_before
+    opts = [from: if(before?, do: :this_node, else: from), strict?: not before?]
 
-    with {:ok, pulled_from} <- check(push, node, from) do
+    with {:ok, pulled_from} <- check(push, node, opts[:from]) do
       PushStore.mark_dirty(push.service)
-      opts = [from: from, strict?: strict?]
 
       case ConfigDb.replace_service(push.service, push.fun_configs, :push, opts) do
         {:ok, %{stored: count}, _added_since} ->
@@ -78,7 +78,7 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
           Store.forget_version(push.service)
 
           if pulled_from,
-            do: Store.register_and_pull(pulled_from, :push),
+            do: Store.register_and_pull(pulled_from, registered_by(from)),
             else: unregister_source(push.service)
 
           {:ok, count}
@@ -121,10 +121,10 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
   defp name(service) when is_atom(service) and service != nil, do: Atom.to_string(service)
   defp name(service), do: service
 
-  defp upgrade_structs(configs) when length(configs) >= 0,
-    do: Enum.map(configs, &PullResult.upgrade/1)
+  defp complete(configs) when length(configs) >= 0,
+    do: Enum.map(configs, &FunConfig.complete/1)
 
-  defp upgrade_structs(other), do: other
+  defp complete(other), do: other
 
   # What concerns the push as a whole. Only if that is in order are the functions compiled, which
   # is what tells whether they can be stored; otherwise they are checked for the report alone.
@@ -197,8 +197,14 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
     {:error, {:validation_failed, sentences}}
   end
 
+  # Nobody knows any more who had it pulled that was accepted before.
+  defp registered_by(:this_node), do: :own_push
+  defp registered_by(_from), do: :push
+
   defp unregister_source(service) do
-    with {:ok, %{registered_by: :push}} <- Store.fetch(service), do: Store.unregister(service)
+    with {:ok, %{registered_by: by}} when by in [:push, :own_push] <- Store.fetch(service),
+         do: Store.unregister(service)
+
     :ok
   end
 end

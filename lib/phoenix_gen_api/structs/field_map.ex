@@ -21,6 +21,13 @@ defmodule PhoenixGenApi.Structs.FieldMap do
     end)
   end
 
+  @doc """
+  A struct that another version of the library made, with the fields of this one: those it does not
+  have take their defaults, others are dropped.
+  """
+  @spec complete(struct()) :: struct()
+  def complete(%module{} = struct), do: struct(module, Map.delete(struct, :__struct__))
+
   defp put(struct, field, nil, default), do: %{struct | field => default}
   defp put(struct, field, value, _default), do: %{struct | field => value}
 end

@@ -29,12 +29,13 @@ defmodule PhoenixGenApi.Structs.FunConfig do
   | `request_info` | append the request as the last call argument | `false` |
   | `version` | non-empty string, semantic versions recommended; `nil` reads as `"0.0.0"` | `"0.0.0"` |
   | `disabled` | boolean | `false` |
-  | `retry` | `nil`, n ≥ 1, `{:same_node, n}`, `{:all_nodes, n}` | `nil` |
+  | `retry` | `nil`, n from 1 to 100, `{:same_node, n}`, `{:all_nodes, n}` | `nil` |
   | `retry_on` | list of `:error_result`, `:exception`, `:timeout`, `:node_down` | all but `:timeout` |
   | `before_execute`, `after_execute` | `nil`, `{module, function}`, `{module, function, args}` | `nil` |
-  | `hook_timeout` | positive integer, ms | `5_000` |
+  | `hook_timeout` | 1 to 300,000 ms | `5_000` |
   """
 
+  alias PhoenixGenApi.Structs.FieldMap
   alias PhoenixGenApi.Structs.FunConfig.Validation
   alias PhoenixGenApi.Structs.Request
   alias PhoenixGenApi.Log
@@ -113,8 +114,15 @@ defmodule PhoenixGenApi.Structs.FunConfig do
   """
   @spec validate_with_details(t()) :: {:ok, t()} | {:error, [String.t()]}
   def validate_with_details(%__MODULE__{} = config) do
-    with {:ok, _normalised, _schema} <- Validation.run(config), do: {:ok, config}
+    with {:ok, _normalised, _schema} <- Validation.run(config),
+         do: {:ok, config}
   end
+
+  @doc false
+  # A config that another version of the library made, with the fields of this one.
+  @spec complete(term()) :: term()
+  def complete(%__MODULE__{} = config), do: FieldMap.complete(config)
+  def complete(other), do: other
 
   @doc """
   The retry rule in its long form: `nil`, `{:same_node, n}` or `{:all_nodes, n}`. A bare number
@@ -128,11 +136,11 @@ defmodule PhoenixGenApi.Structs.FunConfig do
 
   @doc "The version, `\"0.0.0\"` for `nil`."
   @spec version(t()) :: String.t()
-  def version(%__MODULE__{version: version}), do: version || @unversioned
+  def version(%__MODULE__{} = config), do: Map.get(config, :version) || @unversioned
 
   @doc "Whether the function runs on the gateway itself."
   @spec local_service?(t()) :: boolean()
-  def local_service?(%__MODULE__{nodes: nodes}), do: nodes == :local
+  def local_service?(%__MODULE__{} = config), do: Map.get(config, :nodes) == :local
 
   @doc "Same as `local_service?/1`."
   @spec is_local_service?(t()) :: boolean()

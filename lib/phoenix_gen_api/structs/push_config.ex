@@ -62,11 +62,14 @@ defmodule PhoenixGenApi.Structs.PushConfig do
 
   @doc "The pull part, if `module` and `function` are set, otherwise `nil`."
   @spec to_service_config(t()) :: ServiceConfig.t() | nil
-  def to_service_config(%__MODULE__{module: module, function: function})
-      when module == nil or function == nil,
-      do: nil
-
   def to_service_config(%__MODULE__{} = config) do
+    case FieldMap.complete(config) do
+      %{module: module, function: function} when module == nil or function == nil -> nil
+      config -> service_config(config)
+    end
+  end
+
+  defp service_config(config) do
     %ServiceConfig{
       service: config.service,
       nodes: config.nodes,
@@ -97,7 +100,9 @@ defmodule PhoenixGenApi.Structs.PushConfig do
   `PhoenixGenApi.Structs.FunConfig.validate_with_details/1`.
   """
   @spec validate_with_details(t()) :: {:ok, t()} | {:error, [String.t()]}
-  def validate_with_details(%__MODULE__{} = config) do
+  def validate_with_details(%__MODULE__{} = given) do
+    config = FieldMap.complete(given)
+
     checks = [
       service_error(config.service),
       if(not nodes?(config.nodes), do: "nodes must be a non-empty list of atoms or strings"),
@@ -106,7 +111,7 @@ defmodule PhoenixGenApi.Structs.PushConfig do
     ]
 
     case Enum.reject(checks, &is_nil/1) do
-      [] -> {:ok, config}
+      [] -> {:ok, given}
       errors -> {:error, errors}
     end
   end
@@ -121,6 +126,8 @@ defmodule PhoenixGenApi.Structs.PushConfig do
 
   defp fun_config_errors(fun_configs, service) do
     if every?(fun_configs, &is_struct(&1, FunConfig)) do
+      fun_configs = Enum.map(fun_configs, &FunConfig.complete/1)
+
       [
         if(not Enum.all?(fun_configs, &same_name?(&1.service, service)),
           do: "all fun_configs must have the same service name as the push config"

@@ -60,6 +60,7 @@ defmodule PhoenixGenApi.Structs.ServiceConfig do
   @doc "Whether the service has a version to ask for: `version_module` and `version_function` are set."
   @spec version_check_enabled?(t()) :: boolean()
   def version_check_enabled?(%__MODULE__{} = config) do
+    config = FieldMap.complete(config)
     config.version_module != nil and config.version_function != nil
   end
 
@@ -93,6 +94,8 @@ defmodule PhoenixGenApi.Structs.ServiceConfig do
   """
   @spec resolve(t()) :: {:ok, t()} | {:error, [String.t()]}
   def resolve(%__MODULE__{} = config) do
+    config = FieldMap.complete(config)
+
     results = [
       service: service(config.service),
       nodes: nodes(config.nodes),
@@ -112,8 +115,12 @@ defmodule PhoenixGenApi.Structs.ServiceConfig do
 
   defp service(nil), do: {:error, "service must not be nil"}
   defp service(service) when is_atom(service), do: {:ok, Atom.to_string(service)}
-  defp service(service) when is_binary(service) and service != "", do: {:ok, service}
-  defp service(_other), do: {:error, "service must be an atom or a non-empty string"}
+
+  defp service(service) do
+    if is_binary(service) and service != "" and String.valid?(service),
+      do: {:ok, service},
+      else: {:error, "service must be an atom or a non-empty string"}
+  end
 
   defp nodes({module, function, args}) when is_list(args) do
     with {:ok, module} <- module("nodes module", module),

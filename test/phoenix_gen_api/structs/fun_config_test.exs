@@ -115,9 +115,24 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
       {:version, [nil, "1.0.0", "2024-05", "x"], ["", 1, 1.0, :v1, <<255>>, ~c"1.0.0"],
        "version must be a valid version string (e.g., '1.0.0')"},
       {:disabled, [true, false], [nil, "true", 0], "disabled must be a boolean"},
-      {:retry, [nil, 1, 1.9, 10 ** 20, {:same_node, 1}, {:all_nodes, 5}],
-       [0, 0.5, -1, "3", true, {:same_node, 0}, {:all_nodes, nil}, {:other, 1}, {:same_node}, []],
-       "retry must be nil, a positive number, {:same_node, number}, or {:all_nodes, number}"},
+      {:retry, [nil, 1, 1.9, 100, 100.9, {:same_node, 1}, {:all_nodes, 100}],
+       [
+         101,
+         10 ** 20,
+         1.0e300,
+         {:same_node, 101},
+         {:all_nodes, 1.0e300},
+         0,
+         0.5,
+         -1,
+         "3",
+         true,
+         {:same_node, 0},
+         {:all_nodes, nil},
+         {:other, 1},
+         {:same_node},
+         []
+       ], "retry must be nil, a positive number, {:same_node, number}, or {:all_nodes, number}"},
       {:retry_on, [[], [:timeout], [:error_result, :exception, :timeout, :node_down]],
        [nil, :timeout, [:other], [:timeout | :exception], ["timeout"]],
        "retry_on must be a list of :error_result, :exception, :timeout, :node_down"},
@@ -127,7 +142,7 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
       {:after_execute, [nil, {Mod, :f}, {Mod, :f, [1]}],
        [false, Mod, {Mod, :f, %{}}, {"Mod", :f}],
        "after_execute must be nil or a valid {module, function} or {module, function, args} tuple"},
-      {:hook_timeout, [1, 5_000, 10 ** 12], [nil, 0, -1, 1.5, :infinity, "5"],
+      {:hook_timeout, [1, 5_000, 300_000], [300_001, 10 ** 12, nil, 0, -1, 1.5, :infinity, "5"],
        "hook_timeout must be a positive integer"}
     ]
   end

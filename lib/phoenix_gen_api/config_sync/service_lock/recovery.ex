@@ -23,7 +23,7 @@ defmodule PhoenixGenApi.ConfigSync.ServiceLock.Recovery do
   defp repair(service) do
     with %{applied: %{digest: digest}} <- PushStore.entry(service),
          {:ok, content} <- PushStore.content(service, digest) do
-      content |> PushStore.unpack() |> Installer.store(node(), :repair)
+      content |> PushStore.unpack() |> Installer.store(node(), :accepted_before)
     else
       _nothing_was_pushed -> start_over(service)
     end

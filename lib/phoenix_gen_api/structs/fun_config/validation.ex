@@ -7,6 +7,8 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Log
+  alias PhoenixGenApi.SafeInspect
+  alias PhoenixGenApi.Structs.FieldMap
 
   require Log
 
@@ -14,6 +16,10 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   # Configs compiled in one native call.
   @batch 64
   @node_name_bytes 255
+  # A hook's time is that of a timer, which takes no integer of any size.
+  @max_hook_timeout 300_000
+  # A caller waits for all of them.
+  @max_retries 100
   @unversioned "0.0.0"
 
   @messages [
@@ -52,6 +58,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
         when config: struct()
   def run_all(configs) do
     configs
+    |> Enum.map(&FieldMap.complete/1)
     |> Enum.chunk_every(@batch)
     |> Enum.flat_map(fn configs -> Enum.zip_with(configs, compile_types(configs), &check/2) end)
   end
@@ -60,13 +67,16 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
     case Enum.flat_map(@messages, &errors(&1, config, types)) do
       [] ->
         {:ok, schema, orders, warnings} = types
-        Enum.each(warnings, &Log.warning("#{config.service} #{config.request_type}: #{&1}"))
+        Enum.each(warnings, &Log.warning("#{names(config)}: #{&1}"))
         {:ok, normalise(config, orders), schema}
 
       errors ->
         {:error, errors}
     end
   end
+
+  defp names(config),
+    do: "#{SafeInspect.name(config.service)} #{SafeInspect.name(config.request_type)}"
 
   defp errors({:arg_types, _}, _config, {:error, message}), do: [message]
   defp errors({:arg_types, _}, _config, _compiled), do: []
@@ -116,7 +126,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
 
   defp valid?(:before_execute, value), do: value == nil or hook?(value)
   defp valid?(:after_execute, value), do: value == nil or hook?(value)
-  defp valid?(:hook_timeout, value), do: is_integer(value) and value > 0
+  defp valid?(:hook_timeout, value), do: is_integer(value) and value in 1..@max_hook_timeout
 
   defp name?(value), do: is_binary(value) and value != "" and String.valid?(value)
 
@@ -175,10 +185,11 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
 
   @doc "The long form of a retry rule, see `PhoenixGenApi.Structs.FunConfig.normalize_retry/1`."
   @spec normalize_retry(term()) :: nil | {:same_node | :all_nodes, pos_integer()}
-  def normalize_retry(n) when is_number(n) and n >= 1, do: {:all_nodes, trunc(n)}
+  def normalize_retry(n) when is_number(n) and n >= 1 and n < @max_retries + 1,
+    do: {:all_nodes, trunc(n)}
 
   def normalize_retry({mode, n})
-      when mode in [:same_node, :all_nodes] and is_number(n) and n >= 1,
+      when mode in [:same_node, :all_nodes] and is_number(n) and n >= 1 and n < @max_retries + 1,
       do: {mode, trunc(n)}
 
   def normalize_retry(_none), do: nil
