@@ -68,19 +68,21 @@ defmodule PhoenixGenApi.ConfigDb do
   """
   @spec add(FunConfig.t()) :: :ok | {:error, rejection()}
   def add(config) do
-    config = FunConfig.complete(config)
+    with {:error, reason, _sentences} <- store(config), do: {:error, reason}
+  end
 
-    with {:ok, table} <- Gateway.handle(:config_db) do
-      case compile(config) do
-        {:ok, plan, config} ->
-          Native.config_db_store(table, [handle(plan)], :direct)
-          Telemetry.execute([:phoenix_gen_api, :config, :add], %{}, key(config))
-          :ok
+  @doc """
+  As `add/1`, but raises `ArgumentError` with all reasons if the config is rejected.
 
-        {:error, reason, sentences} ->
-          reject(config, sentences, :direct)
-          {:error, reason}
-      end
+      iex> PhoenixGenApi.ConfigDb.add!(%PhoenixGenApi.Structs.FunConfig{
+      ...>   service: "doc_util", request_type: "up", nodes: :local, mfa: {String, :upcase, []}, timeout: 1
+      ...> })
+      ** (ArgumentError) doc_util up is rejected: timeout must be a positive integer between 100 and 300000, or :infinity
+  """
+  @spec add!(FunConfig.t()) :: :ok
+  def add!(config) do
+    with {:error, _reason, sentences} <- store(config) do
+      raise ArgumentError, "#{named(config)} is rejected: #{Enum.join(sentences, "; ")}"
     end
   end
 
@@ -403,6 +405,28 @@ defmodule PhoenixGenApi.ConfigDb do
   defp no_struct,
     do: {:error, :invalid_config, ["a function config must be a %FunConfig{} struct"]}
 
+  defp store(config) do
+    config = FunConfig.complete(config)
+
+    case Gateway.handle(:config_db) do
+      {:ok, table} -> store(table, config)
+      {:error, :not_running} -> {:error, :not_running, ["no gateway runs on this node"]}
+    end
+  end
+
+  defp store(table, config) do
+    case compile(config) do
+      {:ok, plan, config} ->
+        Native.config_db_store(table, [handle(plan)], :direct)
+        Telemetry.execute([:phoenix_gen_api, :config, :add], %{}, key(config))
+        :ok
+
+      {:error, _reason, sentences} = error ->
+        reject(config, sentences, :direct)
+        error
+    end
+  end
+
   defp store_batch(_table, []), do: {:error, :all_invalid}
 
   defp store_batch(table, [{_plan, first} | _] = valid) do
@@ -420,12 +444,15 @@ defmodule PhoenixGenApi.ConfigDb do
   defp reject(config, sentences, origin) do
     ConfigFailed.record(config, sentences, origin)
 
-    name =
-      if is_struct(config, FunConfig),
-        do: "#{SafeInspect.inspect(config.service)} #{SafeInspect.inspect(config.request_type)}"
-
-    Log.error("function config rejected: #{name}: #{Enum.join(sentences, "; ")}")
+    Log.error("function config rejected: #{named(config)}: #{Enum.join(sentences, "; ")}")
   end
+
+  defp named(%FunConfig{} = config) do
+    %{service: service, request_type: type} = FunConfig.complete(config)
+    "#{SafeInspect.name(service)} #{SafeInspect.name(type)}"
+  end
+
+  defp named(other), do: SafeInspect.inspect(other, 100)
 
   defp switch(service, request_type, version, enabled?, event) do
     with {:ok, table} <- Gateway.handle(:config_db) do

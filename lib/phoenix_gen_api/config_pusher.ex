@@ -59,7 +59,7 @@ defmodule PhoenixGenApi.ConfigPusher do
   @doc """
   Builds a push config.
 
-  Options: `:config_version`, without which `ArgumentError` is raised, and `:module`, `:function`,
+  Options: `:config_version`, without which `ArgumentError` is raised, as for an empty one, and `:module`, `:function`,
   `:args`, `:version_module`, `:version_function`, `:version_args`, from which the gateway is to pull
   as well (see `PhoenixGenApi.Structs.ServiceConfig`).
   """
@@ -78,7 +78,7 @@ defmodule PhoenixGenApi.ConfigPusher do
 
     opts = Keyword.validate!(opts, known)
 
-    if opts[:config_version] == nil do
+    if opts[:config_version] in [nil, ""] do
       raise ArgumentError, "the option :config_version is required"
     end
 

@@ -196,11 +196,12 @@ defmodule PhoenixGenApi.RateLimiter do
 
   @doc """
   Changes `:enabled`, `:global_limits` and `:api_limits`, those that the map has, in one step.
-  Other keys are ignored. With an invalid limit nothing changes.
+  With an invalid limit, or with another key (`{:error, {:unknown_key, key}}`), nothing changes.
   """
-  @spec update_config(map()) :: :ok | refusal()
+  @spec update_config(map()) :: :ok | refusal() | {:error, {:unknown_key, term()}}
   def update_config(%{} = config) do
     with :ok <- gate(),
+         :ok <- known_keys(config),
          {:ok, global} <- valid(config[:global_limits], :global),
          {:ok, api} <- valid(config[:api_limits], :api) do
       enabled = config[:enabled]
@@ -359,6 +360,14 @@ defmodule PhoenixGenApi.RateLimiter do
   end
 
   defp exceeded(_decision, _request_id, _user_id), do: :ok
+
+  # A misspelt key would otherwise pass for a change.
+  defp known_keys(config) do
+    case Map.keys(config) -- [:enabled, :global_limits, :api_limits] do
+      [] -> :ok
+      [key | _] -> {:error, {:unknown_key, key}}
+    end
+  end
 
   defp valid(nil, _scope), do: {:ok, nil}
 

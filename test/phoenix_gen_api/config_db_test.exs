@@ -220,6 +220,30 @@ defmodule PhoenixGenApi.ConfigDbTest do
       end
     end
 
+    test "add! stores a config, or raises with all reasons" do
+      assert ConfigDb.add!(config(version: "1.0.0")) == :ok
+      assert {:ok, _} = ConfigDb.get("s", "t", "1.0.0")
+
+      message =
+        "s t is rejected: timeout must be a positive integer between 100 and 300000, or :infinity; " <>
+          "hook_timeout must be a positive integer"
+
+      assert_raise ArgumentError, message, fn ->
+        ConfigDb.add!(config(timeout: 1, hook_timeout: 0))
+      end
+
+      assert_raise ArgumentError, ~r/mfa not allowed: {:os, :cmd, \[\]}/, fn ->
+        ConfigDb.add!(config(mfa: {:os, :cmd, []}))
+      end
+
+      assert_raise ArgumentError, ~r/must be a %FunConfig{} struct/, fn ->
+        ConfigDb.add!(:none)
+      end
+
+      assert ConfigDb.get("s", "t") == {:error, :not_found}
+      assert [_, _, _] = PhoenixGenApi.ConfigFailed.list(source: :direct, limit: 3)
+    end
+
     test "a disabled mark survives storing the version again" do
       {:ok, _, []} = ConfigDb.replace_service("s", [config(version: "1.0.0")], :pull)
       assert :ok = ConfigDb.disable("s", "t", "1.0.0")

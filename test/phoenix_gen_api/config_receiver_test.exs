@@ -531,6 +531,12 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
     test "builds a push config, which needs a version" do
       assert_raise ArgumentError, fn -> ConfigPusher.from_service_config("shop", [], [], []) end
 
+      for version <- [nil, ""] do
+        assert_raise ArgumentError, "the option :config_version is required", fn ->
+          ConfigPusher.from_service_config("shop", [], [], config_version: version)
+        end
+      end
+
       assert %PushConfig{service: :shop, module: Books, args: [1], config_version: "1"} =
                ConfigPusher.from_service_config(:shop, [node()], [fun("a")],
                  config_version: "1",

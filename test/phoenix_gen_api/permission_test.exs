@@ -9,6 +9,8 @@ defmodule PhoenixGenApi.PermissionTest do
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
   alias PhoenixGenApi.Test.Functions
 
+  doctest PermissionDenied
+
   @moduletag :capture_log
 
   defp config(fields), do: Functions.config(fn -> :ran end, [timeout: 1_000] ++ fields)
@@ -351,5 +353,21 @@ defmodule PhoenixGenApi.PermissionTest do
 
   test "an unchecked config struct denies nothing by default" do
     assert Permission.check_permission(%Request{}, %FunConfig{})
+  end
+
+  test "PermissionDenied can be raised with a message, with its fields, and with a request" do
+    assert_raise PermissionDenied, "not today", fn -> raise PermissionDenied, "not today" end
+    assert_raise PermissionDenied, "no", fn -> raise PermissionDenied, message: "no" end
+
+    text = "Permission denied for user: ann, request: nil, type: nil, mode: nil"
+    raised = assert_raise PermissionDenied, text, fn -> raise PermissionDenied, user_id: "ann" end
+    assert raised.user_id == "ann"
+    assert_raise PermissionDenied, ~r/user: nil/, fn -> raise PermissionDenied end
+
+    raised = PermissionDenied.exception(request: request(user_id: "ann"), mode: false)
+    assert {raised.user_id, raised.request_id, raised.permission_mode} == {"ann", "r1", false}
+
+    assert raised.message ==
+             "Permission denied for user: ann, request: r1, type: run, mode: false"
   end
 end

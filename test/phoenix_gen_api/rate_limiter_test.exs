@@ -516,10 +516,25 @@ defmodule PhoenixGenApi.RateLimiterTest do
       refute RateLimiter.status().enabled
       assert RateLimiter.update_config(%{global_limits: []}) == :ok
       refute RateLimiter.status().enabled
-      assert RateLimiter.update_config(%{fail_open: false, other: 1}) == :ok
       assert RateLimiter.status().fail_open
       assert RateLimiter.update_config(%{}) == :ok
       assert RateLimiter.get_configured_limits() == %{global: [], api: [api(2)]}
+    end
+
+    test "stay as they are when update_config is given an unknown key" do
+      global(limit(1))
+
+      for config <- [%{globel_limits: []}, %{global_limits: [], fail_open: false}] do
+        assert {:error, {:unknown_key, key}} = RateLimiter.update_config(config)
+        assert key in [:globel_limits, :fail_open]
+        assert PhoenixGenApi.update_rate_limit_config(config) == {:error, {:unknown_key, key}}
+      end
+
+      assert RateLimiter.update_config(%{"enabled" => false}) ==
+               {:error, {:unknown_key, "enabled"}}
+
+      assert RateLimiter.get_configured_limits().global == [limit(1)]
+      assert RateLimiter.status().enabled
     end
 
     test "change in one step: no request meets the old global and the new API limits" do

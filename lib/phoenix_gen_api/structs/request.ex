@@ -190,7 +190,8 @@ defmodule PhoenixGenApi.Structs.Request do
   defp service(service) when is_service_atom(service), do: Atom.to_string(service)
   defp service(service), do: service
 
-  defp args(nil), do: %{}
+  # Some JSON encoders write an empty map as an empty list.
+  defp args(none) when none in [nil, []], do: %{}
   defp args(args), do: args
 
   defp version(""), do: nil

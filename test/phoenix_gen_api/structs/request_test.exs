@@ -181,8 +181,14 @@ defmodule PhoenixGenApi.Structs.RequestTest do
       end
     end
 
+    test "an empty list is an args map without entries" do
+      for key <- [:args, "args"] do
+        assert {:ok, %Request{args: %{}}} = Request.decode(Map.put(@minimal, key, []))
+      end
+    end
+
     test "a list or struct is no args map" do
-      for args <- [[], [{"a", 1}], "x", ~D[2026-01-01], ["a" | "b"]] do
+      for args <- [[{"a", 1}], "x", ~D[2026-01-01], ["a" | "b"]] do
         assert error(Map.put(@minimal, "args", args)) ==
                  {:invalid_payload, "Invalid fields: args must be a map"}
       end
