@@ -3,7 +3,8 @@ defmodule PhoenixGenApi.ConfigHostileTest do
   use ExUnit.Case, async: false
 
   alias PhoenixGenApi.{Await, ConfigDb, ConfigFailed, ConfigPuller, ConfigReceiver}
-  alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
+  alias PhoenixGenApi.Executor
+  alias PhoenixGenApi.Structs.{FunConfig, PushConfig, Request, Response, ServiceConfig}
   alias PhoenixGenApi.Test.{Directory, HostileTerms}
 
   # Each reason is logged.
@@ -149,7 +150,18 @@ defmodule PhoenixGenApi.ConfigHostileTest do
       assert %{"first" => _, "last" => _} = stored()
     end
 
-    test "is told apart from one of another version of the library, which has the defaults" do
+    test "is run, or answered with an error, when it was handed over and not stored" do
+      request = %Request{request_id: "r1", request_type: "bad", service: "hostile"}
+
+      each(hostile_functions(), fn config ->
+        config = if is_map_key(config, :nodes), do: Map.put(config, :nodes, :local), else: config
+
+        match?(%Response{}, Executor.execute_with_config!(request, config)) and
+          match?(%Response{}, Executor.sync_call(request, config))
+      end)
+    end
+
+    test "that another version of the library made has the defaults for fields it does not know" do
       for field <- [:hook_timeout, :retry_on, :disabled, :arg_orders] do
         config = @good |> Map.delete(field) |> Map.put(:of_a_later_version, 1)
         assert FunConfig.validate_with_details(config) == {:ok, config}
@@ -157,6 +169,14 @@ defmodule PhoenixGenApi.ConfigHostileTest do
         assert {:ok, stored} = ConfigDb.get("hostile", "good")
         assert Map.keys(stored) == Map.keys(@good)
       end
+
+      config = Map.drop(@good, [:hook_timeout, :permission_callback, :version, :arg_orders])
+      request = %Request{request_id: "r1", args: %{"a" => "b"}}
+      assert FunConfig.get_node(%{config | nodes: :local}, request) == {:ok, node()}
+      assert FunConfig.convert_args!(config, request) == ["b"]
+      assert FunConfig.check_permission!(request, config) == nil
+      assert FunConfig.version(config) == "0.0.0"
+      refute FunConfig.local_service?(Map.delete(config, :nodes))
     end
   end
 
@@ -244,7 +264,7 @@ defmodule PhoenixGenApi.ConfigHostileTest do
       end)
     end
 
-    test "and hostile options is answered as one with none" do
+    test "is refused with a reason whatever its options are" do
       for opts <- [[node: "text"], [node: self()], [pushed_at: %{}], [force: 1, node: 1]] do
         assert ConfigReceiver.push(%{@push | config_version: ""}, opts) |> elem(0) == :error
       end

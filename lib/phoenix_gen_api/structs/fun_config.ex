@@ -148,13 +148,16 @@ defmodule PhoenixGenApi.Structs.FunConfig do
 
   @doc "See `PhoenixGenApi.NodeSelector.get_node/2`."
   @spec get_node(t(), Request.t()) :: {:ok, node()} | {:error, term()}
-  defdelegate get_node(config, request), to: PhoenixGenApi.NodeSelector
+  def get_node(config, request),
+    do: config |> complete() |> PhoenixGenApi.NodeSelector.get_node(request)
 
   @doc "See `PhoenixGenApi.ArgumentHandler.convert_args!/2`."
   @spec convert_args!(t(), Request.t()) :: [term()]
-  defdelegate convert_args!(config, request), to: PhoenixGenApi.ArgumentHandler
+  def convert_args!(config, request),
+    do: config |> complete() |> PhoenixGenApi.ArgumentHandler.convert_args!(request)
 
   @doc "See `PhoenixGenApi.Permission.check_permission!/2`."
   @spec check_permission!(Request.t(), t()) :: nil
-  defdelegate check_permission!(request, config), to: PhoenixGenApi.Permission
+  def check_permission!(request, config),
+    do: PhoenixGenApi.Permission.check_permission!(request, complete(config))
 end
