@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::{criterion_group, criterion_main, Criterion};
 use gen_api_core::breaker::{Breaker, Check, FailureRate, Outcome, Settings};
 use gen_api_core::clock::Nanos;
-use gen_api_core::pool::{Admission, End, Kind, Pool};
+use gen_api_core::worker_pool::{Admission, End, Kind, Tasks};
 
 const NOW: Nanos = Nanos(1);
 
@@ -54,7 +54,7 @@ fn breakers(c: &mut Criterion) {
 }
 
 fn slots(c: &mut Criterion) {
-    let pool = Pool::<u64>::new(1_000, 10_000, settings(false));
+    let pool = Tasks::<u64>::new(1_000, 10_000, settings(false));
     c.bench_function("admit_enter_finish", |b| {
         b.iter(|| {
             if let Admission::Accepted(ticket) = pool.admit(Kind::Counted, None, NOW) {

@@ -18,6 +18,12 @@ impl Nanos {
     /// Some 584 years.
     pub const MAX: Self = Self(u64::MAX);
 
+    /// A point of a clock that may be negative, as the VM's monotonic time is; its order is what counts.
+    #[must_use]
+    pub const fn from_signed(time: i64) -> Self {
+        Self(time.cast_unsigned() ^ (1 << 63))
+    }
+
     /// `millis` milliseconds.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
@@ -46,6 +52,16 @@ impl Nanos {
 #[cfg(test)]
 mod tests {
     use super::Nanos;
+
+    #[test]
+    fn signed_times_keep_their_order_and_their_distances() {
+        let times = [i64::MIN, -5, -1, 0, 3, i64::MAX];
+        for (a, b) in times.into_iter().zip(times.into_iter().skip(1)) {
+            let (x, y) = (Nanos::from_signed(a), Nanos::from_signed(b));
+            assert!(x < y);
+            assert_eq!(y.saturating_sub(x).0, b.abs_diff(a));
+        }
+    }
 
     #[test]
     fn arithmetic_stops_at_both_ends() {

@@ -21,7 +21,6 @@ mod relay;
 mod relay_listing;
 mod relay_publish;
 mod relay_share;
-mod relay_slow;
 mod relay_terms;
 mod relay_watch;
 mod route;

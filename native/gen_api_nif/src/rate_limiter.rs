@@ -93,11 +93,6 @@ atom_enum!(GroupTerm(Group) {
     claimed_device => Group::ClaimedDevice,
 });
 
-/// Monotonic time may be negative; its order is what counts.
-fn nanos(now: i64) -> Nanos {
-    Nanos(now.cast_unsigned() ^ (1 << 63))
-}
-
 /// What a value counts by: non-empty strings; numbers and booleans by their text.
 fn counted(value: Term<'_>) -> Option<Counted<'_>> {
     match Arg(value).view() {
@@ -212,7 +207,7 @@ fn rate_limiter_check<'a>(
     let (service, request_type) = (name(&service), name(&request_type));
     let check = limiter
         .0
-        .check_group(service, request_type, group.0, nanos(now), |key| {
+        .check_group(service, request_type, group.0, Nanos::from_signed(now), |key| {
             value_of(env, request, key).and_then(counted)
         });
     match check {
@@ -232,9 +227,10 @@ fn rate_limiter_check_value<'a>(
     now: i64,
 ) -> Term<'a> {
     let bytes = counted(value);
-    let verdict = limiter
-        .0
-        .check_value(&scope.0, &key.0, bytes.as_deref(), nanos(now));
+    let verdict =
+        limiter
+            .0
+            .check_value(&scope.0, &key.0, bytes.as_deref(), Nanos::from_signed(now));
     verdict_term(env, verdict, |_key| Some(value))
 }
 
@@ -289,7 +285,7 @@ fn rate_limiter_status(
     let value = counted(value).unwrap_or_default();
     limiter
         .0
-        .status(&scope.0, &key.0, &value, nanos(now))
+        .status(&scope.0, &key.0, &value, Nanos::from_signed(now))
         .into_iter()
         .map(|(spec, status)| {
             (
@@ -324,7 +320,7 @@ fn rate_limiter_clear(limiter: &LimiterResource) -> usize {
 /// Reclaims at most `budget` windows: `{reclaimed, more?}`. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn rate_limiter_sweep(limiter: &LimiterResource, now: i64, budget: usize) -> (usize, bool) {
-    let swept = limiter.0.limiter().sweep(nanos(now), budget);
+    let swept = limiter.0.limiter().sweep(Nanos::from_signed(now), budget);
     (swept.windows, swept.more)
 }
 

@@ -3,7 +3,6 @@
 //! Every operation on a group is constant in its size and runs on a normal scheduler; what walks
 //! all members or groups runs on a dirty one.
 
-use crate::relay_slow::Slow;
 use crate::relay_terms::{
     answer, bounds, device, done, BoundsTerm, Joining, Kind, StatusAtom, Verb,
 };
@@ -13,8 +12,8 @@ use gen_api_core::relay::{Created, Relay};
 use rustler::types::atom;
 use rustler::{Atom, Env, LocalPid, ResourceArc, Term};
 
-/// All groups of this gateway, and the recipients that cannot keep up.
-pub struct RelayResource(pub Relay<LocalPid>, pub Slow);
+/// All groups of this gateway.
+pub struct RelayResource(pub Relay<LocalPid>);
 
 // A panic leaves locks open and counts that are each consistent.
 impl std::panic::RefUnwindSafe for RelayResource {}
@@ -22,7 +21,7 @@ impl std::panic::RefUnwindSafe for RelayResource {}
 /// An index without groups.
 #[rustler::nif]
 fn relay_new(limits: BoundsTerm) -> ResourceArc<RelayResource> {
-    ResourceArc::new(RelayResource(Relay::new(bounds(limits)), Slow::new()))
+    ResourceArc::new(RelayResource(Relay::new(bounds(limits))))
 }
 
 /// Changes the bounds, and the messages per second of a group and of a member.
@@ -124,6 +123,5 @@ fn relay_change<'a>(
 /// Reclaims memory of the limits on messages: whether there is more. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn relay_sweep(relay: &RelayResource, now: i64, budget: usize) -> bool {
-    let now = Nanos(now.cast_unsigned() ^ (1 << 63));
-    relay.0.sweep(now, budget).more
+    relay.0.sweep(Nanos::from_signed(now), budget).more
 }

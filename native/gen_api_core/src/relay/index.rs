@@ -5,6 +5,7 @@ use super::endings::Endings;
 use super::group::{Group, State};
 use super::outcome::Refusal;
 use super::pace::Pace;
+use super::slow_consumers::SlowConsumers;
 use super::users::Users;
 use crate::clock::Nanos;
 use crate::limiter::Swept;
@@ -62,6 +63,7 @@ pub struct Relay<H> {
     pub(super) endings: Endings<H>,
     pub(super) bounds: ArcSwap<Bounds>,
     pub(super) pace: Pace,
+    pub(super) slow: SlowConsumers<H>,
     pub(super) shared: AtomicBool,
     pub(super) hasher: RandomState,
 }
@@ -79,6 +81,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             endings: Endings::default(),
             bounds: ArcSwap::from_pointee(bounds),
             pace: Pace::new(),
+            slow: SlowConsumers::none(),
             shared: AtomicBool::new(false),
             hasher,
         }

@@ -1,7 +1,8 @@
 //! Groups of users, and to which devices a message to a group goes.
 //!
 //! A device is whatever the caller makes of it: a `Copy` handle. Devices belong to users, users
-//! are members of groups. Nothing is sent here: [`Relay::publish`] says to whom.
+//! are members of groups. Nothing is sent here: [`Relay::publish`] says to whom, and [`Relay::deliver`] in which
+//! slices.
 //!
 //! ```
 //! use gen_api_core::clock::Nanos;
@@ -26,6 +27,8 @@
 //! | `moderate` | what members do to members |
 //! | `rules` | who may do what: the permission matrix |
 //! | `publish` | to whom a message goes |
+//! | `delivery` | sending it, a slice at a time |
+//! | `slow_consumers` | recipients that cannot keep up |
 //! | `listing` | what there is |
 //! | `group` | one group: its members, and how they stand |
 //! | `recipients` | the devices of a group, and which of them get messages |
@@ -47,6 +50,7 @@
 
 mod chunks;
 mod copy;
+mod delivery;
 mod devices;
 mod endings;
 mod group;
@@ -66,11 +70,13 @@ mod recipients;
 mod roster;
 mod rules;
 mod share;
+mod slow_consumers;
 mod turns;
 mod users;
 mod verify;
 
 pub use chunks::Snapshot;
+pub use delivery::{Delivery, Slice};
 pub use group::Created;
 pub use index::{Bounds, Relay};
 pub use member::{Standing, Status};

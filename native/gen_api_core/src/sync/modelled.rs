@@ -192,18 +192,18 @@ impl<T: Default> Default for ArcSwap<T> {
 
 impl<T> ArcSwap<T> {
     pub(crate) fn from_pointee(value: T) -> Self {
-        Self::of(Arc::new(value))
+        Self::new(Arc::new(value))
     }
 }
 
 impl<T> ArcSwapOption<T> {
     pub(crate) fn empty() -> Self {
-        Self::of(None)
+        Self::new(None)
     }
 }
 
 impl<A: Clone> ArcSwapAny<A> {
-    fn of(value: A) -> Self {
+    pub(crate) fn new(value: A) -> Self {
         Self {
             current: AtomicUsize::new(0),
             first: Version::new(value),

@@ -14,10 +14,10 @@ mod circuits;
 mod limiter;
 mod limits;
 mod nodes;
-mod pool;
 mod relay;
 mod sticky;
 mod table;
+mod worker_pool;
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! The relay against a plain model of its rules, against its permission matrix, and under threads.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod delivery;
 mod matrix;
 mod model;
 mod operations;

@@ -25,28 +25,28 @@ pub(super) enum Place {
 }
 
 #[derive(Debug)]
-pub(super) struct Line<P> {
+pub(super) struct Queue<P> {
     size: u32,
     max_waiting: u32,
-    word: AtomicU64,
+    counts: AtomicU64,
     // By number, so that one who leaves is found, and the numbers are those of the tickets.
-    queue: Mutex<BTreeMap<u64, Arc<Ticket<P>>>>,
+    tickets: Mutex<BTreeMap<u64, Arc<Ticket<P>>>>,
     next: AtomicU64,
 }
 
-impl<P: Copy> Line<P> {
+impl<P: Copy> Queue<P> {
     pub(super) fn new(size: u32, max_waiting: u32) -> Self {
         Self {
             size,
             max_waiting,
-            word: AtomicU64::new(0),
-            queue: Mutex::new(BTreeMap::new()),
+            counts: AtomicU64::new(0),
+            tickets: Mutex::new(BTreeMap::new()),
             next: AtomicU64::new(0),
         }
     }
 
     pub(super) fn counts(&self) -> Counts {
-        counts(self.word.load(Acquire))
+        unpack(self.counts.load(Acquire))
     }
 
     pub(super) fn size(&self) -> u32 {
@@ -54,7 +54,7 @@ impl<P: Copy> Line<P> {
     }
 
     /// A slot or a place in the queue; None when there is neither. `ticket` makes the ticket, of that number.
-    pub(super) fn step_in(
+    pub(super) fn admit(
         &self,
         may_wait: bool,
         ticket: impl FnOnce(u64, Place) -> Arc<Ticket<P>>,
@@ -65,45 +65,45 @@ impl<P: Copy> Line<P> {
         if !may_wait || self.counts().waiting >= self.max_waiting {
             return None;
         }
-        let mut queue = self.queue.lock();
+        let mut tickets = self.tickets.lock();
         match self.take_place()? {
             Place::Slot => {
-                drop(queue);
+                drop(tickets);
                 Some(ticket(self.number(), Place::Slot))
             }
             Place::Queue => {
                 let ticket = ticket(self.number(), Place::Queue);
-                queue.insert(ticket.number, Arc::clone(&ticket));
+                tickets.insert(ticket.number, Arc::clone(&ticket));
                 Some(ticket)
             }
         }
     }
 
     /// Takes one who waits out of the queue. Nothing happens when its turn has come.
-    pub(super) fn step_out(&self, number: u64) {
-        let mut queue = self.queue.lock();
-        if queue.remove(&number).is_some() {
-            self.word.fetch_sub(1, AcqRel);
+    pub(super) fn remove(&self, number: u64) {
+        let mut tickets = self.tickets.lock();
+        if tickets.remove(&number).is_some() {
+            self.counts.fetch_sub(1, AcqRel);
         }
     }
 
     /// Gives a slot back. Whoever is returned has it now.
-    pub(super) fn hand_over(&self) -> Option<Arc<Ticket<P>>> {
+    pub(super) fn release(&self) -> Option<Arc<Ticket<P>>> {
         if self.free_slot() {
             return None;
         }
-        let mut queue = self.queue.lock();
+        let mut tickets = self.tickets.lock();
         if self.free_slot() {
             return None;
         }
-        let (_, first) = queue.pop_first()?;
-        self.word.fetch_sub(1, AcqRel);
+        let (_, first) = tickets.pop_first()?;
+        self.counts.fetch_sub(1, AcqRel);
         Some(first)
     }
 
     /// Everybody who waits, first come first.
     pub(super) fn waiting(&self) -> Vec<Arc<Ticket<P>>> {
-        self.queue.lock().values().cloned().collect()
+        self.tickets.lock().values().cloned().collect()
     }
 
     fn number(&self) -> u64 {
@@ -112,7 +112,7 @@ impl<P: Copy> Line<P> {
 
     fn take_slot(&self) -> bool {
         let taken = |word| self.is_free(word).then(|| word + ONE_RUNNING);
-        self.word.fetch_update(AcqRel, Acquire, taken).is_ok()
+        self.counts.fetch_update(AcqRel, Acquire, taken).is_ok()
     }
 
     /// Looks and steps at one moment: a slot given back in between, without a lock as long as nobody waits,
@@ -122,10 +122,10 @@ impl<P: Copy> Line<P> {
             if self.is_free(word) {
                 Some(word + ONE_RUNNING)
             } else {
-                (counts(word).waiting < self.max_waiting).then(|| word + 1)
+                (unpack(word).waiting < self.max_waiting).then(|| word + 1)
             }
         };
-        let before = self.word.fetch_update(AcqRel, Acquire, taken).ok()?;
+        let before = self.counts.fetch_update(AcqRel, Acquire, taken).ok()?;
         Some(if self.is_free(before) {
             Place::Slot
         } else {
@@ -134,17 +134,17 @@ impl<P: Copy> Line<P> {
     }
 
     fn is_free(&self, word: u64) -> bool {
-        let Counts { running, waiting } = counts(word);
+        let Counts { running, waiting } = unpack(word);
         waiting == 0 && running < self.size
     }
 
     fn free_slot(&self) -> bool {
-        let freed = |word| (counts(word).waiting == 0).then(|| word - ONE_RUNNING);
-        self.word.fetch_update(AcqRel, Acquire, freed).is_ok()
+        let freed = |word| (unpack(word).waiting == 0).then(|| word - ONE_RUNNING);
+        self.counts.fetch_update(AcqRel, Acquire, freed).is_ok()
     }
 }
 
-fn counts(word: u64) -> Counts {
+fn unpack(word: u64) -> Counts {
     Counts {
         running: (word >> 32) as u32,
         waiting: word as u32,

@@ -2,18 +2,20 @@ use std::sync::Arc;
 
 use gen_api_core::breaker::Settings;
 use gen_api_core::clock::Nanos;
-use gen_api_core::pool::{Admission, Cause, End, Entry, Kind, Pool, Ticket, Was};
+use gen_api_core::worker_pool::{
+    Admission, Cause, End, Ending, Entry, Kind, News, OnDeath, Slot, Tasks, Ticket, Was, WorkerPool,
+};
 
 use super::{explore, race};
 
 const NOW: Nanos = Nanos::ZERO;
 
 /// A pool of one slot, and tickets that were taken before.
-struct World(Pool<usize>, Vec<Arc<Ticket<usize>>>);
+struct World(Tasks<usize>, Vec<Arc<Ticket<usize>>>);
 
 impl World {
     fn new(max_waiting: u32, tickets: usize) -> Arc<Self> {
-        let pool = Pool::new(1, max_waiting, Settings::default());
+        let pool = Tasks::new(1, max_waiting, Settings::default());
         let tickets = (0..tickets).map(|_| admit(&pool).unwrap()).collect();
         Arc::new(World(pool, tickets))
     }
@@ -33,7 +35,7 @@ impl World {
     }
 }
 
-fn admit(pool: &Pool<usize>) -> Option<Arc<Ticket<usize>>> {
+fn admit(pool: &Tasks<usize>) -> Option<Arc<Ticket<usize>>> {
     match pool.admit(Kind::Uncounted, None, NOW) {
         Admission::Accepted(ticket) => Some(ticket),
         Admission::Full => None,
@@ -123,20 +125,20 @@ fn a_task_ends_once_whoever_ends_it() {
 }
 
 #[test]
-fn a_task_that_is_doomed_is_named_or_never_begins() {
+fn a_task_that_is_cancelled_is_named_or_never_begins() {
     explore(|| {
         let world = World::new(0, 1);
-        let [ran, doomed] = race(
+        let [ran, cancelled] = race(
             &world,
             [
                 |w: &World| w.enter(0) == Entry::Run,
-                |w| w.0.doom(&w.1[0], Cause::OwnerDied, NOW).is_none(),
+                |w| w.0.cancel(&w.1[0], Cause::OwnerDied, NOW).is_none(),
             ],
         );
-        assert_eq!(ran, doomed);
-        assert_eq!(world.0.doomed(NOW).0.contains(&0), doomed);
+        assert_eq!(ran, cancelled);
+        assert_eq!(world.0.to_kill(NOW).0.contains(&0), cancelled);
         world.finish(0);
-        assert_eq!(world.0.doomed(NOW).0, []);
+        assert_eq!(world.0.to_kill(NOW).0, []);
         assert_eq!(world.counts(), (0, 0));
     });
 }
@@ -153,5 +155,71 @@ fn nothing_begins_unseen_while_a_pool_stops() {
             ],
         );
         assert_eq!(ran, seen);
+    });
+}
+
+/// An open pool of one slot, and slots that were taken before.
+struct Kept(WorkerPool<usize, usize>, Vec<Slot<usize, usize>>);
+
+const KEEPER: usize = 9;
+
+impl Kept {
+    fn new(slots: usize) -> Arc<Self> {
+        let pool = WorkerPool::new(1, 2, Settings::default());
+        pool.adopt(KEEPER);
+        let admit = |number| {
+            let on_death = || {
+                Some(OnDeath {
+                    to: None,
+                    message: number,
+                })
+            };
+            pool.admit(Kind::Uncounted, None, on_death, NOW).unwrap()
+        };
+        let slots = (0..slots).map(admit).collect();
+        Arc::new(Kept(pool, slots))
+    }
+
+    fn lose(&self, number: usize) -> Option<usize> {
+        let effects = self.0.lost(&self.1[number], NOW);
+        assert_eq!(effects.send, None);
+        effects.notify
+    }
+}
+
+#[test]
+fn what_comes_while_the_keeper_looks_is_seen_or_has_it_told_again() {
+    explore(|| {
+        let kept = Kept::new(2);
+        assert_eq!(kept.lose(0), Some(KEEPER));
+        let [notified, seen] = race(
+            &kept,
+            [
+                |k: &Kept| k.lose(1).map_or(0, |_keeper| 1),
+                |k| k.0.attend(NOW).news.len(),
+            ],
+        );
+        // Told twice at worst, and never not at all.
+        assert!(seen == 2 || notified == 1, "{seen} seen");
+        assert_eq!(kept.0.attend(NOW).news.len(), 2 - seen);
+    });
+}
+
+#[test]
+fn what_is_to_be_sent_if_a_task_dies_is_sent_once() {
+    explore(|| {
+        let kept = Kept::new(1);
+        let _ = kept.0.enter(&kept.1[0], 0, false, 0, NOW);
+        let ended = race(
+            &kept,
+            [
+                |k: &Kept| k.0.leave(&k.1[0], Ending::Failed, NOW).1.notify,
+                |k| k.0.ended(&k.1[0], 0, NOW).notify,
+            ],
+        );
+        assert!(ended.contains(&Some(KEEPER)));
+        let messages = kept.0.attend(NOW).news.into_iter();
+        let messages = messages.filter(|news| matches!(news, News::Message(_)));
+        assert_eq!(messages.count(), 1);
     });
 }

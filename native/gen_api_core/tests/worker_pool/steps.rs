@@ -5,22 +5,22 @@ use std::sync::Arc;
 
 use gen_api_core::breaker::Settings;
 use gen_api_core::clock::Nanos;
-use gen_api_core::pool::{Admission, Cause, End, Entry, Kind, Pool, Ticket, Was};
+use gen_api_core::worker_pool::{Admission, Cause, End, Entry, Kind, Tasks, Ticket, Was};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 const NOW: Nanos = Nanos::ZERO;
 
-fn pool(size: u32, max_waiting: u32) -> Pool<usize> {
+fn pool(size: u32, max_waiting: u32) -> Tasks<usize> {
     // A circuit that never opens.
     let settings = Settings {
         threshold: u32::MAX,
         ..Settings::default()
     };
-    Pool::new(size, max_waiting, settings)
+    Tasks::new(size, max_waiting, settings)
 }
 
-fn ticket(pool: &Pool<usize>, due: Option<Nanos>) -> Arc<Ticket<usize>> {
+fn ticket(pool: &Tasks<usize>, due: Option<Nanos>) -> Arc<Ticket<usize>> {
     match pool.admit(Kind::Counted, due, NOW) {
         Admission::Accepted(ticket) => ticket,
         other => panic!("{other:?}"),
@@ -33,7 +33,7 @@ enum Step {
     // A process comes with its ticket, or is killed, or its task ends: whichever of them.
     Enter(Index),
     Finish(Index, bool),
-    Doom(Index),
+    Cancel(Index),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -41,14 +41,14 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Submit),
         4 => any::<Index>().prop_map(Step::Enter),
         3 => (any::<Index>(), any::<bool>()).prop_map(|(i, ok)| Step::Finish(i, ok)),
-        1 => any::<Index>().prop_map(Step::Doom),
+        1 => any::<Index>().prop_map(Step::Cancel),
     ]
 }
 
 struct Task {
     ticket: Arc<Ticket<usize>>,
     began: bool,
-    doomed: bool,
+    cancelled: bool,
     ended: bool,
 }
 
@@ -70,7 +70,7 @@ proptest! {
                 Step::Submit => match pool.admit(Kind::Counted, None, NOW) {
                     Admission::Accepted(ticket) => {
                         let number = tasks.len();
-                        tasks.push(Task { ticket, began: false, doomed: false, ended: false });
+                        tasks.push(Task { ticket, began: false, cancelled: false, ended: false });
                         if slots.len() < size as usize {
                             slots.push(number);
                         } else {
@@ -106,7 +106,7 @@ proptest! {
                     };
                     prop_assert_eq!(finish.was, was);
                     ended += u64::from(was == Was::Running);
-                    failed += u64::from(was == Was::Running && (!ok || tasks[number].doomed));
+                    failed += u64::from(was == Was::Running && (!ok || tasks[number].cancelled));
                     tasks[number].ended = true;
                     queue.retain(|waiting| *waiting != number);
                     let mut next = None;
@@ -119,13 +119,13 @@ proptest! {
                     let come = next.filter(|next| tasks[*next].ticket.process().is_some());
                     prop_assert_eq!(finish.wake, come);
                 }
-                Step::Doom(index) if !tasks.is_empty() => {
+                Step::Cancel(index) if !tasks.is_empty() => {
                     let number = index.index(tasks.len());
                     let runs = tasks[number].began && !tasks[number].ended;
-                    let finish = pool.doom(&tasks[number].ticket, Cause::OwnerDied, NOW);
+                    let finish = pool.cancel(&tasks[number].ticket, Cause::OwnerDied, NOW);
                     prop_assert_eq!(finish.is_none(), runs);
-                    prop_assert_eq!(pool.doomed(NOW).0.contains(&number), runs);
-                    tasks[number].doomed |= runs;
+                    prop_assert_eq!(pool.to_kill(NOW).0.contains(&number), runs);
+                    tasks[number].cancelled |= runs;
                     if !runs {
                         tasks[number].ended = true;
                         queue.retain(|waiting| *waiting != number);
@@ -149,7 +149,7 @@ proptest! {
         }
         let status = pool.status(NOW);
         prop_assert_eq!((status.running, status.waiting), (0, 0));
-        prop_assert_eq!(pool.doomed(NOW), (vec![], None));
+        prop_assert_eq!(pool.to_kill(NOW), (vec![], None));
     }
 }
 
@@ -162,12 +162,12 @@ fn a_task_past_its_time_is_named_until_it_ends() {
     );
     assert_eq!(pool.enter(&late, 2, NOW), (Entry::Run, true));
     assert_eq!(pool.enter(&early, 1, NOW), (Entry::Run, true));
-    assert_eq!(pool.doomed(Nanos(9)), (vec![], Some(Nanos(10))));
-    assert_eq!(pool.doomed(Nanos(10)), (vec![1], Some(Nanos(20))));
-    assert_eq!(pool.doomed(Nanos(11)), (vec![1], Some(Nanos(20))));
+    assert_eq!(pool.to_kill(Nanos(9)), (vec![], Some(Nanos(10))));
+    assert_eq!(pool.to_kill(Nanos(10)), (vec![1], Some(Nanos(20))));
+    assert_eq!(pool.to_kill(Nanos(11)), (vec![1], Some(Nanos(20))));
     let finish = pool.finish(&early, End::Failed, Nanos(12));
     assert_eq!(finish.cause, Some(Cause::Timeout));
-    assert_eq!(pool.doomed(Nanos(12)), (vec![], Some(Nanos(20))));
+    assert_eq!(pool.to_kill(Nanos(12)), (vec![], Some(Nanos(20))));
 }
 
 #[test]
@@ -178,14 +178,14 @@ fn only_a_deadline_before_the_next_question_asks_for_an_earlier_one() {
     assert_eq!(pool.enter(&first, 1, NOW), (Entry::Run, true));
     pool.finish(&first, End::Returned, NOW);
     // Nothing else is due, but at 20 the question will be asked anyway, also if it is asked before.
-    assert_eq!(pool.doomed(Nanos(1)), (vec![], Some(Nanos(20))));
+    assert_eq!(pool.to_kill(Nanos(1)), (vec![], Some(Nanos(20))));
     assert_eq!(pool.enter(&later, 2, NOW), (Entry::Run, false));
     assert_eq!(pool.enter(&sooner, 3, NOW), (Entry::Run, true));
-    assert_eq!(pool.doomed(NOW), (vec![], Some(Nanos(10))));
+    assert_eq!(pool.to_kill(NOW), (vec![], Some(Nanos(10))));
     pool.finish(&sooner, End::Returned, NOW);
-    assert_eq!(pool.doomed(Nanos(10)), (vec![], Some(Nanos(30))));
+    assert_eq!(pool.to_kill(Nanos(10)), (vec![], Some(Nanos(30))));
     pool.finish(&later, End::Returned, NOW);
-    assert_eq!(pool.doomed(Nanos(30)), (vec![], None));
+    assert_eq!(pool.to_kill(Nanos(30)), (vec![], None));
     assert_eq!(pool.enter(&due(90), 4, Nanos(30)), (Entry::Run, true));
 }
 
@@ -198,7 +198,7 @@ fn whoever_asks_next_is_told_only_of_tasks_that_run() {
     assert_eq!(pool.enter(&runs, 2, NOW), (Entry::Run, false));
     pool.finish(&over, End::Returned, NOW);
     pool.adopt();
-    assert_eq!(pool.doomed(NOW), (vec![], Some(Nanos(30))));
+    assert_eq!(pool.to_kill(NOW), (vec![], Some(Nanos(30))));
     pool.finish(&runs, End::Returned, NOW);
     pool.adopt();
     // Who enters before the question is asked has it asked again.
@@ -206,7 +206,7 @@ fn whoever_asks_next_is_told_only_of_tasks_that_run() {
     assert_eq!(pool.enter(&next, 3, NOW), (Entry::Run, true));
     pool.finish(&next, End::Returned, NOW);
     pool.adopt();
-    assert_eq!(pool.doomed(NOW), (vec![], None));
+    assert_eq!(pool.to_kill(NOW), (vec![], None));
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_task_that_returns_after_it_was_to_be_killed_has_failed() {
     let pool = pool(1, 0);
     let task = ticket(&pool, Some(Nanos(10)));
     pool.enter(&task, 1, NOW);
-    assert_eq!(pool.doomed(Nanos(10)), (vec![1], None));
+    assert_eq!(pool.to_kill(Nanos(10)), (vec![1], None));
     let finish = pool.finish(&task, End::Returned, Nanos(11));
     assert_eq!(finish.cause, Some(Cause::Timeout));
     assert_eq!(pool.status(NOW).failed, 1);
@@ -261,7 +261,7 @@ fn a_probe_does_not_wait_and_one_that_never_begins_is_given_back() {
         cooldown: Nanos::ZERO,
         ..Settings::default()
     };
-    let pool = Pool::<usize>::new(1, 1, settings);
+    let pool = Tasks::<usize>::new(1, 1, settings);
     let first = ticket(&pool, None);
     pool.enter(&first, 1, NOW);
     pool.finish(&first, End::Failed, NOW);

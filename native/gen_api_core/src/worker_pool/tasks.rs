@@ -5,27 +5,27 @@ use std::sync::Arc;
 
 use crate::sync::Mutex;
 
-use super::line::{Line, Place};
-use super::roster::Roster;
+use super::queue::{Place, Queue};
+use super::running::Running;
 use super::ticket::{Cause, Progress, Stage, Ticket};
 use super::{Admission, End, Entry, Finish, Kind, Was};
 use crate::breaker::{self, Breaker, Check, Outcome, Settings, Transition};
 use crate::clock::Nanos;
 
-/// A pool. `P` names a process.
+/// The tasks of a pool, each of which goes through its steps. `P` names a process.
 #[derive(Debug)]
-pub struct Pool<P> {
-    line: Line<P>,
-    roster: Roster<P>,
+pub struct Tasks<P> {
+    queue: Queue<P>,
+    running: Running<P>,
     breaker: Breaker,
     stopped: AtomicBool,
     ended: AtomicU64,
     failed: AtomicU64,
 }
 
-/// What a pool is doing and has done.
+/// What these tasks do and have done.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Status {
+pub struct TaskStatus {
     /// Slots.
     pub size: u32,
     /// Slots that are taken.
@@ -42,14 +42,14 @@ pub struct Status {
     pub failed: u64,
 }
 
-impl<P: Copy> Pool<P> {
-    /// A pool of `size` slots with a queue of `max_waiting` at most. Probes are always recorded or given
+impl<P: Copy> Tasks<P> {
+    /// For `size` slots with a queue of `max_waiting` at most. Probes are always recorded or given
     /// back, so they do not expire, whatever `settings` say.
     #[must_use]
     pub fn new(size: u32, max_waiting: u32, settings: Settings) -> Self {
         Self {
-            line: Line::new(size, max_waiting),
-            roster: Roster::new(),
+            queue: Queue::new(size, max_waiting),
+            running: Running::new(),
             breaker: Breaker::new(Settings {
                 probe_life: Nanos::MAX,
                 ..settings
@@ -72,7 +72,7 @@ impl<P: Copy> Pool<P> {
                 Check::Deny { .. } => return Admission::CircuitOpen,
             },
         };
-        let accepted = self.line.step_in(may_wait, |number, place| {
+        let accepted = self.queue.admit(may_wait, |number, place| {
             let stage = match place {
                 Place::Slot => Stage::Granted,
                 Place::Queue => Stage::Waiting,
@@ -99,7 +99,7 @@ impl<P: Copy> Pool<P> {
     }
 
     /// A process comes to run the task, for the first time or because it has been woken. The flag says that
-    /// its deadline comes before [`Pool::doomed`] said that it has to be asked again.
+    /// its deadline comes before [`Tasks::to_kill`] said that it has to be asked again.
     pub fn enter(&self, ticket: &Arc<Ticket<P>>, process: P, now: Nanos) -> (Entry, bool) {
         let mut progress = ticket.progress.lock();
         match progress.stage {
@@ -111,10 +111,10 @@ impl<P: Copy> Pool<P> {
             }
             Stage::Granted => {
                 progress.process = Some(process);
-                let sooner = self.roster.add(ticket);
-                // Who stops the pool looks at the roster after the flag: one of the two is seen.
+                let sooner = self.running.add(ticket);
+                // Who stops the pool looks at those that run after the flag: one of the two is seen.
                 if self.stopped.load(Acquire) {
-                    self.roster.remove(ticket, false);
+                    self.running.remove(ticket, false);
                     return (Entry::Gone, false);
                 }
                 progress.stage = Stage::Running;
@@ -136,12 +136,12 @@ impl<P: Copy> Pool<P> {
         self.conclude(ticket, stage, cause, end, now)
     }
 
-    /// The task is to end before its time. None: it runs and is named by [`Pool::doomed`] from now on.
+    /// The task is to end before its time. None: it runs and is named by [`Tasks::to_kill`] from now on.
     /// Otherwise it has been finished.
-    pub fn doom(&self, ticket: &Ticket<P>, cause: Cause, now: Nanos) -> Option<Finish<P>> {
+    pub fn cancel(&self, ticket: &Ticket<P>, cause: Cause, now: Nanos) -> Option<Finish<P>> {
         let stage = {
             let mut progress = ticket.progress.lock();
-            if self.name(ticket, &mut progress, cause) {
+            if self.mark(ticket, &mut progress, cause) {
                 return None;
             }
             std::mem::replace(&mut progress.stage, Stage::Ended)
@@ -165,7 +165,7 @@ impl<P: Copy> Pool<P> {
         };
         match stage {
             Stage::Ended => finish.was = Was::Ended,
-            Stage::Waiting => self.line.step_out(ticket.number),
+            Stage::Waiting => self.queue.remove(ticket.number),
             Stage::Granted => {
                 if let Some(permit) = ticket.permit {
                     self.breaker.give_back(permit, now);
@@ -174,7 +174,7 @@ impl<P: Copy> Pool<P> {
             }
             Stage::Running => {
                 finish.was = Was::Running;
-                self.roster.remove(ticket, cause.is_some());
+                self.running.remove(ticket, cause.is_some());
                 finish.transition = self.count(ticket, end, now);
                 finish.wake = self.pass_on();
             }
@@ -184,40 +184,40 @@ impl<P: Copy> Pool<P> {
 
     /// Whom to kill now, and when to ask again.
     #[must_use]
-    pub fn doomed(&self, now: Nanos) -> (Vec<P>, Option<Nanos>) {
-        let (late, next) = self.roster.overdue(now);
+    pub fn to_kill(&self, now: Nanos) -> (Vec<P>, Option<Nanos>) {
+        let (late, next) = self.running.overdue(now);
         for ticket in late {
-            self.condemn(&ticket, Cause::Timeout);
+            self.cancel_running(&ticket, Cause::Timeout);
         }
-        (self.roster.doomed(), next)
+        (self.running.cancelled(), next)
     }
 
     /// Lets no task begin from now on. Returns whom to kill and whom to wake, to find out.
     #[must_use]
     pub fn stop(&self) -> (Vec<P>, Vec<P>) {
         self.stopped.store(true, SeqCst);
-        for ticket in self.roster.everyone() {
-            self.condemn(&ticket, Cause::Stopped);
+        for ticket in self.running.all() {
+            self.cancel_running(&ticket, Cause::Stopped);
         }
-        let waiting = self.line.waiting();
+        let waiting = self.queue.waiting();
         let wake = waiting.iter().filter_map(|ticket| ticket.process());
-        (self.roster.doomed(), wake.collect())
+        (self.running.cancelled(), wake.collect())
     }
 
-    /// Somebody else asks [`Pool::doomed`] from now on, and has been told nothing yet. Takes [`Pool::stop`]
+    /// Somebody else asks [`Tasks::to_kill`] from now on, and has been told nothing yet. Takes [`Tasks::stop`]
     /// back.
     pub fn adopt(&self) {
-        self.roster.forget_alarm();
+        self.running.forget_alarm();
         self.stopped.store(false, SeqCst);
     }
 
     /// The numbers, at this moment.
     #[must_use]
-    pub fn status(&self, now: Nanos) -> Status {
-        let counts = self.line.counts();
+    pub fn status(&self, now: Nanos) -> TaskStatus {
+        let counts = self.queue.counts();
         let circuit = self.breaker.state(now);
-        Status {
-            size: self.line.size(),
+        TaskStatus {
+            size: self.queue.size(),
             running: counts.running,
             waiting: counts.waiting,
             circuit_open: !matches!(circuit, breaker::State::Closed { .. }),
@@ -227,17 +227,17 @@ impl<P: Copy> Pool<P> {
         }
     }
 
-    fn condemn(&self, ticket: &Ticket<P>, cause: Cause) {
-        self.name(ticket, &mut ticket.progress.lock(), cause);
+    fn cancel_running(&self, ticket: &Ticket<P>, cause: Cause) {
+        self.mark(ticket, &mut ticket.progress.lock(), cause);
     }
 
     /// Names a task that runs as one to be killed. Under its lock, or it could have ended.
-    fn name(&self, ticket: &Ticket<P>, progress: &mut Progress<P>, cause: Cause) -> bool {
+    fn mark(&self, ticket: &Ticket<P>, progress: &mut Progress<P>, cause: Cause) -> bool {
         let (Stage::Running, Some(process)) = (progress.stage, progress.process) else {
             return false;
         };
         progress.cause.get_or_insert(cause);
-        self.roster.doom(ticket, process);
+        self.running.cancel(ticket, process);
         true
     }
 
@@ -256,7 +256,7 @@ impl<P: Copy> Pool<P> {
 
     /// The slot goes to the first who still waits. None: it is free, or whoever has it will come by itself.
     fn pass_on(&self) -> Option<P> {
-        while let Some(next) = self.line.hand_over() {
+        while let Some(next) = self.queue.release() {
             let mut progress = next.progress.lock();
             if progress.stage == Stage::Waiting {
                 progress.stage = Stage::Granted;

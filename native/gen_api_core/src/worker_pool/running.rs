@@ -21,13 +21,13 @@ struct Deadlines<P> {
 }
 
 #[derive(Debug)]
-pub(super) struct Roster<P> {
+pub(super) struct Running<P> {
     shards: [Shard<P>; SHARDS],
     deadlines: Mutex<Deadlines<P>>,
-    doomed: Mutex<BTreeMap<u64, P>>,
+    cancelled: Mutex<BTreeMap<u64, P>>,
 }
 
-impl<P: Copy> Roster<P> {
+impl<P: Copy> Running<P> {
     pub(super) fn new() -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::new(AHashMap::default())),
@@ -35,11 +35,11 @@ impl<P: Copy> Roster<P> {
                 tickets: BTreeMap::new(),
                 alarm: None,
             }),
-            doomed: Mutex::new(BTreeMap::new()),
+            cancelled: Mutex::new(BTreeMap::new()),
         }
     }
 
-    /// True when its deadline comes before [`Roster::overdue`] is asked again.
+    /// True when its deadline comes before [`Running::overdue`] is asked again.
     pub(super) fn add(&self, ticket: &Arc<Ticket<P>>) -> bool {
         if let Some(shard) = self.shard(ticket.number) {
             shard.lock().insert(ticket.number, Arc::clone(ticket));
@@ -55,26 +55,26 @@ impl<P: Copy> Roster<P> {
         sooner
     }
 
-    pub(super) fn remove(&self, ticket: &Ticket<P>, doomed: bool) {
+    pub(super) fn remove(&self, ticket: &Ticket<P>, cancelled: bool) {
         if let Some(shard) = self.shard(ticket.number) {
             shard.lock().remove(&ticket.number);
         }
         if let Some(due) = ticket.due {
             self.deadlines.lock().tickets.remove(&(due, ticket.number));
         }
-        if doomed {
-            self.doomed.lock().remove(&ticket.number);
+        if cancelled {
+            self.cancelled.lock().remove(&ticket.number);
         }
     }
 
-    pub(super) fn doom(&self, ticket: &Ticket<P>, process: P) {
-        self.doomed.lock().insert(ticket.number, process);
+    pub(super) fn cancel(&self, ticket: &Ticket<P>, process: P) {
+        self.cancelled.lock().insert(ticket.number, process);
     }
 
     /// Whom to kill. They are named again and again until they have ended, so none is forgotten when
     /// whoever asked dies before it has killed them.
-    pub(super) fn doomed(&self) -> Vec<P> {
-        self.doomed.lock().values().copied().collect()
+    pub(super) fn cancelled(&self) -> Vec<P> {
+        self.cancelled.lock().values().copied().collect()
     }
 
     /// The tasks whose time has passed, and when to ask again: when the time of the next one will have
@@ -98,12 +98,12 @@ impl<P: Copy> Roster<P> {
         (late, *alarm)
     }
 
-    /// Whoever asked [`Roster::overdue`] has gone, with its timer.
+    /// Whoever asked [`Running::overdue`] has gone, with its timer.
     pub(super) fn forget_alarm(&self) {
         self.deadlines.lock().alarm = None;
     }
 
-    pub(super) fn everyone(&self) -> Vec<Arc<Ticket<P>>> {
+    pub(super) fn all(&self) -> Vec<Arc<Ticket<P>>> {
         let shard = |shard: &Shard<P>| shard.lock().values().cloned().collect::<Vec<_>>();
         self.shards.iter().flat_map(shard).collect()
     }

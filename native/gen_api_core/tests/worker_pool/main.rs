@@ -7,5 +7,6 @@
     clippy::indexing_slicing
 )]
 
+mod effects;
 mod steps;
 mod threads;

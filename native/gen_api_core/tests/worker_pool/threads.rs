@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gen_api_core::breaker::Settings;
 use gen_api_core::clock::Nanos;
-use gen_api_core::pool::{Admission, End, Entry, Kind, Pool, Ticket, Was};
+use gen_api_core::worker_pool::{Admission, End, Entry, Kind, Tasks, Ticket, Was};
 
 const SIZE: u32 = 3;
 const THREADS: usize = 6;
@@ -15,7 +15,7 @@ const NOW: Nanos = Nanos::ZERO;
 
 // A process is its thread, which is woken through its channel: of all its tickets it then tries each.
 struct World {
-    pool: Pool<usize>,
+    pool: Tasks<usize>,
     wake: Vec<Sender<()>>,
     running: AtomicU32,
     ran: AtomicU64,
@@ -89,7 +89,7 @@ impl World {
 fn the_cap_holds_and_every_task_runs_once_or_is_cancelled() {
     let (wake, woken): (Vec<_>, Vec<_>) = (0..THREADS).map(|_| channel()).unzip();
     let world = World {
-        pool: Pool::new(SIZE, 40, Settings::default()),
+        pool: Tasks::new(SIZE, 40, Settings::default()),
         wake,
         running: AtomicU32::new(0),
         ran: AtomicU64::new(0),

@@ -1,40 +1,48 @@
-//! A pool of slots with a queue: who may run, who waits, who is next.
+//! A pool of slots with a queue: who may run, who waits, who is next, and who is told of what.
 //!
-//! Nothing here runs anything. Whoever has work asks for a [`Ticket`], makes a process (`P` names it), and the
-//! process enters with the ticket and finishes with it. Whoever finishes hands its slot to the first in the
-//! queue, and is told whom to wake. So no thread and no process stands between a task and its slot.
+//! Nothing here runs anything. Whoever has work asks for a [`Slot`], makes a process (`P` names it), and the
+//! process enters with the slot and leaves it. Whoever leaves hands the slot to the first in the queue, and is
+//! told whom to wake. So no thread and no process stands between a task and its slot. What nobody but a process
+//! can do is left to one, the keeper.
 //!
 //! ```
 //! use gen_api_core::breaker::Settings;
 //! use gen_api_core::clock::Nanos;
-//! use gen_api_core::pool::{Admission, End, Entry, Kind, Pool};
+//! use gen_api_core::worker_pool::{Ending, Entry, Kind, Slot, WorkerPool};
 //!
-//! let pool = Pool::<u32>::new(1, 10, Settings::default());
+//! let pool = WorkerPool::<u32, &str>::new(1, 10, Settings::default());
 //! let now = Nanos::ZERO;
-//! let ticket = |kind| match pool.admit(kind, None, now) {
-//!     Admission::Accepted(ticket) => ticket,
-//!     _ => unreachable!(),
-//! };
-//! let (first, second) = (ticket(Kind::Counted), ticket(Kind::Counted));
-//! assert_eq!(pool.enter(&first, 1, now).0, Entry::Run);
-//! assert_eq!(pool.enter(&second, 2, now).0, Entry::Wait);
-//! assert_eq!(pool.finish(&first, End::Returned, now).wake, Some(2));
-//! assert_eq!(pool.enter(&second, 2, now).0, Entry::Run);
+//! pool.adopt(0);
+//! let slot = || pool.admit(Kind::Counted, None, || None, now).unwrap();
+//! let (first, second) = (slot(), slot());
+//! assert_eq!(pool.enter(&first, 1, false, 0, now).0, Entry::Run);
+//! assert_eq!(pool.enter(&second, 2, false, 0, now).0, Entry::Wait);
+//! assert_eq!(pool.leave(&first, Ending::Returned, now).1.wake, [Some(2), None]);
+//! assert_eq!(pool.enter(&second, 2, false, 0, now).0, Entry::Run);
 //! ```
 //!
 //! | file | concept |
 //! |---|---|
-//! | `line` | how many run and wait, and the queue |
-//! | `ticket` | a task on its way |
-//! | `roster` | the tasks that run, their deadlines, and those to be killed |
-//! | `tasks` | a pool: admit, enter, finish |
+//! | `pool` | a pool: admit, enter, leave |
+//! | `slot` | a task that was accepted, and what its end has others do |
+//! | `keeper` | the process that does what tasks cannot |
+//! | `tasks` | the steps of tasks, without what others do |
+//! | `queue` | how many run and wait, and who waits |
+//! | `running` | the tasks that run, their deadlines, and those to be killed |
+//! | `ticket` | a task on its way through the steps |
 
-mod line;
-mod roster;
+mod keeper;
+mod pool;
+mod queue;
+mod running;
+mod slot;
 mod tasks;
 mod ticket;
 
-pub use tasks::{Pool, Status};
+pub use keeper::News;
+pub use pool::{Attention, Circuit, Left, Refusal, Status, WorkerPool};
+pub use slot::{Effects, Ending, OnDeath, Slot};
+pub use tasks::{TaskStatus, Tasks};
 pub use ticket::{Cause, Ticket};
 
 use std::sync::Arc;
@@ -68,6 +76,8 @@ pub enum Entry {
     Run,
     /// It has a slot, but its time has passed in the queue.
     Late,
+    /// It has a slot, but whom it works for has died.
+    Orphaned,
     /// Its turn has not come: it will be woken.
     Wait,
     /// The ticket has been finished by somebody else.
