@@ -158,8 +158,10 @@ impl<P: Clone> Table<P> {
     /// Removes one function config and an operator's mark on it; returns whether it was there.
     pub fn delete(&self, service: &str, request_type: &str, version: &str) -> bool {
         self.write(|edit| {
-            edit.existing(service, request_type, |function| function.delete(version))
-                .unwrap_or(false)
+            edit.knows(service, request_type)
+                && edit
+                    .function(service, request_type, |function| function.delete(version))
+                    .unwrap_or(false)
         })
     }
 
@@ -173,7 +175,10 @@ impl<P: Clone> Table<P> {
         enabled: bool,
     ) -> Switched {
         self.write(|edit| {
-            edit.existing(service, request_type, |function| {
+            if !edit.knows(service, request_type) {
+                return Switched::NotFound;
+            }
+            edit.function(service, request_type, |function| {
                 function.switch(version, enabled)
             })
             .unwrap_or(Switched::NotFound)
@@ -294,20 +299,11 @@ impl<P: Clone> Edit<'_, P> {
         Some(result)
     }
 
-    /// Edits a function if it is there.
-    fn existing<R>(
-        &mut self,
-        service: &str,
-        request_type: &str,
-        edit: impl FnOnce(&mut Function<P>) -> R,
-    ) -> Option<R> {
-        let hash = hash(self.hasher, service.as_bytes(), request_type.as_bytes());
-        self.buckets.get(bucket_of(hash))?.find(
-            hash,
-            service.as_bytes(),
-            request_type.as_bytes(),
-        )?;
-        self.function(service, request_type, edit)
+    fn knows(&self, service: &str, request_type: &str) -> bool {
+        let (service, request_type) = (service.as_bytes(), request_type.as_bytes());
+        let hash = hash(self.hasher, service, request_type);
+        let bucket = self.buckets.get(bucket_of(hash));
+        bucket.is_some_and(|bucket| bucket.find(hash, service, request_type).is_some())
     }
 
     /// Drops the versions of a service's functions that `keep` does not keep. An operator's

@@ -41,11 +41,14 @@ impl Schema {
         build: &B,
         units: u64,
     ) -> Outcome<'s, B::V> {
-        let mut check = Check::new(build, self.limits, units);
-        match check.arguments(self, args) {
+        let mut walked = Check::new(build, self.limits, units).arguments(self, args);
+        if matches!(walked, Err(Stop::Failed(_))) {
+            walked = self.first_problem(args, build, units);
+        }
+        match walked {
             Ok(list) => Outcome::Valid(list),
             Err(Stop::OutOfBudget) => Outcome::OutOfBudget,
-            Err(Stop::Failed(_)) => self.first_problem(args, build, units),
+            Err(Stop::Failed(failure)) => Outcome::Invalid(failure),
         }
     }
 
@@ -58,19 +61,12 @@ impl Schema {
         args: B::V,
         build: &B,
         units: u64,
-    ) -> Outcome<'s, B::V> {
+    ) -> Walk<'s, B::V, B::V> {
+        Meter::new(self.limits, units).measure_entries(args, 1)?;
         let mut check = Check::new(build, self.limits, units);
-        let walked = check.meter.measure_entries(args, 1).and_then(|()| {
-            check.meter = Meter::new(self.limits, units);
-            check.in_order = true;
-            check.by_name = self.shape == Shape::Map;
-            check.arguments(self, args)
-        });
-        match walked {
-            Ok(list) => Outcome::Valid(list),
-            Err(Stop::OutOfBudget) => Outcome::OutOfBudget,
-            Err(Stop::Failed(failure)) => Outcome::Invalid(failure),
-        }
+        check.in_order = true;
+        check.by_name = self.shape == Shape::Map;
+        check.arguments(self, args)
     }
 }
 
