@@ -22,7 +22,7 @@ defmodule Bench.Circuits do
     # circuit: the check is in the choice and the beginning, the update in the end.
     untold = fn _ ->
       {_node, index} = Native.node_selector_pick(well, request)
-      well |> Native.executor_begin(index) |> Native.executor_end()
+      well |> Native.executor_begin(index, nil) |> Native.executor_end()
     end
 
     results =
@@ -64,20 +64,20 @@ defmodule Bench.Circuits do
 
   defp told(handle, request, _n) do
     {_node, index} = Native.node_selector_pick(handle, request)
-    call = Native.executor_begin(handle, index)
+    call = Native.executor_begin(handle, index, nil)
     :ok = Native.executor_settle(call, handle, index, :success)
   end
 
   defp failing(handle, request, n) do
     {_node, index} = Native.node_selector_pick(handle, request)
-    call = Native.executor_begin(handle, index)
+    call = Native.executor_begin(handle, index, nil)
     ended = if rem(n, 10) == 0, do: :failure, else: :success
     :ok = Native.executor_settle(call, handle, index, ended)
   end
 
   defp settle(handle, ended) do
     for index <- 0..9 do
-      call = Native.executor_begin(handle, index)
+      call = Native.executor_begin(handle, index, nil)
       :ok = Native.executor_settle(call, handle, index, ended)
     end
   end

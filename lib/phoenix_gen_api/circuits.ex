@@ -8,13 +8,19 @@ defmodule PhoenixGenApi.Circuits do
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.RPC
+  alias PhoenixGenApi.Structs.Request
   alias PhoenixGenApi.Telemetry
 
-  # What a circuit can remember.
-  @longest_window 65_536
+  # The share of failures where none is configured.
+  @failure_rate 0.5
+
+  @typedoc "Whose call it is: a user, or an anonymous client by its address."
+  @type caller :: String.t() | {:address, String.t()} | nil
 
   @typedoc "What `NodeSelector.pick/2` gave to count a call on; without it no circuit is asked or told."
-  @type counter :: {reference(), non_neg_integer()} | nil
+  @type counter :: {reference(), non_neg_integer(), caller()} | nil
+
+  @type result :: :success | :failure | :lost | :none
 
   @typedoc "What `Native.executor_settle/4` says that the end of a call has done."
   @type change :: {:opened | :closed, non_neg_integer(), String.t(), String.t(), String.t()}
@@ -30,15 +36,18 @@ defmodule PhoenixGenApi.Circuits do
   end
 
   defp policy do
-    if get(:enabled), do: {get(:threshold), get(:cooldown_ms), rate(get(:failure_rate))}
+    if get(:enabled),
+      do: {get(:threshold), get(:cooldown_ms), (get(:failure_rate) || @failure_rate) / 1}
   end
 
-  defp rate(nil), do: nil
+  @doc "Whose call a request is. No cap applies to calls of nobody, such as those of server code."
+  @spec caller(Request.t()) :: caller()
+  def caller(%{user_id: user}) when is_binary(user), do: user
 
-  defp rate(rate) do
-    window = min(get(:rate_window), @longest_window)
-    {max(ceil(rate * window), 1), window}
-  end
+  def caller(%{user_id: nil, ip_address: address}) when is_binary(address),
+    do: {:address, address}
+
+  def caller(_nobody), do: nil
 
   @doc "Forgets circuits that see no calls any more."
   @spec sweep() :: :ok
@@ -75,15 +84,16 @@ defmodule PhoenixGenApi.Circuits do
   end
 
   @doc """
-  What the end of a call says of its node: that it is well, that it failed, or nothing.
+  What the end of a call says of its node: that it is well, that it failed, that the connection
+  was lost, or nothing.
 
   A node that answers is well, be it with an error, unless exceptions are to be counted.
   """
-  @spec classify(RPC.outcome() | {:died, term()}) :: :success | :failure | :none
+  @spec classify(RPC.outcome() | {:died, term()}) :: result()
   def classify({:return, _value}), do: :success
   def classify({:raised, _, _, _}), do: if(counts?(:exception), do: :failure, else: :success)
   def classify(:timeout), do: if(counts?(:timeout), do: :failure, else: :none)
-  def classify({:node_down, _reason}), do: if(counts?(:node_down), do: :failure, else: :none)
+  def classify({:node_down, _reason}), do: if(counts?(:node_down), do: :lost, else: :none)
   # Its process was killed.
   def classify({:died, reason}), do: classify({:raised, :exit, reason, []})
   # Nothing was sent; node selection looks after nodes that cannot be connected.
@@ -93,37 +103,37 @@ defmodule PhoenixGenApi.Circuits do
 
   @doc "A call begins, and is load of its node until it ends or its handle is garbage."
   @spec begin_call(counter()) :: handle :: reference() | :circuit_open
-  def begin_call(nil), do: Native.executor_begin(nil, 0)
-  def begin_call({routed, index}), do: Native.executor_begin(routed, index)
+  def begin_call(nil), do: Native.executor_begin(nil, 0, nil)
+  def begin_call({routed, index, caller}), do: Native.executor_begin(routed, index, caller)
 
   @doc """
   A call goes on, and its function began: that is a success, unless it may still raise and that
   counts. `:later` if only the end can tell.
   """
   @spec vouch(reference(), node(), counter()) :: :ok | :later
-  def vouch(handle, node, {routed, index}) do
+  def vouch(handle, node, {routed, index, _caller}) do
     with change when change != :later <-
            Native.executor_vouch(handle, routed, index, counts?(:exception)),
          do: emit_change(change, node)
   end
 
   @doc "A call ends, and what that says of its node."
-  @spec end_call(reference(), node(), counter(), :success | :failure | :none) :: :ok
+  @spec end_call(reference(), node(), counter(), result()) :: :ok
   def end_call(handle, _node, counter, result) when counter == nil or result == :none,
     do: Native.executor_end(handle)
 
-  def end_call(handle, node, {routed, index}, result),
+  def end_call(handle, node, {routed, index, _caller}, result),
     do: handle |> Native.executor_settle(routed, index, result) |> emit_change(node)
 
   # Telemetry hears of a circuit that has opened or closed.
   defp emit_change(:ok, _node), do: :ok
 
-  defp emit_change({:opened, consecutive, service, request_type, version}, node) do
+  defp emit_change({:opened, failures, service, request_type, version}, node) do
     names = metadata(service, request_type, version, node)
-    emit(:open, Map.put(names, :consecutive_failures, consecutive))
+    emit(:open, Map.put(names, :consecutive_failures, failures))
   end
 
-  defp emit_change({:closed, _consecutive, service, request_type, version}, node),
+  defp emit_change({:closed, _failures, service, request_type, version}, node),
     do: emit(:close, metadata(service, request_type, version, node))
 
   defp metadata(service, request_type, version, node) do

@@ -222,8 +222,9 @@ defmodule PhoenixGenApi.Native do
 
   # PhoenixGenApi.Executor
 
-  @spec executor_begin(handle() | nil, non_neg_integer()) :: handle() | :circuit_open
-  def executor_begin(_routed, _index), do: not_loaded()
+  @spec executor_begin(handle() | nil, non_neg_integer(), PhoenixGenApi.Circuits.caller()) ::
+          handle() | :circuit_open
+  def executor_begin(_routed, _index, _caller), do: not_loaded()
 
   @spec executor_ask(handle(), node(), call_key()) :: :ok
   def executor_ask(_call, _node, _key), do: not_loaded()
@@ -234,7 +235,7 @@ defmodule PhoenixGenApi.Native do
   @spec executor_end(handle()) :: :ok
   def executor_end(_call), do: not_loaded()
 
-  @spec executor_settle(handle(), handle(), non_neg_integer(), :success | :failure) ::
+  @spec executor_settle(handle(), handle(), non_neg_integer(), :success | :failure | :lost) ::
           :ok | PhoenixGenApi.Circuits.change()
   def executor_settle(_call, _routed, _index, _ended), do: not_loaded()
 
@@ -273,7 +274,7 @@ defmodule PhoenixGenApi.Native do
 
   @spec circuits_configure(
           handle(),
-          {pos_integer(), pos_integer(), {pos_integer(), pos_integer()} | nil} | nil
+          {pos_integer(), pos_integer(), float()} | nil
         ) :: [circuit()]
   def circuits_configure(_selector, _policy), do: not_loaded()
 
@@ -297,7 +298,7 @@ defmodule PhoenixGenApi.Native do
           pos_integer(),
           non_neg_integer(),
           pos_integer(),
-          {pos_integer(), pos_integer()} | nil,
+          float(),
           non_neg_integer()
         ) :: handle()
   def worker_pool_new(_size, _max_queue, _threshold, _failure_rate, _cooldown_ms),

@@ -180,12 +180,13 @@ defmodule PhoenixGenApi.NodeSelector do
   @doc """
   The circuits between functions and nodes that have had a failure lately.
 
-  A circuit opens after `threshold` (5) calls in a row that timed out or lost their node, or when
-  `failure_rate` of the last `rate_window` calls did; the node is then passed over for that
-  function, until after `cooldown_ms` (30,000) one call is let through as a probe. Its success
-  closes the circuit. A circuit for which nothing has happened in ten cool-downs is forgotten.
+  A circuit opens when at least `threshold` (5) calls timed out or lost their node and they are
+  at least `failure_rate` (0.5) of all calls of the last 10 seconds; where there were fewer than 10
+  calls, of the last 60. The node is then passed over for that function, until after `cooldown_ms`
+  (30,000) one call is let through as a probe. Its success closes the circuit. A circuit for which
+  nothing has happened in ten cool-downs is forgotten.
 
-  `state` is `:closed` (with `failures` in a row), `:open` (with `retry_in_ms` until the probe) or
+  `state` is `:closed` (with the `failures` that count now), `:open` (with `retry_in_ms` until the probe) or
   `:half_open` (the probe is under way).
   """
   @spec circuits() :: [
@@ -211,16 +212,16 @@ defmodule PhoenixGenApi.NodeSelector do
   @doc false
   # The request path: the chosen node and what counts a call on it.
   @spec pick(Plan.t(), Request.t()) ::
-          {:ok, node(), {reference(), non_neg_integer()} | nil} | {:error, reason()}
+          {:ok, node(), Circuits.counter()} | {:error, reason()}
   # Whether its circuit is open is found out when the call begins.
-  def pick(plan(handle: handle) = plan, _request) when has(plan, :local),
-    do: {:ok, node(), {handle, 0}}
+  def pick(plan(handle: handle) = plan, request) when has(plan, :local),
+    do: {:ok, node(), {handle, 0, Circuits.caller(request)}}
 
   def pick(plan(handle: handle) = plan, request) when has(plan, :fixed_route) do
     case Native.node_selector_pick(handle, request) do
-      {:convert, _value} = other -> pick_fallback(plan, other)
-      {node, index} -> {:ok, node, {handle, index}}
-      other -> pick_fallback(plan, other)
+      {:convert, _value} = other -> pick_fallback(plan, request, other)
+      {node, index} -> {:ok, node, {handle, index, Circuits.caller(request)}}
+      other -> pick_fallback(plan, request, other)
     end
   end
 
@@ -230,22 +231,28 @@ defmodule PhoenixGenApi.NodeSelector do
     with {:ok, selector} <- Gateway.handle(:node_selector),
          {:ok, names} <- resolve_nodes_list(config),
          {:ok, [node | _]} <- ordered(selector, config, names, request) do
-      # One candidate of its own, to count the call on.
-      {:ok, node, {route(selector, config, [node]), 0}}
+      [counter] = counters(selector, config, names, [node], request)
+      {:ok, node, counter}
     end
   end
 
   @doc false
   # The same for all usable nodes, best first.
   @spec candidates(Plan.t(), Request.t()) ::
-          {:ok, [{node(), {reference(), non_neg_integer()}}, ...]} | {:error, reason()}
+          {:ok, [{node(), Circuits.counter()}, ...]} | {:error, reason()}
   def candidates(plan(handle: handle) = plan, request) when has(plan, :fixed_route) do
     names = unique_nodes(plan)
+    caller = Circuits.caller(request)
 
     case order(handle, request) do
-      [_ | _] = places -> {:ok, for(place <- places, do: {elem(names, place), {handle, place}})}
-      [] -> unavailable(handle, names)
-      problem -> pick_fallback(plan, problem)
+      [_ | _] = places ->
+        {:ok, for(place <- places, do: {elem(names, place), {handle, place, caller}})}
+
+      [] ->
+        unavailable(handle, names)
+
+      problem ->
+        pick_fallback(plan, request, problem)
     end
   end
 
@@ -255,24 +262,36 @@ defmodule PhoenixGenApi.NodeSelector do
     with {:ok, selector} <- Gateway.handle(:node_selector),
          {:ok, names} <- resolve_nodes_list(config),
          {:ok, nodes} <- ordered(selector, config, names, request) do
-      route = route(selector, config, nodes)
-      {:ok, for({node, place} <- Enum.with_index(nodes), do: {node, {route, place}})}
+      {:ok, Enum.zip(nodes, counters(selector, config, names, nodes, request))}
     end
   end
 
-  defp pick_fallback(plan(handle: handle) = plan, {:convert, value}) do
+  # A route over all that are listed, to count calls on: how many of them are usable decides
+  # whether circuits are heeded.
+  defp counters(selector, config, names, nodes, request) do
+    names = Enum.uniq_by(names, &to_string/1)
+    route = route(selector, config, names)
+
+    places =
+      names |> Enum.with_index() |> Map.new(fn {name, place} -> {to_string(name), place} end)
+
+    caller = Circuits.caller(request)
+    for node <- nodes, do: {route, Map.fetch!(places, to_string(node)), caller}
+  end
+
+  defp pick_fallback(plan(handle: handle) = plan, request, {:convert, value}) do
     with {:ok, key} <- text(value),
          {node, index} <- Native.node_selector_pick_key(handle, key) do
-      {:ok, node, {handle, index}}
+      {:ok, node, {handle, index, Circuits.caller(request)}}
     else
-      problem -> pick_fallback(plan, problem)
+      problem -> pick_fallback(plan, request, problem)
     end
   end
 
-  defp pick_fallback(plan(handle: handle) = plan, :none),
+  defp pick_fallback(plan(handle: handle) = plan, _request, :none),
     do: unavailable(handle, unique_nodes(plan))
 
-  defp pick_fallback(plan, problem),
+  defp pick_fallback(plan, _request, problem),
     do: {:error, key_error(problem, Plan.config(plan).choose_node_mode)}
 
   # As the native side numbers them.
@@ -345,11 +364,16 @@ defmodule PhoenixGenApi.NodeSelector do
 
       true ->
         nodes = Enum.uniq_by(nodes, &to_string/1)
-        obstacles = Map.new(obstacles(route(selector, config, nodes)))
-        placed = Enum.with_index(nodes)
+        names = Enum.uniq_by(names, &to_string/1)
+        texts = names |> Enum.map(&to_string/1) |> List.to_tuple()
 
-        case for({node, place} <- placed, not is_map_key(obstacles, place), do: node) do
-          [] -> {:error, {:all_nodes_unavailable, for({n, p} <- placed, do: {n, obstacles[p]})}}
+        obstacles =
+          for {place, obstacle} <- obstacles(route(selector, config, names)),
+              into: %{},
+              do: {elem(texts, place), obstacle}
+
+        case Enum.reject(nodes, &is_map_key(obstacles, to_string(&1))) do
+          [] -> {:error, {:all_nodes_unavailable, Enum.map(nodes, &{&1, obstacles["#{&1}"]})}}
           usable -> {:ok, usable}
         end
     end

@@ -21,12 +21,13 @@ defmodule PhoenixGenApi.WorkerPool do
 
   ## The circuit
 
-  After `circuit_breaker_threshold` failed tasks in a row (raised, exited, killed or timed out)
-  the pool refuses tasks for `circuit_breaker_cooldown` ms, then lets one through as a probe:
-  its success closes the circuit, its failure opens it again. With
-  `circuit_breaker_failure_rate: 0.5` the circuit also opens when a task fails and half of the
-  last `circuit_breaker_window` tasks have failed. What was accepted before the circuit opened
-  still runs, but says nothing about the time after.
+  The circuit opens when at least `circuit_breaker_threshold` tasks failed (raised, exited, were
+  killed or timed out) and they are at least `circuit_breaker_failure_rate` of all tasks of the
+  last 10 seconds; where there were fewer than 10 tasks, of the last 60. The pool then refuses
+  tasks for `circuit_breaker_cooldown` ms and lets one through as a probe: its success closes the
+  circuit, its failure opens it again. After one more cool-down without either, the next task is
+  the probe. What was accepted before the circuit opened still runs, but says nothing about the
+  time after.
   """
 
   alias PhoenixGenApi.Config.Type
@@ -42,7 +43,7 @@ defmodule PhoenixGenApi.WorkerPool do
     task_timeout: {30_000, {:or, {:non_negative, "milliseconds"}, {:one_of, [:infinity]}}},
     circuit_breaker_threshold: {5, {:positive, nil}},
     circuit_breaker_cooldown: {60_000, {:non_negative, "milliseconds"}},
-    circuit_breaker_failure_rate: {nil, {:or, {:one_of, [nil]}, :fraction}},
+    circuit_breaker_failure_rate: {0.5, {:or, {:one_of, [nil]}, :fraction}},
     circuit_breaker_window: {100, {:positive, nil}}
   ]
 
@@ -59,10 +60,10 @@ defmodule PhoenixGenApi.WorkerPool do
   | `pool_size` | 10 | tasks running at a time |
   | `max_queue_size` | 1,000 | tasks waiting at most |
   | `task_timeout` | 30,000 | ms, or `:infinity` |
-  | `circuit_breaker_threshold` | 5 | failures in a row that open the circuit |
+  | `circuit_breaker_threshold` | 5 | failures that open the circuit |
   | `circuit_breaker_cooldown` | 60,000 | ms that it stays open |
-  | `circuit_breaker_failure_rate` | `nil` | part of the last tasks, above 0 and at most 1; `nil` is off |
-  | `circuit_breaker_window` | 100 | how many tasks those are, at most 65,536; the rate is judged when so many have ended |
+  | `circuit_breaker_failure_rate` | 0.5 | the share of all tasks that they have to be, above 0 and at most 1 |
+  | `circuit_breaker_window` | 100 | accepted, without effect |
 
   A wrong option raises `ArgumentError`. Works in client mode too; `{:error, :not_running}` while
   the application `:phoenix_gen_api` is not started.

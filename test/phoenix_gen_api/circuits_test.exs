@@ -72,12 +72,9 @@ defmodule PhoenixGenApi.CircuitsTest do
     refute_received {:called, _}
   end
 
-  test "five timeouts in a row open the circuit, and calls are refused at once" do
+  test "five timeouts that are half of the calls open the circuit, and calls are refused at once" do
     {config, tell} = told()
-    tell.(:hang)
-    for _ <- 1..4, do: assert(run(config) == timed_out())
-    tell.(:well)
-    assert run(config) == ok(:well)
+    for _ <- 1..5, do: assert(run(config) == ok(:well))
     tell.(:hang)
     for _ <- 1..4, do: assert(run(config) == timed_out())
     assert %{state: :closed, failures: 4} = state(config)
@@ -122,7 +119,7 @@ defmodule PhoenixGenApi.CircuitsTest do
   end
 
   test "after the cool-down one call decides" do
-    Options.set(:circuit_breaker, threshold: 2, cooldown_ms: 100)
+    Options.set(:circuit_breaker, threshold: 2, cooldown_ms: 300)
     {config, tell} = told()
     open(config, tell)
     cooled_down(config)
@@ -183,14 +180,14 @@ defmodule PhoenixGenApi.CircuitsTest do
       assert state(config) == nil
     end
 
-    # They also end a row of failures.
+    # They speak for the node as other answers do.
     tell.(:hang)
-    for _ <- 1..4, do: run(config)
-    tell.(:raise)
-    run(config)
-    assert %{failures: 0} = state(config)
+    for _ <- 1..5, do: run(config)
+    assert %{state: :closed, failures: 5} = state(config)
 
     Options.set(:circuit_breaker, count: [:exception])
+    {config, tell} = told()
+    tell.(:raise)
     for _ <- 1..5, do: run(config)
     assert_received {:open, _, %{consecutive_failures: 5}}
     assert run(config) == refused()
@@ -204,20 +201,94 @@ defmodule PhoenixGenApi.CircuitsTest do
     refute_received {:open, _, _}
   end
 
-  test "a failure rate opens it too" do
-    Options.set(:circuit_breaker, failure_rate: 0.5, rate_window: 10, count: [:exception])
+  test "the share of failures is what the config says" do
+    Options.set(:circuit_breaker, failure_rate: 0.8, count: [:exception])
     {config, tell} = told()
 
-    steps = [:well, :well, :raise] |> Stream.cycle() |> Enum.take(30)
-    for step <- steps, do: tell.(step) && run(config)
+    for step <- [:well, :well | List.duplicate(:raise, 7)], do: tell.(step) && run(config)
     refute_received {:open, _, _}
+    run(config)
+    assert_received {:open, _, %{consecutive_failures: 8}}
+  end
 
-    Await.until(fn ->
-      for step <- [:well, :raise, :raise], do: tell.(step) && run(config)
-      state(config).state == :open
+  # `count` calls, each begun and ended as the executor does, without the time they take.
+  defp calls(config, caller, result, count) do
+    {:ok, plan} = ConfigDb.fetch("test", config.request_type, nil)
+
+    for _ <- 1..count do
+      request = Functions.request([request_type: config.request_type] ++ caller)
+      {:ok, node, counter} = NodeSelector.pick(plan, request)
+      {Circuits.begin_call(counter), node, counter}
+    end
+    |> Enum.each(fn {handle, node, counter} ->
+      assert handle != :circuit_open
+      Circuits.end_call(handle, node, counter, result)
     end)
+  end
 
-    assert_received {:open, _, _}
+  test "one user with ten parallel timeouts does not stop 140 good requests a second" do
+    {config, tell} = told()
+    calls(config, [user_id: "ann"], :success, 140)
+    tell.(:hang)
+
+    mallory = %{request(config) | user_id: "mallory"}
+
+    1..10
+    |> Enum.map(fn _ -> Task.async(fn -> Executor.execute!(mallory) end) end)
+    |> Task.await_many(60_000)
+    |> Enum.each(&assert(&1.error =~ "timed out"))
+
+    tell.(:well)
+    calls(config, [user_id: "ann"], :success, 140)
+    assert Executor.execute!(%{request(config) | user_id: "bob"}) == ok(:well)
+    refute_received {:open, _, _}
+  end
+
+  test "one user or one address opens a circuit for nobody, whatever it fails with" do
+    Options.set(:circuit_breaker, count: [:timeout, :exception, :node_down])
+
+    for {one, other} <- [
+          {[user_id: "mallory"], [user_id: "ann"]},
+          {[user_id: nil, ip_address: "10.0.0.1"], [user_id: nil, ip_address: "10.0.0.2"]},
+          {[user_id: "mallory"], [user_id: nil, ip_address: "10.0.0.1"]}
+        ] do
+      {config, tell} = told()
+      calls(config, other, :success, 1)
+      tell.(:raise)
+
+      for _ <- 1..10,
+          do: Executor.execute!(struct!(request(config), one))
+
+      assert %{state: :closed, failures: 4} = state(config)
+      calls(config, one, :failure, 100)
+      calls(config, other, :success, 1)
+      refute_received {:open, _, _}
+      # The node is down for all of them.
+      calls(config, one, :lost, 1)
+      assert_received {:open, _, %{consecutive_failures: 5}}
+    end
+  end
+
+  test "while a user is the only one, all of their failures count" do
+    {config, _tell} = told()
+    calls(config, [user_id: "ann"], :failure, 5)
+    assert_received {:open, _, %{consecutive_failures: 5}}
+  end
+
+  test "a probe that is still running after one cool-down does not keep the circuit open" do
+    Options.set(:circuit_breaker, threshold: 2, cooldown_ms: 100)
+    {config, tell} = told()
+    open(config, tell)
+    cooled_down(config)
+    tell.(:wait)
+    slow = Task.async(fn -> run(%{config | timeout: 60_000}) end)
+    assert_receive {:called, function}, 10_000
+    tell.(:well)
+    Await.until(fn -> run(config) == ok(:well) end)
+    assert_received {:close, _, _}
+    send(function, {:return, :late})
+    Task.await(slow, 60_000)
+    assert run(config) == ok(:well)
   end
 
   test "switched off, nothing is refused" do

@@ -54,7 +54,7 @@ defmodule PhoenixGenApi.ConfigTest do
       circuit_breaker_threshold: 5,
       circuit_breaker_cooldown: 60_000,
       # beyond the contract, and off
-      circuit_breaker_failure_rate: nil,
+      circuit_breaker_failure_rate: 0.5,
       circuit_breaker_window: 100
     ],
     circuit_breaker: [
@@ -62,7 +62,7 @@ defmodule PhoenixGenApi.ConfigTest do
       threshold: 5,
       cooldown_ms: 30_000,
       count: [:timeout, :node_down],
-      failure_rate: nil,
+      failure_rate: 0.5,
       rate_window: 100
     ],
     retry: [budget: 0.2, min_per_window: 10],

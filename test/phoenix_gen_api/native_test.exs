@@ -122,7 +122,7 @@ defmodule PhoenixGenApi.NativeTest do
         plan,
         schema(),
         Native.node_selector_route(selector, {"s", "k", "1"}, ["a", "b"], :random),
-        Native.executor_begin(nil, 0),
+        Native.executor_begin(nil, 0, nil),
         limiter(),
         pool(),
         slot(pool())
@@ -130,7 +130,7 @@ defmodule PhoenixGenApi.NativeTest do
     end
 
     defp pool(size \\ 2) do
-      pool = Native.worker_pool_new(size, 2, 5, nil, 1_000)
+      pool = Native.worker_pool_new(size, 2, 5, 0.5, 1_000)
       :ok = Native.worker_pool_adopt(pool)
       pool
     end
@@ -239,7 +239,7 @@ defmodule PhoenixGenApi.NativeTest do
       end
 
       assert call(:node_selector_pick, [table, %Request{}]) == :refused
-      assert call(:executor_begin, [handle(plan(selector, %{nodes: nil})), 0]) == :refused
+      assert call(:executor_begin, [handle(plan(selector, %{nodes: nil})), 0, nil]) == :refused
     end
   end
 
@@ -284,7 +284,7 @@ defmodule PhoenixGenApi.NativeTest do
       assert {1, _} = Native.node_selector_size(one)
       assert {0, _} = Native.node_selector_size(two)
 
-      call = Native.executor_begin(plan_one, 1)
+      call = Native.executor_begin(plan_one, 1, nil)
 
       in_flight = fn selector ->
         for({_, _, n} <- Native.node_selector_statuses(selector), do: n)
@@ -324,7 +324,7 @@ defmodule PhoenixGenApi.NativeTest do
             found = Native.config_db_fetch(table, "s", "t#{w}-#{n}", nil)
             sent = %Request{request_id: "#{n}"}
             {node, index} = Native.node_selector_pick(handle(found), sent)
-            call = Native.executor_begin(handle(found), index)
+            call = Native.executor_begin(handle(found), index, nil)
             {^node, ^index} = Native.node_selector_pick(handle(found), sent)
             Native.executor_end(call)
           end
@@ -398,8 +398,8 @@ defmodule PhoenixGenApi.NativeTest do
       held = plan(selector)
 
       aside(fn ->
-        for _ <- 1..10, do: Native.executor_begin(handle(held), 0)
-        calls = for _ <- 1..10, do: Native.executor_begin(handle(held), 0)
+        for _ <- 1..10, do: Native.executor_begin(handle(held), 0, nil)
+        calls = for _ <- 1..10, do: Native.executor_begin(handle(held), 0, nil)
         true = Enum.any?(Native.node_selector_statuses(selector), &(elem(&1, 2) >= 10))
         true = Enum.all?(calls, &is_reference/1)
       end)
@@ -413,10 +413,10 @@ defmodule PhoenixGenApi.NativeTest do
       monitor = Process.monitor(killed)
 
       aside(fn ->
-        ended = Native.executor_begin(nil, 0)
+        ended = Native.executor_begin(nil, 0, nil)
         Native.executor_watch(ended, kept)
         Native.executor_end(ended)
-        Native.executor_watch(Native.executor_begin(nil, 0), killed)
+        Native.executor_watch(Native.executor_begin(nil, 0, nil), killed)
         send(parent, :watched)
       end)
 
@@ -451,8 +451,8 @@ defmodule PhoenixGenApi.NativeTest do
             plan = plan(selector, %{config: config, arguments: [String.duplicate("y", 500)]})
             :ok = Native.config_db_store(table, [handle(plan)], :direct)
             Native.node_selector_route(selector, {"s", "k", "1"}, ["a", "b"], :hash)
-            Native.executor_begin(handle(plan), 0)
-            Native.worker_pool_new(2, 2, 5, {5, 10}, 1_000)
+            Native.executor_begin(handle(plan), 0, nil)
+            Native.worker_pool_new(2, 2, 5, 0.5, 1_000)
             _given_back = slot(pool)
             used = slot(pool)
             :run = Native.worker_pool_enter(used, true, self(), 0)

@@ -264,7 +264,7 @@ defmodule PhoenixGenApi.NodeSelectorTest do
     ConfigDb.delete("nodes", config.request_type)
 
     case NodeSelector.pick(plan, request) do
-      {:ok, node, {_handle, _index}} -> node
+      {:ok, node, {_handle, _index, _caller}} -> node
       {:error, reason} -> reason
     end
   end

@@ -267,18 +267,14 @@ defmodule PhoenixGenApi.WorkerPoolTest do
       :ok
     end
 
-    test "opens after the threshold of failures in a row and refuses", %{pool: pool} do
-      fail(pool)
-      fail(pool)
-      refute status(pool).circuit_open
-      succeed(pool)
-      fail(pool)
-      fail(pool)
+    test "opens when the threshold of failures is half of the tasks and refuses", %{pool: pool} do
+      for _ <- 1..4, do: succeed(pool)
+      for _ <- 1..3, do: fail(pool)
       refute status(pool).circuit_open
       refute_received {[:circuit_breaker, :open], _, _}
       fail(pool)
       assert status(pool).circuit_open
-      assert_received {[:circuit_breaker, :open], _, %{consecutive_failures: 3}}
+      assert_received {[:circuit_breaker, :open], _, %{consecutive_failures: 4}}
       assert WorkerPool.execute_async(pool, fn -> :ok end) == {:error, :circuit_open}
       assert_received {[:task, :rejected], %{system_time: _}, %{reason: :circuit_open}}
     end
@@ -345,27 +341,30 @@ defmodule PhoenixGenApi.WorkerPoolTest do
       assert status(pool).circuit_open
     end
 
-    test "opens when too great a part of the last tasks has failed, if that is asked for", %{
-      pool: pool
-    } do
+    test "opens at the share of failures that is configured", %{pool: pool} do
       stop_supervised!(pool)
 
       start(pool,
-        circuit_breaker_threshold: 100,
-        circuit_breaker_failure_rate: 0.5,
+        circuit_breaker_threshold: 1,
+        circuit_breaker_failure_rate: 0.25,
         circuit_breaker_window: 4
       )
 
+      for _ <- 1..4, do: succeed(pool)
       fail(pool)
-      succeed(pool)
-      fail(pool)
-      refute status(pool).circuit_open
-      succeed(pool)
-      # Two of four have failed; it is judged at a failure, with which they are still two.
       refute status(pool).circuit_open
       fail(pool)
       assert status(pool).circuit_open
-      assert_received {[:circuit_breaker, :open], _, %{consecutive_failures: 1}}
+      assert_received {[:circuit_breaker, :open], _, %{consecutive_failures: 2}}
+    end
+
+    test "does not open when one of many tasks after another fails", %{pool: pool} do
+      for _ <- 1..5 do
+        for _ <- 1..2, do: succeed(pool)
+        fail(pool)
+      end
+
+      refute status(pool).circuit_open
     end
 
     test "is not touched by what the executor submits, and refuses it while open", %{pool: pool} do

@@ -18,7 +18,7 @@ defmodule PhoenixGenApi.NativeArguments do
   @limit_group {:one_of, [:all, :verified, :verified_device, :claimed, :claimed_device]}
   @limit {:tuple, [@scope, @key, :u32, :u64, {:one_of, [:skip, :deny, :shared]}]}
   @routed {:handle, [:plan, :route]}
-  @rate {:nilable, {:tuple, [:u32, :u32]}}
+  @caller {:nilable, {:either, :binary, {:tuple, [{:one_of, [:address]}, :binary]}}}
   @message {:nilable, {:tuple, [:any_pid, :term]}}
   @mode {:either, {:one_of, [:random, :custom, :hash, :round_robin, :least_busy]},
          {:either, {:tuple, [{:one_of, [:hash, :sticky]}, :text]},
@@ -142,11 +142,11 @@ defmodule PhoenixGenApi.NativeArguments do
         rate_limiter_clear: [limiter],
         rate_limiter_sweep: [limiter, :i64, :usize],
         rate_limiter_stats: [limiter],
-        executor_begin: [{:nilable, @routed}, :usize],
+        executor_begin: [{:nilable, @routed}, :usize, @caller],
         executor_ask: [call, :atom, @id],
         executor_watch: [call, :any_pid],
         executor_end: [call],
-        executor_settle: [call, @routed, :usize, {:one_of, [:success, :failure]}],
+        executor_settle: [call, @routed, :usize, {:one_of, [:success, :failure, :lost]}],
         executor_vouch: [call, @routed, :usize, :boolean],
         executor_count: [plan],
         executor_retry: [plan, :number, :u32],
@@ -155,12 +155,12 @@ defmodule PhoenixGenApi.NativeArguments do
         callees_leave: [callees, @id],
         callees_revoke: [callees, @id],
         callees_size: [callees],
-        circuits_configure: [selector, {:nilable, {:tuple, [:u32, :u64, @rate]}}],
+        circuits_configure: [selector, {:nilable, {:tuple, [:u32, :u64, :number]}}],
         circuits_sweep: [selector],
         circuits_cut_short: [selector, :text],
         circuits_list: [selector],
         circuits_size: [selector],
-        worker_pool_new: [:u32, :u32, :u32, @rate, :u64],
+        worker_pool_new: [:u32, :u32, :u32, :number, :u64],
         worker_pool_adopt: [pool],
         worker_pool_attend: [pool],
         worker_pool_stop: [pool],
@@ -224,7 +224,7 @@ defmodule PhoenixGenApi.NativeArguments do
     relay = Native.relay_new({10, 10, 10, 10, 0})
     :ok = Native.relay_create(relay, "text", :public, "text", {self(), self(), ""}, {0, 0})
     {1, fan, _lanes, 0} = Native.relay_fan_out(relay, "text")
-    pool = Native.worker_pool_new(2, 2, 5, nil, 1_000)
+    pool = Native.worker_pool_new(2, 2, 5, 0.5, 1_000)
     :ok = Native.worker_pool_adopt(pool)
 
     %{
@@ -233,7 +233,7 @@ defmodule PhoenixGenApi.NativeArguments do
       plan: plan(selector, schema),
       table: Native.config_db_new(),
       route: Native.node_selector_route(selector, {"s", "k", "1"}, ["a", "b"], :random),
-      call: Native.executor_begin(nil, 0),
+      call: Native.executor_begin(nil, 0, nil),
       limiter: Native.rate_limiter_new(2, 100, 1_000),
       callees: Native.callees_new(),
       pool: pool,

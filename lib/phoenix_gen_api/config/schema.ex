@@ -53,24 +53,23 @@ defmodule PhoenixGenApi.Config.Schema do
       {:stream_pool_size, {:positive, nil}, 500, "streams running at a time"},
       {:max_queue_size, {:non_negative, nil}, 10_000, "tasks waiting per pool at most"},
       {:circuit_breaker_threshold, {:positive, nil}, 5,
-       "consecutive failures that open a pool's circuit"},
+       "failed tasks that open a pool's circuit"},
       {:circuit_breaker_cooldown, {:positive, @ms}, 60_000,
        "time an open pool circuit waits before its probe"},
-      {:circuit_breaker_failure_rate, {:or, {:one_of, [nil]}, :fraction}, nil,
-       "part of the last tasks whose failure also opens a pool's circuit; `nil` is off"},
-      {:circuit_breaker_window, {:positive, nil}, 100, "how many tasks those are, at most 65,536"}
+      {:circuit_breaker_failure_rate, {:or, {:one_of, [nil]}, :fraction}, 0.5,
+       "the share of all tasks of the last 10 seconds that these failures have to be; `nil` is 0.5"},
+      {:circuit_breaker_window, {:positive, nil}, 100, "accepted, without effect"}
     ],
     circuit_breaker: [
       {:enabled, :boolean, true, "whether failing nodes are skipped, per function"},
       {:threshold, {:positive, nil}, 5,
-       "consecutive failures of a node that open its circuit for a function"},
+       "failed calls that open the circuit between a function and a node"},
       {:cooldown_ms, {:positive, @ms}, 30_000, "time an open circuit waits before its probe"},
       {:count, {:list_of, [:timeout, :node_down, :exception]}, [:timeout, :node_down],
        "what counts as a failure"},
-      {:failure_rate, {:or, {:one_of, [nil]}, :share}, nil,
-       "share of the last `rate_window` calls that opens a circuit too when they fail; `nil` is no such limit"},
-      {:rate_window, {:positive, "calls"}, 100,
-       "calls that `failure_rate` looks at, 65,536 at most; before there are as many it does not open"}
+      {:failure_rate, {:or, {:one_of, [nil]}, :share}, 0.5,
+       "the share of all calls of the last 10 seconds that these failures have to be, of the last 60 while there were fewer than 10 calls; `nil` is 0.5"},
+      {:rate_window, {:positive, "calls"}, 100, "accepted, without effect"}
     ],
     retry: [
       {:budget, {:or, {:one_of, [:infinity]}, :share}, 0.2,

@@ -31,7 +31,7 @@ defmodule PhoenixGenApi.RPC.Local do
   @doc "Applies a function that counts as load of no node."
   @spec call(module(), atom(), [term()], timeout()) :: outcome()
   def call(module, function, args, timeout) do
-    handle = Native.executor_begin(nil, 0)
+    handle = Native.executor_begin(nil, 0, nil)
     outcome = run(handle, {module, function, args}, bounded(timeout))
     Native.executor_end(handle)
     outcome

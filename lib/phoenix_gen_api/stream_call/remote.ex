@@ -23,7 +23,7 @@ defmodule PhoenixGenApi.StreamCall.Remote do
           # whether the node's circuit has been told already that the function began there
           success_reported?: boolean(),
           # what it is told at the end
-          circuit_result: :none | :success | :failure
+          circuit_result: Circuits.result()
         }
 
   @type event ::
@@ -181,12 +181,13 @@ defmodule PhoenixGenApi.StreamCall.Remote do
   end
 
   # A new call that has failed by now: of the first one the circuit has heard already.
-  defp close(%{success_reported?: true, circuit_result: :failure} = remote) do
+  defp close(%{success_reported?: true, circuit_result: result} = remote)
+       when result in [:failure, :lost] do
     end_call(remote, :none)
     {_node, counter} = remote.target
 
     with handle when handle != :circuit_open <- Circuits.begin_call(counter),
-         do: end_call(%{remote | handle: handle}, :failure)
+         do: end_call(%{remote | handle: handle}, result)
 
     :ok
   end

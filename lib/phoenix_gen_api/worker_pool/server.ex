@@ -54,16 +54,9 @@ defmodule PhoenixGenApi.WorkerPool.Server do
       opts.pool_size,
       opts.max_queue_size,
       opts.circuit_breaker_threshold,
-      failure_rate(opts.circuit_breaker_failure_rate, opts.circuit_breaker_window),
+      (opts.circuit_breaker_failure_rate || 0.5) / 1,
       opts.circuit_breaker_cooldown
     )
-  end
-
-  defp failure_rate(nil, _window), do: nil
-
-  defp failure_rate(rate, window) do
-    window = min(window, 65_536)
-    {ceil(rate * window), window}
   end
 
   @impl true

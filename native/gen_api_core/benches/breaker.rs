@@ -4,26 +4,22 @@
 use std::hint::black_box;
 
 use criterion::{criterion_group, criterion_main, Criterion};
-use gen_api_core::breaker::{Breaker, Check, FailureRate, Outcome, Settings};
+use gen_api_core::breaker::{Breaker, Caller, Check, Outcome, Settings};
 use gen_api_core::clock::Nanos;
 use gen_api_core::worker_pool::{Admission, End, Kind, Tasks};
 
 const NOW: Nanos = Nanos(1);
 
-fn settings(rate: bool) -> Settings {
+fn settings() -> Settings {
     Settings {
         threshold: u32::MAX,
-        failure_rate: rate.then_some(FailureRate {
-            failures: 101,
-            window: 100,
-        }),
         ..Settings::default()
     }
 }
 
 fn breakers(c: &mut Criterion) {
-    for (name, rate) in [("count", false), ("count_and_rate", true)] {
-        let breaker = Breaker::new(settings(rate));
+    for (name, caller) in [("nobody", None), ("caller", Some(Caller(1)))] {
+        let breaker = Breaker::new(settings());
         for (outcomes, every) in [("successes", u32::MAX), ("one_failure_in_4", 4)] {
             let mut n = 0u32;
             c.bench_function(&format!("check_and_record/{name}/{outcomes}"), |b| {
@@ -35,7 +31,7 @@ fn breakers(c: &mut Criterion) {
                         Outcome::Success
                     };
                     if let Check::Allow(permit) = breaker.check(black_box(NOW)) {
-                        black_box(breaker.record(permit, outcome, NOW));
+                        black_box(breaker.record(permit, outcome, caller, NOW));
                     }
                 });
             });
@@ -43,10 +39,10 @@ fn breakers(c: &mut Criterion) {
     }
     let open = Breaker::new(Settings {
         threshold: 1,
-        ..settings(false)
+        ..settings()
     });
     if let Check::Allow(permit) = open.check(NOW) {
-        open.record(permit, Outcome::Failure, NOW);
+        open.record(permit, Outcome::Failure, None, NOW);
     }
     c.bench_function("check/open", |b| {
         b.iter(|| black_box(open.check(black_box(NOW))));
@@ -54,7 +50,7 @@ fn breakers(c: &mut Criterion) {
 }
 
 fn slots(c: &mut Criterion) {
-    let pool = Tasks::<u64>::new(1_000, 10_000, settings(false));
+    let pool = Tasks::<u64>::new(1_000, 10_000, settings());
     c.bench_function("admit_enter_finish", |b| {
         b.iter(|| {
             if let Admission::Accepted(ticket) = pool.admit(Kind::Counted, None, NOW) {

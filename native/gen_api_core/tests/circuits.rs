@@ -8,11 +8,11 @@
     clippy::panic
 )]
 
-use gen_api_core::breaker::{FailureRate, Outcome, Settings, State, Transition};
+use gen_api_core::breaker::{Caller, Outcome, Settings, State, Transition};
 use gen_api_core::clock::Nanos;
 use gen_api_core::nodes::{
-    Candidates, Entry, Histories, History, Mode, Node, Obstacle, Selector, StickyLimits, Ticket,
-    Unavailable, MAX_CIRCUITS,
+    Candidates, Entry, History, Mode, Node, Obstacle, Selector, StickyLimits, Ticket, Unavailable,
+    MAX_CIRCUITS,
 };
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
@@ -45,8 +45,8 @@ fn secs(secs: u64) -> Nanos {
 fn call(history: &History, node: &Arc<Node>, outcome: Outcome, now: Nanos) -> Option<Transition> {
     match history.circuits().enter(node, || now) {
         Entry::Refused => None,
-        Entry::Free => Some(history.leave(node, None, outcome, || now)),
-        Entry::Ticket(ticket) => Some(history.leave(node, Some(&ticket), outcome, || now)),
+        Entry::Free => Some(history.leave(node, None, outcome, None, || now)),
+        Entry::Ticket(ticket) => Some(history.leave(node, Some(&ticket), outcome, None, || now)),
     }
 }
 
@@ -59,7 +59,7 @@ fn open(history: &History, node: &Arc<Node>, now: Nanos) {
     assert_eq!(fail(history, node, now), Some(Transition::None));
     assert_eq!(
         fail(history, node, now),
-        Some(Transition::Opened { consecutive: 3 })
+        Some(Transition::Opened { failures: 3 })
     );
 }
 
@@ -107,7 +107,7 @@ fn a_choice_passes_over_a_node_whose_circuit_is_open_in_every_mode() {
         "one probe at a time"
     );
     let node = candidates.get(first).unwrap();
-    let closed = history.leave(node, Some(&probe), Outcome::Success, || secs(33));
+    let closed = history.leave(node, Some(&probe), Outcome::Success, None, || secs(33));
     assert_eq!(closed, Transition::Closed);
     assert_eq!(pick(&Mode::Rendezvous, secs(33)), Some(first));
 
@@ -147,30 +147,20 @@ fn each_function_has_its_own_circuit_to_a_node() {
 }
 
 #[test]
-fn a_success_in_between_starts_the_count_over_whenever_the_call_began() {
+fn failures_that_are_less_than_half_of_the_calls_do_not_open_it_whenever_the_calls_began() {
     let selector = selector();
     let history = selector.histories().history(NAME);
     let node = selector.registry().node("a@h");
     // All of them began before there was a circuit.
-    for outcome in [
-        Outcome::Failure,
-        Outcome::Failure,
-        Outcome::Success,
-        Outcome::Failure,
-    ] {
-        assert_eq!(
-            history.leave(&node, None, outcome, || secs(1)),
-            Transition::None
-        );
+    let outcomes = [Outcome::Success, Outcome::Failure];
+    for outcome in outcomes.into_iter().flat_map(|outcome| [outcome; 4]) {
+        let told = history.leave(&node, None, outcome, None, || secs(1));
+        let last = history.circuits().all()[0].failures(secs(1)) == 4;
+        assert_eq!(told != Transition::None, last);
     }
-    assert_eq!(fail(&history, &node, secs(2)), Some(Transition::None));
-    assert_eq!(
-        fail(&history, &node, secs(2)),
-        Some(Transition::Opened { consecutive: 3 })
-    );
     // And this one counts no more.
     assert_eq!(
-        history.leave(&node, None, Outcome::Success, || secs(3)),
+        history.leave(&node, None, Outcome::Success, None, || secs(3)),
         Transition::None
     );
     assert_eq!(fail(&history, &node, secs(3)), None);
@@ -189,12 +179,12 @@ fn a_probe_that_nobody_ends_is_given_back() {
     ));
     probe.give_back(|| secs(31));
     let probe = ticket(&history, &node, secs(32));
-    let opened = history.leave(&node, Some(&probe), Outcome::Failure, || secs(33));
-    assert_eq!(opened, Transition::Opened { consecutive: 4 });
+    let opened = history.leave(&node, Some(&probe), Outcome::Failure, None, || secs(33));
+    assert_eq!(opened, Transition::Opened { failures: 4 });
     // Its end was told: no second word counts.
     probe.give_back(|| secs(33));
     assert_eq!(
-        history.leave(&node, Some(&probe), Outcome::Success, || secs(33)),
+        history.leave(&node, Some(&probe), Outcome::Success, None, || secs(33)),
         Transition::None
     );
     assert_eq!(fail(&history, &node, secs(62)), None);
@@ -205,39 +195,88 @@ fn a_probe_that_nobody_ends_is_given_back() {
 }
 
 #[test]
-fn a_failure_rate_is_watched_from_the_first_call_on() {
-    let histories = Histories::default();
+fn calls_are_counted_from_the_first_one_on() {
     let selector = selector();
-    let rate = FailureRate {
-        failures: 4,
-        window: 10,
-    };
-    let rated = Settings {
-        failure_rate: Some(rate),
-        threshold: 100,
-        ..settings()
-    };
-    histories.configure(Some(rated), Nanos::ZERO);
-    let history = histories.history(NAME);
+    let history = selector.histories().history(NAME);
     let node = selector.registry().node("a@h");
-    let outcomes = [
-        Outcome::Success,
-        Outcome::Success,
-        Outcome::Success,
-        Outcome::Failure,
-    ];
-    let mut opened = None;
-    for (n, outcome) in outcomes.into_iter().cycle().take(16).enumerate() {
-        if call(&history, &node, outcome, secs(1)) != Some(Transition::None) {
-            opened = opened.or(Some(n));
-        }
+    for _ in 0..10 {
+        call(&history, &node, Outcome::Success, secs(1));
     }
-    assert_eq!(opened, None, "one in four");
-    let mut failures = 0;
-    while fail(&history, &node, secs(1)) == Some(Transition::None) {
-        failures += 1;
+    for _ in 0..9 {
+        assert_eq!(fail(&history, &node, secs(2)), Some(Transition::None));
     }
-    assert!(failures < 3, "{failures}");
+    let opened = Some(Transition::Opened { failures: 10 });
+    assert_eq!(fail(&history, &node, secs(2)), opened);
+}
+
+#[test]
+fn one_user_opens_a_circuit_for_nobody_else() {
+    let selector = selector();
+    let history = selector.histories().history(NAME);
+    let node = selector.registry().node("a@h");
+    let [honest, hostile] = [1, 2].map(Caller);
+    let leave = |caller, outcome| history.leave(&node, None, outcome, Some(caller), || secs(1));
+    leave(honest, Outcome::Success);
+    for _ in 0..100 {
+        assert_eq!(leave(hostile, Outcome::Failure), Transition::None);
+    }
+    assert!(!ticket(&history, &node, secs(1)).is_probe());
+}
+
+#[test]
+fn where_fewer_than_half_of_three_or_more_are_usable_open_circuits_are_ignored() {
+    let selector = selector();
+    let history = selector.histories().history(NAME);
+    let circuits = history.circuits();
+    let names: Vec<String> = (0..10).map(|n| format!("n{n}@h")).collect();
+    let among = |n: usize| {
+        let names = names.iter().take(n).map(String::as_str);
+        Candidates::new(selector.registry(), names)
+    };
+    let usable = |candidates: &Candidates| {
+        let watch = circuits.watch(|| secs(2)).among(candidates);
+        let usable = |&i: &usize| watch.allows(candidates.get(i));
+        (0..candidates.len()).filter(usable).count()
+    };
+    let ten = among(10);
+    let node = |n| ten.get(n).unwrap();
+    (0..3).for_each(|n| open(&history, node(n), secs(1)));
+    assert_eq!(usable(&ten), 7);
+    assert!(matches!(
+        circuits.enter_among(&ten, node(0), || secs(2)),
+        Entry::Refused
+    ));
+    // The rest cannot carry the load either.
+    (3..5).for_each(|n| open(&history, node(n), secs(1)));
+    assert_eq!(usable(&ten), 5, "exactly half");
+    open(&history, node(5), secs(1));
+    assert_eq!(usable(&ten), 10);
+    assert!(matches!(
+        circuits.enter_among(&ten, node(0), || secs(2)),
+        Entry::Free
+    ));
+    // One node that is down counts as not usable, and is not called.
+    let six = {
+        let names = names[3..9].iter().map(String::as_str);
+        Candidates::new(selector.registry(), names)
+    };
+    assert_eq!(usable(&six), 3);
+    node(8).mark_down();
+    assert_eq!(usable(&six), 6);
+    let watch = circuits.watch(|| secs(2)).among(&six);
+    let order = selector.order(&six, &Mode::Random, None, secs(2), |i| {
+        watch.allows(six.get(i))
+    });
+    assert_eq!(order.len(), 5);
+    // With one or two nodes a circuit keeps its word.
+    for n in [1, 2] {
+        let few = among(n);
+        assert_eq!(usable(&few), 0);
+        assert!(matches!(
+            circuits.enter_among(&few, node(0), || secs(2)),
+            Entry::Refused
+        ));
+    }
 }
 
 #[test]
@@ -276,7 +315,7 @@ fn a_dropped_circuit_opens_and_closes_no_more() {
     fail(&history, &node, secs(1));
     let last = ticket(&history, &node, secs(1));
     selector.histories().configure(None, secs(1));
-    let transition = history.leave(&node, Some(&last), Outcome::Failure, || secs(1));
+    let transition = history.leave(&node, Some(&last), Outcome::Failure, None, || secs(1));
     assert_eq!(transition, Transition::None);
 }
 
@@ -289,7 +328,7 @@ fn circuits_go_ten_cooldowns_after_the_last_thing_of_note() {
     open(&history, &a, secs(0));
     fail(&history, &b, secs(0));
     fail(&history, &c, secs(200));
-    // Good news is not of note.
+    // It is in use.
     assert_eq!(
         call(&history, &b, Outcome::Success, secs(299)),
         Some(Transition::None)
@@ -305,8 +344,12 @@ fn circuits_go_ten_cooldowns_after_the_last_thing_of_note() {
         ["a@h"]
     );
     let left = history.circuits().all();
-    assert_eq!(left.len(), 1);
-    assert_eq!(left[0].state(secs(300)), State::Closed { consecutive: 1 });
+    assert_eq!(left.len(), 2);
+    assert!(left
+        .iter()
+        .all(|circuit| circuit.state(secs(300)) == State::Closed));
+    assert!(histories.sweep(secs(359)).is_empty());
+    assert_eq!(history.circuits().all().len(), 1);
     assert!(histories.sweep(secs(600)).is_empty());
     assert!(!history.circuits().any());
 }
@@ -392,6 +435,7 @@ fn of_all_threads_one_opens_it_one_probes_and_one_closes_it() {
                             &node,
                             Some(&probe),
                             Outcome::Success,
+                            None,
                             || later,
                         )));
                     }
@@ -422,8 +466,8 @@ fn a_node_that_is_reached_again_is_probed_at_once_by_one_call() {
     // Nothing is changed while it is under way, nor where no circuit is open.
     histories.cut_short(&node, secs(4));
     assert_eq!(fail(&history, &node, secs(4)), None);
-    let reopened = history.leave(&node, Some(&probe), Outcome::Failure, || secs(5));
-    assert_eq!(reopened, Transition::Opened { consecutive: 4 });
+    let reopened = history.leave(&node, Some(&probe), Outcome::Failure, None, || secs(5));
+    assert_eq!(reopened, Transition::Opened { failures: 4 });
     assert_eq!(fail(&history, &node, secs(5)), None);
     histories.cut_short(&node, secs(6));
     assert_eq!(

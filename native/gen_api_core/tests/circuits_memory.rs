@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use gen_api_core::breaker::{Outcome, Settings, Transition};
+use gen_api_core::breaker::{Caller, Outcome, Settings, Transition};
 use gen_api_core::clock::Nanos;
 use gen_api_core::nodes::{Entry, Selector, StickyLimits};
 use stats_alloc::{Region, StatsAlloc, INSTRUMENTED_SYSTEM};
@@ -12,33 +12,37 @@ use std::alloc::System;
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 #[test]
-fn a_node_that_is_well_has_no_circuit_and_its_calls_read_no_clock_and_allocate_nothing() {
+fn calls_allocate_nothing_but_the_circuit_and_where_none_is_open_a_choice_reads_no_clock() {
     let selector = Selector::new(StickyLimits::default());
     let histories = selector.histories();
     histories.configure(Some(Settings::default()), Nanos::ZERO);
     let history = histories.history(["books", "find", "1.0.0"]);
     let node = &selector.registry().node("a@h");
     let never = || unreachable!();
+    let now = || Nanos::from_secs(1);
+    assert!(matches!(history.circuits().enter(node, never), Entry::Free));
+    let _ = history.leave(node, None, Outcome::Success, Some(Caller(1)), now);
     let region = Region::new(ALLOCATOR);
     for _ in 0..1_000 {
         assert!(history.circuits().watch(never).allows(Some(node)));
-        assert!(matches!(history.circuits().enter(node, never), Entry::Free));
-        let transition = history.leave(node, None, Outcome::Success, never);
+        let Entry::Ticket(ticket) = history.circuits().enter(node, never) else {
+            unreachable!()
+        };
+        let caller = Some(Caller(1));
+        let transition = history.leave(node, Some(&ticket), Outcome::Success, caller, now);
         assert_eq!(transition, Transition::None);
     }
     assert_eq!(region.change().allocations, 0);
-    assert!(!history.circuits().any());
 
-    // In trouble: a clock, and still nothing allocated.
-    let now = || Nanos::from_secs(1);
-    let _ = history.leave(node, None, Outcome::Failure, now);
+    // In trouble: still nothing allocated.
+    let _ = history.leave(node, None, Outcome::Failure, Some(Caller(2)), now);
     let region = Region::new(ALLOCATOR);
     for _ in 0..1_000 {
         assert!(history.circuits().watch(now).allows(Some(node)));
         let Entry::Ticket(ticket) = history.circuits().enter(node, now) else {
             unreachable!()
         };
-        let _ = history.leave(node, Some(&ticket), Outcome::Success, now);
+        let _ = history.leave(node, Some(&ticket), Outcome::Success, None, now);
     }
     assert_eq!(region.change().allocations, 0);
 }

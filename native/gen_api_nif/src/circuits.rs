@@ -5,18 +5,14 @@
 
 use crate::atoms;
 use crate::node_selector::{now, SelectorResource};
-use gen_api_core::breaker::{FailureRate, Settings, State};
+use gen_api_core::breaker::{Settings, State};
 use gen_api_core::clock::Nanos;
 use gen_api_core::nodes::{Forgotten, History, Node};
 use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, Term};
 
-/// Longer than any call takes that has a timeout. A probe that takes longer has none, and another one is let
-/// through.
-const PROBE_LIFE: Nanos = Nanos::from_secs(310);
-
-/// `{threshold, cooldown_ms, nil | {failures, window}}`.
-type Policy = (u32, u64, Option<(u32, u32)>);
+/// `{threshold, cooldown_ms, failure_rate}`.
+type Policy = (u32, u64, f64);
 
 /// `{service, request_type, version, node}`.
 type Name = (String, String, String, String);
@@ -31,15 +27,14 @@ fn names(forgotten: Vec<Forgotten>) -> Vec<Name> {
     names.map(|(history, node)| name(history, node)).collect()
 }
 
-/// Sets how circuits work: `{threshold, cooldown_ms, nil | {failures, window}}`, or nil for not at all. Returns
+/// Sets how circuits work: `{threshold, cooldown_ms, failure_rate}`, or nil for not at all. Returns
 /// the circuits that were open and are dropped. Dirty CPU scheduler: walks all functions.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn circuits_configure(selector: &SelectorResource, policy: Option<Policy>) -> Vec<Name> {
-    let settings = policy.map(|(threshold, cooldown_ms, rate)| Settings {
+    let settings = policy.map(|(threshold, cooldown_ms, failure_rate)| Settings {
         threshold,
-        failure_rate: rate.map(|(failures, window)| FailureRate { failures, window }),
+        failure_rate,
         cooldown: Nanos::from_millis(cooldown_ms),
-        probe_life: PROBE_LIFE,
     });
     names(selector.0.histories().configure(settings, now()))
 }
@@ -61,8 +56,8 @@ fn circuits_cut_short(selector: &SelectorResource, node: &str) -> Atom {
     atom::ok()
 }
 
-/// `[{{service, request_type, version, node}, state, number}]` of every circuit: `:closed` with the failures in a
-/// row, `:open` with the ms until a probe, `:half_open` with 0. Dirty CPU scheduler: walks all functions.
+/// `[{{service, request_type, version, node}, state, number}]` of every circuit but those closed without a failure:
+/// `:closed` with the failures that count, `:open` with the ms until a probe, `:half_open` with 0. Dirty CPU scheduler: walks all functions.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn circuits_list<'a>(env: Env<'a>, selector: &SelectorResource) -> Vec<Term<'a>> {
     let now = now();
@@ -72,13 +67,16 @@ fn circuits_list<'a>(env: Env<'a>, selector: &SelectorResource) -> Vec<Term<'a>>
         circuits.map(move |circuit| (history, circuit))
     });
     circuits
-        .map(|(history, circuit)| {
+        .filter_map(|(history, circuit)| {
             let (state, number): (Atom, u64) = match circuit.state(now) {
-                State::Closed { consecutive } => (atoms::closed(), consecutive.into()),
+                State::Closed => match circuit.failures(now) {
+                    0 => return None,
+                    failures => (atoms::closed(), failures.into()),
+                },
                 State::Open { retry_in } => (atoms::open(), retry_in.0.div_ceil(1_000_000)),
                 State::HalfOpen => (atoms::half_open(), 0),
             };
-            (name(history, circuit.node()), state, number).encode(env)
+            Some((name(history, circuit.node()), state, number).encode(env))
         })
         .collect()
 }

@@ -5,8 +5,8 @@ use crate::decode::{atom_enum, AnyPid};
 use crate::node_selector::now;
 use crate::plan::PlanResource;
 use crate::route::Routed;
-use gen_api_core::breaker::{Outcome, Transition};
-use gen_api_core::nodes::{Entry, Flight, Ticket};
+use gen_api_core::breaker::{Caller, Outcome, Transition};
+use gen_api_core::nodes::{CallerKind, Entry, Flight, Ticket};
 use gen_api_core::retry::Allowance;
 use parking_lot::Mutex;
 use rustler::env::SavedTerm;
@@ -21,6 +21,7 @@ use rustler::{
 pub struct CallResource {
     flight: Option<Flight>,
     ticket: Option<Ticket>,
+    caller: Option<Caller>,
     callee: Mutex<Callee>,
 }
 
@@ -58,28 +59,53 @@ impl Resource for CallResource {
     }
 }
 
-/// Begins a call on the candidate at `index`, or on no candidate when `routed` is nil;
+/// `user_id`, or `{:address, address}`.
+enum Identity<'a> {
+    User(&'a [u8]),
+    Address(&'a [u8]),
+}
+
+impl<'a> rustler::Decoder<'a> for Identity<'a> {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        if let Ok(user) = term.decode::<rustler::Binary>() {
+            return Ok(Identity::User(user.as_slice()));
+        }
+        let (kind, address): (Atom, rustler::Binary) = term.decode()?;
+        if kind != atoms::address() {
+            return Err(Error::BadArg);
+        }
+        Ok(Identity::Address(address.as_slice()))
+    }
+}
+
+/// Begins a call for a caller on the candidate at `index`, or on no candidate when `routed` is nil;
 /// `:circuit_open` when the candidate must not be called now.
 #[rustler::nif]
 fn executor_begin<'a>(
     env: Env<'a>,
     routed: Option<Routed<'a>>,
     index: usize,
+    caller: Option<Identity<'a>>,
 ) -> NifResult<Term<'a>> {
     let mut call = CallResource {
         flight: None,
         ticket: None,
+        caller: None,
         callee: Mutex::new(Callee::None),
     };
     if let Some(routed) = routed {
         let route = routed.route()?;
         if let Some(node) = route.node(index) {
-            call.ticket = match route.history().circuits().enter(node, now) {
+            call.ticket = match route.enter(node) {
                 Entry::Free => None,
                 Entry::Ticket(ticket) => Some(ticket),
                 Entry::Refused => return Ok(atoms::circuit_open().encode(env)),
             };
             call.flight = route.flight(node);
+            call.caller = caller.map(|caller| match caller {
+                Identity::User(user) => route.caller(CallerKind::User, user),
+                Identity::Address(address) => route.caller(CallerKind::Address, address),
+            });
         }
     }
     Ok(ResourceArc::new(call).encode(env))
@@ -119,10 +145,11 @@ fn executor_end(call: &CallResource) -> Atom {
 atom_enum!(Ended(Outcome) {
     success => Outcome::Success,
     failure => Outcome::Failure,
+    lost => Outcome::Lost,
 });
 
 /// The call has ended, which speaks for or against the candidate that it began on: `:ok`, or what
-/// this has done to the circuit: `{:opened | :closed, failures_in_a_row, service, request_type, version}`.
+/// this has done to the circuit: `{:opened | :closed, failures, service, request_type, version}`.
 #[rustler::nif]
 fn executor_settle<'a>(
     env: Env<'a>,
@@ -171,13 +198,14 @@ impl CallResource {
             return Ok(atom::ok().encode(env));
         };
         let history = route.history();
-        let (change, consecutive) = match history.leave(node, self.ticket.as_ref(), outcome, now) {
+        let ticket = self.ticket.as_ref();
+        let (change, failures) = match history.leave(node, ticket, outcome, self.caller, now) {
             Transition::None => return Ok(atom::ok().encode(env)),
-            Transition::Opened { consecutive } => (atoms::opened(), consecutive),
+            Transition::Opened { failures } => (atoms::opened(), failures),
             Transition::Closed => (atoms::closed(), 0),
         };
         let [service, request_type, version] = history.name();
-        Ok((change, consecutive, service, request_type, version).encode(env))
+        Ok((change, failures, service, request_type, version).encode(env))
     }
 }
 

@@ -6,9 +6,11 @@ use crate::mode::{KeySource, ModeSpec};
 use crate::node_selector::{now, SelectorResource};
 use crate::plan::PlanResource;
 use crate::value::Arg;
+use gen_api_core::breaker::Caller;
 use gen_api_core::clock::Nanos;
 use gen_api_core::nodes::{
-    Candidates, Flight, History, Mode, Node, Obstacle, Unavailable, Watch, Weights,
+    CallerKind, Candidates, Entry, Flight, History, Mode, Node, Obstacle, Unavailable, Watch,
+    Weights,
 };
 use gen_api_core::value::{Value, View};
 use rustler::types::atom;
@@ -118,8 +120,19 @@ impl Route {
         &self.history
     }
 
+    /// Asks to call `node`.
+    pub fn enter(&self, node: &Arc<Node>) -> Entry {
+        let circuits = self.history.circuits();
+        circuits.enter_among(&self.candidates, node, now)
+    }
+
+    pub fn caller(&self, kind: CallerKind, name: &[u8]) -> Caller {
+        self.selector.0.histories().caller(kind, name)
+    }
+
     fn watch(&self) -> Watch<fn() -> Nanos> {
-        self.history.circuits().watch(now as fn() -> Nanos)
+        let watch = self.history.circuits().watch(now as fn() -> Nanos);
+        watch.among(&self.candidates)
     }
 
     pub fn bytes(&self) -> usize {

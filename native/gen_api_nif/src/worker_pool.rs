@@ -7,7 +7,7 @@
 use crate::atoms;
 use crate::decode::{atom_enum, AnyPid};
 use crate::node_selector::now;
-use gen_api_core::breaker::{FailureRate, Settings, Transition};
+use gen_api_core::breaker::{Settings, Transition};
 use gen_api_core::clock::Nanos;
 use gen_api_core::worker_pool::{
     Cause, Circuit, Effects, Ending, Entry, Kind, Left, News, OnDeath, Refusal, Slot, WorkerPool,
@@ -79,14 +79,13 @@ fn worker_pool_new(
     size: u32,
     max_queue: u32,
     threshold: u32,
-    failure_rate: Option<(u32, u32)>,
+    failure_rate: f64,
     cooldown_ms: u64,
 ) -> ResourceArc<PoolResource> {
     let settings = Settings {
         threshold,
-        failure_rate: failure_rate.map(|(failures, window)| FailureRate { failures, window }),
+        failure_rate,
         cooldown: Nanos::from_millis(cooldown_ms),
-        ..Settings::default()
     };
     ResourceArc::new(PoolResource(WorkerPool::new(size, max_queue, settings)))
 }
@@ -272,6 +271,6 @@ fn transition_term(env: Env<'_>, transition: Transition) -> Term<'_> {
     match transition {
         Transition::None => atom::nil().encode(env),
         Transition::Closed => atoms::closed().encode(env),
-        Transition::Opened { consecutive } => (atoms::opened(), consecutive).encode(env),
+        Transition::Opened { failures } => (atoms::opened(), failures).encode(env),
     }
 }

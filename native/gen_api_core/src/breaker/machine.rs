@@ -2,19 +2,19 @@ use crate::sync::atomic::{
     AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
 };
 
-use super::window::Window;
+use super::window::{too_many, Window};
 use super::word::{Phase, Time, Word};
-use super::{Check, Outcome, Permit, Settings, State, Transition};
+use super::{Caller, Check, Outcome, Permit, Settings, State, Transition};
 use crate::clock::Nanos;
 
-/// One circuit breaker. 72 bytes, and the window when there is a failure rate.
+/// One circuit breaker. Some 600 bytes, and up to 3 KiB while there are failures.
 #[derive(Debug)]
 pub struct Breaker {
     word: AtomicU64,
-    // Failures in a row when it opened: only for the report of a probe that fails.
-    run: AtomicU32,
+    // Failures when it opened: only for the report of a probe that fails.
+    opened_by: AtomicU32,
     settings: Settings,
-    window: Option<Box<Window>>,
+    window: Window,
 }
 
 impl Breaker {
@@ -23,11 +23,9 @@ impl Breaker {
     pub fn new(settings: Settings) -> Self {
         Self {
             word: AtomicU64::new(Word::INITIAL),
-            run: AtomicU32::new(0),
+            opened_by: AtomicU32::new(0),
             settings,
-            window: settings
-                .failure_rate
-                .map(|rate| Box::new(Window::new(rate))),
+            window: Window::new(),
         }
     }
 
@@ -38,7 +36,7 @@ impl Breaker {
         loop {
             let word = Word::unpack(packed);
             let due = match word.phase {
-                Phase::Closed { .. } => return Check::Allow(Permit(word.generation)),
+                Phase::Closed => return Check::Allow(Permit::new(word.generation)),
                 Phase::Open { until } if !until.has_come(now) => {
                     let retry_in = Some(until.left(now));
                     return Check::Deny { retry_in };
@@ -46,14 +44,24 @@ impl Breaker {
                 Phase::HalfOpen { expires } if !expires.has_come(now) => {
                     return Check::Deny { retry_in: None };
                 }
-                // The cool-down is over, or the probe has vanished.
-                Phase::Open { .. } | Phase::HalfOpen { .. } => Phase::HalfOpen {
-                    expires: Time::after(now, self.settings.probe_life),
-                },
+                // The cool-down is over, or the probe has taken as long as one.
+                Phase::Open { .. } | Phase::HalfOpen { .. } => {
+                    Time::after(now, self.settings.cooldown)
+                }
             };
-            let probing = word.next(due);
+            let phase = Phase::HalfOpen { expires: due };
+            // The success of a slow probe still closes it: the same period.
+            let probing = match word.phase {
+                Phase::HalfOpen { .. } => word.with(phase),
+                _ => word.next(phase),
+            };
             match self.swap(packed, probing) {
-                Ok(()) => return Check::Probe(Permit(probing.generation)),
+                Ok(()) => {
+                    return Check::Probe(Permit {
+                        generation: probing.generation,
+                        expires: due,
+                    })
+                }
                 Err(current) => packed = current,
             }
         }
@@ -64,7 +72,7 @@ impl Breaker {
     #[must_use]
     pub fn would_allow(&self, now: Nanos) -> bool {
         match Word::unpack(self.word.load(Acquire)).phase {
-            Phase::Closed { .. } => true,
+            Phase::Closed => true,
             Phase::Open { until } => until.has_come(now),
             Phase::HalfOpen { expires } => expires.has_come(now),
         }
@@ -72,14 +80,40 @@ impl Breaker {
 
     /// A call has ended. Of a permit from an earlier period nothing is kept.
     #[inline]
-    pub fn record(&self, permit: Permit, outcome: Outcome, now: Nanos) -> Transition {
+    pub fn record(
+        &self,
+        permit: Permit,
+        outcome: Outcome,
+        caller: Option<Caller>,
+        now: Nanos,
+    ) -> Transition {
         let packed = self.word.load(Acquire);
-        if Word::unpack(packed).generation != permit.0 {
+        let word = Word::unpack(packed);
+        if word.generation != permit.generation {
             return Transition::None;
         }
-        match outcome {
-            Outcome::Success => self.success(permit, packed),
-            Outcome::Failure => self.failure(permit, packed, now),
+        match (word.phase, outcome) {
+            (Phase::Closed, Outcome::Success) => {
+                self.window.add_success(caller, now);
+                Transition::None
+            }
+            (Phase::Closed, Outcome::Failure | Outcome::Lost) => {
+                let lost = outcome == Outcome::Lost;
+                let counts = self.window.add_failure(lost, caller, &self.settings, now);
+                if too_many(counts, &self.settings) {
+                    let failures = u32::try_from(counts.failures).unwrap_or(u32::MAX);
+                    self.open(packed, failures, now)
+                } else {
+                    Transition::None
+                }
+            }
+            (Phase::HalfOpen { .. }, Outcome::Success) => self.close(permit, packed),
+            (Phase::HalfOpen { .. }, _) if permit.expires.has_come(now) => Transition::None,
+            (Phase::HalfOpen { .. }, _) => {
+                let failures = self.opened_by.load(Relaxed).saturating_add(1);
+                self.open(packed, failures, now)
+            }
+            (Phase::Open { .. }, _) => Transition::None,
         }
     }
 
@@ -88,7 +122,9 @@ impl Breaker {
     pub fn give_back(&self, permit: Permit, now: Nanos) {
         let packed = self.word.load(Acquire);
         let word = Word::unpack(packed);
-        if word.generation == permit.0 && matches!(word.phase, Phase::HalfOpen { .. }) {
+        let expires = permit.expires;
+        // Not where another has become the probe in the meantime.
+        if word.generation == permit.generation && word.phase == (Phase::HalfOpen { expires }) {
             let until = Time::reached(now);
             // Who else has changed it has let another probe through.
             let _ = self.swap(packed, word.next(Phase::Open { until }));
@@ -110,7 +146,7 @@ impl Breaker {
     #[must_use]
     pub fn state(&self, now: Nanos) -> State {
         match Word::unpack(self.word.load(Acquire)).phase {
-            Phase::Closed { consecutive } => State::Closed { consecutive },
+            Phase::Closed => State::Closed,
             Phase::Open { until } => State::Open {
                 retry_in: until.left(now),
             },
@@ -118,74 +154,46 @@ impl Breaker {
         }
     }
 
-    fn success(&self, permit: Permit, mut packed: u64) -> Transition {
-        let mut noted = self.window.is_none();
-        loop {
-            let word = Word::unpack(packed);
-            if word.generation != permit.0 {
-                return Transition::None;
-            }
-            let next = match word.phase {
-                Phase::Closed { consecutive } => {
-                    if let (false, Some(window)) = (noted, &self.window) {
-                        window.add_success();
-                        noted = true;
-                    }
-                    // Nearly always: nothing is written, the line stays shared between cores.
-                    if consecutive == 0 {
-                        return Transition::None;
-                    }
-                    word.with(Phase::Closed { consecutive: 0 })
-                }
-                Phase::HalfOpen { .. } => {
-                    if let Some(window) = &self.window {
-                        window.empty();
-                    }
-                    word.next(Phase::Closed { consecutive: 0 })
-                }
-                Phase::Open { .. } => return Transition::None,
-            };
-            match self.swap(packed, next) {
-                Ok(()) if next.generation != word.generation => return Transition::Closed,
-                Ok(()) => return Transition::None,
-                Err(current) => packed = current,
-            }
-        }
+    /// The failures that count now, while it is closed.
+    #[must_use]
+    pub fn failures(&self, now: Nanos) -> u32 {
+        u32::try_from(self.window.counts(now).failures).unwrap_or(u32::MAX)
     }
 
-    fn failure(&self, permit: Permit, mut packed: u64, now: Nanos) -> Transition {
-        let mut too_many = None;
+    /// Whether it is closed and no call has ended for as long as calls are looked at.
+    #[must_use]
+    pub fn is_idle(&self, now: Nanos) -> bool {
+        self.state(now) == State::Closed && self.window.is_idle(now)
+    }
+
+    /// Memory held beyond its own, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.window.bytes()
+    }
+
+    fn open(&self, packed: u64, failures: u32, now: Nanos) -> Transition {
+        let until = Time::after(now, self.settings.cooldown);
+        let opened = Word::unpack(packed).next(Phase::Open { until });
+        // Who else has changed it has opened it, or begun another period.
+        if self.swap(packed, opened).is_err() {
+            return Transition::None;
+        }
+        self.opened_by.store(failures, Relaxed);
+        Transition::Opened { failures }
+    }
+
+    fn close(&self, permit: Permit, mut packed: u64) -> Transition {
         loop {
             let word = Word::unpack(packed);
-            if word.generation != permit.0 {
+            if word.generation != permit.generation {
                 return Transition::None;
             }
-            let (opens, consecutive) = match word.phase {
-                Phase::Closed { consecutive } => {
-                    let too_many = *too_many.get_or_insert_with(|| {
-                        self.window
-                            .as_ref()
-                            .is_some_and(|window| window.add_failure())
-                    });
-                    let consecutive = consecutive.saturating_add(1);
-                    let opens = too_many || consecutive >= self.settings.threshold;
-                    (opens, consecutive)
-                }
-                Phase::HalfOpen { .. } => (true, self.run.load(Relaxed).saturating_add(1)),
-                Phase::Open { .. } => return Transition::None,
-            };
-            let next = if opens {
-                let until = Time::after(now, self.settings.cooldown);
-                word.next(Phase::Open { until })
-            } else {
-                word.with(Phase::Closed { consecutive })
-            };
-            match self.swap(packed, next) {
-                Ok(()) if opens => {
-                    self.run.store(consecutive, Relaxed);
-                    return Transition::Opened { consecutive };
-                }
-                Ok(()) => return Transition::None,
+            // Nothing is added before it is closed.
+            self.window.empty();
+            match self.swap(packed, word.next(Phase::Closed)) {
+                Ok(()) => return Transition::Closed,
+                // Another probe has begun.
                 Err(current) => packed = current,
             }
         }

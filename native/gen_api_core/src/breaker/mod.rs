@@ -10,26 +10,26 @@
 //!     ..Settings::default()
 //! });
 //! let now = Nanos::ZERO;
-//! for opened in [Transition::None, Transition::Opened { consecutive: 2 }] {
+//! for opened in [Transition::None, Transition::Opened { failures: 2 }] {
 //!     let Check::Allow(permit) = breaker.check(now) else { unreachable!() };
-//!     assert_eq!(breaker.record(permit, Outcome::Failure, now), opened);
+//!     assert_eq!(breaker.record(permit, Outcome::Failure, None, now), opened);
 //! }
 //! assert!(matches!(breaker.check(now), Check::Deny { .. }));
 //!
 //! let later = Nanos::from_secs(31);
 //! let Check::Probe(probe) = breaker.check(later) else { unreachable!() };
 //! assert!(matches!(breaker.check(later), Check::Deny { .. }), "one probe at a time");
-//! assert_eq!(breaker.record(probe, Outcome::Success, later), Transition::Closed);
+//! assert_eq!(breaker.record(probe, Outcome::Success, None, later), Transition::Closed);
 //! ```
 //!
-//! The circuit breaker of Nygard, "Release It!", 2007. Everything that a decision depends on is one atomic
-//! word, so every check and every record takes effect at one moment and nobody waits for anybody.
+//! The circuit breaker of Nygard, "Release It!", 2007. Whether calls are let through is one atomic word, so every
+//! check and every change takes effect at one moment.
 //!
 //! | file | concept |
 //! |---|---|
 //! | `machine` | a breaker: check, record, give back |
 //! | `word` | its state in 64 bits |
-//! | `window` | the outcomes of the last calls, for the failure rate |
+//! | `window` | the outcomes of the last seconds, and whose they were |
 
 mod machine;
 mod window;
@@ -37,50 +37,40 @@ mod word;
 
 pub use machine::Breaker;
 
+use word::Time;
+
 use crate::clock::Nanos;
 
 /// When a breaker opens, and for how long.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// It opens after so many failures in a row. Zero is taken for one.
+    /// It opens when at least so many calls failed. Zero is taken for one.
     pub threshold: u32,
-    /// It also opens when this rate of the last calls failed. Off by default.
-    pub failure_rate: Option<FailureRate>,
-    /// How long it stays open before a probe is let through.
+    /// And when they are at least this share of all calls, of the last 10 seconds; of the last 60 while there were
+    /// fewer than 10 calls.
+    pub failure_rate: f64,
+    /// How long it stays open before a probe is let through, and how long a probe may take before the next call
+    /// is one.
     pub cooldown: Nanos,
-    /// How long a probe may take before it counts as vanished and another one is let through.
-    /// [`Nanos::MAX`] where whoever holds the probe is sure to record it or to give it back.
-    pub probe_life: Nanos,
 }
 
 impl Default for Settings {
-    /// Five failures in a row; 30 seconds open, and as long for a probe.
+    /// Five failures and half of the calls; 30 seconds open.
     fn default() -> Self {
         Self {
             threshold: 5,
-            failure_rate: None,
+            failure_rate: 0.5,
             cooldown: Nanos::from_secs(30),
-            probe_life: Nanos::from_secs(30),
         }
     }
 }
 
-/// `failures` of the last `window` calls.
+/// Whose call it was: a keyed hash of a user or an address.
 ///
-/// Judged at each failure, once `window` calls have ended since the breaker closed. So a success never opens
-/// a breaker, and the first calls after a start do not stand for a rate.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct FailureRate {
-    /// So many failures are too many. Zero is taken for one.
-    pub failures: u32,
-    /// Among so many calls. Between 1 and [`FailureRate::MAX_WINDOW`]; others are taken for the nearest.
-    pub window: u32,
-}
-
-impl FailureRate {
-    /// The longest window: 8 KiB per breaker.
-    pub const MAX_WINDOW: u32 = 65_536;
-}
+/// While there is another caller in the window, one counts for at most `threshold - 1` failures, and what is
+/// beyond counts neither as failures nor as calls.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Caller(pub u32);
 
 /// What a call that was allowed is recorded with.
 ///
@@ -88,11 +78,22 @@ impl FailureRate {
 /// closed again, counts no more.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[must_use = "the outcome has to be recorded, or the permit given back"]
-pub struct Permit(pub(crate) u16);
+pub struct Permit {
+    generation: u16,
+    /// When a probe counts no more as the probe.
+    expires: Time,
+}
 
 impl Permit {
     /// Of the period in which a breaker begins: for a call that began before there was a breaker.
-    pub const FIRST: Self = Self(0);
+    pub const FIRST: Self = Self::new(0);
+
+    const fn new(generation: u16) -> Self {
+        Self {
+            generation,
+            expires: Time::NEVER,
+        }
+    }
 }
 
 /// The answer to a call that wants to be made.
@@ -116,6 +117,8 @@ pub enum Outcome {
     Success,
     /// In a way that counts against it.
     Failure,
+    /// With the connection: counts against it whoever called.
+    Lost,
 }
 
 /// What a record changed.
@@ -125,8 +128,8 @@ pub enum Transition {
     None,
     /// It opened, or a probe failed and it opened again.
     Opened {
-        /// Failures in a row so far, at least one.
-        consecutive: u32,
+        /// The failures that opened it; one more for each probe that failed.
+        failures: u32,
     },
     /// A probe succeeded.
     Closed,
@@ -136,10 +139,7 @@ pub enum Transition {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// Calls are allowed.
-    Closed {
-        /// Failures in a row so far.
-        consecutive: u32,
-    },
+    Closed,
     /// Calls are denied.
     Open {
         /// How long until a probe is let through; zero when the next call is it.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  63                            18 17          2 1   0
-//! | time, or failures in a row     | generation   | tag |
+//! | time                           | generation   | tag |
 //! ```
 //!
 //! The generation changes with every change of the tag and every new probe. A time is in units of 2^18 ns,
@@ -17,7 +17,7 @@ const MAX_VALUE: u64 = u64::MAX >> VALUE_SHIFT;
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    Closed { consecutive: u32 },
+    Closed,
     Open { until: Time },
     HalfOpen { expires: Time },
 }
@@ -33,6 +33,9 @@ impl Time {
         // Rounded up, the last unit would not fit.
         Self(end.div_ceil(1 << UNIT_BITS).min(MAX_VALUE))
     }
+
+    /// A time that does not come.
+    pub(super) const NEVER: Self = Self(MAX_VALUE);
 
     /// A time that has come.
     pub(super) fn reached(now: Nanos) -> Self {
@@ -80,7 +83,7 @@ impl Word {
     #[inline]
     pub(super) fn pack(self) -> u64 {
         let (tag, value) = match self.phase {
-            Phase::Closed { consecutive } => (0, u64::from(consecutive)),
+            Phase::Closed => (0, 0),
             Phase::Open { until } => (1, until.0),
             Phase::HalfOpen { expires } => (2, expires.0),
         };
@@ -91,9 +94,7 @@ impl Word {
     pub(super) fn unpack(packed: u64) -> Self {
         let value = packed >> VALUE_SHIFT;
         let phase = match packed & 3 {
-            0 => Phase::Closed {
-                consecutive: value.min(u64::from(u32::MAX)) as u32,
-            },
+            0 => Phase::Closed,
             1 => Phase::Open { until: Time(value) },
             _ => Phase::HalfOpen {
                 expires: Time(value),
@@ -115,11 +116,11 @@ mod tests {
     proptest! {
         #[test]
         fn a_word_comes_back_as_it_was(
-            generation: u16, kind in 0..3, consecutive: u32, now: u64, wait: u64,
+            generation: u16, kind in 0..3, now: u64, wait: u64,
         ) {
             let time = Time::after(Nanos(now), Nanos(wait));
             let phase = match kind {
-                0 => Phase::Closed { consecutive },
+                0 => Phase::Closed,
                 1 => Phase::Open { until: time },
                 _ => Phase::HalfOpen { expires: time },
             };

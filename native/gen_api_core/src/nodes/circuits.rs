@@ -1,11 +1,13 @@
 use std::mem::size_of;
 use std::sync::Arc;
 
+use super::candidates::Candidates;
 use super::node::Node;
-use crate::breaker::{Breaker, Check, Outcome, Permit, Settings, State, Transition};
+use crate::breaker::{Breaker, Caller, Check, Outcome, Permit, Settings, State, Transition};
 use crate::clock::Nanos;
 use crate::sync::atomic::{
-    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release,
 };
 use crate::sync::{ArcSwap, Guard, Mutex};
 
@@ -13,13 +15,19 @@ use crate::sync::{ArcSwap, Guard, Mutex};
 /// every time; the failures of more nodes than this are not noted.
 pub const MAX_CIRCUITS: usize = 1_024;
 
-/// The circuits of one function: a breaker for each node that gave cause for one.
+/// From so many candidates on, open circuits are ignored where they leave fewer than half of them.
+const ENOUGH: usize = 3;
+
+/// The circuits of one function: a breaker for each node that was called lately.
 ///
-/// Where every node is well there is none, and a call pays one load. A breaker comes with the first failure (or
-/// with the first call, when a failure rate is watched) and goes when nothing of note has happened for long.
+/// A breaker comes with the first call, or there would be no share of the calls that failed, and goes when
+/// nothing of note has happened for long. While none is open, a choice among nodes pays one load.
 #[derive(Debug, Default)]
 pub struct Circuits {
     any: AtomicBool,
+    /// Whether one may be open.
+    troubled: AtomicBool,
+    /// In the order of the nodes' addresses.
     list: ArcSwap<List>,
     writer: Mutex<()>,
 }
@@ -47,8 +55,14 @@ impl Circuit {
         self.breaker.state(now)
     }
 
+    /// The failures that count now, while it is closed.
+    #[must_use]
+    pub fn failures(&self, now: Nanos) -> u32 {
+        self.breaker.failures(now)
+    }
+
     fn is_closed(&self, now: Nanos) -> bool {
-        matches!(self.state(now), State::Closed { .. })
+        self.state(now) == State::Closed
     }
 
     /// `now`, or any time at all where no time matters: reading the clock takes longer than all the rest.
@@ -61,16 +75,17 @@ impl Circuit {
         }
     }
 
-    fn record(&self, permit: Permit, outcome: Outcome, now: impl FnOnce() -> Nanos) -> Transition {
-        let transition = match outcome {
-            // Closes whenever it comes.
-            Outcome::Success => self.breaker.record(permit, outcome, Nanos::ZERO),
-            Outcome::Failure => {
-                let now = now();
-                self.noted.fetch_max(now.0, Relaxed);
-                self.breaker.record(permit, outcome, now)
-            }
-        };
+    fn record(
+        &self,
+        permit: Permit,
+        outcome: Outcome,
+        caller: Option<Caller>,
+        now: Nanos,
+    ) -> Transition {
+        if outcome != Outcome::Success {
+            self.noted.fetch_max(now.0, Relaxed);
+        }
+        let transition = self.breaker.record(permit, outcome, caller, now);
         // Nobody asks it any more, so nothing has opened or closed.
         if self.dropped.load(Acquire) {
             Transition::None
@@ -86,6 +101,21 @@ type List = Vec<Arc<Circuit>>;
 pub struct Watch<N>(Option<(Guard<Arc<List>>, N)>);
 
 impl<N: Fn() -> Nanos> Watch<N> {
+    /// The same for a choice among these: of at least three, of which fewer than half are usable, none is passed
+    /// over because of a circuit. What is left would only be overrun in their place.
+    #[must_use]
+    pub fn among(self, candidates: &Candidates) -> Self {
+        if self.0.is_none() || candidates.len() < ENOUGH {
+            return self;
+        }
+        let usable = |&index: &usize| candidates.is_up(index) && self.allows(candidates.get(index));
+        if (0..candidates.len()).filter(usable).count() * 2 < candidates.len() {
+            Self(None)
+        } else {
+            self
+        }
+    }
+
     /// Whether the node may be called.
     #[inline]
     #[must_use]
@@ -127,7 +157,7 @@ impl Ticket {
 /// The answer to a call that wants to be made.
 #[derive(Debug)]
 pub enum Entry {
-    /// There is no circuit.
+    /// There is no circuit, or it is ignored.
     Free,
     /// Closed, or open and this is the probe. The outcome is due.
     Ticket(Ticket),
@@ -146,7 +176,22 @@ impl Circuits {
     /// The circuits as they are now. `now` is asked only where one is open.
     #[inline]
     pub fn watch<N: Fn() -> Nanos>(&self, now: N) -> Watch<N> {
-        Watch(self.any().then(|| (self.list.load(), now)))
+        let troubled = self.troubled.load(Acquire);
+        Watch(troubled.then(|| (self.list.load(), now)))
+    }
+
+    /// Asks to call a candidate, whose circuit is ignored as [`Watch::among`] says.
+    #[inline]
+    pub fn enter_among(
+        &self,
+        candidates: &Candidates,
+        node: &Arc<Node>,
+        now: impl Fn() -> Nanos,
+    ) -> Entry {
+        match self.enter(node, &now) {
+            Entry::Refused if self.watch(now).among(candidates).allows(Some(node)) => Entry::Free,
+            entry => entry,
+        }
     }
 
     /// Asks to call `node`.
@@ -175,28 +220,26 @@ impl Circuits {
         })
     }
 
-    /// A call of `node` has ended. `policy` is asked when a circuit is to be made, which it may refuse; `eager`
-    /// says that a success makes one too.
+    /// A call of `node` has ended. `policy` is asked when a circuit is to be made, which it may refuse.
     #[inline]
     pub fn leave(
         &self,
         node: &Arc<Node>,
         ticket: Option<&Ticket>,
         outcome: Outcome,
-        eager: bool,
-        policy: impl FnOnce() -> Option<Settings>,
+        caller: Option<Caller>,
+        policy: impl Fn() -> Option<Settings>,
         now: impl FnOnce() -> Nanos,
     ) -> Transition {
-        let Some(ticket) = ticket else {
-            if outcome == Outcome::Success && !eager && !self.any() {
-                return Transition::None;
-            }
-            return self.leave_free(node, outcome, eager, policy, now);
+        let transition = match ticket {
+            None => self.leave_free(node, outcome, caller, policy, now),
+            Some(ticket) if ticket.used.swap(true, Relaxed) => Transition::None,
+            Some(ticket) => ticket.circuit.record(ticket.permit, outcome, caller, now()),
         };
-        if ticket.used.swap(true, Relaxed) {
-            return Transition::None;
+        if matches!(transition, Transition::Opened { .. }) {
+            self.troubled.store(true, Release);
         }
-        ticket.circuit.record(ticket.permit, outcome, now)
+        transition
     }
 
     /// It began when there was no circuit, which is as in the first period of one.
@@ -204,16 +247,13 @@ impl Circuits {
         &self,
         node: &Arc<Node>,
         outcome: Outcome,
-        eager: bool,
-        policy: impl FnOnce() -> Option<Settings>,
+        caller: Option<Caller>,
+        policy: impl Fn() -> Option<Settings>,
         now: impl FnOnce() -> Nanos,
     ) -> Transition {
-        let circuit = match self.find(node) {
-            None if eager || outcome == Outcome::Failure => self.create(node, policy),
-            found => found,
-        };
+        let circuit = self.find(node).or_else(|| self.create(node, policy));
         circuit.map_or(Transition::None, |circuit| {
-            circuit.record(Permit::FIRST, outcome, now)
+            circuit.record(Permit::FIRST, outcome, caller, now())
         })
     }
 
@@ -235,9 +275,14 @@ impl Circuits {
         }
         let _turn = self.writer.lock();
         let (kept, dropped): (Vec<_>, Vec<_>) = self.all().into_iter().partition(|circuit| {
-            let idle = now.saturating_sub(Nanos(circuit.noted.load(Relaxed)));
-            keep.is_some_and(|keep| idle < keep)
+            let quiet = now.saturating_sub(Nanos(circuit.noted.load(Relaxed)));
+            let in_use = circuit.is_closed(now) && !circuit.breaker.is_idle(now);
+            keep.is_some_and(|keep| quiet < keep || in_use)
         });
+        // One that opens from here on says so again.
+        if self.troubled.swap(false, AcqRel) && !kept.iter().all(|circuit| circuit.is_closed(now)) {
+            self.troubled.store(true, Release);
+        }
         if !dropped.is_empty() {
             self.publish(kept);
         }
@@ -258,7 +303,10 @@ impl Circuits {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let each = size_of::<Circuit>() + size_of::<Arc<Circuit>>() + 2 * size_of::<usize>();
-        self.list.load().len() * each
+        let list = self.list.load();
+        list.iter()
+            .map(|circuit| each + circuit.breaker.bytes())
+            .sum()
     }
 
     fn find(&self, node: &Arc<Node>) -> Option<Arc<Circuit>> {
@@ -268,8 +316,12 @@ impl Circuits {
     fn create(
         &self,
         node: &Arc<Node>,
-        policy: impl FnOnce() -> Option<Settings>,
+        policy: impl Fn() -> Option<Settings>,
     ) -> Option<Arc<Circuit>> {
+        // Where there are to be none, calls do not meet at the lock.
+        if policy().is_none() || self.list.load().len() >= MAX_CIRCUITS {
+            return None;
+        }
         let _turn = self.writer.lock();
         if let Some(circuit) = self.find(node) {
             return Some(circuit);
@@ -286,7 +338,8 @@ impl Circuits {
             noted: AtomicU64::new(0),
             dropped: AtomicBool::new(false),
         });
-        list.push(Arc::clone(&circuit));
+        let place = list.partition_point(|other| address(&other.node) < address(node));
+        list.insert(place, Arc::clone(&circuit));
         self.publish(list);
         Some(circuit)
     }
@@ -298,5 +351,10 @@ impl Circuits {
 }
 
 fn of<'l>(list: &'l List, node: &Arc<Node>) -> Option<&'l Arc<Circuit>> {
-    list.iter().find(|circuit| Arc::ptr_eq(&circuit.node, node))
+    let place = list.binary_search_by_key(&address(node), |circuit| address(&circuit.node));
+    list.get(place.ok()?)
+}
+
+fn address(node: &Arc<Node>) -> usize {
+    Arc::as_ptr(node).addr()
 }

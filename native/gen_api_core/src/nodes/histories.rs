@@ -5,10 +5,9 @@ use hashbrown::HashTable;
 
 use super::circuits::{Circuits, Ticket};
 use super::node::Node;
-use crate::breaker::{Outcome, Settings, Transition};
+use crate::breaker::{Caller, Outcome, Settings, Transition};
 use crate::clock::Nanos;
 use crate::retry::Budget;
-use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sync::{ArcSwap, RandomState, RwLock};
 
 /// How many cool-downs a circuit is remembered for which nothing of note happens.
@@ -29,8 +28,6 @@ pub struct History {
 #[derive(Debug, Default)]
 struct Policy {
     settings: ArcSwap<Option<Settings>>,
-    /// Whether a circuit is needed before the first failure.
-    eager: AtomicBool,
 }
 
 impl History {
@@ -59,12 +56,12 @@ impl History {
         node: &Arc<Node>,
         ticket: Option<&Ticket>,
         outcome: Outcome,
+        caller: Option<Caller>,
         now: impl FnOnce() -> Nanos,
     ) -> Transition {
         let policy = || **self.policy.settings.load();
-        let eager = self.policy.eager.load(Relaxed);
         self.circuits
-            .leave(node, ticket, outcome, eager, policy, now)
+            .leave(node, ticket, outcome, caller, policy, now)
     }
 
     fn is_blank(&self, now: Nanos) -> bool {
@@ -78,6 +75,15 @@ pub struct Histories {
     table: RwLock<HashTable<Arc<History>>>,
     hasher: RandomState,
     policy: Arc<Policy>,
+}
+
+/// How a caller is known.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CallerKind {
+    /// By its user.
+    User,
+    /// An anonymous client, by its address.
+    Address,
 }
 
 /// A circuit that was dropped while it was not closed.
@@ -104,14 +110,18 @@ impl Histories {
         Arc::clone(entry.or_insert_with(new).get())
     }
 
+    /// What stands for a user or an address in a circuit; another one in each process.
+    #[must_use]
+    pub fn caller(&self, kind: CallerKind, name: &[u8]) -> Caller {
+        Caller(self.hasher.hash_one((kind, name)) as u32)
+    }
+
     /// Sets how circuits work from now on, or switches them off. Every circuit is dropped, unless this is what
     /// they work by already; returns those that were not closed.
     pub fn configure(&self, settings: Option<Settings>, now: Nanos) -> Vec<Forgotten> {
         if **self.policy.settings.load() == settings {
             return Vec::new();
         }
-        let eager = settings.is_some_and(|settings| settings.failure_rate.is_some());
-        self.policy.eager.store(eager, Relaxed);
         self.policy.settings.store(Arc::new(settings));
         self.forget(now, None)
     }

@@ -43,7 +43,7 @@ mod weights;
 pub use candidates::Candidates;
 pub use circuits::{Circuit, Circuits, Entry, Ticket, Watch, MAX_CIRCUITS};
 pub use cursor::{Cursor, Cursors};
-pub use histories::{Forgotten, Histories, History};
+pub use histories::{CallerKind, Forgotten, Histories, History};
 pub use node::{Flight, Node, NodeEvent, NodeStatus};
 pub use registry::Registry;
 pub use rng::Rng;

@@ -43,17 +43,13 @@ pub struct TaskStatus {
 }
 
 impl<P: Copy> Tasks<P> {
-    /// For `size` slots with a queue of `max_waiting` at most. Probes are always recorded or given
-    /// back, so they do not expire, whatever `settings` say.
+    /// For `size` slots with a queue of `max_waiting` at most.
     #[must_use]
     pub fn new(size: u32, max_waiting: u32, settings: Settings) -> Self {
         Self {
             queue: Queue::new(size, max_waiting),
             running: Running::new(),
-            breaker: Breaker::new(Settings {
-                probe_life: Nanos::MAX,
-                ..settings
-            }),
+            breaker: Breaker::new(settings),
             stopped: AtomicBool::new(false),
             ended: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -220,7 +216,7 @@ impl<P: Copy> Tasks<P> {
             size: self.queue.size(),
             running: counts.running,
             waiting: counts.waiting,
-            circuit_open: !matches!(circuit, breaker::State::Closed { .. }),
+            circuit_open: !matches!(circuit, breaker::State::Closed),
             refusing: refuses(circuit),
             ended: self.ended.load(Acquire),
             failed: self.failed.load(Acquire),
@@ -249,7 +245,7 @@ impl<P: Copy> Tasks<P> {
         self.failed.fetch_add(u64::from(end == End::Failed), AcqRel);
         self.ended.fetch_add(1, AcqRel);
         match ticket.permit {
-            Some(permit) => self.breaker.record(permit, outcome, now),
+            Some(permit) => self.breaker.record(permit, outcome, None, now),
             None => Transition::None,
         }
     }

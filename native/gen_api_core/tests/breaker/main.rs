@@ -7,5 +7,6 @@
     clippy::indexing_slicing
 )]
 
+mod callers;
 mod model;
 mod threads;

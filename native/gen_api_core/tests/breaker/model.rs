@@ -1,23 +1,24 @@
 //! Every answer is that of a model written without a thought for cost.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 
-use gen_api_core::breaker::{
-    Breaker, Check, FailureRate, Outcome, Permit, Settings, State, Transition,
-};
+use gen_api_core::breaker::{Breaker, Caller, Check, Outcome, Permit, Settings, State, Transition};
 use gen_api_core::clock::Nanos;
 use proptest::prelude::*;
 
-// A time in a breaker is rounded up to a multiple of this; so times that are multiples have no rounding.
-const TICK: u64 = 1 << 18;
+// About a quarter of a second. A time in a breaker is rounded up to a multiple of 2^18 ns; so times that are
+// multiples have no rounding.
+const TICK: u64 = 954 << 18;
 
 struct Model {
     settings: Settings,
     phase: Phase,
     // Which period, and the calls of this one.
     period: u64,
-    outcomes: VecDeque<Outcome>,
-    run: u32,
+    calls: Vec<(u64, Option<u32>, Outcome)>,
+    // Whenever anybody's call ended while it was closed.
+    seen: Vec<(u64, u32)>,
+    opened_by: u32,
 }
 
 enum Phase {
@@ -39,8 +40,9 @@ impl Model {
             settings,
             phase: Phase::Closed,
             period: 0,
-            outcomes: VecDeque::new(),
-            run: 0,
+            calls: Vec::new(),
+            seen: Vec::new(),
+            opened_by: 0,
         }
     }
 
@@ -50,83 +52,141 @@ impl Model {
     }
 
     fn check(&mut self, now: u64) -> Answer {
+        let expires = now.saturating_add(self.settings.cooldown.0);
         match self.phase {
-            Phase::Closed => return Answer::Allow,
-            Phase::Open { until } if now < until => return Answer::Deny(Some(until - now)),
-            Phase::HalfOpen { expires } if now < expires => return Answer::Deny(None),
-            _ => {}
+            Phase::Closed => Answer::Allow,
+            Phase::Open { until } if now < until => Answer::Deny(Some(until - now)),
+            Phase::HalfOpen { expires } if now < expires => Answer::Deny(None),
+            Phase::Open { .. } => {
+                self.turn(Phase::HalfOpen { expires });
+                Answer::Probe
+            }
+            Phase::HalfOpen { .. } => {
+                self.phase = Phase::HalfOpen { expires };
+                Answer::Probe
+            }
         }
-        let expires = now.saturating_add(self.settings.probe_life.0);
-        self.turn(Phase::HalfOpen { expires });
-        Answer::Probe
     }
 
-    fn record(&mut self, period: u64, outcome: Outcome, now: u64) -> Transition {
+    /// Calls and failures of the last `length` seconds.
+    fn count_last(&self, length: u64, now: u64) -> (usize, usize) {
+        let within = |at: u64| now / SECOND - at / SECOND < length;
+        let calls: Vec<_> = self.calls.iter().filter(|call| within(call.0)).collect();
+        let seen = self
+            .seen
+            .iter()
+            .filter(|(at, _)| now / SECOND - at / SECOND < 60);
+        let callers: BTreeSet<u32> = seen.map(|(_, caller)| *caller).collect();
+        let cap = if callers.len() > 1 {
+            self.settings.threshold as usize - 1
+        } else {
+            usize::MAX
+        };
+        let of = |outcome, caller| {
+            let of = calls.iter().filter(|c| c.2 == outcome && c.1 == caller);
+            of.count()
+        };
+        let capped = callers
+            .iter()
+            .map(|caller| of(Outcome::Failure, Some(*caller)).min(cap));
+        let lost = calls.iter().filter(|call| call.2 == Outcome::Lost).count();
+        let failures = capped.sum::<usize>() + of(Outcome::Failure, None) + lost;
+        let successes = calls.iter().filter(|call| call.2 == Outcome::Success);
+        (successes.count() + failures, failures)
+    }
+
+    fn count(&self, now: u64) -> (usize, usize) {
+        match self.count_last(10, now) {
+            (calls, _) if calls < 10 => self.count_last(60, now),
+            counts => counts,
+        }
+    }
+
+    fn record(
+        &mut self,
+        (period, expires): (u64, u64),
+        outcome: Outcome,
+        caller: Option<u32>,
+        now: u64,
+    ) -> Transition {
         if period != self.period {
             return Transition::None;
         }
-        let probe = matches!(self.phase, Phase::HalfOpen { .. });
-        match outcome {
-            Outcome::Success => self.run = 0,
-            Outcome::Failure => self.run += 1,
-        }
-        if !probe {
-            self.outcomes.push_back(outcome);
-        }
-        let rate = self.settings.failure_rate.is_some_and(|rate| {
-            let last = self.outcomes.iter().rev().take(rate.window as usize);
-            self.outcomes.len() >= rate.window as usize
-                && last.filter(|o| **o == Outcome::Failure).count() >= rate.failures as usize
-        });
-        match outcome {
-            Outcome::Success if probe => {
-                self.outcomes.clear();
+        let failed = outcome != Outcome::Success;
+        let opens = match self.phase {
+            Phase::HalfOpen { .. } if !failed => {
+                self.calls.clear();
                 self.turn(Phase::Closed);
-                Transition::Closed
+                return Transition::Closed;
             }
-            Outcome::Failure if probe || rate || self.run >= self.settings.threshold => {
-                let until = now + self.settings.cooldown.0;
-                self.turn(Phase::Open { until });
-                let consecutive = self.run;
-                Transition::Opened { consecutive }
+            Phase::HalfOpen { .. } if now < expires => Some(self.opened_by + 1),
+            Phase::HalfOpen { .. } => None,
+            _ => {
+                self.calls.push((now, caller, outcome));
+                self.seen.extend(caller.map(|caller| (now, caller)));
+                let (calls, failures) = self.count(now);
+                let enough = failures >= self.settings.threshold as usize;
+                let rate = failures as f64 >= self.settings.failure_rate * calls as f64;
+                (failed && enough && rate).then_some(failures as u32)
             }
-            _ => Transition::None,
-        }
+        };
+        let Some(failures) = opens else {
+            return Transition::None;
+        };
+        self.opened_by = failures;
+        let until = now + self.settings.cooldown.0;
+        self.turn(Phase::Open { until });
+        Transition::Opened { failures }
     }
 
-    fn give_back(&mut self, period: u64, now: u64) {
-        if period == self.period && matches!(self.phase, Phase::HalfOpen { .. }) {
+    fn give_back(&mut self, (period, own): (u64, u64), now: u64) {
+        let is_it = matches!(self.phase, Phase::HalfOpen { expires } if expires == own);
+        if period == self.period && is_it {
             self.turn(Phase::Open { until: now });
         }
     }
+
+    fn permit(&self) -> (u64, u64) {
+        match self.phase {
+            Phase::HalfOpen { expires } => (self.period, expires),
+            _ => (self.period, u64::MAX),
+        }
+    }
 }
+
+const SECOND: u64 = 1_000_000_000;
 
 #[derive(Clone, Debug)]
 enum Step {
     Check,
     Wait(u64),
     // The outcome of one of the calls under way, not always the oldest.
-    End(prop::sample::Index, bool),
+    End(prop::sample::Index, Outcome, Option<u32>),
     GiveBack(prop::sample::Index),
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let outcome = prop_oneof![
+        5 => Just(Outcome::Success),
+        4 => Just(Outcome::Failure),
+        1 => Just(Outcome::Lost),
+    ];
+    let caller =
+        prop_oneof![4 => Just(Some(1)), 2 => Just(Some(2)), 1 => Just(Some(3)), 1 => Just(None)];
     prop_oneof![
         6 => Just(Step::Check),
-        2 => (0..12u64).prop_map(Step::Wait),
-        6 => (any::<prop::sample::Index>(), prop::bool::weighted(0.6)).prop_map(|(i, ok)| Step::End(i, ok)),
+        1 => (0..12u64).prop_map(Step::Wait),
+        1 => (0..150u64).prop_map(Step::Wait),
+        8 => (any::<prop::sample::Index>(), outcome, caller).prop_map(|(i, o, c)| Step::End(i, o, c)),
         1 => any::<prop::sample::Index>().prop_map(Step::GiveBack),
     ]
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
-    let rate = prop::option::of((1..8u32, 1..10u32));
-    let life = prop_oneof![(1..20u64).prop_map(|t| Nanos(t * TICK)), Just(Nanos::MAX)];
-    (1..5u32, rate, 0..15u64, life).prop_map(|(threshold, rate, cooldown, probe_life)| Settings {
+    (1..5u32, 0..5u32, 0..15u64).prop_map(|(threshold, rate, cooldown)| Settings {
         threshold,
-        failure_rate: rate.map(|(failures, window)| FailureRate { failures, window }),
+        failure_rate: f64::from(rate) / 4.0,
         cooldown: Nanos(cooldown * TICK),
-        probe_life,
     })
 }
 
@@ -142,11 +202,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn a_breaker_answers_as_the_model(settings in settings(), steps in prop::collection::vec(step(), 1..120)) {
+    fn a_breaker_answers_as_the_model(settings in settings(), steps in prop::collection::vec(step(), 1..200)) {
         let breaker = Breaker::new(settings);
         let mut model = Model::new(settings);
         let mut now = 0;
-        let mut calls: Vec<(u64, Permit)> = Vec::new();
+        let mut calls: Vec<((u64, u64), Permit)> = Vec::new();
 
         for step in steps {
             match step {
@@ -157,14 +217,14 @@ proptest! {
                     prop_assert!(same(&expected, real), "{expected:?}, {real:?}");
                     prop_assert_eq!(would, !matches!(expected, Answer::Deny(_)));
                     if let Check::Allow(permit) | Check::Probe(permit) = real {
-                        calls.push((model.period, permit));
+                        calls.push((model.permit(), permit));
                     }
                 }
-                Step::End(index, ok) if !calls.is_empty() => {
+                Step::End(index, outcome, caller) if !calls.is_empty() => {
                     let (period, permit) = calls.swap_remove(index.index(calls.len()));
-                    let outcome = if ok { Outcome::Success } else { Outcome::Failure };
-                    let expected = model.record(period, outcome, now);
-                    prop_assert_eq!(breaker.record(permit, outcome, Nanos(now)), expected);
+                    let expected = model.record(period, outcome, caller, now);
+                    let caller = caller.map(Caller);
+                    prop_assert_eq!(breaker.record(permit, outcome, caller, Nanos(now)), expected);
                 }
                 Step::GiveBack(index) if !calls.is_empty() => {
                     let (period, permit) = calls.swap_remove(index.index(calls.len()));
@@ -174,11 +234,16 @@ proptest! {
                 Step::End(..) | Step::GiveBack(_) => {}
             }
             let state = match model.phase {
-                Phase::Closed => State::Closed { consecutive: model.run },
+                Phase::Closed => State::Closed,
                 Phase::Open { until } => State::Open { retry_in: Nanos(until.saturating_sub(now)) },
                 Phase::HalfOpen { .. } => State::HalfOpen,
             };
             prop_assert_eq!(breaker.state(Nanos(now)), state);
+            if state == State::Closed {
+                let (all, failures) = model.count(now);
+                prop_assert_eq!(breaker.failures(Nanos(now)) as usize, failures);
+                prop_assert_eq!(breaker.is_idle(Nanos(now)), all == 0);
+            }
         }
     }
 }

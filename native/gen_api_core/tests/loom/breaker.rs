@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use gen_api_core::breaker::{Breaker, Check, Outcome, Permit, Settings, State, Transition};
+use gen_api_core::breaker::{Breaker, Caller, Check, Outcome, Permit, Settings, State, Transition};
 use gen_api_core::clock::Nanos;
 
 use super::{explore, race};
@@ -13,7 +13,6 @@ fn breaker(threshold: u32) -> Breaker {
     Breaker::new(Settings {
         threshold,
         cooldown: Nanos::from_secs(1),
-        probe_life: Nanos::from_secs(1),
         ..Settings::default()
     })
 }
@@ -26,12 +25,12 @@ fn allowed(breaker: &Breaker) -> Permit {
 }
 
 fn fail(breaker: &Breaker) -> Transition {
-    breaker.record(allowed(breaker), Outcome::Failure, NOW)
+    breaker.record(allowed(breaker), Outcome::Failure, None, NOW)
 }
 
 fn open() -> Breaker {
     let breaker = breaker(1);
-    assert_eq!(fail(&breaker), Transition::Opened { consecutive: 1 });
+    assert_eq!(fail(&breaker), Transition::Opened { failures: 1 });
     breaker
 }
 
@@ -41,32 +40,59 @@ fn no_failure_is_lost_and_one_of_them_opens() {
         let breaker = Arc::new(breaker(3));
         let mut changes = race(&breaker, [fail; 3]);
         changes.sort_by_key(|change| *change != Transition::None);
-        let opened = Transition::Opened { consecutive: 3 };
+        let opened = Transition::Opened { failures: 3 };
         assert_eq!(changes, [Transition::None, Transition::None, opened]);
     });
 }
 
 #[test]
-fn a_success_among_failures_counts_at_one_moment() {
+fn a_success_that_meets_a_failure_is_counted_before_it_or_after_it() {
     explore(|| {
-        let breaker = Arc::new(breaker(2));
+        let breaker = Arc::new(Breaker::new(Settings {
+            threshold: 1,
+            failure_rate: 1.0,
+            cooldown: Nanos::from_secs(1),
+        }));
         let succeed = |breaker: &Breaker| match breaker.check(NOW) {
-            Check::Allow(permit) => breaker.record(permit, Outcome::Success, NOW),
+            Check::Allow(permit) => breaker.record(permit, Outcome::Success, None, NOW),
             _ => Transition::None,
         };
-        fail(&breaker);
         let [one, other] = race(&breaker, [succeed, |breaker| fail(breaker)]);
         assert_eq!(one, Transition::None);
-        let state = breaker.state(NOW);
         match other {
-            // The success came first: this is the first failure of a row. Or it came last.
-            Transition::None => assert_eq!(state, State::Closed { consecutive: 1 }),
-            Transition::Opened { consecutive } => {
-                assert_eq!(consecutive, 2);
-                assert!(matches!(state, State::Open { .. }));
+            Transition::None => {
+                assert_eq!(breaker.state(NOW), State::Closed);
+                assert_eq!(breaker.failures(NOW), 1);
             }
-            Transition::Closed => panic!("it was not open"),
+            opened => {
+                assert_eq!(opened, Transition::Opened { failures: 1 });
+                assert!(matches!(breaker.state(NOW), State::Open { .. }));
+            }
         }
+    });
+}
+
+#[test]
+fn two_callers_that_meet_are_both_seen() {
+    explore(|| {
+        let breaker = Arc::new(breaker(2));
+        let call = |breaker: &Breaker, caller| {
+            let permit = allowed(breaker);
+            let _ = breaker.record(permit, Outcome::Success, Some(Caller(caller)), NOW);
+        };
+        race(
+            &breaker,
+            [
+                |breaker: &Breaker| call(breaker, 1),
+                |breaker| call(breaker, 2),
+            ],
+        );
+        for _ in 0..3 {
+            let permit = allowed(&breaker);
+            let told = breaker.record(permit, Outcome::Failure, Some(Caller(1)), NOW);
+            assert_eq!(told, Transition::None, "one of two users");
+        }
+        assert_eq!(breaker.failures(NOW), 1);
     });
 }
 
@@ -82,7 +108,7 @@ fn one_of_all_is_the_probe() {
 }
 
 #[test]
-fn a_probe_closes_or_has_been_replaced() {
+fn a_probe_that_took_too_long_closes_it_though_the_next_one_has_begun() {
     struct World(Breaker, Permit);
     explore(|| {
         let breaker = open();
@@ -90,15 +116,15 @@ fn a_probe_closes_or_has_been_replaced() {
             panic!("the cool-down is over");
         };
         let world = Arc::new(World(breaker, probe));
-        let [closed, probed] = race(
+        let [closed, _probed] = race(
             &world,
             [
-                |w: &World| w.0.record(w.1, Outcome::Success, LATER) == Transition::Closed,
+                |w: &World| w.0.record(w.1, Outcome::Success, None, LATER) == Transition::Closed,
                 |w| matches!(w.0.check(LATER), Check::Probe(_)),
             ],
         );
-        assert!(closed != probed);
-        assert_eq!(world.0.state(LATER) == State::HalfOpen, probed);
+        assert!(closed);
+        assert_eq!(world.0.state(LATER), State::Closed);
     });
 }
 

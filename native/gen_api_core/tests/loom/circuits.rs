@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use gen_api_core::breaker::{Outcome, Settings, Transition};
+use gen_api_core::breaker::{Outcome, Settings, State, Transition};
 use gen_api_core::clock::Nanos;
 use gen_api_core::nodes::{Histories, History, Node, Registry};
 use gen_api_core::retry::{Allowance, Budget};
@@ -34,7 +34,7 @@ fn fail(world: &World) -> Transition {
     let now = || Nanos::ZERO;
     world
         .history
-        .leave(&world.node, None, Outcome::Failure, now)
+        .leave(&world.node, None, Outcome::Failure, None, now)
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn of_first_failures_that_meet_each_counts_in_the_one_circuit() {
         let world = world(2);
         let mut told = race(&world, [fail; 2]);
         told.sort_by_key(|transition| *transition != Transition::None);
-        let opened = Transition::Opened { consecutive: 2 };
+        let opened = Transition::Opened { failures: 2 };
         assert_eq!(told, [Transition::None, opened]);
         assert_eq!(world.history.circuits().all().len(), 1);
     });
@@ -75,6 +75,26 @@ fn a_circuit_that_is_swept_away_while_a_call_fails_is_whole_or_gone() {
         race(&world, [fail, later]);
         let circuits = world.history.circuits();
         assert_eq!(circuits.any(), !circuits.all().is_empty());
+    });
+}
+
+#[test]
+fn a_circuit_that_opens_while_others_are_swept_is_heeded() {
+    explore(|| {
+        let world = world(1);
+        let sweep = |world: &World| {
+            world.histories.sweep(Nanos::from_secs(1));
+            Transition::None
+        };
+        race(&world, [fail, sweep]);
+        let watch = world.history.circuits().watch(|| Nanos::from_secs(1));
+        let open = world
+            .history
+            .circuits()
+            .all()
+            .iter()
+            .any(|circuit| !matches!(circuit.state(Nanos::from_secs(1)), State::Closed));
+        assert_eq!(watch.allows(Some(&world.node)), !open);
     });
 }
 
