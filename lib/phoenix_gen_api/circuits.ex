@@ -8,7 +8,7 @@ defmodule PhoenixGenApi.Circuits do
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.RPC
-  alias PhoenixGenApi.Structs.Request
+  alias PhoenixGenApi.Structs.{Request, Response}
   alias PhoenixGenApi.Telemetry
 
   # The share of failures where none is configured.
@@ -20,7 +20,7 @@ defmodule PhoenixGenApi.Circuits do
   @typedoc "What `NodeSelector.pick/2` gave to count a call on; without it no circuit is asked or told."
   @type counter :: {reference(), non_neg_integer(), caller()} | nil
 
-  @type result :: :success | :failure | :lost | :none
+  @type result :: :success | :error | :failure | :lost | :none
 
   @typedoc "What `Native.executor_settle/4` says that the end of a call has done."
   @type change :: {:opened | :closed, non_neg_integer(), String.t(), String.t(), String.t()}
@@ -84,14 +84,20 @@ defmodule PhoenixGenApi.Circuits do
   end
 
   @doc """
-  What the end of a call says of its node: that it is well, that it failed, that the connection
-  was lost, or nothing.
+  What the end of a call says of its node: that it is well, that it answered with an error, that
+  it failed, that the connection was lost, or nothing.
 
   A node that answers is well, be it with an error, unless exceptions are to be counted.
+  `:least_busy` does not take a node for idle that answers with errors at once.
   """
   @spec classify(RPC.outcome() | {:died, term()}) :: result()
+  # As the response will say.
+  def classify({:return, {:ok, %Response{success: false}}}), do: :error
+  def classify({:return, {:ok, _value}}), do: :success
+  def classify({:return, %Response{success: false}}), do: :error
+  def classify({:return, value}) when is_tuple(value) or value == :error, do: :error
   def classify({:return, _value}), do: :success
-  def classify({:raised, _, _, _}), do: if(counts?(:exception), do: :failure, else: :success)
+  def classify({:raised, _, _, _}), do: if(counts?(:exception), do: :failure, else: :error)
   def classify(:timeout), do: if(counts?(:timeout), do: :failure, else: :none)
   def classify({:node_down, _reason}), do: if(counts?(:node_down), do: :lost, else: :none)
   # Its process was killed.

@@ -235,7 +235,12 @@ defmodule PhoenixGenApi.Native do
   @spec executor_end(handle()) :: :ok
   def executor_end(_call), do: not_loaded()
 
-  @spec executor_settle(handle(), handle(), non_neg_integer(), :success | :failure | :lost) ::
+  @spec executor_settle(
+          handle(),
+          handle(),
+          non_neg_integer(),
+          :success | :error | :failure | :lost
+        ) ::
           :ok | PhoenixGenApi.Circuits.change()
   def executor_settle(_call, _routed, _index, _ended), do: not_loaded()
 

@@ -14,7 +14,7 @@ defmodule PhoenixGenApi.NodeSelector do
   | `:hash` | rendezvous hash of the request id |
   | `{:hash, key}` | rendezvous hash of `args[key]`, else of the request's field of that name |
   | `{:sticky, key}` | the same the first time, then the node remembered for the value |
-  | `:least_busy` | fewest calls in flight from this gateway, ties at random |
+  | `:least_busy` | fewest calls in flight from this gateway, ties at random; a failed call counts for as long as a good one takes |
   | `{:weighted, weights}` | at random in proportion to `weights` (node => 0..1_000_000) |
   | `{module, function, args}` | your function, called with `[nodes, request \\| args]` |
 

@@ -5,6 +5,7 @@ defmodule PhoenixGenApi.CircuitsTest do
   import PhoenixGenApi.Test.Answers
 
   alias PhoenixGenApi.{Await, Circuits, ConfigDb, Executor, Gateway, Native, NodeSelector, RPC}
+  alias PhoenixGenApi.Plan
   alias PhoenixGenApi.WorkerPool
   alias PhoenixGenApi.Structs.Response
   alias PhoenixGenApi.Test.{Events, Functions, Options}
@@ -267,6 +268,98 @@ defmodule PhoenixGenApi.CircuitsTest do
       calls(config, one, :lost, 1)
       assert_received {:open, _, %{consecutive_failures: 5}}
     end
+  end
+
+  # Nodes that nobody has heard of, which count as up, and a plan that chooses among them.
+  defp nodes(count, fields) do
+    n = System.unique_integer([:positive])
+    nodes = for i <- 1..count, do: :"n#{i}@circuits#{n}"
+    type = "t#{n}"
+    fields = [request_type: type, nodes: nodes, choose_node_mode: :random] ++ fields
+    :ok = ConfigDb.add(Functions.config(fn -> :well end, fields))
+    {:ok, plan} = ConfigDb.fetch("test", type, nil)
+    {nodes, plan, Functions.request(request_type: type)}
+  end
+
+  # Opens the circuits of these nodes.
+  defp lose(plan, request, lost) do
+    {:ok, targets} = NodeSelector.candidates(plan, request)
+
+    for {node, counter} <- targets, node in lost, _ <- 1..5 do
+      Circuits.end_call(Circuits.begin_call(counter), node, counter, :lost)
+    end
+  end
+
+  defp reached(plan, request) do
+    for _ <- 1..200, uniq: true do
+      with {:ok, node, counter} <- NodeSelector.pick(plan, request),
+           handle when handle != :circuit_open <- Circuits.begin_call(counter) do
+        Circuits.end_call(handle, node, counter, :none)
+        node
+      end
+    end
+  end
+
+  test "where fewer than half of the nodes are usable, open circuits are ignored" do
+    listed = fn nodes -> {Functions, :run, [fn -> nodes end]} end
+    first = {Functions, :choose, [fn nodes, _request -> Enum.shuffle(nodes) end]}
+
+    for dynamic <- [false, true], fields <- [[], [choose_node_mode: first]] do
+      {nodes, plan, request} = nodes(10, fields)
+      if dynamic, do: :ok = ConfigDb.add(%{Plan.config(plan) | nodes: listed.(nodes)})
+      {:ok, plan} = ConfigDb.fetch("test", request.request_type, nil)
+      {down, up} = Enum.split(nodes, 3)
+      lose(plan, request, down)
+      assert Enum.sort(reached(plan, request)) == Enum.sort(up)
+      # Five are half of them, four are not.
+      lose(plan, request, Enum.take(up, 2))
+      assert Enum.sort(reached(plan, request)) == Enum.sort(Enum.drop(up, 2))
+      lose(plan, request, Enum.slice(up, 2, 1))
+      assert Enum.sort(reached(plan, request)) == Enum.sort(nodes)
+      # One that is down stays out.
+      NodeSelector.mark(hd(nodes), :down)
+      assert Enum.sort(reached(plan, request)) == Enum.sort(tl(nodes))
+    end
+  end
+
+  test "with one or two nodes an open circuit is heeded" do
+    for count <- [1, 2] do
+      {nodes, plan, request} = nodes(count, [])
+      lose(plan, request, nodes)
+      assert [{:error, {:all_nodes_unavailable, all}}] = reached(plan, request)
+      assert Enum.sort(all) == Enum.sort(for(node <- nodes, do: {node, :circuit_open}))
+    end
+  end
+
+  test ":least_busy gives a node that fails at once no more than its share" do
+    {[failing | _], plan, request} = nodes(3, choose_node_mode: :least_busy)
+    {:ok, node, counter} = NodeSelector.pick(plan, request)
+    good = Circuits.begin_call(counter)
+    # It takes much longer than the calls below.
+    for _ <- 1..20_000, do: NodeSelector.pick(plan, request)
+    Circuits.end_call(good, node, counter, :success)
+
+    calls =
+      for _ <- 1..30 do
+        {:ok, node, counter} = NodeSelector.pick(plan, request)
+        handle = Circuits.begin_call(counter)
+        result = Circuits.classify({:return, {:error, :oops}})
+        if node == failing, do: Circuits.end_call(handle, node, counter, result)
+        {node, counter, handle}
+      end
+
+    assert Enum.count(calls, &match?({^failing, _, _}, &1)) == 10
+    for {node, counter, handle} <- calls, do: Circuits.end_call(handle, node, counter, :none)
+  end
+
+  test "a result that is an error is one for :least_busy, and none for the circuit" do
+    failed = Response.error_response("r1", "no")
+
+    for result <- [{:error, :r}, :error, failed, {:ok, failed}, {:what, :ever}],
+        do: assert(Circuits.classify({:return, result}) == :error)
+
+    for result <- [:ok, {:ok, 1}, Response.sync_response("r1", 1), %{error: 1}],
+        do: assert(Circuits.classify({:return, result}) == :success)
   end
 
   test "while a user is the only one, all of their failures count" do

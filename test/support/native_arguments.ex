@@ -146,7 +146,7 @@ defmodule PhoenixGenApi.NativeArguments do
         executor_ask: [call, :atom, @id],
         executor_watch: [call, :any_pid],
         executor_end: [call],
-        executor_settle: [call, @routed, :usize, {:one_of, [:success, :failure, :lost]}],
+        executor_settle: [call, @routed, :usize, {:one_of, [:success, :error, :failure, :lost]}],
         executor_vouch: [call, @routed, :usize, :boolean],
         executor_count: [plan],
         executor_retry: [plan, :number, :u32],

@@ -11,8 +11,8 @@
 use gen_api_core::breaker::{Caller, Outcome, Settings, State, Transition};
 use gen_api_core::clock::Nanos;
 use gen_api_core::nodes::{
-    Candidates, Entry, History, Mode, Node, Obstacle, Selector, StickyLimits, Ticket, Unavailable,
-    MAX_CIRCUITS,
+    Candidates, Entry, Flight, History, Mode, Node, Obstacle, Rng, Selector, StickyLimits, Ticket,
+    Unavailable, MAX_CIRCUITS,
 };
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
@@ -478,4 +478,61 @@ fn a_node_that_is_reached_again_is_probed_at_once_by_one_call() {
     histories.cut_short(&node, secs(6));
     assert!(!ticket(&history, &node, secs(6)).is_probe());
     assert_eq!(fail(&history, &node, secs(6)), Some(Transition::None));
+}
+
+// Requests come one a millisecond and good ones take 20 ms; "a@h" answers with an error at once.
+fn share_of_a_node_that_fails_at_once(told: bool) -> f64 {
+    let selector = selector();
+    let history = selector.histories().history(NAME);
+    let candidates = Candidates::new(selector.registry(), ["a@h", "b@h", "c@h"]);
+    let mut flying: Vec<(Nanos, Nanos, Flight)> = Vec::new();
+    let mut calls = [0u32; 3];
+    let mut rng = Rng::from_seed(7);
+    for now in (0..3_000).map(Nanos::from_millis) {
+        flying.retain(|(began, end, flight)| {
+            if *end > now {
+                return true;
+            }
+            history.ended(flight.node(), true, *began, now);
+            flight.finish();
+            false
+        });
+        let picked =
+            selector.pick_with(&mut rng, &candidates, &Mode::LeastBusy, None, now, |_| true);
+        let picked = picked.unwrap();
+        calls[picked] += 1;
+        let node = candidates.get(picked).unwrap();
+        let flight = Flight::start(Arc::clone(node));
+        if picked != 0 {
+            flying.push((now, now.saturating_add(Nanos::from_millis(20)), flight));
+        } else if told {
+            history.ended(node, false, now, now);
+        }
+    }
+    f64::from(calls[0]) / 3_000.0
+}
+
+#[test]
+fn a_node_that_fails_at_once_gets_no_more_than_its_share_of_the_calls() {
+    let share = share_of_a_node_that_fails_at_once(true);
+    assert!(share < 0.37, "{share}");
+    // What it would get.
+    let share = share_of_a_node_that_fails_at_once(false);
+    assert!(share > 0.9, "{share}");
+}
+
+#[test]
+fn failed_calls_count_as_load_until_their_time_in_bounded_memory() {
+    let selector = selector();
+    let node = selector.registry().node("a@h");
+    for millis in 0..5_000 {
+        node.hold(Nanos::from_millis(1_000 + millis));
+    }
+    assert_eq!(node.load(secs(1)), 5_000);
+    assert_eq!(node.in_flight(), 0);
+    // The first thousand and 24 are known to the millisecond.
+    assert_eq!(node.load(Nanos::from_millis(1_501)), 4_499);
+    assert_eq!(node.load(secs(7)), 0);
+    node.hold(secs(8));
+    assert_eq!((node.load(secs(7)), node.load(secs(9))), (1, 0));
 }

@@ -188,6 +188,7 @@ rustler::atoms! {
     float,
     integer,
     list,
+    error,
     lost,
     list_map,
     list_num,

@@ -6,6 +6,7 @@ use crate::node_selector::now;
 use crate::plan::PlanResource;
 use crate::route::Routed;
 use gen_api_core::breaker::{Caller, Outcome, Transition};
+use gen_api_core::clock::Nanos;
 use gen_api_core::nodes::{CallerKind, Entry, Flight, Ticket};
 use gen_api_core::retry::Allowance;
 use parking_lot::Mutex;
@@ -22,6 +23,7 @@ pub struct CallResource {
     flight: Option<Flight>,
     ticket: Option<Ticket>,
     caller: Option<Caller>,
+    began: Option<Nanos>,
     callee: Mutex<Callee>,
 }
 
@@ -91,6 +93,7 @@ fn executor_begin<'a>(
         flight: None,
         ticket: None,
         caller: None,
+        began: None,
         callee: Mutex::new(Callee::None),
     };
     if let Some(routed) = routed {
@@ -102,6 +105,7 @@ fn executor_begin<'a>(
                 Entry::Refused => return Ok(atoms::circuit_open().encode(env)),
             };
             call.flight = route.flight(node);
+            call.began = route.began();
             call.caller = caller.map(|caller| match caller {
                 Identity::User(user) => route.caller(CallerKind::User, user),
                 Identity::Address(address) => route.caller(CallerKind::Address, address),
@@ -142,10 +146,21 @@ fn executor_end(call: &CallResource) -> Atom {
     atom::ok()
 }
 
-atom_enum!(Ended(Outcome) {
-    success => Outcome::Success,
-    failure => Outcome::Failure,
-    lost => Outcome::Lost,
+/// How a call ended.
+#[derive(Clone, Copy, PartialEq)]
+pub enum End {
+    Success,
+    /// With an answer, which speaks for the node all the same.
+    Error,
+    Failure,
+    Lost,
+}
+
+atom_enum!(Ended(End) {
+    success => End::Success,
+    error => End::Error,
+    failure => End::Failure,
+    lost => End::Lost,
 });
 
 /// The call has ended, which speaks for or against the candidate that it began on: `:ok`, or what
@@ -158,8 +173,14 @@ fn executor_settle<'a>(
     index: usize,
     ended: Ended,
 ) -> NifResult<Term<'a>> {
+    let outcome = match ended.0 {
+        End::Success | End::Error => Outcome::Success,
+        End::Failure => Outcome::Failure,
+        End::Lost => Outcome::Lost,
+    };
+    call.note_duration(&routed, ended.0 == End::Success)?;
     call.end();
-    call.record(env, routed, index, ended.0)
+    call.record(env, routed, index, outcome)
 }
 
 /// The call has not ended, but has begun in a way that speaks for its candidate: what `executor_settle` returns,
@@ -184,6 +205,15 @@ impl CallResource {
         if let Some(flight) = &self.flight {
             flight.finish();
         }
+    }
+
+    /// Before it ends as a call in flight, so that a failed one is load all the time.
+    fn note_duration(&self, routed: &Routed<'_>, well: bool) -> NifResult<()> {
+        if let (Some(began), Some(flight)) = (self.began, &self.flight) {
+            let history = routed.route()?.history();
+            history.ended(flight.node(), well, began, now());
+        }
+        Ok(())
     }
 
     fn record<'a>(

@@ -175,10 +175,15 @@ impl Route {
         }
     }
 
-    /// Reading the clock takes longer than most choices, and only sticky ones age.
+    /// When a call begins, where it matters how long calls take.
+    pub fn began(&self) -> Option<Nanos> {
+        matches!(self.mode, Mode::LeastBusy).then(now)
+    }
+
+    /// Reading the clock takes longer than most choices, and only these two look at it.
     fn now(&self) -> Nanos {
         match self.mode {
-            Mode::Sticky { .. } => now(),
+            Mode::Sticky { .. } | Mode::LeastBusy => now(),
             _ => Nanos::ZERO,
         }
     }

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use hashbrown::HashTable;
 
 use super::circuits::{Circuits, Ticket};
+use super::durations::Durations;
 use super::node::Node;
 use crate::breaker::{Caller, Outcome, Settings, Transition};
 use crate::clock::Nanos;
@@ -21,6 +22,8 @@ pub struct History {
     circuits: Circuits,
     // Most functions are not tried again, and a budget takes 300 bytes.
     budget: OnceLock<Box<Budget>>,
+    // Only of functions that go to the least busy node.
+    durations: OnceLock<Box<Durations>>,
     policy: Arc<Policy>,
 }
 
@@ -49,6 +52,26 @@ impl History {
         self.budget.get_or_init(Box::default)
     }
 
+    /// How long its calls take.
+    #[must_use]
+    pub fn durations(&self) -> &Durations {
+        self.durations.get_or_init(Box::default)
+    }
+
+    /// A call of `node` has ended, of a function that goes to the least busy node. One that failed counts as load
+    /// for as long as a good one takes.
+    pub fn ended(&self, node: &Node, well: bool, began: Nanos, now: Nanos) {
+        let durations = self.durations();
+        if well {
+            durations.add(now.saturating_sub(began), now);
+        } else if let Some(median) = durations.median(now) {
+            let until = began.saturating_add(median);
+            if until > now {
+                node.hold(until);
+            }
+        }
+    }
+
     /// A call of `node` has ended; `ticket` is what [`Circuits::enter`] gave. `now` is asked only if it matters.
     #[inline]
     pub fn leave(
@@ -65,7 +88,12 @@ impl History {
     }
 
     fn is_blank(&self, now: Nanos) -> bool {
-        !self.circuits.any() && self.budget.get().is_none_or(|budget| budget.is_idle(now))
+        !self.circuits.any()
+            && self.budget.get().is_none_or(|budget| budget.is_idle(now))
+            && self
+                .durations
+                .get()
+                .is_none_or(|durations| durations.is_idle(now))
     }
 }
 
@@ -104,6 +132,7 @@ impl Histories {
                 name: name.map(Box::from),
                 circuits: Circuits::default(),
                 budget: OnceLock::new(),
+                durations: OnceLock::new(),
                 policy: Arc::clone(&self.policy),
             })
         };
@@ -181,7 +210,9 @@ impl Histories {
         let each = table.iter().map(|history| {
             let names: usize = history.name.iter().map(|part| part.len()).sum();
             let budget = history.budget.get().map_or(0, |_| size_of::<Budget>());
-            fixed + names + history.circuits.bytes() + budget
+            let durations = history.durations.get();
+            let durations = durations.map_or(0, |d| size_of::<Durations>() + d.bytes());
+            fixed + names + history.circuits.bytes() + budget + durations
         });
         table.capacity() * (size_of::<Arc<History>>() + 1) + each.sum::<usize>()
     }

@@ -22,6 +22,7 @@
 //! | `weights` | random draws in proportion to weights |
 //! | `sticky` | which node a value went to last |
 //! | `circuits` | the nodes that one function leaves alone for a while |
+//! | `durations` | how long the calls of one function take |
 //! | `histories` | what outlives the compiled form of a function: circuits and retries |
 //! | `rng` | a small generator and unbiased bounded draws |
 //! | `selector` | one instance of all state, `pick` and `order` |
@@ -29,6 +30,7 @@
 mod candidates;
 mod circuits;
 mod cursor;
+mod durations;
 pub mod hash;
 mod histories;
 mod node;
@@ -43,6 +45,7 @@ mod weights;
 pub use candidates::Candidates;
 pub use circuits::{Circuit, Circuits, Entry, Ticket, Watch, MAX_CIRCUITS};
 pub use cursor::{Cursor, Cursors};
+pub use durations::Durations;
 pub use histories::{CallerKind, Forgotten, Histories, History};
 pub use node::{Flight, Node, NodeEvent, NodeStatus};
 pub use registry::Registry;

@@ -1,11 +1,17 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::hash::node_hash;
 use crate::clock::Nanos;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};
+use crate::sync::Mutex;
 
 const DOWN: u8 = 1;
 const DRAINING: u8 = 2;
+/// Times at which failed calls stop to count as load. Beyond so many they are put off to the next one.
+const MAX_ENDS: usize = 1_024;
+/// Ends within 262 µs are one.
+const END_BITS: u32 = 18;
 
 /// What a node can be used for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +53,14 @@ pub struct Node {
     touched: AtomicBool,
     idle_since: AtomicU64,
     in_flight: OwnCacheLine<AtomicU32>,
+    failed: Failed,
+}
+
+/// Failed calls that still count as load, by the time until which they do.
+#[derive(Debug, Default)]
+struct Failed {
+    any: AtomicBool,
+    ends: Mutex<BTreeMap<u64, u32>>,
 }
 
 impl Node {
@@ -58,6 +72,7 @@ impl Node {
             touched: AtomicBool::new(true),
             idle_since: AtomicU64::new(0),
             in_flight: OwnCacheLine::default(),
+            failed: Failed::default(),
         }
     }
 
@@ -121,6 +136,42 @@ impl Node {
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.in_flight.0.load(Relaxed)
+    }
+
+    /// The calls in flight, and those that failed too fast: each counts for as long as a good one takes, or a node
+    /// that fails at once would look idle and get them all.
+    #[inline]
+    #[must_use]
+    pub fn load(&self, now: Nanos) -> u32 {
+        let in_flight = self.in_flight();
+        if self.failed.any.load(Relaxed) {
+            in_flight.saturating_add(self.failed_until(now))
+        } else {
+            in_flight
+        }
+    }
+
+    fn failed_until(&self, now: Nanos) -> u32 {
+        let mut ends = self.failed.ends.lock();
+        let left = ends.split_off(&(now.0 >> END_BITS));
+        *ends = left;
+        self.failed.any.store(!ends.is_empty(), Relaxed);
+        ends.values().fold(0, |sum: u32, n| sum.saturating_add(*n))
+    }
+
+    /// A call that has failed counts as load until then.
+    pub fn hold(&self, until: Nanos) {
+        let mut ends = self.failed.ends.lock();
+        let end = until.0 >> END_BITS;
+        let end = if ends.len() < MAX_ENDS {
+            end
+        } else {
+            let next = ends.range(end..).next().or_else(|| ends.iter().next_back());
+            next.map_or(end, |(end, _)| *end)
+        };
+        let count = ends.entry(end).or_default();
+        *count = count.saturating_add(1);
+        self.failed.any.store(true, Relaxed);
     }
 
     /// Somebody asked for this node by name. The load first: when the flag is set already, as it nearly always

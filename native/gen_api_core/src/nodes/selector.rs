@@ -35,7 +35,7 @@ pub enum Mode {
         /// Identifies the function: each has a memory of its own.
         function: Arc<[u8]>,
     },
-    /// Fewest calls in flight; ties at random.
+    /// Fewest calls in flight, those that failed too fast included; ties at random.
     LeastBusy,
     /// Likely in proportion to its weight.
     Weighted(Weights),
@@ -129,7 +129,7 @@ impl Selector {
     /// candidates.
     ///
     /// `key` decides in the modes rendezvous and sticky and is ignored by the others; a missing one counts as
-    /// empty. `now` matters to sticky only.
+    /// empty. `now` matters to sticky and least busy only.
     #[inline]
     pub fn pick(
         &self,
@@ -162,7 +162,7 @@ impl Selector {
                 set.nth(cursor.turn(set.len() as u64) as usize)
             }
             Mode::Sticky { function } => self.pick_sticky(candidates, function, key, now, usable),
-            Mode::LeastBusy => pick_least_busy(candidates, usable, rng),
+            Mode::LeastBusy => pick_least_busy(candidates, usable, rng, now),
             Mode::Weighted(weights) => weights.draw(candidates, usable, rng),
         }
     }
@@ -223,7 +223,7 @@ impl Selector {
                 let mut order = listed(candidates, usable);
                 rng.shuffle(&mut order);
                 // Stable, so that ties stay shuffled; cached, so that each load is read once.
-                order.sort_by_cached_key(|&index| load(candidates, index as usize));
+                order.sort_by_cached_key(|&index| load(candidates, index as usize, now));
                 order
             }
             Mode::Weighted(weights) => weights.order(candidates, usable, rng),
@@ -301,12 +301,13 @@ fn pick_least_busy(
     candidates: &Candidates,
     usable: impl Fn(usize) -> bool,
     rng: &mut Rng,
+    now: Nanos,
 ) -> Option<usize> {
     let mut best = None;
     let mut lowest = u32::MAX;
     let mut ties = 0;
     for index in 0..candidates.len() {
-        let load = load(candidates, index);
+        let load = load(candidates, index, now);
         if load > lowest || !usable(index) {
             continue;
         }
@@ -319,10 +320,10 @@ fn pick_least_busy(
     best
 }
 
-fn load(candidates: &Candidates, index: usize) -> u32 {
+fn load(candidates: &Candidates, index: usize, now: Nanos) -> u32 {
     candidates
         .get(index)
-        .map_or(u32::MAX, |node| node.in_flight())
+        .map_or(u32::MAX, |node| node.load(now))
 }
 
 fn listed(candidates: &Candidates, usable: impl Fn(usize) -> bool) -> Order {
