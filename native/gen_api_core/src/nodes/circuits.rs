@@ -237,7 +237,7 @@ impl Circuits {
             Some(ticket) => ticket.circuit.record(ticket.permit, outcome, caller, now()),
         };
         if matches!(transition, Transition::Opened { .. }) {
-            self.troubled.store(true, Release);
+            self.troubled.swap(true, AcqRel);
         }
         transition
     }
@@ -281,7 +281,7 @@ impl Circuits {
         });
         // One that opens from here on says so again.
         if self.troubled.swap(false, AcqRel) && !kept.iter().all(|circuit| circuit.is_closed(now)) {
-            self.troubled.store(true, Release);
+            self.troubled.swap(true, AcqRel);
         }
         if !dropped.is_empty() {
             self.publish(kept);

@@ -72,14 +72,15 @@ fn a_success_that_meets_a_failure_is_counted_before_it_or_after_it() {
     });
 }
 
+fn call(breaker: &Breaker, caller: u32) {
+    let permit = allowed(breaker);
+    let _ = breaker.record(permit, Outcome::Success, Some(Caller(caller)), NOW);
+}
+
 #[test]
 fn two_callers_that_meet_are_both_seen() {
     explore(|| {
         let breaker = Arc::new(breaker(2));
-        let call = |breaker: &Breaker, caller| {
-            let permit = allowed(breaker);
-            let _ = breaker.record(permit, Outcome::Success, Some(Caller(caller)), NOW);
-        };
         race(
             &breaker,
             [
