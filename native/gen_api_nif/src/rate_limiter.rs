@@ -205,11 +205,13 @@ fn rate_limiter_check<'a>(
     now: i64,
 ) -> Term<'a> {
     let (service, request_type) = (name(&service), name(&request_type));
-    let check = limiter
-        .0
-        .check_group(service, request_type, group.0, Nanos::from_signed(now), |key| {
-            value_of(env, request, key).and_then(counted)
-        });
+    let check = limiter.0.check_group(
+        service,
+        request_type,
+        group.0,
+        Nanos::from_signed(now),
+        |key| value_of(env, request, key).and_then(counted),
+    );
     match check {
         (Verdict::Admitted, true) => atoms::more().encode(env),
         (verdict, _) => verdict_term(env, verdict, |key| value_of(env, request, key)),
