@@ -14,9 +14,15 @@ pub(crate) use self::modelled::*;
 #[cfg(not(loom))]
 mod real {
     pub(crate) use ahash::{AHashMap, RandomState};
+    pub(crate) type DashMap<K, V> = dashmap::DashMap<K, V, RandomState>;
     pub(crate) use arc_swap::{ArcSwap, ArcSwapOption, Guard};
     pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock};
     pub(crate) use std::sync::atomic;
+
+    /// Every value of a map, at some moment each.
+    pub(crate) fn values<K: Eq + std::hash::Hash, V: Clone>(map: &DashMap<K, V>) -> Vec<V> {
+        map.iter().map(|entry| entry.value().clone()).collect()
+    }
 
     /// Unlocks for whoever waits, who would otherwise come too late for somebody who locks again
     /// at once.

@@ -17,6 +17,11 @@ const FEW: u64 = 10;
 /// More than the long window, so that no second shares its place with one that is still looked at.
 /// All that a model does is in one second; to loom each place is a branch.
 const PLACES: usize = if cfg!(loom) { 1 } else { 64 };
+
+/// Where a second is kept.
+fn place_of(second: u32) -> usize {
+    (second as usize).checked_rem(PLACES).unwrap_or_default()
+}
 /// Failures remembered with their caller. Failures beyond them count without a cap.
 const LOGGED: usize = 256;
 
@@ -65,7 +70,7 @@ impl Window {
     #[inline]
     pub(super) fn add_success(&self, caller: Option<Caller>, now: Nanos) {
         let second = second(now);
-        let Some(place) = self.successes.get(second as usize % PLACES) else {
+        let Some(place) = self.successes.get(place_of(second)) else {
             return;
         };
         let mut packed = place.load(Relaxed);
@@ -213,7 +218,7 @@ impl Failures {
 
     /// Changes the place of that second, emptied of an earlier one.
     fn at(&mut self, second: u32, change: impl FnOnce(&mut Place)) {
-        if let Some(place) = self.places.get_mut(second as usize % PLACES) {
+        if let Some(place) = self.places.get_mut(place_of(second)) {
             if place.second != second {
                 *place = Place {
                     second,
@@ -236,7 +241,7 @@ impl Failures {
         } else if self.log.len() >= LOGGED {
             if let Some((_, at)) = self.log.pop_front() {
                 // Not where a later second has taken its place.
-                let place = self.places.get_mut(at as usize % PLACES);
+                let place = self.places.get_mut(place_of(at));
                 if let Some(place) = place.filter(|place| place.second == at) {
                     place.uncapped += 1;
                 }

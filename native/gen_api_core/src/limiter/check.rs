@@ -77,7 +77,7 @@ impl Limiter {
         let Some(slot) = self.shards.get(hashed.shard) else {
             return Decision::Overflow;
         };
-        let mut shard = slot.0.lock();
+        let mut shard = slot.lock();
         for pressed in [false, true] {
             let place = match shard.probe(hashed, limit, value, now, 0) {
                 Ok(place) => place,
@@ -157,7 +157,7 @@ impl Limiter {
             }
         }
         let slots = shards.iter().filter_map(|shard| self.shards.get(*shard));
-        slots.map(|slot| slot.0.lock()).collect()
+        slots.map(|slot| slot.lock()).collect()
     }
 
     #[inline]
@@ -226,7 +226,7 @@ impl Limiter {
         let first = self.asked.fetch_add(asked, Relaxed);
         for index in first..first.wrapping_add(asked) {
             let slot = self.shards.get(index & (self.shards.len() - 1));
-            if let Some(mut shard) = slot.and_then(|slot| slot.0.try_lock()) {
+            if let Some(mut shard) = slot.and_then(|slot| slot.try_lock()) {
                 shard.surrender_credit(&self.pool);
             }
         }

@@ -1,3 +1,4 @@
+use crossbeam_utils::CachePadded;
 use std::mem::size_of;
 
 use super::hasher::Hasher;
@@ -89,9 +90,7 @@ pub struct Limiter {
 }
 
 /// On cache lines of its own, or two locks would slow each other down.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(super) struct Slot(pub(super) Mutex<Shard>);
+pub(super) type Slot = CachePadded<Mutex<Shard>>;
 
 impl Limiter {
     /// Holds nothing yet.
@@ -128,7 +127,7 @@ impl Limiter {
         let hashed = self.hasher.hash(limit.id(), value);
         let (current, probe) = match self.shards.get(hashed.shard) {
             Some(slot) => {
-                let shard = slot.0.lock();
+                let shard = slot.lock();
                 let current = shard.current(hashed, limit, value, now);
                 (current, shard.probe(hashed, limit, value, now, 0).err())
             }
@@ -146,8 +145,7 @@ impl Limiter {
     pub fn reset(&self, limit: &Limit, value: &[u8]) -> bool {
         let hashed = self.hasher.hash(limit.id(), value);
         self.shards.get(hashed.shard).is_some_and(|slot| {
-            slot.0
-                .lock()
+            slot.lock()
                 .reset(hashed, limit, value, &self.hasher, &self.pool)
         })
     }
@@ -158,7 +156,7 @@ impl Limiter {
         self.shards
             .iter()
             .map(|slot| {
-                let taken = slot.0.lock().take(&self.pool);
+                let taken = slot.lock().take(&self.pool);
                 taken.bury(&self.pool)
             })
             .sum()
@@ -178,7 +176,7 @@ impl Limiter {
                 };
             }
             let slice = left.min(UNDER_ONE_LOCK);
-            let tended = slot.0.lock().sweep(now, slice, &self.hasher, &self.pool);
+            let tended = slot.lock().sweep(now, slice, &self.hasher, &self.pool);
             left -= tended.seen;
             windows += tended.dropped;
             *at += usize::from(tended.next == 0);
@@ -195,7 +193,7 @@ impl Limiter {
         let (mut windows, mut credit) = (0, self.pool.left());
         let mut bytes = size_of::<Self>() + self.shards.len() * size_of::<Slot>();
         for slot in &self.shards {
-            let shard = slot.0.lock();
+            let shard = slot.lock();
             windows += shard.len();
             credit += shard.idle_credit();
             bytes += shard.bytes();

@@ -1,3 +1,4 @@
+use crossbeam_utils::CachePadded;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -37,12 +38,6 @@ pub enum NodeEvent {
     Undrain,
 }
 
-/// Two cache lines: processors fetch lines in pairs. The load of a node changes with every call, its flags
-/// and hash hardly ever; on one line, every call would take the flags away from all other cores.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct OwnCacheLine<T>(T);
-
 /// One node of the cluster. There is one object per name in a [`Registry`](super::Registry), so two handles
 /// are the same node exactly when they are the same pointer.
 #[derive(Debug)]
@@ -52,7 +47,9 @@ pub struct Node {
     flags: AtomicU8,
     touched: AtomicBool,
     idle_since: AtomicU64,
-    in_flight: OwnCacheLine<AtomicU32>,
+    /// The load of a node changes with every call, its flags and hash hardly ever; on one line, every call would
+    /// take the flags away from all other cores.
+    in_flight: CachePadded<AtomicU32>,
     failed: Failed,
 }
 
@@ -71,7 +68,7 @@ impl Node {
             flags: AtomicU8::new(0),
             touched: AtomicBool::new(true),
             idle_since: AtomicU64::new(0),
-            in_flight: OwnCacheLine::default(),
+            in_flight: CachePadded::default(),
             failed: Failed::default(),
         }
     }
@@ -135,7 +132,7 @@ impl Node {
     #[inline]
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.0.load(Relaxed)
+        self.in_flight.load(Relaxed)
     }
 
     /// The calls in flight, and those that failed too fast: each counts for as long as a good one takes, or a node
@@ -209,7 +206,7 @@ impl Flight {
     /// Counts one more call on `node`.
     #[must_use]
     pub fn start(node: Arc<Node>) -> Self {
-        node.in_flight.0.fetch_add(1, Relaxed);
+        node.in_flight.fetch_add(1, Relaxed);
         Self {
             node,
             flying: AtomicBool::new(true),
@@ -219,7 +216,7 @@ impl Flight {
     /// The call has ended. Only the first time counts.
     pub fn finish(&self) {
         if self.flying.swap(false, Relaxed) {
-            self.node.in_flight.0.fetch_sub(1, Relaxed);
+            self.node.in_flight.fetch_sub(1, Relaxed);
         }
     }
 

@@ -2,6 +2,7 @@ use std::hash::BuildHasher;
 use std::mem::size_of;
 use std::sync::Arc;
 
+use crossbeam_utils::CachePadded;
 use hashlink::linked_hash_map::RawEntryMut;
 use hashlink::LinkedHashMap;
 
@@ -47,7 +48,7 @@ impl Default for StickyLimits {
 /// may each make room for it, so that an entry too many goes.
 #[derive(Debug)]
 pub struct Sticky {
-    shards: Box<[Shard]>,
+    shards: Box<[CachePadded<Shard>]>,
     hasher: RandomState,
     len: AtomicUsize,
     ttl: AtomicU64,
@@ -55,7 +56,6 @@ pub struct Sticky {
 }
 
 #[derive(Debug)]
-#[repr(align(128))]
 struct Shard {
     /// Last use of the entry at the front, readable without the lock.
     oldest: AtomicU64,
@@ -104,7 +104,9 @@ impl Sticky {
         };
         let hasher = RandomState::new();
         Self {
-            shards: (0..shards).map(|_| Shard::new(&hasher)).collect(),
+            shards: (0..shards)
+                .map(|_| CachePadded::new(Shard::new(&hasher)))
+                .collect(),
             hasher,
             len: AtomicUsize::new(0),
             ttl: AtomicU64::new(limits.ttl.0),
@@ -161,7 +163,7 @@ impl Sticky {
 
     /// Memory held, in bytes, without the allocator's own overhead.
     pub fn bytes(&self) -> usize {
-        let shards = self.shards.len() * size_of::<Shard>();
+        let shards = self.shards.len() * size_of::<CachePadded<Shard>>();
         let entries: usize = self
             .shards
             .iter()
@@ -296,6 +298,7 @@ impl Sticky {
     fn shard(&self, hash: u64) -> Option<&Shard> {
         self.shards
             .get((hash >> 48) as usize & (self.shards.len() - 1))
+            .map(|shard| &**shard)
     }
 }
 

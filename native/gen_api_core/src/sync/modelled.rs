@@ -275,3 +275,25 @@ impl BuildHasher for RandomState {
         self.0.build_hasher()
     }
 }
+
+/// dashmap's, behind one lock: two keys of a shard do meet at one.
+#[derive(Debug)]
+pub(crate) struct DashMap<K, V>(Mutex<AHashMap<K, V>>);
+
+impl<K: Eq + Hash, V> DashMap<K, V> {
+    pub(crate) fn with_hasher_and_shard_amount(_hasher: RandomState, _shards: usize) -> Self {
+        Self(Mutex::new(AHashMap::default()))
+    }
+
+    pub(crate) fn insert(&self, key: K, value: V) -> Option<V> {
+        self.0.lock().insert(key, value)
+    }
+
+    pub(crate) fn remove(&self, key: &K) -> Option<(K, V)> {
+        self.0.lock().remove_entry(key)
+    }
+}
+
+pub(crate) fn values<K: Eq + Hash, V: Clone>(map: &DashMap<K, V>) -> Vec<V> {
+    map.0.lock().values().cloned().collect()
+}

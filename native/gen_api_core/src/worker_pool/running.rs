@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::sync::{AHashMap, Mutex};
+use crate::sync::{values, DashMap, Mutex, RandomState};
 
 use super::ticket::Ticket;
 use crate::clock::Nanos;
 
 // Tasks begin and end on all cores; one lock would be passed between them.
 const SHARDS: usize = 16;
-
-type Shard<P> = Mutex<AHashMap<u64, Arc<Ticket<P>>>>;
 
 #[derive(Debug)]
 struct Deadlines<P> {
@@ -22,7 +20,7 @@ struct Deadlines<P> {
 
 #[derive(Debug)]
 pub(super) struct Running<P> {
-    shards: [Shard<P>; SHARDS],
+    tickets: DashMap<u64, Arc<Ticket<P>>>,
     deadlines: Mutex<Deadlines<P>>,
     cancelled: Mutex<BTreeMap<u64, P>>,
 }
@@ -30,7 +28,7 @@ pub(super) struct Running<P> {
 impl<P: Copy> Running<P> {
     pub(super) fn new() -> Self {
         Self {
-            shards: std::array::from_fn(|_| Mutex::new(AHashMap::default())),
+            tickets: DashMap::with_hasher_and_shard_amount(RandomState::new(), SHARDS),
             deadlines: Mutex::new(Deadlines {
                 tickets: BTreeMap::new(),
                 alarm: None,
@@ -41,9 +39,7 @@ impl<P: Copy> Running<P> {
 
     /// True when its deadline comes before [`Running::overdue`] is asked again.
     pub(super) fn add(&self, ticket: &Arc<Ticket<P>>) -> bool {
-        if let Some(shard) = self.shard(ticket.number) {
-            shard.lock().insert(ticket.number, Arc::clone(ticket));
-        }
+        self.tickets.insert(ticket.number, Arc::clone(ticket));
         let Some(due) = ticket.due else { return false };
         let mut deadlines = self.deadlines.lock();
         let Deadlines { tickets, alarm } = &mut *deadlines;
@@ -56,9 +52,7 @@ impl<P: Copy> Running<P> {
     }
 
     pub(super) fn remove(&self, ticket: &Ticket<P>, cancelled: bool) {
-        if let Some(shard) = self.shard(ticket.number) {
-            shard.lock().remove(&ticket.number);
-        }
+        self.tickets.remove(&ticket.number);
         if let Some(due) = ticket.due {
             self.deadlines.lock().tickets.remove(&(due, ticket.number));
         }
@@ -104,11 +98,6 @@ impl<P: Copy> Running<P> {
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Ticket<P>>> {
-        let shard = |shard: &Shard<P>| shard.lock().values().cloned().collect::<Vec<_>>();
-        self.shards.iter().flat_map(shard).collect()
-    }
-
-    fn shard(&self, number: u64) -> Option<&Shard<P>> {
-        self.shards.get(number as usize % SHARDS)
+        values(&self.tickets)
     }
 }

@@ -3,22 +3,47 @@ use std::collections::HashMap;
 use gen_api_core::clock::Nanos;
 use gen_api_core::nodes::{hash, Candidates, Mode, Selector};
 use proptest::prelude::*;
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::{candidates, chi_square, chi_square_limit, names, selector};
 
 const VECTORS: &str = include_str!("../vectors/rendezvous.json");
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap()
+/// What is written down there.
+#[derive(Deserialize)]
+struct Vectors {
+    hashes: Vec<Pinned>,
+    cases: Vec<Case>,
 }
 
-fn hex(value: &Value) -> u64 {
-    u64::from_str_radix(text(value), 16).unwrap()
+#[derive(Deserialize, Debug)]
+struct Pinned {
+    text: String,
+    fnv1a64: Hex,
+    mixed: Hex,
 }
 
-fn list(value: &Value) -> &Vec<Value> {
-    value.as_array().unwrap()
+#[derive(Deserialize, Debug)]
+struct Case {
+    key: String,
+    scores: HashMap<String, Hex>,
+    order: Vec<String>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(try_from = "String")]
+struct Hex(u64);
+
+impl TryFrom<String> for Hex {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        u64::from_str_radix(&text, 16).map(Hex)
+    }
+}
+
+fn vectors() -> Vectors {
+    serde_json::from_str(VECTORS).unwrap()
 }
 
 fn pick(selector: &Selector, candidates: &Candidates, key: &str) -> usize {
@@ -29,28 +54,22 @@ fn pick(selector: &Selector, candidates: &Candidates, key: &str) -> usize {
 
 #[test]
 fn hashes_are_those_pinned() {
-    let vectors: Value = serde_json::from_str(VECTORS).unwrap();
-    for vector in list(&vectors["hashes"]) {
-        let bytes = text(&vector["text"]).as_bytes();
-        assert_eq!(hash::fnv1a64(bytes), hex(&vector["fnv1a64"]), "{vector}");
-        assert_eq!(
-            hash::mix(hash::fnv1a64(bytes)),
-            hex(&vector["mixed"]),
-            "{vector}"
-        );
+    for pinned in vectors().hashes {
+        let hash = hash::fnv1a64(pinned.text.as_bytes());
+        assert_eq!(hash, pinned.fnv1a64.0, "{pinned:?}");
+        assert_eq!(hash::mix(hash), pinned.mixed.0, "{pinned:?}");
     }
 }
 
 #[test]
 fn scores_and_orders_are_those_pinned_whatever_the_order_of_listing() {
-    let vectors: Value = serde_json::from_str(VECTORS).unwrap();
-    for case in list(&vectors["cases"]) {
-        let key = text(&case["key"]).as_bytes();
-        for (name, expected) in case["scores"].as_object().unwrap() {
+    for case in vectors().cases {
+        let key = case.key.as_bytes();
+        for (name, expected) in &case.scores {
             let score = hash::score(hash::key_hash(key), hash::node_hash(name));
-            assert_eq!(score, hex(expected), "{name} in {case}");
+            assert_eq!(score, expected.0, "{name} in {case:?}");
         }
-        let expected: Vec<&str> = list(&case["order"]).iter().map(text).collect();
+        let expected: Vec<&str> = case.order.iter().map(String::as_str).collect();
         let reversed: Vec<&str> = expected.iter().rev().copied().collect();
         for listed in [&expected, &reversed] {
             let selector = selector();
@@ -66,7 +85,7 @@ fn scores_and_orders_are_those_pinned_whatever_the_order_of_listing() {
                 .iter()
                 .map(|&i| candidates.name(i as usize).unwrap())
                 .collect();
-            assert_eq!(order, expected, "{case}");
+            assert_eq!(order, expected, "{case:?}");
             let first = selector.pick(
                 &candidates,
                 &Mode::Rendezvous,

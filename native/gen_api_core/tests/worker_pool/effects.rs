@@ -239,7 +239,7 @@ fn a_circuit_that_is_tried_lets_through_what_does_not_count() {
     let slot = counted().unwrap();
     enter(&pool, &slot, 1);
     let (left, _) = pool.leave(&slot, Ending::Failed, NOW);
-    let opened = Transition::Opened { consecutive: 1 };
+    let opened = Transition::Opened { failures: 1 };
     assert_eq!(left, Left::Ended(opened));
     assert_eq!(pool.status(NOW).circuit, Circuit::Open);
     assert_eq!(counted().unwrap_err(), Refusal::CircuitOpen);
