@@ -335,8 +335,8 @@ defmodule PhoenixGenApi.CircuitsTest do
     {[failing | _], plan, request} = nodes(3, choose_node_mode: :least_busy)
     {:ok, node, counter} = NodeSelector.pick(plan, request)
     good = Circuits.begin_call(counter)
-    # It takes much longer than the calls below.
-    for _ <- 1..20_000, do: NodeSelector.pick(plan, request)
+    # It takes much longer than the calls below, as long as nothing holds these up.
+    for _ <- 1..100_000, do: NodeSelector.pick(plan, request)
     Circuits.end_call(good, node, counter, :success)
 
     calls =
@@ -348,7 +348,9 @@ defmodule PhoenixGenApi.CircuitsTest do
         {node, counter, handle}
       end
 
-    assert Enum.count(calls, &match?({^failing, _, _}, &1)) == 10
+    # A third, and more only where a busy machine lets failed calls expire meanwhile; without the
+    # rule it would be all but one or two.
+    assert Enum.count(calls, &match?({^failing, _, _}, &1)) in 10..20
     for {node, counter, handle} <- calls, do: Circuits.end_call(handle, node, counter, :none)
   end
 
