@@ -436,6 +436,35 @@ defmodule PhoenixGenApi.NodeSelectorTest do
       assert [_one] = Enum.uniq(found)
     end
 
+    test "of 2,000 values of 200 kB keeps no more than of short ones" do
+      selector = Gateway.handle!(:node_selector)
+      config = config(fresh(3), {:sticky, "k"})
+      {before, bytes_before} = Native.node_selector_size(selector)
+      long = String.duplicate("x", 200_000)
+
+      for n <- 1..2_000,
+          do:
+            assert(
+              {:ok, [_ | _]} =
+                NodeSelector.get_nodes(config, request(args: %{"k" => long <> "#{n}"}))
+            )
+
+      {entries, bytes} = Native.node_selector_size(selector)
+      assert entries - before == 2_000
+      assert (bytes - bytes_before) / 2_000 < 400
+    end
+
+    test "remembers a long value, and tells it from others" do
+      [added | nodes] = fresh(4)
+      config = config(nodes, {:sticky, "k"})
+      values = for n <- 1..50, do: String.duplicate("x", 100_000) <> "#{n}"
+      first = for value <- values, do: node!(config, request(args: %{"k" => value}))
+      wider = %{config | nodes: [added | nodes]}
+      assert for(value <- values, do: node!(wider, request(args: %{"k" => value}))) == first
+      other = for n <- 1..50, do: String.duplicate("x", 100_000) <> "other#{n}"
+      assert Enum.any?(other, &(node!(wider, request(args: %{"k" => &1})) == added))
+    end
+
     test "forgets after its time to live and beyond its limit" do
       selector = Gateway.handle!(:node_selector)
       on_exit(fn -> Native.node_selector_limit(selector, 3_600_000, 100_000) end)

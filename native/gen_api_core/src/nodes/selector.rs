@@ -266,7 +266,8 @@ impl Selector {
         now: Nanos,
         usable: impl Fn(usize) -> bool,
     ) -> Option<usize> {
-        let wanted = self.sticky.wanted(function, value);
+        let key = self.sticky.key(value);
+        let wanted = self.sticky.wanted(function, &key);
         loop {
             let (seen, remembered) = self.sticky.recall(wanted, candidates, now);
             if remembered.is_some_and(&usable) {

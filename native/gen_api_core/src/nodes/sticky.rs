@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::mem::size_of;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use hashlink::LinkedHashMap;
 
 use super::candidates::Candidates;
 use super::node::Node;
+use crate::bounded::Bounded;
 use crate::clock::Nanos;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Mutex, RandomState};
@@ -50,6 +52,7 @@ impl Default for StickyLimits {
 pub struct Sticky {
     shards: Box<[CachePadded<Shard>]>,
     hasher: RandomState,
+    bounded: Bounded,
     len: AtomicUsize,
     ttl: AtomicU64,
     max_entries: AtomicUsize,
@@ -108,6 +111,7 @@ impl Sticky {
                 .map(|_| CachePadded::new(Shard::new(&hasher)))
                 .collect(),
             hasher,
+            bounded: Bounded::default(),
             len: AtomicUsize::new(0),
             ttl: AtomicU64::new(limits.ttl.0),
             max_entries: AtomicUsize::new(limits.max_entries),
@@ -172,6 +176,12 @@ impl Sticky {
         shards + entries
     }
 
+    /// What a value is remembered by.
+    pub(super) fn key<'v>(&self, value: &'v [u8]) -> Cow<'v, [u8]> {
+        self.bounded.key(Cow::Borrowed(value))
+    }
+
+    /// `value` is a [`Sticky::key`].
     pub(super) fn wanted<'a>(&self, function: &'a Arc<[u8]>, value: &'a [u8]) -> Wanted<'a> {
         Wanted {
             hash: BuildHasher::hash_one(&self.hasher, (function, value)),

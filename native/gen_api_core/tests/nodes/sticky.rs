@@ -96,6 +96,30 @@ fn functions_do_not_share_memories_even_if_their_keys_run_together() {
 }
 
 #[test]
+fn a_long_value_takes_as_little_memory_as_a_short_one_and_is_remembered_all_the_same() {
+    let selector = selector();
+    let names = names(4);
+    let (before, after) = (
+        candidates(&selector, &names[..2]),
+        candidates(&selector, &names),
+    );
+    let long = |n: usize| format!("{}{n}", "x".repeat(200_000));
+    let empty = selector.sticky().bytes();
+    let first: Vec<_> = (0..200)
+        .map(|n| pick(&selector, &before, "f", &long(n), 0))
+        .collect();
+    let each = (selector.sticky().bytes() - empty) / 200;
+    assert!(each < 300, "{each} bytes for each");
+    assert_eq!(selector.sticky().len(), 200);
+    for (n, first) in first.iter().enumerate() {
+        assert_eq!(pick(&selector, &after, "f", &long(n), 0), *first);
+        // The choice is that of the value and not of what it is remembered by: all gateways agree.
+        assert_eq!(*first, rendezvous(&selector, &before, &long(n)));
+    }
+    assert_eq!(selector.sticky().len(), 200);
+}
+
+#[test]
 fn an_unusable_or_unlisted_node_is_replaced_for_good() {
     let selector = selector();
     let names = names(3);
