@@ -14,7 +14,10 @@ defmodule PhoenixGenApi.Circuits do
   # The share of failures where none is configured.
   @failure_rate 0.5
 
-  @typedoc "Whose call it is: a user, or an anonymous client by its address."
+  @typedoc """
+  Whose call it is: a user, or an anonymous client by its address. Addresses that the rate
+  limiter counts together are one client here, too.
+  """
   @type caller :: String.t() | {:address, String.t()} | nil
 
   @typedoc "What `NodeSelector.pick/2` gave to count a call on; without it no circuit is asked or told."
@@ -29,7 +32,8 @@ defmodule PhoenixGenApi.Circuits do
   @spec reload() :: :ok
   def reload do
     with {:ok, selector} <- Gateway.handle(:node_selector) do
-      selector |> Native.circuits_configure(policy()) |> emit_closed()
+      prefix = Config.get(:rate_limiter, :ipv6_prefix)
+      selector |> Native.circuits_configure(policy(), prefix) |> emit_closed()
     end
 
     :ok

@@ -279,9 +279,10 @@ defmodule PhoenixGenApi.Native do
 
   @spec circuits_configure(
           handle(),
-          {pos_integer(), pos_integer(), float()} | nil
+          {pos_integer(), pos_integer(), float()} | nil,
+          0..128
         ) :: [circuit()]
-  def circuits_configure(_selector, _policy), do: not_loaded()
+  def circuits_configure(_selector, _policy, _ipv6_prefix), do: not_loaded()
 
   @spec circuits_sweep(handle()) :: [circuit()]
   def circuits_sweep(_selector), do: not_loaded()

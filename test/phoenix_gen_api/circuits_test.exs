@@ -270,6 +270,30 @@ defmodule PhoenixGenApi.CircuitsTest do
     end
   end
 
+  test "anonymous clients with addresses of one network are one caller" do
+    addresses = for n <- 1..50, do: "2001:db8::#{Integer.to_string(n, 16)}"
+    mapped = ["10.0.0.1", "::ffff:10.0.0.1", "::FFFF:a00:1"]
+
+    for group <- [addresses, mapped] do
+      {config, _tell} = told()
+      calls(config, [user_id: "ann"], :success, 1)
+
+      for address <- group,
+          do: calls(config, [user_id: nil, ip_address: address], :failure, 2)
+
+      assert %{state: :closed, failures: 4} = state(config)
+      refute_received {:open, _, _}
+    end
+  end
+
+  test "how much of an address counts is what the rate limiter goes by" do
+    Options.set(:rate_limiter, ipv6_prefix: 128)
+    {config, _tell} = told()
+    calls(config, [user_id: "ann"], :success, 1)
+    for n <- 1..2, do: calls(config, [user_id: nil, ip_address: "2001:db8::#{n}"], :failure, 4)
+    assert_received {:open, _, _}
+  end
+
   # Nodes that nobody has heard of, which count as up, and a plan that chooses among them.
   defp nodes(count, fields) do
     n = System.unique_integer([:positive])

@@ -155,7 +155,7 @@ defmodule PhoenixGenApi.NativeArguments do
         callees_leave: [callees, @id],
         callees_revoke: [callees, @id],
         callees_size: [callees],
-        circuits_configure: [selector, {:nilable, {:tuple, [:u32, :u64, :number]}}],
+        circuits_configure: [selector, {:nilable, {:tuple, [:u32, :u64, :number]}}, :u32],
         circuits_sweep: [selector],
         circuits_cut_short: [selector, :text],
         circuits_list: [selector],

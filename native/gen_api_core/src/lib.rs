@@ -14,6 +14,7 @@
     )
 )]
 
+pub mod address;
 pub mod bounded;
 pub mod breaker;
 pub mod callees;

@@ -11,8 +11,8 @@
 use gen_api_core::breaker::{Caller, Outcome, Settings, State, Transition};
 use gen_api_core::clock::Nanos;
 use gen_api_core::nodes::{
-    Candidates, Entry, Flight, History, Mode, Node, Obstacle, Rng, Selector, StickyLimits, Ticket,
-    Unavailable, MAX_CIRCUITS,
+    CallerKind, Candidates, Entry, Flight, History, Mode, Node, Obstacle, Rng, Selector,
+    StickyLimits, Ticket, Unavailable, MAX_CIRCUITS,
 };
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
@@ -221,6 +221,27 @@ fn one_user_opens_a_circuit_for_nobody_else() {
         assert_eq!(leave(hostile, Outcome::Failure), Transition::None);
     }
     assert!(!ticket(&history, &node, secs(1)).is_probe());
+}
+
+#[test]
+fn addresses_that_the_limiter_counts_together_are_one_caller() {
+    let selector = selector();
+    let histories = selector.histories();
+    let address = |text: &str| histories.caller(CallerKind::Address, text.as_bytes());
+    assert_eq!(address("2001:db8::1"), address("2001:DB8:0:0::ffff"));
+    assert_eq!(address("::ffff:1.2.3.4"), address("1.2.3.4"));
+    assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
+    assert_ne!(address("1.2.3.4"), address("1.2.3.5"));
+    assert_eq!(address("no address"), address("no address"));
+    assert_ne!(address("no address"), address("no other"));
+    // A user may be called as an address is written.
+    let user = |name: &str| histories.caller(CallerKind::User, name.as_bytes());
+    assert_ne!(user("1.2.3.4"), address("1.2.3.4"));
+    assert_ne!(user("2001:db8::1"), user("2001:db8::2"));
+    histories.set_ipv6_prefix(48);
+    assert_eq!(address("2001:db8::1"), address("2001:db8:0:1::1"));
+    histories.set_ipv6_prefix(128);
+    assert_ne!(address("2001:db8::1"), address("2001:db8::2"));
 }
 
 #[test]

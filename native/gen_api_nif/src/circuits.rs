@@ -27,16 +27,23 @@ fn names(forgotten: Vec<Forgotten>) -> Vec<Name> {
     names.map(|(history, node)| name(history, node)).collect()
 }
 
-/// Sets how circuits work: `{threshold, cooldown_ms, failure_rate}`, or nil for not at all. Returns
-/// the circuits that were open and are dropped. Dirty CPU scheduler: walks all functions.
+/// Sets how circuits work: `{threshold, cooldown_ms, failure_rate}`, or nil for not at all; and how many bits of
+/// an IPv6 address count. Returns the circuits that were open and are dropped. Dirty CPU scheduler: walks all
+/// functions.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn circuits_configure(selector: &SelectorResource, policy: Option<Policy>) -> Vec<Name> {
+fn circuits_configure(
+    selector: &SelectorResource,
+    policy: Option<Policy>,
+    ipv6_prefix: u32,
+) -> Vec<Name> {
     let settings = policy.map(|(threshold, cooldown_ms, failure_rate)| Settings {
         threshold,
         failure_rate,
         cooldown: Nanos::from_millis(cooldown_ms),
     });
-    names(selector.0.histories().configure(settings, now()))
+    let histories = selector.0.histories();
+    histories.set_ipv6_prefix(ipv6_prefix.min(128) as u8);
+    names(histories.configure(settings, now()))
 }
 
 /// Forgets what no longer matters; returns the circuits that were open and are dropped. Dirty CPU scheduler:

@@ -5,7 +5,6 @@
 //! holds a [`Scope`] of its function, which says whether any limit applies: where none does, a
 //! request pays one load and nothing else.
 
-mod address;
 mod charge;
 mod in_force;
 mod scope;
@@ -15,6 +14,7 @@ pub use in_force::Applied;
 pub use scope::Scope;
 pub use spec::{Group, Key, OnMissing, ScopeName, Spec};
 
+use crate::address;
 use crate::bounded::Bounded;
 use crate::clock::Nanos;
 use crate::limiter::{Caps, Limiter, Rule, SlidingWindow, Status};
@@ -26,8 +26,6 @@ use scope::Scopes;
 use std::sync::Arc;
 
 const NANOS_PER_MS: u64 = 1_000_000;
-/// What one customer usually has.
-const IPV6_PREFIX: u8 = 64;
 
 /// Why a request is not admitted.
 #[derive(Debug)]
@@ -77,7 +75,7 @@ impl Limits {
             limiter: Limiter::new(caps),
             in_force: ArcSwap::default(),
             fail_open: AtomicBool::default(),
-            ipv6_prefix: AtomicU64::new(IPV6_PREFIX.into()),
+            ipv6_prefix: AtomicU64::new(address::IPV6_PREFIX.into()),
             bounded: Bounded::default(),
             scopes: Mutex::default(),
         }

@@ -6,9 +6,11 @@ use hashbrown::HashTable;
 use super::circuits::{Circuits, Ticket};
 use super::durations::Durations;
 use super::node::Node;
+use crate::address;
 use crate::breaker::{Caller, Outcome, Settings, Transition};
 use crate::clock::Nanos;
 use crate::retry::Budget;
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::sync::{ArcSwap, RandomState, RwLock};
 
 /// How many cool-downs a circuit is remembered for which nothing of note happens.
@@ -98,11 +100,24 @@ impl History {
 }
 
 /// The histories of all functions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Histories {
     table: RwLock<HashTable<Arc<History>>>,
     hasher: RandomState,
     policy: Arc<Policy>,
+    /// Bits of an IPv6 address that count.
+    ipv6_prefix: AtomicU64,
+}
+
+impl Default for Histories {
+    fn default() -> Self {
+        Self {
+            table: RwLock::default(),
+            hasher: RandomState::default(),
+            policy: Arc::default(),
+            ipv6_prefix: AtomicU64::new(address::IPV6_PREFIX.into()),
+        }
+    }
 }
 
 /// How a caller is known.
@@ -139,10 +154,22 @@ impl Histories {
         Arc::clone(entry.or_insert_with(new).get())
     }
 
-    /// What stands for a user or an address in a circuit; another one in each process.
+    /// What stands for a user or an address in a circuit; another one in each process. Addresses with the same
+    /// first `ipv6_prefix` bits are one client, as in the rate limiter.
     #[must_use]
     pub fn caller(&self, kind: CallerKind, name: &[u8]) -> Caller {
+        let prefix = || self.ipv6_prefix.load(Relaxed) as u8;
+        let address = match kind {
+            CallerKind::User => None,
+            CallerKind::Address => address::key(name, prefix()),
+        };
+        let name = address.as_deref().unwrap_or(name);
         Caller(self.hasher.hash_one((kind, name)) as u32)
+    }
+
+    /// How many bits of an IPv6 address count. 64 by default, at most 128.
+    pub fn set_ipv6_prefix(&self, bits: u8) {
+        self.ipv6_prefix.store(bits.min(128).into(), Relaxed);
     }
 
     /// Sets how circuits work from now on, or switches them off. Every circuit is dropped, unless this is what

@@ -10,9 +10,12 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::bounded::TAGGED;
 
+/// How many bits of an IPv6 address count by default: what one customer usually has.
+pub const IPV6_PREFIX: u8 = 64;
+
 /// The key of an address: the same for all its text forms, and for all IPv6 addresses with the same first
 /// `prefix` bits. None for a text that is no address.
-pub(super) fn key(text: &[u8], prefix: u8) -> Option<Vec<u8>> {
+pub fn key(text: &[u8], prefix: u8) -> Option<Vec<u8>> {
     let mut key = vec![TAGGED];
     match parsed(text)?.to_canonical() {
         IpAddr::V4(address) => key.extend_from_slice(&address.octets()),
