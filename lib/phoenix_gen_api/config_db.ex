@@ -59,6 +59,7 @@ defmodule PhoenixGenApi.ConfigDb do
   @type rejection :: :invalid_config | {:mfa_not_allowed, term()} | :not_running
 
   @unversioned "0.0.0"
+  @added_here "added on this gateway; delete it there first"
 
   @doc """
   Stores a config, replacing one with the same service, request type and version.
@@ -294,10 +295,26 @@ defmodule PhoenixGenApi.ConfigDb do
           invalid = Enum.map(rejected, &elem(&1, 0)) ++ Keyword.get(opts, :keep, [])
           keep = Enum.flat_map(invalid, &loose_key/1)
           plans = Enum.map(valid, fn {plan, _config} -> handle(plan) end)
-          removed = Native.config_db_replace(table, service, plans, origin, keep)
-          {:ok, %{stored: length(valid), removed: removed}, rejected}
+          replaced = Native.config_db_replace(table, service, plans, origin, keep, strict?)
+          replaced(replaced, valid, rejected, strict?)
       end
     end
+  end
+
+  # Code on the gateway may have added a function since it was looked for: the table has the last word.
+  defp replaced({removed, taken}, valid, rejected, strict?) do
+    taken = MapSet.new(taken)
+
+    {added, stored} =
+      Enum.split_with(valid, fn {_plan, %{request_type: type, version: version}} ->
+        MapSet.member?(taken, {type, version})
+      end)
+
+    rejected = rejected ++ for {_plan, config} <- added, do: {config, [@added_here]}
+
+    if strict? and added != [],
+      do: {:error, rejected},
+      else: {:ok, %{stored: length(stored), removed: removed}, rejected}
   end
 
   @doc false
@@ -313,7 +330,7 @@ defmodule PhoenixGenApi.ConfigDb do
   @doc false
   @spec remove_service(service()) :: non_neg_integer()
   def remove_service(service),
-    do: Native.config_db_replace(table!(), name(service), [], :pull, [])
+    do: table!() |> Native.config_db_replace(name(service), [], :pull, [], false) |> elem(0)
 
   @doc false
   # Whether there is a function of that name, which may be disabled.
@@ -354,7 +371,7 @@ defmodule PhoenixGenApi.ConfigDb do
             {from == :another_node and not Security.local_from_another_node?(config),
              "nodes: :local is not allowed from another node"},
             {Native.config_db_origin(table, config.service, config.request_type, config.version) ==
-               :direct, "added on this gateway; delete it there first"}
+               :direct, @added_here}
           ],
           do: reason
 

@@ -84,10 +84,17 @@ defmodule PhoenixGenApi.Native do
   @spec config_db_store(handle(), [handle()], :direct | :pull | :push) :: :ok
   def config_db_store(_table, _plans, _origin), do: not_loaded()
 
-  @spec config_db_replace(handle(), String.t(), [handle()], :pull | :push, [
-          {String.t(), String.t()}
-        ]) :: non_neg_integer()
-  def config_db_replace(_table, _service, _plans, _origin, _keep), do: not_loaded()
+  @type config_key :: {request_type :: String.t(), version :: String.t()}
+
+  @spec config_db_replace(
+          handle(),
+          String.t(),
+          [handle()],
+          :pull | :push,
+          [config_key()],
+          boolean()
+        ) :: {removed :: non_neg_integer(), [config_key()]}
+  def config_db_replace(_table, _service, _plans, _origin, _keep, _strict?), do: not_loaded()
 
   @spec config_db_delete(handle(), String.t(), String.t(), String.t()) :: boolean()
   def config_db_delete(_table, _service, _request_type, _version), do: not_loaded()

@@ -206,6 +206,59 @@ defmodule PhoenixGenApi.ConfigTakeoverTest do
       Await.until(fn -> ConfigDb.origin("shop", "say", "0.0.0") == :pull end)
     end
 
+    test "is never replaced by pushes and pulls that are stored at the same moment" do
+      # Many functions, so that there is time between the check of the first one and the writing.
+      functions = [fun("say") | for(n <- 1..300, do: fun("other#{n}"))]
+      parent = self()
+
+      stores = [
+        fn -> ConfigDb.replace_service("shop", functions, :push, strict?: true) end,
+        fn -> ConfigDb.replace_service("shop", functions, :pull) end
+      ]
+
+      writers =
+        for store <- stores do
+          spawn_link(fn ->
+            for _ <- 1..60, do: send(parent, {:stored, store.()})
+            send(parent, {:done, self()})
+          end)
+        end
+
+      add_until_done(writers, 0)
+
+      for _ <- 1..120 do
+        assert_received {:stored, stored}
+
+        case stored do
+          {:ok, %{stored: 301}, []} -> :ok
+          {:ok, %{stored: 300}, [{%{request_type: "say"}, [@added]}]} -> :ok
+          {:error, [{%{request_type: "say"}, [@added]}]} -> :ok
+        end
+      end
+
+      ConfigDb.remove_service("shop")
+    end
+
+    # Adds the function and deletes it again, as often as there is time for.
+    defp add_until_done([], rounds), do: assert(rounds > 0)
+
+    defp add_until_done(writers, rounds) do
+      :ok = ConfigDb.add(fun("say", timeout: 1_000))
+
+      for _ <- 1..20 do
+        assert {:ok, %{timeout: 1_000}} = ConfigDb.get("shop", "say")
+        :erlang.yield()
+      end
+
+      :ok = ConfigDb.delete("shop", "say")
+
+      receive do
+        {:done, writer} -> add_until_done(List.delete(writers, writer), rounds + 1)
+      after
+        0 -> add_until_done(writers, rounds + 1)
+      end
+    end
+
     test "is replaced by code on the gateway" do
       :ok = ConfigDb.add(fun("say", timeout: 1_000))
       assert ConfigDb.update(fun("say")) == :ok

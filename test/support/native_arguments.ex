@@ -102,7 +102,8 @@ defmodule PhoenixGenApi.NativeArguments do
           :text,
           {:list, plan},
           @source,
-          {:list, {:tuple, [:text, :text]}}
+          {:list, {:tuple, [:text, :text]}},
+          :boolean
         ],
         config_db_delete: function,
         config_db_switch: function ++ [:boolean],

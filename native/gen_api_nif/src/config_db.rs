@@ -125,7 +125,9 @@ fn config_db_store(table: &TableResource, plans: List<Plan>, source: Source) -> 
 }
 
 /// Stores plans and removes the service's other pulled and pushed configs, but for the kept
-/// `{request_type, version}`, in one visible step; how many were removed. Dirty CPU scheduler.
+/// `{request_type, version}`, in one visible step. Those that the gateway has added stay, and with `strict` nothing
+/// is stored then: `{removed, [{request_type, version}]}` of how many were removed and which stay.
+/// Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn config_db_replace(
     table: &TableResource,
@@ -133,15 +135,18 @@ fn config_db_replace(
     plans: List<Plan>,
     source: Source,
     keep: List<(String, String)>,
-) -> usize {
+    strict: bool,
+) -> (usize, Vec<(String, String)>) {
     let keep = keep
         .0
         .into_iter()
         .map(|(request_type, version)| (request_type.into_boxed_str(), version.into_boxed_str()))
         .collect();
-    table
-        .0
-        .replace_service(service, entries(plans.0, source), keep)
+    let plans = entries(plans.0, source);
+    let replaced = table.0.replace_service(service, plans, keep, strict);
+    let taken = replaced.taken.into_iter();
+    let taken = taken.map(|(request_type, version)| (request_type.into(), version.into()));
+    (replaced.removed, taken.collect())
 }
 
 fn entries(plans: Vec<Plan>, source: Source) -> Vec<Entry<Plan>> {
@@ -234,8 +239,8 @@ fn config_db_origin<'a>(
 ) -> Term<'a> {
     table.0.function(service, request_type, |function| {
         let origin = function
-            .and_then(|function| function.versions().iter().find(|v| v.name() == version))
-            .map(|version| Source(version.origin()));
+            .and_then(|function| function.origin(version))
+            .map(Source);
         match origin {
             Some(source) => source.encode(env),
             None => atom::nil().encode(env),

@@ -157,6 +157,12 @@ impl<P> Function<P> {
         }
     }
 
+    /// How exactly that version came here.
+    pub fn origin(&self, version: &str) -> Option<Origin> {
+        let version = self.versions.iter().find(|v| *v.name == *version);
+        version.map(Version::origin)
+    }
+
     /// The highest enabled version.
     pub fn latest(&self) -> Option<&Version<P>> {
         self.versions.iter().rev().find(|version| !version.disabled)

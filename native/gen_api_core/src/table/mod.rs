@@ -56,6 +56,21 @@ pub struct Entry<P> {
     pub payload: P,
 }
 
+impl<P> Entry<P> {
+    fn into_key(self) -> Key {
+        (self.request_type, self.version)
+    }
+}
+
+/// What replacing the functions of a service did.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// How many function configs were removed.
+    pub removed: usize,
+    /// The keys of the entries that were left out because the gateway has added its own.
+    pub taken: Vec<Key>,
+}
+
 /// What a change of the enabled state did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switched {
@@ -119,39 +134,36 @@ impl<P: Clone> Table<P> {
     /// Stores entries in one visible step; of several with one key the last counts. Marks of
     /// an operator stay.
     pub fn store(&self, entries: Vec<Entry<P>>) {
-        self.replace(entries, None);
+        self.write(|edit| edit.put(entries));
     }
 
     /// Stores entries and, in the same visible step, removes every other function config of
-    /// `service` that was pulled or pushed, but for the keys (type and version) in `keep`.
-    /// Returns how many were removed.
-    pub fn replace_service(&self, service: &str, entries: Vec<Entry<P>>, keep: Vec<Key>) -> usize {
-        self.replace(entries, Some((service, keep)))
-    }
-
-    fn replace(&self, entries: Vec<Entry<P>>, replacing: Option<(&str, Vec<Key>)>) -> usize {
+    /// `service` that was pulled or pushed, but for the keys (type and version) in `keep`. What was added on the
+    /// gateway stays as it is: an entry with its key is not stored, nor are the others if `strict`.
+    pub fn replace_service(
+        &self,
+        service: &str,
+        entries: Vec<Entry<P>>,
+        keep: Vec<Key>,
+        strict: bool,
+    ) -> Replaced {
         self.write(|edit| {
-            let replacing = replacing.map(|(service, keep)| {
-                let stored = entries
-                    .iter()
-                    .map(|entry| (entry.request_type.clone(), entry.version.clone()));
-                (service, stored.chain(keep).collect::<AHashSet<Key>>())
-            });
-            for entry in entries {
-                edit.function(
-                    &entry.service.clone(),
-                    &entry.request_type.clone(),
-                    |function| {
-                        function.put(entry);
-                    },
-                );
+            let (taken, entries): (Vec<_>, Vec<_>) =
+                entries.into_iter().partition(|entry| edit.is_direct(entry));
+            let taken: Vec<Key> = taken.into_iter().map(Entry::into_key).collect();
+            if strict && !taken.is_empty() {
+                return Replaced { removed: 0, taken };
             }
-            replacing.map_or(0, |(service, kept)| {
-                edit.prune(service, |function, version| {
-                    version.origin() == Origin::Direct
-                        || kept.contains(&(function.request_type().into(), version.name().into()))
-                })
-            })
+            let stored = entries
+                .iter()
+                .map(|entry| (entry.request_type.clone(), entry.version.clone()));
+            let kept: AHashSet<Key> = stored.chain(keep).collect();
+            edit.put(entries);
+            let removed = edit.prune(service, |function, version| {
+                version.origin() == Origin::Direct
+                    || kept.contains(&(function.request_type().into(), version.name().into()))
+            });
+            Replaced { removed, taken }
         })
     }
 
@@ -299,11 +311,31 @@ impl<P: Clone> Edit<'_, P> {
         Some(result)
     }
 
-    fn knows(&self, service: &str, request_type: &str) -> bool {
+    fn put(&mut self, entries: Vec<Entry<P>>) {
+        for entry in entries {
+            self.function(
+                &entry.service.clone(),
+                &entry.request_type.clone(),
+                |function| function.put(entry),
+            );
+        }
+    }
+
+    fn find(&self, service: &str, request_type: &str) -> Option<&Function<P>> {
         let (service, request_type) = (service.as_bytes(), request_type.as_bytes());
         let hash = hash(self.hasher, service, request_type);
-        let bucket = self.buckets.get(bucket_of(hash));
-        bucket.is_some_and(|bucket| bucket.find(hash, service, request_type).is_some())
+        let bucket = self.buckets.get(bucket_of(hash))?;
+        bucket.find(hash, service, request_type)
+    }
+
+    fn knows(&self, service: &str, request_type: &str) -> bool {
+        self.find(service, request_type).is_some()
+    }
+
+    /// Whether the gateway has added a function config with that key.
+    fn is_direct(&self, entry: &Entry<P>) -> bool {
+        self.find(&entry.service, &entry.request_type)
+            .is_some_and(|function| function.origin(&entry.version) == Some(Origin::Direct))
     }
 
     /// Drops the versions of a service's functions that `keep` does not keep. An operator's

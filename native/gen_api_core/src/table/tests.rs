@@ -26,6 +26,13 @@ fn get(table: &Table<u32>, service: &str, kind: &str, version: Option<&str>) -> 
     )
 }
 
+/// How many configs of the service `s` give way, where the gateway has added none of the keys.
+fn removed(table: &Table<u32>, entries: Vec<Entry<u32>>, keep: Vec<Key>) -> usize {
+    let replaced = table.replace_service("s", entries, keep, true);
+    assert_eq!(replaced.taken, vec![]);
+    replaced.removed
+}
+
 #[test]
 fn a_request_without_a_version_gets_the_unversioned_config_or_the_highest_enabled_one() {
     let table = Table::new();
@@ -72,14 +79,14 @@ fn an_operators_mark_survives_storing_and_pruning_and_ends_with_enable_or_delete
         ..entry("s", "t", "1.0.0", payload)
     };
     assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::NotFound);
-    table.replace_service("s", vec![pulled(1)], vec![]);
+    table.replace_service("s", vec![pulled(1)], vec![], false);
     assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::Changed);
     assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::Unchanged);
-    table.replace_service("s", vec![pulled(2)], vec![]);
+    table.replace_service("s", vec![pulled(2)], vec![], false);
     assert_eq!(get(&table, "s", "t", None), Err(true));
-    assert_eq!(table.replace_service("s", vec![], vec![]), 1);
+    assert_eq!(removed(&table, vec![], vec![]), 1);
     assert_eq!(get(&table, "s", "t", None), Err(false));
-    table.replace_service("s", vec![pulled(3)], vec![]);
+    table.replace_service("s", vec![pulled(3)], vec![], false);
     assert_eq!(get(&table, "s", "t", None), Err(true));
     assert_eq!(table.switch("s", "t", "1.0.0", true), Switched::Changed);
     assert_eq!(get(&table, "s", "t", None), Ok(3));
@@ -118,17 +125,51 @@ fn replacing_a_service_spares_direct_entries_and_other_services() {
         with(Origin::Push, "pushed", "s"),
         with(Origin::Push, "pushed", "other"),
     ]);
-    let removed = table.replace_service("s", vec![with(Origin::Push, "new", "s")], vec![]);
-    assert_eq!(removed, 2);
+    let new = vec![with(Origin::Push, "new", "s")];
+    assert_eq!(removed(&table, new, vec![]), 2);
     assert_eq!(table.snapshot().len(), 3);
     assert_eq!(get(&table, "s", "direct", None), Ok(7));
     assert_eq!(get(&table, "s", "new", None), Ok(7));
     assert_eq!(get(&table, "other", "pushed", None), Ok(7));
     let kept = vec![("new".into(), "1.0.0".into())];
-    assert_eq!(table.replace_service("s", vec![], kept), 0);
+    assert_eq!(removed(&table, vec![], kept), 0);
     assert_eq!(get(&table, "s", "new", None), Ok(7));
     assert_eq!(table.clear(), 3);
     assert!(table.snapshot().is_empty());
+}
+
+#[test]
+fn a_service_cannot_replace_what_the_gateway_has_added() {
+    let table = Table::new();
+    let pushed = |request_type: &str, version: &str| Entry {
+        origin: Origin::Push,
+        ..entry("s", request_type, version, 2)
+    };
+    table.store(vec![entry("s", "t", "1.0.0", 1), pushed("old", "1.0.0")]);
+    let entries = || {
+        vec![
+            pushed("t", "1.0.0"),
+            pushed("t", "2.0.0"),
+            pushed("new", "1.0.0"),
+        ]
+    };
+    let taken = || vec![("t".into(), "1.0.0".into())];
+
+    let replaced = table.replace_service("s", entries(), vec![], true);
+    assert_eq!((replaced.removed, replaced.taken), (0, taken()));
+    assert_eq!(table.snapshot().len(), 2);
+    assert_eq!(get(&table, "s", "new", None), Err(false));
+
+    let replaced = table.replace_service("s", entries(), vec![], false);
+    assert_eq!((replaced.removed, replaced.taken), (1, taken()));
+    assert_eq!(get(&table, "s", "t", Some("1.0.0")), Ok(1));
+    assert_eq!(get(&table, "s", "t", Some("2.0.0")), Ok(2));
+    assert_eq!(get(&table, "s", "new", None), Ok(2));
+    assert_eq!(get(&table, "s", "old", None), Err(false));
+
+    assert!(table.delete("s", "t", "1.0.0"));
+    assert_eq!(removed(&table, entries(), vec![]), 0);
+    assert_eq!(get(&table, "s", "t", Some("1.0.0")), Ok(2));
 }
 
 #[test]

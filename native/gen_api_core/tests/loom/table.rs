@@ -56,7 +56,8 @@ fn a_batch_is_seen_whole_or_not_at_all() {
             &table,
             [
                 |table: &Numbers| {
-                    table.replace_service("shop", vec![entry("buy", 2), entry("rent", 2)], vec![]);
+                    let entries = vec![entry("buy", 2), entry("rent", 2)];
+                    table.replace_service("shop", entries, vec![], true);
                 },
                 |table| {
                     let snapshot = table.snapshot();
@@ -74,5 +75,28 @@ fn a_batch_is_seen_whole_or_not_at_all() {
                 },
             ],
         );
+    });
+}
+
+#[test]
+fn a_service_never_replaces_what_the_gateway_adds_at_the_same_moment() {
+    explore(|| {
+        let table = Arc::new(Numbers::new());
+        race(
+            &table,
+            [
+                |table: &Numbers| {
+                    table.store(vec![Entry {
+                        origin: Origin::Direct,
+                        ..entry("buy", 1)
+                    }]);
+                },
+                |table| {
+                    let entries = vec![entry("buy", 2), entry("rent", 2)];
+                    table.replace_service("shop", entries, vec![], true);
+                },
+            ],
+        );
+        assert_eq!(find(&table, "buy"), Some(1));
     });
 }
