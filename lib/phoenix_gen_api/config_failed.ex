@@ -6,8 +6,8 @@ defmodule PhoenixGenApi.ConfigFailed do
       #=> [%{service: "books", request_type: "find", version: "1.0.0", source: :push,
       #=>    reason: ["timeout must be a positive integer between 100 and 300000, or :infinity"], ...}]
 
-  At most 1000 entries are kept, each for 24 hours; when the log is full the oldest is
-  dropped. The same failure again renews its entry and counts it in `times`. Push tokens
+  At most 1000 entries and 16 MiB are kept, each entry for 24 hours; when the log is full the oldest
+  is dropped. The same failure again renews its entry and counts it in `times`. Push tokens
   are never kept.
 
   Except `record/4`, every function raises `RuntimeError` where the gateway does not run.
@@ -20,6 +20,9 @@ defmodule PhoenixGenApi.ConfigFailed do
   @store Store
   @sources [:pull, :push, :direct]
   @max_config_bytes 65_536
+  # A config has some twenty fields, each with a sentence that names what is wrong.
+  @max_reasons 100
+  @max_reason_bytes 1_000
 
   @typedoc "Where the rejected config came from; `:direct` is a call on the gateway."
   @type source :: :pull | :push | :direct
@@ -28,7 +31,7 @@ defmodule PhoenixGenApi.ConfigFailed do
   One failure.
 
   `config` is the rejected config as a map without its tokens; one larger than 64 KB is
-  cut to `%{truncated: true}`. `version` is a function's version, or the `config_version`
+  cut to `%{truncated: true}`. `reason` has at most 100 sentences of 1,000 bytes. `version` is a function's version, or the `config_version`
   of a push. Times are Unix milliseconds; `inserted_at_ms` is that of the latest repeat.
   """
   @type entry :: %{
@@ -155,7 +158,7 @@ defmodule PhoenixGenApi.ConfigFailed do
       version: version(config, type),
       source: source,
       node: node,
-      reason: reason |> List.wrap() |> Enum.map(&text/1),
+      reason: reason |> List.wrap() |> reasons(),
       config: config |> bounded() |> without_tokens(),
       inserted_at_ms: now,
       expires_at_ms: now + Store.lifetime_ms(),
@@ -189,7 +192,13 @@ defmodule PhoenixGenApi.ConfigFailed do
   defp name(name) when is_atom(name), do: Atom.to_string(name)
   defp name(name), do: SafeInspect.inspect(name)
 
-  defp text(reason) when is_binary(reason), do: reason
+  defp reasons(reasons) do
+    {kept, more} = Enum.split(reasons, @max_reasons)
+    more = if more == [], do: [], else: ["and #{length(more)} more"]
+    Enum.map(kept, &text/1) ++ more
+  end
+
+  defp text(reason) when is_binary(reason), do: SafeInspect.truncate(reason, @max_reason_bytes)
   defp text(reason) when is_exception(reason), do: SafeInspect.reason(:error, reason)
   defp text(reason), do: reason |> without_tokens() |> SafeInspect.inspect()
 

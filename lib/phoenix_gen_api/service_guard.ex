@@ -37,7 +37,7 @@ defmodule PhoenixGenApi.ServiceGuard do
   A function is registered with its number of arguments and with those that its config fixes: of
   `mfa: {Books.Api, :reserve, ["main"]}` with one argument type only calls of `reserve/2` with
   `"main"` at the end are run. What is registered stays so until `withdraw/1` or a restart, so that
-  gateways that have the previous config of a service can go on. A node takes 100,000 registrations;
+  gateways that have the previous config of a service can go on. A node takes 100,000 registrations, of 64 MiB;
   what comes then is refused, with an error in the log.
 
   Hooks, node functions and functions of `nodes: :local` run on the gateway and are a matter of its

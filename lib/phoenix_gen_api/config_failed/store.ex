@@ -5,11 +5,14 @@ defmodule PhoenixGenApi.ConfigFailed.Store do
   # process writes, which makes the bound and the counts exact; readers go to the table.
   #
   # Rows, in the order of the table:
-  #   {{:entry, sequence}, expires_at_ms, fingerprint, entry}   oldest first
+  #   {:sequence, last, bytes}                                  of all entries together
+  #   {{:entry, sequence}, expires_at_ms, fingerprint, packed}  oldest first
   #   {{:fingerprint, fingerprint}, sequence}
-  #   {:sequence, last}
   # An atom sorts before a tuple and :entry before :fingerprint, so the row after
   # :sequence is the oldest entry.
+  #
+  # Entries are packed: names and configs come from other nodes, and a binary that is part of a larger
+  # one would keep all of that in memory.
 
   use GenServer
 
@@ -17,6 +20,7 @@ defmodule PhoenixGenApi.ConfigFailed.Store do
   alias PhoenixGenApi.OwnedTable
 
   @max_entries 1000
+  @max_bytes 16_777_216
   @lifetime_ms 24 * 60 * 60 * 1000
   @cleanup_interval_ms 10 * 60 * 1000
 
@@ -46,7 +50,8 @@ defmodule PhoenixGenApi.ConfigFailed.Store do
   @doc "The entries that have not expired, oldest first."
   @spec entries(name(), integer()) :: {:ok, [ConfigFailed.entry()]} | not_running()
   def entries(name, now) do
-    {:ok, :ets.select(name, [{{{:entry, :_}, :"$1", :_, :"$2"}, [{:>, :"$1", now}], [:"$2"]}])}
+    packed = :ets.select(name, [{{{:entry, :_}, :"$1", :_, :"$2"}, [{:>, :"$1", now}], [:"$2"]}])
+    {:ok, Enum.map(packed, &:erlang.binary_to_term/1)}
   rescue
     ArgumentError -> {:error, :not_running}
   end
@@ -84,15 +89,22 @@ defmodule PhoenixGenApi.ConfigFailed.Store do
   def handle_call({:put, entry, now}, _from, name) do
     fingerprint = fingerprint(entry)
     entry = renew(entry, take(name, fingerprint), now)
-    sequence = :ets.update_counter(name, :sequence, 1, {:sequence, 0})
+    packed = :erlang.term_to_binary(entry)
+
+    [sequence, bytes] =
+      :ets.update_counter(
+        name,
+        :sequence,
+        [{2, 1}, {3, byte_size(packed)}],
+        {:sequence, 0, 0}
+      )
 
     :ets.insert(name, [
-      {{:entry, sequence}, entry.expires_at_ms, fingerprint, entry},
+      {{:entry, sequence}, entry.expires_at_ms, fingerprint, packed},
       {{:fingerprint, fingerprint}, sequence}
     ])
 
-    # Two rows for each entry, and the sequence.
-    if :ets.info(name, :size) > 2 * @max_entries + 1, do: delete(name, :ets.next(name, :sequence))
+    make_room(name, bytes)
     {:reply, entry, name}
   end
 
@@ -114,6 +126,12 @@ defmodule PhoenixGenApi.ConfigFailed.Store do
 
   defp schedule_cleanup, do: Process.send_after(self(), :cleanup, @cleanup_interval_ms)
 
+  # Two rows for each entry, and the sequence.
+  defp make_room(name, bytes) do
+    if bytes > @max_bytes or :ets.info(name, :size) > 2 * @max_entries + 1,
+      do: make_room(name, delete(name, :ets.next(name, :sequence)))
+  end
+
   # Reasons and names may be long: a digest keeps the index small.
   defp fingerprint(%{service: service, request_type: type, version: version} = entry) do
     :crypto.hash(
@@ -124,8 +142,9 @@ defmodule PhoenixGenApi.ConfigFailed.Store do
 
   defp take(name, fingerprint) do
     with [{_key, sequence}] <- :ets.lookup(name, {:fingerprint, fingerprint}),
-         [{_key, _expires, _fingerprint, entry}] <- :ets.take(name, {:entry, sequence}) do
-      entry
+         [{_key, _expires, _fingerprint, packed}] <- :ets.take(name, {:entry, sequence}) do
+      given_back(name, packed)
+      :erlang.binary_to_term(packed)
     else
       [] -> nil
     end
@@ -145,8 +164,13 @@ defmodule PhoenixGenApi.ConfigFailed.Store do
     length(expired)
   end
 
+  # Returns the bytes that are left.
   defp delete(name, {:entry, _sequence} = key) do
-    [{_key, _expires, fingerprint, _entry}] = :ets.take(name, key)
+    [{_key, _expires, fingerprint, packed}] = :ets.take(name, key)
     :ets.delete(name, {:fingerprint, fingerprint})
+    given_back(name, packed)
   end
+
+  defp given_back(name, packed),
+    do: :ets.update_counter(name, :sequence, {3, -byte_size(packed)})
 end

@@ -17,6 +17,8 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
           unloadable: %{module() => term()}
         }
 
+  @max_version_bytes 1_024
+
   @doc """
   The answer of the first node that gives one.
 
@@ -69,7 +71,7 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
            ) do
         {:return, failed} when failed in [nil, :error] -> {:ok, nil}
         {:return, {:error, _reason}} -> {:ok, nil}
-        {:return, version} -> {:ok, version}
+        {:return, version} -> {:ok, bounded(version)}
         {:raised, _kind, _reason, _stack} -> {:ok, nil}
         :timeout -> {:ok, nil}
         unreachable -> {:error, problem(unreachable)}
@@ -77,6 +79,13 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
     else
       {:ok, nil}
     end
+  end
+
+  # It is kept, to be compared with the next one.
+  defp bounded(version) do
+    if :erlang.external_size(version) > @max_version_bytes,
+      do: {:sha256, :crypto.hash(:sha256, :erlang.term_to_binary(version, [:deterministic]))},
+      else: version
   end
 
   defp functions(node, config, timeout) do

@@ -17,6 +17,8 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
 
   # What one push may write to the log.
   @max_logged 5
+  # Every gateway keeps it: a hundred thousand functions take less.
+  @max_push_bytes 268_435_456
 
   @type refusal :: {:error, {:validation_failed, [String.t(), ...]} | :not_running}
 
@@ -143,10 +145,15 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
 
   defp push_problems(push) do
     case PushConfig.validate_with_details(push) do
-      {:ok, _push} -> []
+      {:ok, _push} -> push |> :erlang.external_size() |> size_problems()
       {:error, sentences} -> sentences
     end
   end
+
+  defp size_problems(bytes) when bytes > @max_push_bytes,
+    do: ["the push takes #{bytes} bytes, and #{@max_push_bytes} are allowed"]
+
+  defp size_problems(_bytes), do: []
 
   # Pulling means calling, on this node too if the push lists it.
   defp pulled_from(push) do

@@ -21,7 +21,9 @@ defmodule PhoenixGenApi.Relay.Tombstones do
   @spec put(String.t(), integer()) :: :ok
   def put(group, at) do
     if :ets.info(@table, :size) >= @max_entries, do: evict(at)
-    :ets.insert(@table, {group, at})
+
+    # As a rule the name is a part of the request that has deleted the group, all of which it would keep.
+    :ets.insert(@table, {:binary.copy(group), at})
     :ok
   end
 

@@ -8,7 +8,7 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
   #   {{{module, function, arity}, request?, fixed}, [service]}
   #   {{:listing, module, function}, [{args, service}]}
   #   {{:module, module}, [service]}                              of the functions
-  #   {:writer, pid}, {:refreshed_at, ms}, {:full, true}
+  #   {:writer, pid}, {:refreshed_at, ms}, {:full, true}, {:bytes, n}
   #   {:logged_at, second}, {:left_out, n}                        of refusals, by `RPC.Guard`
   use GenServer
 
@@ -22,8 +22,9 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
   alias PhoenixGenApi.Structs.{FunConfig, ServiceConfig}
 
   @table Guard
-  # Rows at most, some 300 bytes each.
+  # Rows at most, some 300 bytes each, and bytes in all: fixed arguments may be of any size.
   @max_rows 100_000
+  @max_bytes 67_108_864
   # Of what the option declares.
   @declared nil
 
@@ -79,6 +80,7 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
         do: put_or_delete(mfa, shapes, Enum.filter(shapes, &({mfa, &1} in used)))
 
     :ets.delete(@table, :full)
+    :ets.insert(@table, {:bytes, bytes(:ets.tab2list(@table))})
 
     {:reply, :ok, state}
   end
@@ -134,7 +136,9 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
     for {key, registered} <- rows,
         before = Guard.lookup(key),
         registered not in before,
-        room?() do
+        size = :erlang.external_size({key, registered}),
+        room?(size) do
+      :ets.update_counter(@table, :bytes, size, {:bytes, 0})
       :ets.insert(@table, {key, [registered | before]})
     end
 
@@ -142,17 +146,27 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
   end
 
   # A listing that fixes another argument each time it is asked would fill the memory.
-  defp room? do
-    room? = :ets.info(@table, :size) < @max_rows
+  defp room?(size) do
+    rows = :ets.info(@table, :size)
+    bytes = :ets.lookup_element(@table, :bytes, 2, 0) + size
+    room? = rows < @max_rows and bytes <= @max_bytes
 
     if not room? and :ets.insert_new(@table, {:full, true}) do
       Log.error(
-        "service guard: #{@max_rows} registrations, no more are taken until a service is withdrawn; " <>
+        "service guard: full with #{rows} registrations, no more are taken until a service is withdrawn; " <>
           "a listing that fixes other arguments each time it is asked would do this"
       )
     end
 
     room?
+  end
+
+  defp bytes(rows) do
+    Enum.sum(
+      for {key, all} <- rows, is_list(all), registered <- all do
+        :erlang.external_size({key, registered})
+      end
+    )
   end
 
   defp functions(configs) when length(configs) >= 0,

@@ -17,7 +17,7 @@ defmodule PhoenixGenApi.Structs.FunConfig do
 
   | Field | Accepted | Default |
   |---|---|---|
-  | `request_type` | non-empty string | required |
+  | `request_type` | non-empty string of at most 8,192 bytes, as `service` and `version` | required |
   | `service` | atom or non-empty string; kept as a string | required |
   | `nodes` | non-empty list of node names, `{module, function, args}`, or `:local` | required |
   | `choose_node_mode` | see `PhoenixGenApi.NodeSelector` | `:random` |

@@ -24,6 +24,8 @@ defmodule PhoenixGenApi.Structs.PushConfig do
 
   alias PhoenixGenApi.Structs.{FieldMap, FunConfig, ServiceConfig}
 
+  @max_bytes 8_192
+
   @type t :: %__MODULE__{
           service: ServiceConfig.name() | nil,
           nodes: [ServiceConfig.name()] | nil,
@@ -89,9 +91,10 @@ defmodule PhoenixGenApi.Structs.PushConfig do
   @doc """
   The config as given, or everything that is wrong with it, in this order:
 
-    * `service must not be nil`, or `service must be an atom or a non-empty string`
+    * `service must not be nil`, or `service must be an atom or a non-empty string`, or `service must
+      have at most 8192 bytes`
     * `nodes must be a non-empty list of atoms or strings`
-    * `config_version must be a non-empty string`
+    * `config_version must be a non-empty string`, or `config_version must have at most 8192 bytes`
     * `fun_configs must be a non-empty list of FunConfig structs`
     * `all fun_configs must have the same service name as the push config` (an atom equals its string)
     * `all fun_configs must have valid versions` (`nil` or a non-empty string)
@@ -106,7 +109,7 @@ defmodule PhoenixGenApi.Structs.PushConfig do
     checks = [
       service_error(config.service),
       if(not nodes?(config.nodes), do: "nodes must be a non-empty list of atoms or strings"),
-      if(not text?(config.config_version), do: "config_version must be a non-empty string")
+      version_error(config.config_version)
       | fun_config_errors(config.fun_configs, config.service)
     ]
 
@@ -119,8 +122,21 @@ defmodule PhoenixGenApi.Structs.PushConfig do
   defp service_error(nil), do: "service must not be nil"
   defp service_error(service) when is_atom(service), do: nil
 
-  defp service_error(service),
-    do: if(not text?(service), do: "service must be an atom or a non-empty string")
+  defp service_error(service) do
+    if text?(service),
+      do: too_long("service", service),
+      else: "service must be an atom or a non-empty string"
+  end
+
+  defp version_error(version) do
+    if text?(version),
+      do: too_long("config_version", version),
+      else: "config_version must be a non-empty string"
+  end
+
+  # Gateways keep both for as long as they remember the push.
+  defp too_long(field, text),
+    do: if(byte_size(text) > @max_bytes, do: "#{field} must have at most #{@max_bytes} bytes")
 
   defp nodes?(nodes), do: every?(nodes, &((is_atom(&1) and &1 != nil) or text?(&1)))
 

@@ -155,15 +155,15 @@ defmodule PhoenixGenApi.Structs.Request do
 
   defp decode_fields(payload, size) do
     request = %__MODULE__{
-      request_id: field(payload, :request_id),
-      request_type: field(payload, :request_type),
-      service: service(field(payload, :service)),
+      request_id: own(field(payload, :request_id)),
+      request_type: own(field(payload, :request_type)),
+      service: service(own(field(payload, :service))),
       args: args(field(payload, :args)),
-      user_id: field(payload, :user_id),
-      device_id: field(payload, :device_id),
-      ip_address: field(payload, :ip_address),
+      user_id: own(field(payload, :user_id)),
+      device_id: own(field(payload, :device_id)),
+      ip_address: own(field(payload, :ip_address)),
       user_roles: roles(field(payload, :user_roles)),
-      version: version(field(payload, :version))
+      version: version(own(field(payload, :version)))
     }
 
     max = Config.get(:request, :max_field_bytes)
@@ -187,6 +187,16 @@ defmodule PhoenixGenApi.Structs.Request do
       else: invalid("Invalid fields: args has an integer of more than #{max} digits")
   end
 
+  # What JSON libraries decode is a part of the payload, all of which stays in memory for as long as
+  # the part does. Ids and names outlive their request, and those of up to 64 bytes are copied anyway.
+  defp own(text) when is_binary(text) and byte_size(text) > 64 do
+    if :binary.referenced_byte_size(text) > 2 * byte_size(text),
+      do: :binary.copy(text),
+      else: text
+  end
+
+  defp own(other), do: other
+
   defp service(service) when is_service_atom(service), do: Atom.to_string(service)
   defp service(service), do: service
 
@@ -202,7 +212,7 @@ defmodule PhoenixGenApi.Structs.Request do
   defp roles(_roles), do: nil
 
   defp roles([role | rest], kept) when is_binary(role) and role != "",
-    do: roles(rest, [role | kept])
+    do: roles(rest, [own(role) | kept])
 
   defp roles([_other | rest], kept), do: roles(rest, kept)
   defp roles([], kept), do: Enum.reverse(kept)

@@ -45,6 +45,7 @@ defmodule PhoenixGenApi.Structs.ServiceConfig do
 
   # The length of the longest atom, in characters.
   @max_name 255
+  @max_service_bytes 8_192
 
   @doc """
   Reads a map or keyword list with atom or string keys.
@@ -85,7 +86,8 @@ defmodule PhoenixGenApi.Structs.ServiceConfig do
 
   `{:error, sentences}`, in the order of the fields, for a config that cannot be used:
 
-    * `service must not be nil`, `service must be an atom or a non-empty string`
+    * `service must not be nil`, `service must be an atom or a non-empty string`, `service must have at
+      most 8192 bytes`
     * `nodes must be a non-empty list of atoms or strings, or a {module, function, args} tuple`
     * `module must be a module name`, `function must be a function name`, `args must be a list`, and
       the same for `version_module`, `version_function` and `version_args` (the first two may be `nil`)
@@ -115,6 +117,9 @@ defmodule PhoenixGenApi.Structs.ServiceConfig do
 
   defp service(nil), do: {:error, "service must not be nil"}
   defp service(service) when is_atom(service), do: {:ok, Atom.to_string(service)}
+
+  defp service(service) when is_binary(service) and byte_size(service) > @max_service_bytes,
+    do: {:error, "service must have at most #{@max_service_bytes} bytes"}
 
   defp service(service) do
     if is_binary(service) and service != "" and String.valid?(service),

@@ -42,7 +42,7 @@ defmodule PhoenixGenApi.ConfigFailed.StoreTest do
     assert services(store, 0) == ["b"]
     assert Store.cleanup(store, @lifetime + 1) == {:ok, 1}
     # Nothing is left but the sequence.
-    assert [{:sequence, 2}] = :ets.tab2list(store)
+    assert [{:sequence, 2, 0}] = :ets.tab2list(store)
   end
 
   test "a repeat starts the 24 hours again", %{store: store} do

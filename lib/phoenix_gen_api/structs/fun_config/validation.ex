@@ -16,11 +16,14 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   # Configs compiled in one native call.
   @batch 64
   @node_name_bytes 255
+  # Tables keep names. More than clients can send, unless `max_field_bytes` is raised a lot.
+  @name_bytes 8_192
   # A hook's time is that of a timer, which takes no integer of any size.
   @max_hook_timeout 300_000
   # A caller waits for all of them.
   @max_retries 100
   @unversioned "0.0.0"
+  @names [:service, :request_type, :version]
 
   @messages [
     request_type: "request_type must be a non-empty string",
@@ -82,8 +85,15 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   defp errors({:arg_types, _}, _config, _compiled), do: []
   defp errors({:service, _}, %{service: nil}, _types), do: ["service must not be nil"]
 
-  defp errors({field, message}, config, _types),
-    do: if(valid?(field, Map.fetch!(config, field)), do: [], else: [message])
+  defp errors({field, message}, config, _types) do
+    value = Map.fetch!(config, field)
+
+    cond do
+      valid?(field, value) -> []
+      field in @names and too_long?(value) -> ["#{field} must have at most #{@name_bytes} bytes"]
+      true -> [message]
+    end
+  end
 
   defp compile_types(configs) do
     parsed = Enum.map(configs, &TypeParser.parse(&1.arg_types, &1.arg_orders))
@@ -128,7 +138,11 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   defp valid?(:after_execute, value), do: value == nil or hook?(value)
   defp valid?(:hook_timeout, value), do: is_integer(value) and value in 1..@max_hook_timeout
 
-  defp name?(value), do: is_binary(value) and value != "" and String.valid?(value)
+  defp name?(value) do
+    is_binary(value) and value != "" and not too_long?(value) and String.valid?(value)
+  end
+
+  defp too_long?(value), do: is_binary(value) and byte_size(value) > @name_bytes
 
   defp node?(nil), do: false
   defp node?(node) when is_atom(node), do: true
