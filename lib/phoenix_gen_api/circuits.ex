@@ -67,7 +67,7 @@ defmodule PhoenixGenApi.Circuits do
   """
   @spec probe_now(node()) :: :ok
   def probe_now(node) do
-    :node_selector |> Gateway.handle!() |> Native.circuits_cut_short(Atom.to_string(node))
+    :node_selector |> Gateway.handle!() |> Native.circuits_end_cooldown(Atom.to_string(node))
   end
 
   # A circuit that is forgotten lets calls through, as a closed one does.
@@ -120,10 +120,10 @@ defmodule PhoenixGenApi.Circuits do
   A call goes on, and its function began: that is a success, unless it may still raise and that
   counts. `:later` if only the end can tell.
   """
-  @spec vouch(reference(), node(), counter()) :: :ok | :later
-  def vouch(handle, node, {routed, index, _caller}) do
+  @spec report_success(reference(), node(), counter()) :: :ok | :later
+  def report_success(handle, node, {routed, index, _caller}) do
     with change when change != :later <-
-           Native.executor_vouch(handle, routed, index, counts?(:exception)),
+           Native.executor_report_success(handle, routed, index, counts?(:exception)),
          do: emit_change(change, node)
   end
 

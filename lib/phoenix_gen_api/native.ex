@@ -233,11 +233,11 @@ defmodule PhoenixGenApi.Native do
           handle() | :circuit_open
   def executor_begin(_routed, _index, _caller), do: not_loaded()
 
-  @spec executor_ask(handle(), node(), call_key()) :: :ok
-  def executor_ask(_call, _node, _key), do: not_loaded()
+  @spec executor_set_node(handle(), node(), call_key()) :: :ok
+  def executor_set_node(_call, _node, _key), do: not_loaded()
 
-  @spec executor_watch(handle(), pid()) :: :ok
-  def executor_watch(_call, _callee), do: not_loaded()
+  @spec executor_set_process(handle(), pid()) :: :ok
+  def executor_set_process(_call, _callee), do: not_loaded()
 
   @spec executor_end(handle()) :: :ok
   def executor_end(_call), do: not_loaded()
@@ -251,9 +251,9 @@ defmodule PhoenixGenApi.Native do
           :ok | PhoenixGenApi.Circuits.change()
   def executor_settle(_call, _routed, _index, _ended), do: not_loaded()
 
-  @spec executor_vouch(handle(), handle(), non_neg_integer(), boolean()) ::
+  @spec executor_report_success(handle(), handle(), non_neg_integer(), boolean()) ::
           :ok | :later | PhoenixGenApi.Circuits.change()
-  def executor_vouch(_call, _routed, _index, _probe_only?), do: not_loaded()
+  def executor_report_success(_call, _routed, _index, _probe_only?), do: not_loaded()
 
   @spec executor_count(handle()) :: :ok
   def executor_count(_plan), do: not_loaded()
@@ -265,20 +265,20 @@ defmodule PhoenixGenApi.Native do
 
   @type call_key :: {non_neg_integer(), non_neg_integer()}
 
-  @spec callees_new() :: handle()
-  def callees_new, do: not_loaded()
+  @spec rpc_server_new() :: handle()
+  def rpc_server_new, do: not_loaded()
 
-  @spec callees_enter(handle(), call_key()) :: boolean()
-  def callees_enter(_callees, _key), do: not_loaded()
+  @spec rpc_server_enter(handle(), call_key()) :: boolean()
+  def rpc_server_enter(_calls, _key), do: not_loaded()
 
-  @spec callees_leave(handle(), call_key()) :: :ok
-  def callees_leave(_callees, _key), do: not_loaded()
+  @spec rpc_server_leave(handle(), call_key()) :: :ok
+  def rpc_server_leave(_calls, _key), do: not_loaded()
 
-  @spec callees_revoke(handle(), call_key()) :: pid() | nil
-  def callees_revoke(_callees, _key), do: not_loaded()
+  @spec rpc_server_revoke(handle(), call_key()) :: pid() | nil
+  def rpc_server_revoke(_calls, _key), do: not_loaded()
 
-  @spec callees_size(handle()) :: {non_neg_integer(), non_neg_integer()}
-  def callees_size(_callees), do: not_loaded()
+  @spec rpc_server_size(handle()) :: {non_neg_integer(), non_neg_integer()}
+  def rpc_server_size(_calls), do: not_loaded()
 
   # PhoenixGenApi.Circuits
 
@@ -294,8 +294,8 @@ defmodule PhoenixGenApi.Native do
   @spec circuits_sweep(handle()) :: [circuit()]
   def circuits_sweep(_selector), do: not_loaded()
 
-  @spec circuits_cut_short(handle(), String.t()) :: :ok
-  def circuits_cut_short(_selector, _node), do: not_loaded()
+  @spec circuits_end_cooldown(handle(), String.t()) :: :ok
+  def circuits_end_cooldown(_selector, _node), do: not_loaded()
 
   @spec circuits_list(handle()) :: [{circuit(), :closed | :open | :half_open, non_neg_integer()}]
   def circuits_list(_selector), do: not_loaded()
@@ -317,16 +317,16 @@ defmodule PhoenixGenApi.Native do
   def worker_pool_new(_size, _max_queue, _threshold, _failure_rate, _cooldown_ms),
     do: not_loaded()
 
-  @spec worker_pool_adopt(handle()) :: :ok
-  def worker_pool_adopt(_pool), do: not_loaded()
+  @spec worker_pool_set_server(handle()) :: :ok
+  def worker_pool_set_server(_pool), do: not_loaded()
 
-  @spec worker_pool_attend(handle()) ::
+  @spec worker_pool_take_work(handle()) ::
           {[pid()],
            [
              {:killed, integer(), :timeout | :owner_died | :stopped | nil, circuit_change()}
              | {pid(), term()}
            ], non_neg_integer() | nil}
-  def worker_pool_attend(_pool), do: not_loaded()
+  def worker_pool_take_work(_pool), do: not_loaded()
 
   @spec worker_pool_stop(handle()) :: [pid()]
   def worker_pool_stop(_pool), do: not_loaded()
@@ -353,14 +353,14 @@ defmodule PhoenixGenApi.Native do
   @type relay_bounds ::
           {pos_integer(), pos_integer(), non_neg_integer(), pos_integer(), non_neg_integer()}
   @type relay_joining :: {pid(), pid(), binary()}
-  @type relay_fan ::
+  @type relay_delivery ::
           {non_neg_integer(), handle(), [{non_neg_integer(), binary()}], non_neg_integer()}
 
   @spec relay_new(relay_bounds()) :: handle()
   def relay_new(_bounds), do: not_loaded()
 
   @spec relay_configure(handle(), relay_bounds(), pos_integer() | nil, pos_integer() | nil) :: :ok
-  def relay_configure(_relay, _bounds, _group_pace, _member_pace), do: not_loaded()
+  def relay_configure(_relay, _bounds, _group_rate, _member_rate), do: not_loaded()
 
   @spec relay_create(
           handle(),
@@ -386,30 +386,30 @@ defmodule PhoenixGenApi.Native do
           boolean() | atom()
   def relay_leave_device(_relay, _group, _user, _pid, _now_ms), do: not_loaded()
 
-  @spec relay_change(handle(), String.t(), atom(), String.t(), String.t(), non_neg_integer()) ::
+  @spec relay_moderate(handle(), String.t(), atom(), String.t(), String.t(), non_neg_integer()) ::
           :ok | atom()
-  def relay_change(_relay, _group, _verb, _actor, _target, _now_ms), do: not_loaded()
+  def relay_moderate(_relay, _group, _moderation, _actor, _target, _now_ms), do: not_loaded()
 
   @spec relay_publish(handle(), String.t(), String.t() | nil, integer()) ::
-          relay_fan() | atom() | {:too_fast, pos_integer()}
+          relay_delivery() | atom() | {:too_fast, pos_integer()}
   def relay_publish(_relay, _group, _user, _now), do: not_loaded()
 
-  @spec relay_fan_out(handle(), String.t()) :: relay_fan() | atom()
+  @spec relay_fan_out(handle(), String.t()) :: relay_delivery() | atom()
   def relay_fan_out(_relay, _group), do: not_loaded()
 
   @spec relay_send(handle(), handle(), [{non_neg_integer(), term()}]) ::
           {boolean(), non_neg_integer(), [pid()]}
-  def relay_send(_relay, _fan, _messages), do: not_loaded()
+  def relay_send(_relay, _delivery, _messages), do: not_loaded()
 
-  @spec relay_slow(handle(), [pid()]) :: :ok
-  def relay_slow(_relay, _pids), do: not_loaded()
+  @spec relay_set_slow(handle(), [pid()]) :: :ok
+  def relay_set_slow(_relay, _pids), do: not_loaded()
 
-  @spec relay_departures(handle(), pos_integer()) ::
+  @spec relay_disconnects(handle(), pos_integer()) ::
           [{String.t(), String.t(), boolean(), boolean()}]
-  def relay_departures(_relay, _enough), do: not_loaded()
+  def relay_disconnects(_relay, _enough), do: not_loaded()
 
-  @spec relay_dealt_with(handle()) :: :ok
-  def relay_dealt_with(_relay), do: not_loaded()
+  @spec relay_ack_disconnect(handle()) :: :ok
+  def relay_ack_disconnect(_relay), do: not_loaded()
 
   @spec relay_page(handle(), String.t(), non_neg_integer(), pos_integer()) ::
           {atom(), [{String.t(), atom(), boolean(), non_neg_integer(), non_neg_integer()}],
@@ -433,8 +433,8 @@ defmodule PhoenixGenApi.Native do
   @type relay_origin :: {atom(), non_neg_integer(), non_neg_integer(), non_neg_integer()}
   @type relay_record :: {String.t(), byte(), non_neg_integer(), non_neg_integer()}
 
-  @spec relay_share(handle(), boolean()) :: :ok
-  def relay_share(_relay, _shared?), do: not_loaded()
+  @spec relay_set_shared(handle(), boolean()) :: :ok
+  def relay_set_shared(_relay, _shared?), do: not_loaded()
 
   @spec relay_order_create(
           handle(),
@@ -464,7 +464,7 @@ defmodule PhoenixGenApi.Native do
           String.t(),
           non_neg_integer()
         ) :: {relay_origin(), relay_record()} | atom()
-  def relay_order_change(_relay, _group, _verb, _actor, _target, _now_ms), do: not_loaded()
+  def relay_order_change(_relay, _group, _moderation, _actor, _target, _now_ms), do: not_loaded()
 
   @spec relay_order_depart(handle(), String.t(), String.t(), boolean(), non_neg_integer()) ::
           {relay_origin(), relay_record()} | atom()
@@ -473,11 +473,11 @@ defmodule PhoenixGenApi.Native do
   @spec relay_attach(handle(), String.t(), String.t(), relay_joining()) :: :ok | atom()
   def relay_attach(_relay, _group, _user, _joining), do: not_loaded()
 
-  @spec relay_release(handle(), String.t(), String.t(), pid()) :: :ok | atom()
-  def relay_release(_relay, _group, _user, _pid), do: not_loaded()
+  @spec relay_detach(handle(), String.t(), String.t(), pid()) :: :ok | atom()
+  def relay_detach(_relay, _group, _user, _pid), do: not_loaded()
 
-  @spec relay_is_here(handle(), String.t(), String.t(), pid() | nil) :: boolean()
-  def relay_is_here(_relay, _group, _user, _pid), do: not_loaded()
+  @spec relay_has_local_device(handle(), String.t(), String.t(), pid() | nil) :: boolean()
+  def relay_has_local_device(_relay, _group, _user, _pid), do: not_loaded()
 
   @spec relay_put(handle(), String.t(), relay_origin(), relay_record(), boolean()) :: boolean()
   def relay_put(_relay, _group, _origin, _record, _evict?), do: not_loaded()
@@ -485,8 +485,10 @@ defmodule PhoenixGenApi.Native do
   @spec relay_set_remote(handle(), String.t(), String.t(), non_neg_integer(), boolean()) :: :ok
   def relay_set_remote(_relay, _group, _user, _slot, _there?), do: not_loaded()
 
-  @spec relay_absent(handle(), String.t(), non_neg_integer()) :: [{String.t(), boolean()}]
-  def relay_absent(_relay, _group, _nodes), do: not_loaded()
+  @spec relay_offline_members(handle(), String.t(), non_neg_integer()) :: [
+          {String.t(), boolean()}
+        ]
+  def relay_offline_members(_relay, _group, _nodes), do: not_loaded()
 
   @spec relay_record(handle(), String.t(), String.t()) ::
           {relay_origin(), relay_record()} | atom()

@@ -324,7 +324,7 @@ defmodule PhoenixGenApi.Relay do
     with :ok <- valid([id, actor, target]),
          {:ok, relay} <- handle(),
          :ok <-
-           Native.relay_change(relay, id, verb, actor, target, now())
+           Native.relay_moderate(relay, id, verb, actor, target, now())
            |> finish_or_coordinate(fn -> Shard.change({:change, id, verb, actor, target}) end) do
       Events.changed(id, verb, target)
     end

@@ -64,7 +64,7 @@ defmodule PhoenixGenApi.NativeTest do
 
   test "NIFs are named after the module that owns them" do
     modules =
-      ~w(argument_handler_ plan_ config_db_ node_selector_ rate_limiter_ executor_ callees_ circuits_ worker_pool_ relay_)
+      ~w(argument_handler_ plan_ config_db_ node_selector_ rate_limiter_ executor_ rpc_server_ circuits_ worker_pool_ relay_)
 
     for {name, _arity} <- stubs(), do: assert(String.starts_with?("#{name}", modules), "#{name}")
   end
@@ -131,7 +131,7 @@ defmodule PhoenixGenApi.NativeTest do
 
     defp pool(size \\ 2) do
       pool = Native.worker_pool_new(size, 2, 5, 0.5, 1_000)
-      :ok = Native.worker_pool_adopt(pool)
+      :ok = Native.worker_pool_set_server(pool)
       pool
     end
 
@@ -414,9 +414,9 @@ defmodule PhoenixGenApi.NativeTest do
 
       aside(fn ->
         ended = Native.executor_begin(nil, 0, nil)
-        Native.executor_watch(ended, kept)
+        Native.executor_set_process(ended, kept)
         Native.executor_end(ended)
-        Native.executor_watch(Native.executor_begin(nil, 0, nil), killed)
+        Native.executor_set_process(Native.executor_begin(nil, 0, nil), killed)
         send(parent, :watched)
       end)
 

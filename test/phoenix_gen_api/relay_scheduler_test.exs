@@ -102,7 +102,7 @@ defmodule PhoenixGenApi.RelaySchedulerTest do
       Native.relay_set_remote(relay, id, "user-#{n}", 3, true)
     end
 
-    yields("absent", nil, fn -> @members = length(Native.relay_absent(relay, id, 0)) end)
+    yields("absent", nil, fn -> @members = length(Native.relay_offline_members(relay, id, 0)) end)
   end
 
   test "the first who joins after 100,000 did not come back in time", %{id: id} do
@@ -168,7 +168,7 @@ defmodule PhoenixGenApi.RelaySchedulerTest do
 
         change = fn verb, user ->
           {time, :ok} =
-            :timer.tc(fn -> Native.relay_change(relay, id, verb, "root", user, 1) end)
+            :timer.tc(fn -> Native.relay_moderate(relay, id, verb, "root", user, 1) end)
 
           time
         end

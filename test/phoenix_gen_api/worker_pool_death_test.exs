@@ -265,7 +265,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     assert :ok = WorkerPool.execute_async(pool, task(), timeout: 20)
     pid = running()
     :sys.suspend(server)
-    assert Await.until(fn -> match?({[^pid], [], nil}, Native.worker_pool_attend(handle)) end)
+    assert Await.until(fn -> match?({[^pid], [], nil}, Native.worker_pool_take_work(handle)) end)
     monitor = Process.monitor(pid)
     send(pid, :return)
     assert_receive {:DOWN, ^monitor, :process, ^pid, _}
@@ -291,7 +291,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
 
     :trace.session_destroy(session)
     {:messages, messages} = Process.info(self(), :messages)
-    told = Enum.count(messages, &match?({:trace, ^server, :receive, {WorkerPool, :attend}}, &1))
+    told = Enum.count(messages, &match?({:trace, ^server, :receive, {WorkerPool, :work}}, &1))
     # To set the timer, once for all of them.
     assert told == 1
   end
@@ -349,7 +349,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
 
     assert Await.until(fn -> idle(pool) end)
     assert {3, 0, 0, :closed, _, _} = Native.worker_pool_status(handle)
-    assert {[], [], nil} = Native.worker_pool_attend(handle)
+    assert {[], [], nil} = Native.worker_pool_take_work(handle)
     assert Process.info(self(), :monitored_by) == {:monitored_by, watched_by}
     assert Process.info(self(), :monitors) == {:monitors, monitors}
     server = Process.whereis(pool)

@@ -76,7 +76,7 @@ defmodule PhoenixGenApi.NativeArguments do
     selector = {:handle, [:selector]}
     limiter = {:handle, [:limiter]}
     call = {:handle, [:call]}
-    callees = {:handle, [:callees]}
+    calls = {:handle, [:calls]}
     pool = {:handle, [:pool]}
     slot = {:handle, [:slot]}
     relay = {:handle, [:relay]}
@@ -144,26 +144,26 @@ defmodule PhoenixGenApi.NativeArguments do
         rate_limiter_sweep: [limiter, :i64, :usize],
         rate_limiter_stats: [limiter],
         executor_begin: [{:nilable, @routed}, :usize, @caller],
-        executor_ask: [call, :atom, @id],
-        executor_watch: [call, :any_pid],
+        executor_set_node: [call, :atom, @id],
+        executor_set_process: [call, :any_pid],
         executor_end: [call],
         executor_settle: [call, @routed, :usize, {:one_of, [:success, :error, :failure, :lost]}],
-        executor_vouch: [call, @routed, :usize, :boolean],
+        executor_report_success: [call, @routed, :usize, :boolean],
         executor_count: [plan],
         executor_retry: [plan, :number, :u32],
-        callees_new: [],
-        callees_enter: [callees, @id],
-        callees_leave: [callees, @id],
-        callees_revoke: [callees, @id],
-        callees_size: [callees],
+        rpc_server_new: [],
+        rpc_server_enter: [calls, @id],
+        rpc_server_leave: [calls, @id],
+        rpc_server_revoke: [calls, @id],
+        rpc_server_size: [calls],
         circuits_configure: [selector, {:nilable, {:tuple, [:u32, :u64, :number]}}, :u32],
         circuits_sweep: [selector],
-        circuits_cut_short: [selector, :text],
+        circuits_end_cooldown: [selector, :text],
         circuits_list: [selector],
         circuits_size: [selector],
         worker_pool_new: [:u32, :u32, :u32, :number, :u64],
-        worker_pool_adopt: [pool],
-        worker_pool_attend: [pool],
+        worker_pool_set_server: [pool],
+        worker_pool_take_work: [pool],
         worker_pool_stop: [pool],
         worker_pool_admit: [pool, :boolean, {:nilable, :u64}, @message],
         worker_pool_enter: [slot, :boolean, {:nilable, :pid}, :i64],
@@ -180,18 +180,18 @@ defmodule PhoenixGenApi.NativeArguments do
         relay_join: in_group ++ [@joining, :u64],
         relay_leave: in_group ++ [:u64],
         relay_leave_device: in_group ++ [:pid, :u64],
-        relay_change: [relay, :text, @verb, :text, :text, :u64],
+        relay_moderate: [relay, :text, @verb, :text, :text, :u64],
         relay_publish: [relay, :text, {:nilable, :text}, :i64],
         relay_fan_out: [relay, :text],
-        relay_send: [relay, {:handle, [:fan]}, {:list, {:tuple, [:u32, :term]}}],
-        relay_slow: [relay, {:list, :pid}],
-        relay_departures: [relay, :usize],
-        relay_dealt_with: [relay],
+        relay_send: [relay, {:handle, [:delivery]}, {:list, {:tuple, [:u32, :term]}}],
+        relay_set_slow: [relay, {:list, :pid}],
+        relay_disconnects: [relay, :usize],
+        relay_ack_disconnect: [relay],
         relay_page: [relay, :text, :usize, :usize],
         relay_groups_of: [relay, :text],
         relay_size: [relay],
         relay_sweep: [relay, :i64, :usize],
-        relay_share: [relay, :boolean],
+        relay_set_shared: [relay, :boolean],
         relay_order_create: [relay, :text, @group_type, :text, @id],
         relay_order_delete: [relay, :text],
         relay_order_join: in_group ++ [:u64],
@@ -199,11 +199,11 @@ defmodule PhoenixGenApi.NativeArguments do
         relay_order_change: [relay, :text, @verb, :text, :text, :u64],
         relay_order_depart: in_group ++ [:boolean, :u64],
         relay_attach: in_group ++ [@joining],
-        relay_release: in_group ++ [:pid],
-        relay_is_here: in_group ++ [{:nilable, :pid}],
+        relay_detach: in_group ++ [:pid],
+        relay_has_local_device: in_group ++ [{:nilable, :pid}],
         relay_put: [relay, :text, @origin, @record, :boolean],
         relay_set_remote: in_group ++ [:node_bit, :boolean],
-        relay_absent: [relay, :text, :u64],
+        relay_offline_members: [relay, :text, :u64],
         relay_record: in_group,
         relay_ids: [relay],
         relay_records: [relay, :text, :usize, :usize],
@@ -224,9 +224,9 @@ defmodule PhoenixGenApi.NativeArguments do
     [{:ok, schema}] = Native.argument_handler_compile([{[], false}], 32, 100_000)
     relay = Native.relay_new({10, 10, 10, 10, 0})
     :ok = Native.relay_create(relay, "text", :public, "text", {self(), self(), ""}, {0, 0})
-    {1, fan, _lanes, 0} = Native.relay_fan_out(relay, "text")
+    {1, delivery, _lanes, 0} = Native.relay_fan_out(relay, "text")
     pool = Native.worker_pool_new(2, 2, 5, 0.5, 1_000)
-    :ok = Native.worker_pool_adopt(pool)
+    :ok = Native.worker_pool_set_server(pool)
 
     %{
       selector: selector,
@@ -236,11 +236,11 @@ defmodule PhoenixGenApi.NativeArguments do
       route: Native.node_selector_route(selector, {"s", "k", "1"}, ["a", "b"], :random),
       call: Native.executor_begin(nil, 0, nil),
       limiter: Native.rate_limiter_new(2, 100, 1_000),
-      callees: Native.callees_new(),
+      calls: Native.rpc_server_new(),
       pool: pool,
       slot: Native.worker_pool_admit(pool, true, 60_000, {self(), :died}),
       relay: relay,
-      fan: fan
+      delivery: delivery
     }
   end
 

@@ -21,22 +21,22 @@ defmodule PhoenixGenApi.Relay.Disconnects do
   @impl true
   def init(_opts) do
     # What ended while nobody was there to be told.
-    send(self(), :ended)
+    send(self(), :device_exited)
     schedule()
     {:ok, Gateway.handle!(:relay)}
   end
 
   @impl true
   # From the native side, by this process's name.
-  def handle_info(:ended, relay) do
-    case Native.relay_departures(relay, @batch) do
+  def handle_info(:device_exited, relay) do
+    case Native.relay_disconnects(relay, @batch) do
       [] ->
         :ok
 
       disconnects ->
         for disconnect <- disconnects, do: disconnected(relay, disconnect)
 
-        send(self(), :ended)
+        send(self(), :device_exited)
     end
 
     {:noreply, relay}
@@ -60,7 +60,7 @@ defmodule PhoenixGenApi.Relay.Disconnects do
       do: Shard.last_device_gone(group, user, if(elsewhere?, do: :down_here, else: :down))
 
     # Between the two: with this process one event is lost at most, and none comes twice.
-    Native.relay_dealt_with(relay)
+    Native.relay_ack_disconnect(relay)
     unless elsewhere?, do: Events.left(group, user, :down)
   end
 

@@ -104,7 +104,7 @@ defmodule PhoenixGenApi.Relay.Peers do
     state = %{state | alone: MapSet.put(state.alone, shard)}
 
     if MapSet.size(state.nodes) == 0 and MapSet.size(state.alone) == Shard.count(),
-      do: Native.relay_share(state.relay, false)
+      do: Native.relay_set_shared(state.relay, false)
 
     {:noreply, state}
   end
@@ -112,7 +112,7 @@ defmodule PhoenixGenApi.Relay.Peers do
   @impl true
   def handle_info({Cluster, :joined, node}, state) do
     # Before anybody copies a group: from now on changes are ordered.
-    Native.relay_share(state.relay, true)
+    Native.relay_set_shared(state.relay, true)
     state = %{state | nodes: MapSet.put(state.nodes, node), alone: MapSet.new()}
 
     case find_number(node, state) do

@@ -23,7 +23,7 @@ defmodule PhoenixGenApi.Relay.SlowConsumers do
     # A look at a process that has just been sent something delays it: after those who are not
     # slow have had their turn.
     Process.flag(:priority, :low)
-    Native.relay_slow(Gateway.handle!(:relay), [])
+    Native.relay_set_slow(Gateway.handle!(:relay), [])
     {:ok, MapSet.new()}
   end
 
@@ -61,7 +61,7 @@ defmodule PhoenixGenApi.Relay.SlowConsumers do
   defp put(same, same), do: same
 
   defp put(slow, _before) do
-    Native.relay_slow(Gateway.handle!(:relay), MapSet.to_list(slow))
+    Native.relay_set_slow(Gateway.handle!(:relay), MapSet.to_list(slow))
     slow
   end
 

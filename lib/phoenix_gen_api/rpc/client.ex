@@ -124,7 +124,7 @@ defmodule PhoenixGenApi.RPC.Client do
   defp start_function(handle, node, {module, function, args}) do
     key = key()
     callers = [self() | Process.get(:"$callers", [])]
-    Native.executor_ask(handle, node, key)
+    Native.executor_set_node(handle, node, key)
     entry = {Server, :run, [key, callers, module, function, args]}
     request(:server, node, key, entry, handle)
   end
@@ -209,7 +209,7 @@ defmodule PhoenixGenApi.RPC.Client do
   defp started(%{handle: nil} = client, pid), do: %{client | pid: pid}
 
   defp started(client, pid) do
-    Native.executor_watch(client.handle, pid)
+    Native.executor_set_process(client.handle, pid)
     %{client | pid: pid}
   end
 

@@ -50,7 +50,7 @@ defmodule PhoenixGenApi.RPC.Local do
 
     {pid, monitor} = spawn_monitor(__MODULE__, :run, [caller, callers, module, function, args])
 
-    Native.executor_watch(handle, pid)
+    Native.executor_set_process(handle, pid)
 
     receive do
       {:DOWN, ^monitor, :process, ^pid, {:phoenix_gen_api, ^caller, outcome}} -> outcome

@@ -20,7 +20,7 @@ defmodule PhoenixGenApi.RPC.Server do
   @doc "Makes this node ready, when the application starts. What runs stays known if it stops."
   @spec setup() :: :ok
   def setup do
-    unless calls(), do: :persistent_term.put(__MODULE__, Native.callees_new())
+    unless calls(), do: :persistent_term.put(__MODULE__, Native.rpc_server_new())
     :ok
   end
 
@@ -56,16 +56,16 @@ defmodule PhoenixGenApi.RPC.Server do
 
   # Where the application does not run, a guard may still be wanted.
   defp enter?(nil, _key), do: true
-  defp enter?(calls, key), do: Native.callees_enter(calls, key)
+  defp enter?(calls, key), do: Native.rpc_server_enter(calls, key)
 
   defp leave(nil, _key), do: :ok
-  defp leave(calls, key), do: Native.callees_leave(calls, key)
+  defp leave(calls, key), do: Native.rpc_server_leave(calls, key)
 
   @doc "Revokes a call here."
   @spec revoke(key()) :: :ok
   def revoke(key) do
     with calls when calls != nil <- calls(),
-         pid when pid != nil <- Native.callees_revoke(calls, key) do
+         pid when pid != nil <- Native.rpc_server_revoke(calls, key) do
       Process.exit(pid, :kill)
     end
 
@@ -74,7 +74,7 @@ defmodule PhoenixGenApi.RPC.Server do
 
   @doc "How many functions run here for others, and how many revoked calls are remembered."
   @spec size() :: {non_neg_integer(), non_neg_integer()}
-  def size, do: Native.callees_size(calls())
+  def size, do: Native.rpc_server_size(calls())
 
   defp calls, do: :persistent_term.get(__MODULE__, nil)
 end

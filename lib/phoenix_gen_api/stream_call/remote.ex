@@ -161,7 +161,10 @@ defmodule PhoenixGenApi.StreamCall.Remote do
   # is half open lets nobody else through meanwhile. Once is enough for an enumerable that goes
   # on here.
   defp report_success(%{target: {node, counter}, success_reported?: false} = remote),
-    do: %{remote | success_reported?: Circuits.vouch(remote.handle, node, counter) == :ok}
+    do: %{
+      remote
+      | success_reported?: Circuits.report_success(remote.handle, node, counter) == :ok
+    }
 
   defp report_success(remote), do: remote
 

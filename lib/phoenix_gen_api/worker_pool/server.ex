@@ -32,7 +32,7 @@ defmodule PhoenixGenApi.WorkerPool.Server do
     # A node that hangs must not keep it from killing, when it has something to tell there.
     :erlang.process_flag(:async_dist, true)
     {handle, _opts} = pool = find_or_create(name, opts)
-    Native.worker_pool_adopt(handle)
+    Native.worker_pool_set_server(handle)
     {:ok, handle_events(%{name: name, pool: pool, timer: nil})}
   end
 
@@ -64,8 +64,8 @@ defmodule PhoenixGenApi.WorkerPool.Server do
 
   @impl true
   # From the native side, and from its own timer.
-  def handle_info({WorkerPool, :attend}, state), do: {:noreply, handle_events(state)}
-  def handle_info(:attend, state), do: {:noreply, handle_events(state)}
+  def handle_info({WorkerPool, :work}, state), do: {:noreply, handle_events(state)}
+  def handle_info(:work, state), do: {:noreply, handle_events(state)}
   def handle_info({:EXIT, _pid, _reason}, state), do: {:noreply, state}
   def handle_info(_other, state), do: {:noreply, state}
 
@@ -99,11 +99,11 @@ defmodule PhoenixGenApi.WorkerPool.Server do
 
   # Those to be killed are named until they are dead, so none is forgotten in a crash.
   defp handle_events(%{pool: {handle, _opts}} = state) do
-    {kill, events, next_ms} = Native.worker_pool_attend(handle)
+    {kill, events, next_ms} = Native.worker_pool_take_work(handle)
     for pid <- kill, do: Process.exit(pid, :kill)
     for item <- events, do: emit(item, state.name)
     if state.timer, do: Process.cancel_timer(state.timer)
-    %{state | timer: next_ms && Process.send_after(self(), :attend, wait(next_ms))}
+    %{state | timer: next_ms && Process.send_after(self(), :work, wait(next_ms))}
   end
 
   # The longest timer of the VM is some 49 days; it asks again then.

@@ -17,7 +17,7 @@
 pub mod address;
 pub mod bounded;
 pub mod breaker;
-pub mod callees;
+pub mod call_table;
 pub mod clock;
 pub mod limiter;
 pub mod limits;

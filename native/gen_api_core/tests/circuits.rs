@@ -11,7 +11,7 @@
 use gen_api_core::breaker::{Caller, Outcome, Settings, State, Transition};
 use gen_api_core::clock::Nanos;
 use gen_api_core::nodes::{
-    CallerKind, Candidates, Entry, Flight, History, Mode, Node, Obstacle, Rng, Selector,
+    CallStats, CallerKind, Candidates, Entry, Flight, Mode, Node, Obstacle, Rng, Selector,
     StickyLimits, Ticket, Unavailable, MAX_CIRCUITS,
 };
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -31,7 +31,7 @@ fn settings() -> Settings {
 fn selector() -> Selector {
     let selector = Selector::new(StickyLimits::default());
     assert!(selector
-        .histories()
+        .call_stats()
         .configure(Some(settings()), Nanos::ZERO)
         .is_empty());
     selector
@@ -42,29 +42,29 @@ fn secs(secs: u64) -> Nanos {
 }
 
 /// One call from begin to end; `None` when it was refused.
-fn call(history: &History, node: &Arc<Node>, outcome: Outcome, now: Nanos) -> Option<Transition> {
-    match history.circuits().enter(node, || now) {
+fn call(stats: &CallStats, node: &Arc<Node>, outcome: Outcome, now: Nanos) -> Option<Transition> {
+    match stats.circuits().enter(node, || now) {
         Entry::Refused => None,
-        Entry::Free => Some(history.leave(node, None, outcome, None, || now)),
-        Entry::Ticket(ticket) => Some(history.leave(node, Some(&ticket), outcome, None, || now)),
+        Entry::Free => Some(stats.leave(node, None, outcome, None, || now)),
+        Entry::Ticket(ticket) => Some(stats.leave(node, Some(&ticket), outcome, None, || now)),
     }
 }
 
-fn fail(history: &History, node: &Arc<Node>, now: Nanos) -> Option<Transition> {
-    call(history, node, Outcome::Failure, now)
+fn fail(stats: &CallStats, node: &Arc<Node>, now: Nanos) -> Option<Transition> {
+    call(stats, node, Outcome::Failure, now)
 }
 
-fn open(history: &History, node: &Arc<Node>, now: Nanos) {
-    assert_eq!(fail(history, node, now), Some(Transition::None));
-    assert_eq!(fail(history, node, now), Some(Transition::None));
+fn open(stats: &CallStats, node: &Arc<Node>, now: Nanos) {
+    assert_eq!(fail(stats, node, now), Some(Transition::None));
+    assert_eq!(fail(stats, node, now), Some(Transition::None));
     assert_eq!(
-        fail(history, node, now),
+        fail(stats, node, now),
         Some(Transition::Opened { failures: 3 })
     );
 }
 
-fn ticket(history: &History, node: &Arc<Node>, now: Nanos) -> Ticket {
-    match history.circuits().enter(node, || now) {
+fn ticket(stats: &CallStats, node: &Arc<Node>, now: Nanos) -> Ticket {
+    match stats.circuits().enter(node, || now) {
         Entry::Ticket(ticket) => ticket,
         other => panic!("{other:?}"),
     }
@@ -73,7 +73,7 @@ fn ticket(history: &History, node: &Arc<Node>, now: Nanos) -> Ticket {
 #[test]
 fn a_choice_passes_over_a_node_whose_circuit_is_open_in_every_mode() {
     let selector = selector();
-    let history = selector.histories().history(NAME);
+    let stats = selector.call_stats().of_function(NAME);
     let candidates = Candidates::new(selector.registry(), ["a@h", "b@h", "c@h"]);
     let modes = [
         Mode::Random,
@@ -86,13 +86,13 @@ fn a_choice_passes_over_a_node_whose_circuit_is_open_in_every_mode() {
     ];
     let key = Some(&b"user_1"[..]);
     let pick = |mode: &Mode, now| {
-        let watch = history.circuits().watch(|| now);
+        let view = stats.circuits().view(|| now);
         selector.pick(&candidates, mode, key, now, |i| {
-            watch.allows(candidates.get(i))
+            view.allows(candidates.get(i))
         })
     };
     let first = pick(&Mode::Rendezvous, secs(1)).unwrap();
-    open(&history, candidates.get(first).unwrap(), secs(1));
+    open(&stats, candidates.get(first).unwrap(), secs(1));
     for mode in &modes {
         for _ in 0..50 {
             assert_ne!(pick(mode, secs(2)), Some(first), "{mode:?}");
@@ -100,24 +100,24 @@ fn a_choice_passes_over_a_node_whose_circuit_is_open_in_every_mode() {
     }
     // Its turn to be probed: the hash modes send it there as before.
     assert_eq!(pick(&Mode::Rendezvous, secs(32)), Some(first));
-    let probe = ticket(&history, candidates.get(first).unwrap(), secs(32));
+    let probe = ticket(&stats, candidates.get(first).unwrap(), secs(32));
     assert_ne!(
         pick(&Mode::Rendezvous, secs(32)),
         Some(first),
         "one probe at a time"
     );
     let node = candidates.get(first).unwrap();
-    let closed = history.leave(node, Some(&probe), Outcome::Success, None, || secs(33));
+    let closed = stats.leave(node, Some(&probe), Outcome::Success, None, || secs(33));
     assert_eq!(closed, Transition::Closed);
     assert_eq!(pick(&Mode::Rendezvous, secs(33)), Some(first));
 
     for node in candidates.iter() {
-        open(&history, node, secs(40));
+        open(&stats, node, secs(40));
     }
     for mode in &modes {
         assert_eq!(pick(mode, secs(41)), None, "{mode:?}");
-        let watch = history.circuits().watch(|| secs(41));
-        let usable = |i| watch.allows(candidates.get(i));
+        let view = stats.circuits().view(|| secs(41));
+        let usable = |i| view.allows(candidates.get(i));
         let all = (0..3).map(|i| (i, Obstacle::CircuitOpen)).collect();
         assert_eq!(
             selector.unavailable(&candidates, mode, usable),
@@ -130,66 +130,66 @@ fn a_choice_passes_over_a_node_whose_circuit_is_open_in_every_mode() {
 fn each_function_has_its_own_circuit_to_a_node() {
     let selector = selector();
     let node = selector.registry().node("a@h");
-    let history = selector.histories().history(NAME);
-    open(&history, &node, secs(1));
+    let stats = selector.call_stats().of_function(NAME);
+    open(&stats, &node, secs(1));
     for other in [
         ["books", "find", "2.0.0"],
         ["books", "buy", "1.0.0"],
         ["shop", "find", "1.0.0"],
     ] {
-        let other = selector.histories().history(other);
+        let other = selector.call_stats().of_function(other);
         assert_eq!(
             call(&other, &node, Outcome::Success, secs(1)),
             Some(Transition::None)
         );
     }
-    assert_eq!(fail(&history, &node, secs(1)), None);
+    assert_eq!(fail(&stats, &node, secs(1)), None);
 }
 
 #[test]
 fn failures_that_are_less_than_half_of_the_calls_do_not_open_it_whenever_the_calls_began() {
     let selector = selector();
-    let history = selector.histories().history(NAME);
+    let stats = selector.call_stats().of_function(NAME);
     let node = selector.registry().node("a@h");
     // All of them began before there was a circuit.
     let outcomes = [Outcome::Success, Outcome::Failure];
     for outcome in outcomes.into_iter().flat_map(|outcome| [outcome; 4]) {
-        let told = history.leave(&node, None, outcome, None, || secs(1));
-        let last = history.circuits().all()[0].failures(secs(1)) == 4;
+        let told = stats.leave(&node, None, outcome, None, || secs(1));
+        let last = stats.circuits().all()[0].failures(secs(1)) == 4;
         assert_eq!(told != Transition::None, last);
     }
     // And this one counts no more.
     assert_eq!(
-        history.leave(&node, None, Outcome::Success, None, || secs(3)),
+        stats.leave(&node, None, Outcome::Success, None, || secs(3)),
         Transition::None
     );
-    assert_eq!(fail(&history, &node, secs(3)), None);
+    assert_eq!(fail(&stats, &node, secs(3)), None);
 }
 
 #[test]
 fn a_probe_that_nobody_ends_is_given_back() {
     let selector = selector();
-    let history = selector.histories().history(NAME);
+    let stats = selector.call_stats().of_function(NAME);
     let node = selector.registry().node("a@h");
-    open(&history, &node, secs(0));
-    let probe = ticket(&history, &node, secs(31));
+    open(&stats, &node, secs(0));
+    let probe = ticket(&stats, &node, secs(31));
     assert!(matches!(
-        history.circuits().enter(&node, || secs(31)),
+        stats.circuits().enter(&node, || secs(31)),
         Entry::Refused
     ));
     probe.give_back(|| secs(31));
-    let probe = ticket(&history, &node, secs(32));
-    let opened = history.leave(&node, Some(&probe), Outcome::Failure, None, || secs(33));
+    let probe = ticket(&stats, &node, secs(32));
+    let opened = stats.leave(&node, Some(&probe), Outcome::Failure, None, || secs(33));
     assert_eq!(opened, Transition::Opened { failures: 4 });
     // Its end was told: no second word counts.
     probe.give_back(|| secs(33));
     assert_eq!(
-        history.leave(&node, Some(&probe), Outcome::Success, None, || secs(33)),
+        stats.leave(&node, Some(&probe), Outcome::Success, None, || secs(33)),
         Transition::None
     );
-    assert_eq!(fail(&history, &node, secs(62)), None);
+    assert_eq!(fail(&stats, &node, secs(62)), None);
     assert_eq!(
-        call(&history, &node, Outcome::Success, secs(64)),
+        call(&stats, &node, Outcome::Success, secs(64)),
         Some(Transition::Closed)
     );
 }
@@ -197,37 +197,37 @@ fn a_probe_that_nobody_ends_is_given_back() {
 #[test]
 fn calls_are_counted_from_the_first_one_on() {
     let selector = selector();
-    let history = selector.histories().history(NAME);
+    let stats = selector.call_stats().of_function(NAME);
     let node = selector.registry().node("a@h");
     for _ in 0..10 {
-        call(&history, &node, Outcome::Success, secs(1));
+        call(&stats, &node, Outcome::Success, secs(1));
     }
     for _ in 0..9 {
-        assert_eq!(fail(&history, &node, secs(2)), Some(Transition::None));
+        assert_eq!(fail(&stats, &node, secs(2)), Some(Transition::None));
     }
     let opened = Some(Transition::Opened { failures: 10 });
-    assert_eq!(fail(&history, &node, secs(2)), opened);
+    assert_eq!(fail(&stats, &node, secs(2)), opened);
 }
 
 #[test]
 fn one_user_opens_a_circuit_for_nobody_else() {
     let selector = selector();
-    let history = selector.histories().history(NAME);
+    let stats = selector.call_stats().of_function(NAME);
     let node = selector.registry().node("a@h");
     let [honest, hostile] = [1, 2].map(Caller);
-    let leave = |caller, outcome| history.leave(&node, None, outcome, Some(caller), || secs(1));
+    let leave = |caller, outcome| stats.leave(&node, None, outcome, Some(caller), || secs(1));
     leave(honest, Outcome::Success);
     for _ in 0..100 {
         assert_eq!(leave(hostile, Outcome::Failure), Transition::None);
     }
-    assert!(!ticket(&history, &node, secs(1)).is_probe());
+    assert!(!ticket(&stats, &node, secs(1)).is_probe());
 }
 
 #[test]
 fn addresses_that_the_limiter_counts_together_are_one_caller() {
     let selector = selector();
-    let histories = selector.histories();
-    let address = |text: &str| histories.caller(CallerKind::Address, text.as_bytes());
+    let call_stats = selector.call_stats();
+    let address = |text: &str| call_stats.caller(CallerKind::Address, text.as_bytes());
     assert_eq!(address("2001:db8::1"), address("2001:DB8:0:0::ffff"));
     assert_eq!(address("::ffff:1.2.3.4"), address("1.2.3.4"));
     assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
@@ -235,42 +235,42 @@ fn addresses_that_the_limiter_counts_together_are_one_caller() {
     assert_eq!(address("no address"), address("no address"));
     assert_ne!(address("no address"), address("no other"));
     // A user may be called as an address is written.
-    let user = |name: &str| histories.caller(CallerKind::User, name.as_bytes());
+    let user = |name: &str| call_stats.caller(CallerKind::User, name.as_bytes());
     assert_ne!(user("1.2.3.4"), address("1.2.3.4"));
     assert_ne!(user("2001:db8::1"), user("2001:db8::2"));
-    histories.set_ipv6_prefix(48);
+    call_stats.set_ipv6_prefix(48);
     assert_eq!(address("2001:db8::1"), address("2001:db8:0:1::1"));
-    histories.set_ipv6_prefix(128);
+    call_stats.set_ipv6_prefix(128);
     assert_ne!(address("2001:db8::1"), address("2001:db8::2"));
 }
 
 #[test]
 fn where_fewer_than_half_of_three_or_more_are_usable_open_circuits_are_ignored() {
     let selector = selector();
-    let history = selector.histories().history(NAME);
-    let circuits = history.circuits();
+    let stats = selector.call_stats().of_function(NAME);
+    let circuits = stats.circuits();
     let names: Vec<String> = (0..10).map(|n| format!("n{n}@h")).collect();
     let among = |n: usize| {
         let names = names.iter().take(n).map(String::as_str);
         Candidates::new(selector.registry(), names)
     };
     let usable = |candidates: &Candidates| {
-        let watch = circuits.watch(|| secs(2)).among(candidates);
-        let usable = |&i: &usize| watch.allows(candidates.get(i));
+        let view = circuits.view(|| secs(2)).among(candidates);
+        let usable = |&i: &usize| view.allows(candidates.get(i));
         (0..candidates.len()).filter(usable).count()
     };
     let ten = among(10);
     let node = |n| ten.get(n).unwrap();
-    (0..3).for_each(|n| open(&history, node(n), secs(1)));
+    (0..3).for_each(|n| open(&stats, node(n), secs(1)));
     assert_eq!(usable(&ten), 7);
     assert!(matches!(
         circuits.enter_among(&ten, node(0), || secs(2)),
         Entry::Refused
     ));
     // The rest cannot carry the load either.
-    (3..5).for_each(|n| open(&history, node(n), secs(1)));
+    (3..5).for_each(|n| open(&stats, node(n), secs(1)));
     assert_eq!(usable(&ten), 5, "exactly half");
-    open(&history, node(5), secs(1));
+    open(&stats, node(5), secs(1));
     assert_eq!(usable(&ten), 10);
     assert!(matches!(
         circuits.enter_among(&ten, node(0), || secs(2)),
@@ -284,9 +284,9 @@ fn where_fewer_than_half_of_three_or_more_are_usable_open_circuits_are_ignored()
     assert_eq!(usable(&six), 3);
     node(8).mark_down();
     assert_eq!(usable(&six), 6);
-    let watch = circuits.watch(|| secs(2)).among(&six);
+    let view = circuits.view(|| secs(2)).among(&six);
     let order = selector.order(&six, &Mode::Random, None, secs(2), |i| {
-        watch.allows(six.get(i))
+        view.allows(six.get(i))
     });
     assert_eq!(order.len(), 5);
     // With one or two nodes a circuit keeps its word.
@@ -303,60 +303,60 @@ fn where_fewer_than_half_of_three_or_more_are_usable_open_circuits_are_ignored()
 #[test]
 fn switched_off_there_are_no_circuits_and_changed_settings_start_anew() {
     let selector = selector();
-    let histories = selector.histories();
-    let history = histories.history(NAME);
+    let call_stats = selector.call_stats();
+    let stats = call_stats.of_function(NAME);
     let node = selector.registry().node("a@h");
-    open(&history, &node, secs(1));
+    open(&stats, &node, secs(1));
     assert!(
-        histories.configure(Some(settings()), secs(2)).is_empty(),
+        call_stats.configure(Some(settings()), secs(2)).is_empty(),
         "nothing has changed"
     );
-    assert_eq!(fail(&history, &node, secs(2)), None);
+    assert_eq!(fail(&stats, &node, secs(2)), None);
 
-    let forgotten = histories.configure(None, secs(2));
+    let forgotten = call_stats.configure(None, secs(2));
     assert_eq!(forgotten.len(), 1);
     assert_eq!(
         (forgotten[0].0.name(), forgotten[0].1.name()),
         (NAME, "a@h")
     );
     for _ in 0..100 {
-        assert_eq!(fail(&history, &node, secs(2)), Some(Transition::None));
+        assert_eq!(fail(&stats, &node, secs(2)), Some(Transition::None));
     }
-    assert!(!history.circuits().any());
-    histories.configure(Some(settings()), secs(3));
-    open(&history, &node, secs(3));
+    assert!(!stats.circuits().any());
+    call_stats.configure(Some(settings()), secs(3));
+    open(&stats, &node, secs(3));
 }
 
 #[test]
 fn a_dropped_circuit_opens_and_closes_no_more() {
     let selector = selector();
-    let history = selector.histories().history(NAME);
+    let stats = selector.call_stats().of_function(NAME);
     let node = selector.registry().node("a@h");
-    fail(&history, &node, secs(1));
-    fail(&history, &node, secs(1));
-    let last = ticket(&history, &node, secs(1));
-    selector.histories().configure(None, secs(1));
-    let transition = history.leave(&node, Some(&last), Outcome::Failure, None, || secs(1));
+    fail(&stats, &node, secs(1));
+    fail(&stats, &node, secs(1));
+    let last = ticket(&stats, &node, secs(1));
+    selector.call_stats().configure(None, secs(1));
+    let transition = stats.leave(&node, Some(&last), Outcome::Failure, None, || secs(1));
     assert_eq!(transition, Transition::None);
 }
 
 #[test]
 fn circuits_go_ten_cooldowns_after_the_last_thing_of_note() {
     let selector = selector();
-    let histories = selector.histories();
-    let history = histories.history(NAME);
+    let call_stats = selector.call_stats();
+    let stats = call_stats.of_function(NAME);
     let [a, b, c] = ["a@h", "b@h", "c@h"].map(|name| selector.registry().node(name));
-    open(&history, &a, secs(0));
-    fail(&history, &b, secs(0));
-    fail(&history, &c, secs(200));
+    open(&stats, &a, secs(0));
+    fail(&stats, &b, secs(0));
+    fail(&stats, &c, secs(200));
     // It is in use.
     assert_eq!(
-        call(&history, &b, Outcome::Success, secs(299)),
+        call(&stats, &b, Outcome::Success, secs(299)),
         Some(Transition::None)
     );
-    assert!(histories.sweep(secs(299)).is_empty());
-    assert_eq!(history.circuits().all().len(), 3);
-    let forgotten = histories.sweep(secs(300));
+    assert!(call_stats.sweep(secs(299)).is_empty());
+    assert_eq!(stats.circuits().all().len(), 3);
+    let forgotten = call_stats.sweep(secs(300));
     assert_eq!(
         forgotten
             .iter()
@@ -364,64 +364,64 @@ fn circuits_go_ten_cooldowns_after_the_last_thing_of_note() {
             .collect::<Vec<_>>(),
         ["a@h"]
     );
-    let left = history.circuits().all();
+    let left = stats.circuits().all();
     assert_eq!(left.len(), 2);
     assert!(left
         .iter()
         .all(|circuit| circuit.state(secs(300)) == State::Closed));
-    assert!(histories.sweep(secs(359)).is_empty());
-    assert_eq!(history.circuits().all().len(), 1);
-    assert!(histories.sweep(secs(600)).is_empty());
-    assert!(!history.circuits().any());
+    assert!(call_stats.sweep(secs(359)).is_empty());
+    assert_eq!(stats.circuits().all().len(), 1);
+    assert!(call_stats.sweep(secs(600)).is_empty());
+    assert!(!stats.circuits().any());
 }
 
 #[test]
 fn a_function_is_remembered_while_held_or_while_there_is_something_to_remember() {
     let selector = selector();
-    let histories = selector.histories();
+    let call_stats = selector.call_stats();
     let node = selector.registry().node("a@h");
-    let held = histories.history(NAME);
+    let held = call_stats.of_function(NAME);
     for n in 0..1_000 {
-        let history = histories.history(["books", &n.to_string(), "1"]);
+        let stats = call_stats.of_function(["books", &n.to_string(), "1"]);
         if n < 10 {
-            open(&history, &node, secs(0));
+            open(&stats, &node, secs(0));
         } else if n < 20 {
-            history.budget().request(secs(0));
+            stats.budget().request(secs(0));
         }
     }
-    assert_eq!(histories.len(), 1_001);
-    assert!(histories.bytes() > 1_000 * 50);
-    histories.sweep(secs(1));
-    assert_eq!(histories.len(), 21);
+    assert_eq!(call_stats.len(), 1_001);
+    assert!(call_stats.bytes() > 1_000 * 50);
+    call_stats.sweep(secs(1));
+    assert_eq!(call_stats.len(), 21);
     // Stored again: nothing is forgiven.
     assert_eq!(
-        fail(&histories.history(["books", "3", "1"]), &node, secs(1)),
+        fail(&call_stats.of_function(["books", "3", "1"]), &node, secs(1)),
         None
     );
-    histories.sweep(secs(20));
-    assert_eq!(histories.len(), 11);
-    assert_eq!(histories.sweep(secs(301)).len(), 10);
+    call_stats.sweep(secs(20));
+    assert_eq!(call_stats.len(), 11);
+    assert_eq!(call_stats.sweep(secs(301)).len(), 10);
     // Until then they were needed to say what was forgotten.
-    histories.sweep(secs(302));
-    assert_eq!(histories.len(), 1);
-    assert!(Arc::ptr_eq(&held, &histories.history(NAME)));
-    assert!(histories.bytes() < 2_000);
+    call_stats.sweep(secs(302));
+    assert_eq!(call_stats.len(), 1);
+    assert!(Arc::ptr_eq(&held, &call_stats.of_function(NAME)));
+    assert!(call_stats.bytes() < 2_000);
 }
 
 #[test]
 fn a_node_list_without_end_does_not_make_circuits_without_end() {
     let selector = selector();
-    let history = selector.histories().history(NAME);
+    let stats = selector.call_stats().of_function(NAME);
     for n in 0..2 * MAX_CIRCUITS {
         fail(
-            &history,
+            &stats,
             &selector.registry().node(&format!("n{n}@h")),
             secs(1),
         );
     }
-    assert_eq!(history.circuits().all().len(), MAX_CIRCUITS);
-    selector.histories().sweep(secs(1_000));
-    assert!(history.circuits().all().is_empty());
+    assert_eq!(stats.circuits().all().len(), MAX_CIRCUITS);
+    selector.call_stats().sweep(secs(1_000));
+    assert!(stats.circuits().all().is_empty());
     selector.registry().prune(secs(1_000));
     selector.registry().prune(secs(1_001));
     assert!(selector.registry().is_empty());
@@ -430,7 +430,7 @@ fn a_node_list_without_end_does_not_make_circuits_without_end() {
 #[test]
 fn of_all_threads_one_opens_it_one_probes_and_one_closes_it() {
     let selector = selector();
-    let history = selector.histories().history(NAME);
+    let stats = selector.call_stats().of_function(NAME);
     let node = selector.registry().node("a@h");
     for round in 0..200u64 {
         let now = secs(100 * round);
@@ -445,14 +445,14 @@ fn of_all_threads_one_opens_it_one_probes_and_one_closes_it() {
             for _ in 0..4 {
                 scope.spawn(|| {
                     barrier.wait();
-                    (0..10).for_each(|_| count(fail(&history, &node, now)));
+                    (0..10).for_each(|_| count(fail(&stats, &node, now)));
                     barrier.wait();
                     let later = now.saturating_add(secs(50));
-                    let entry = history.circuits().enter(&node, || later);
+                    let entry = stats.circuits().enter(&node, || later);
                     barrier.wait();
                     if let Entry::Ticket(probe) = entry {
                         probes.fetch_add(1, SeqCst);
-                        count(Some(history.leave(
+                        count(Some(stats.leave(
                             &node,
                             Some(&probe),
                             Outcome::Success,
@@ -472,39 +472,39 @@ fn of_all_threads_one_opens_it_one_probes_and_one_closes_it() {
 fn a_node_that_is_reached_again_is_probed_at_once_by_one_call() {
     let selector = selector();
     let [node, other] = ["a@h", "b@h"].map(|name| selector.registry().node(name));
-    let histories = selector.histories();
-    let history = histories.history(NAME);
-    open(&history, &node, secs(1));
-    open(&history, &other, secs(1));
-    assert_eq!(fail(&history, &node, secs(2)), None);
+    let call_stats = selector.call_stats();
+    let stats = call_stats.of_function(NAME);
+    open(&stats, &node, secs(1));
+    open(&stats, &other, secs(1));
+    assert_eq!(fail(&stats, &node, secs(2)), None);
 
-    histories.cut_short(&node, secs(3));
-    assert_eq!(fail(&history, &other, secs(3)), None);
-    let probe = ticket(&history, &node, secs(3));
+    call_stats.end_cooldown(&node, secs(3));
+    assert_eq!(fail(&stats, &other, secs(3)), None);
+    let probe = ticket(&stats, &node, secs(3));
     assert!(probe.is_probe());
-    assert_eq!(fail(&history, &node, secs(3)), None);
+    assert_eq!(fail(&stats, &node, secs(3)), None);
 
     // Nothing is changed while it is under way, nor where no circuit is open.
-    histories.cut_short(&node, secs(4));
-    assert_eq!(fail(&history, &node, secs(4)), None);
-    let reopened = history.leave(&node, Some(&probe), Outcome::Failure, None, || secs(5));
+    call_stats.end_cooldown(&node, secs(4));
+    assert_eq!(fail(&stats, &node, secs(4)), None);
+    let reopened = stats.leave(&node, Some(&probe), Outcome::Failure, None, || secs(5));
     assert_eq!(reopened, Transition::Opened { failures: 4 });
-    assert_eq!(fail(&history, &node, secs(5)), None);
-    histories.cut_short(&node, secs(6));
+    assert_eq!(fail(&stats, &node, secs(5)), None);
+    call_stats.end_cooldown(&node, secs(6));
     assert_eq!(
-        call(&history, &node, Outcome::Success, secs(6)),
+        call(&stats, &node, Outcome::Success, secs(6)),
         Some(Transition::Closed)
     );
-    assert_eq!(fail(&history, &node, secs(6)), Some(Transition::None));
-    histories.cut_short(&node, secs(6));
-    assert!(!ticket(&history, &node, secs(6)).is_probe());
-    assert_eq!(fail(&history, &node, secs(6)), Some(Transition::None));
+    assert_eq!(fail(&stats, &node, secs(6)), Some(Transition::None));
+    call_stats.end_cooldown(&node, secs(6));
+    assert!(!ticket(&stats, &node, secs(6)).is_probe());
+    assert_eq!(fail(&stats, &node, secs(6)), Some(Transition::None));
 }
 
 // Requests come one a millisecond and good ones take 20 ms; "a@h" answers with an error at once.
 fn share_of_a_node_that_fails_at_once(told: bool) -> f64 {
     let selector = selector();
-    let history = selector.histories().history(NAME);
+    let stats = selector.call_stats().of_function(NAME);
     let candidates = Candidates::new(selector.registry(), ["a@h", "b@h", "c@h"]);
     let mut flying: Vec<(Nanos, Nanos, Flight)> = Vec::new();
     let mut calls = [0u32; 3];
@@ -514,7 +514,7 @@ fn share_of_a_node_that_fails_at_once(told: bool) -> f64 {
             if *end > now {
                 return true;
             }
-            history.ended(flight.node(), true, *began, now);
+            stats.record_duration(flight.node(), true, *began, now);
             flight.finish();
             false
         });
@@ -527,7 +527,7 @@ fn share_of_a_node_that_fails_at_once(told: bool) -> f64 {
         if picked != 0 {
             flying.push((now, now.saturating_add(Nanos::from_millis(20)), flight));
         } else if told {
-            history.ended(node, false, now, now);
+            stats.record_duration(node, false, now, now);
         }
     }
     f64::from(calls[0]) / 3_000.0
@@ -547,13 +547,13 @@ fn failed_calls_count_as_load_until_their_time_in_bounded_memory() {
     let selector = selector();
     let node = selector.registry().node("a@h");
     for millis in 0..5_000 {
-        node.hold(Nanos::from_millis(1_000 + millis));
+        node.add_failed_load(Nanos::from_millis(1_000 + millis));
     }
     assert_eq!(node.load(secs(1)), 5_000);
     assert_eq!(node.in_flight(), 0);
     // The first thousand and 24 are known to the millisecond.
     assert_eq!(node.load(Nanos::from_millis(1_501)), 4_499);
     assert_eq!(node.load(secs(7)), 0);
-    node.hold(secs(8));
+    node.add_failed_load(secs(8));
     assert_eq!((node.load(secs(7)), node.load(secs(9))), (1, 0));
 }

@@ -14,35 +14,35 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 #[test]
 fn calls_allocate_nothing_but_the_circuit_and_where_none_is_open_a_choice_reads_no_clock() {
     let selector = Selector::new(StickyLimits::default());
-    let histories = selector.histories();
-    histories.configure(Some(Settings::default()), Nanos::ZERO);
-    let history = histories.history(["books", "find", "1.0.0"]);
+    let call_stats = selector.call_stats();
+    call_stats.configure(Some(Settings::default()), Nanos::ZERO);
+    let stats = call_stats.of_function(["books", "find", "1.0.0"]);
     let node = &selector.registry().node("a@h");
     let never = || unreachable!();
     let now = || Nanos::from_secs(1);
-    assert!(matches!(history.circuits().enter(node, never), Entry::Free));
-    let _ = history.leave(node, None, Outcome::Success, Some(Caller(1)), now);
+    assert!(matches!(stats.circuits().enter(node, never), Entry::Free));
+    let _ = stats.leave(node, None, Outcome::Success, Some(Caller(1)), now);
     let region = Region::new(ALLOCATOR);
     for _ in 0..1_000 {
-        assert!(history.circuits().watch(never).allows(Some(node)));
-        let Entry::Ticket(ticket) = history.circuits().enter(node, never) else {
+        assert!(stats.circuits().view(never).allows(Some(node)));
+        let Entry::Ticket(ticket) = stats.circuits().enter(node, never) else {
             unreachable!()
         };
         let caller = Some(Caller(1));
-        let transition = history.leave(node, Some(&ticket), Outcome::Success, caller, now);
+        let transition = stats.leave(node, Some(&ticket), Outcome::Success, caller, now);
         assert_eq!(transition, Transition::None);
     }
     assert_eq!(region.change().allocations, 0);
 
     // In trouble: still nothing allocated.
-    let _ = history.leave(node, None, Outcome::Failure, Some(Caller(2)), now);
+    let _ = stats.leave(node, None, Outcome::Failure, Some(Caller(2)), now);
     let region = Region::new(ALLOCATOR);
     for _ in 0..1_000 {
-        assert!(history.circuits().watch(now).allows(Some(node)));
-        let Entry::Ticket(ticket) = history.circuits().enter(node, now) else {
+        assert!(stats.circuits().view(now).allows(Some(node)));
+        let Entry::Ticket(ticket) = stats.circuits().enter(node, now) else {
             unreachable!()
         };
-        let _ = history.leave(node, Some(&ticket), Outcome::Success, None, now);
+        let _ = stats.leave(node, Some(&ticket), Outcome::Success, None, now);
     }
     assert_eq!(region.change().allocations, 0);
 }

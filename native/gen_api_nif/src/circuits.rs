@@ -7,7 +7,7 @@ use crate::atoms;
 use crate::node_selector::{now, SelectorResource};
 use gen_api_core::breaker::{Settings, State};
 use gen_api_core::clock::Nanos;
-use gen_api_core::nodes::{Forgotten, History, Node};
+use gen_api_core::nodes::{CallStats, DroppedCircuit, Node};
 use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, Term};
 
@@ -17,14 +17,14 @@ type Policy = (u32, u64, f64);
 /// `{service, request_type, version, node}`.
 type Name = (String, String, String, String);
 
-fn name(history: &History, node: &Node) -> Name {
-    let [service, request_type, version] = history.name().map(str::to_owned);
+fn name(stats: &CallStats, node: &Node) -> Name {
+    let [service, request_type, version] = stats.name().map(str::to_owned);
     (service, request_type, version, node.name().to_owned())
 }
 
-fn names(forgotten: Vec<Forgotten>) -> Vec<Name> {
+fn names(forgotten: Vec<DroppedCircuit>) -> Vec<Name> {
     let names = forgotten.iter();
-    names.map(|(history, node)| name(history, node)).collect()
+    names.map(|(stats, node)| name(stats, node)).collect()
 }
 
 /// Sets how circuits work: `{threshold, cooldown_ms, failure_rate}`, or nil for not at all; and how many bits of
@@ -41,24 +41,24 @@ fn circuits_configure(
         failure_rate,
         cooldown: Nanos::from_millis(cooldown_ms),
     });
-    let histories = selector.0.histories();
-    histories.set_ipv6_prefix(ipv6_prefix.min(128) as u8);
-    names(histories.configure(settings, now()))
+    let call_stats = selector.0.call_stats();
+    call_stats.set_ipv6_prefix(ipv6_prefix.min(128) as u8);
+    names(call_stats.configure(settings, now()))
 }
 
 /// Forgets what no longer matters; returns the circuits that were open and are dropped. Dirty CPU scheduler:
 /// walks all functions.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn circuits_sweep(selector: &SelectorResource) -> Vec<Name> {
-    names(selector.0.histories().sweep(now()))
+    names(selector.0.call_stats().sweep(now()))
 }
 
 /// The node was reached again: where its circuit is open, the next call is the probe. Dirty CPU scheduler: walks
 /// all functions.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn circuits_cut_short(selector: &SelectorResource, node: &str) -> Atom {
+fn circuits_end_cooldown(selector: &SelectorResource, node: &str) -> Atom {
     if let Some(node) = selector.0.registry().find(node) {
-        selector.0.histories().cut_short(&node, now());
+        selector.0.call_stats().end_cooldown(&node, now());
     }
     atom::ok()
 }
@@ -68,13 +68,13 @@ fn circuits_cut_short(selector: &SelectorResource, node: &str) -> Atom {
 #[rustler::nif(schedule = "DirtyCpu")]
 fn circuits_list<'a>(env: Env<'a>, selector: &SelectorResource) -> Vec<Term<'a>> {
     let now = now();
-    let histories = selector.0.histories().all();
-    let circuits = histories.iter().flat_map(|history| {
-        let circuits = history.circuits().all().into_iter();
-        circuits.map(move |circuit| (history, circuit))
+    let call_stats = selector.0.call_stats().all();
+    let circuits = call_stats.iter().flat_map(|stats| {
+        let circuits = stats.circuits().all().into_iter();
+        circuits.map(move |circuit| (stats, circuit))
     });
     circuits
-        .filter_map(|(history, circuit)| {
+        .filter_map(|(stats, circuit)| {
             let (state, number): (Atom, u64) = match circuit.state(now) {
                 State::Closed => match circuit.failures(now) {
                     0 => return None,
@@ -83,7 +83,7 @@ fn circuits_list<'a>(env: Env<'a>, selector: &SelectorResource) -> Vec<Term<'a>>
                 State::Open { retry_in } => (atoms::open(), retry_in.0.div_ceil(1_000_000)),
                 State::HalfOpen => (atoms::half_open(), 0),
             };
-            Some((name(history, circuit.node()), state, number).encode(env))
+            Some((name(stats, circuit.node()), state, number).encode(env))
         })
         .collect()
 }
@@ -91,6 +91,6 @@ fn circuits_list<'a>(env: Env<'a>, selector: &SelectorResource) -> Vec<Term<'a>>
 /// `{functions, bytes}` of what is remembered of calls. Dirty CPU scheduler: walks all functions.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn circuits_size(selector: &SelectorResource) -> (usize, usize) {
-    let histories = selector.0.histories();
-    (histories.len(), histories.bytes())
+    let call_stats = selector.0.call_stats();
+    (call_stats.len(), call_stats.bytes())
 }

@@ -117,14 +117,14 @@ fn executor_begin<'a>(
 
 /// Another node is going to be asked to run the function, under a key that revokes it there.
 #[rustler::nif]
-fn executor_ask(call: &CallResource, node: Atom, key: (u64, u64)) -> Atom {
+fn executor_set_node(call: &CallResource, node: Atom, key: (u64, u64)) -> Atom {
     *call.callee.lock() = Callee::Asked(node, key);
     atom::ok()
 }
 
 /// Names the process that runs the function.
 #[rustler::nif]
-fn executor_watch(call: &CallResource, callee: AnyPid<'_>) -> Atom {
+fn executor_set_process(call: &CallResource, callee: AnyPid<'_>) -> Atom {
     *call.callee.lock() = match callee.0.decode() {
         Ok(pid) => Callee::Local(pid),
         Err(_) => {
@@ -186,7 +186,7 @@ fn executor_settle<'a>(
 /// The call has not ended, but has begun in a way that speaks for its candidate: what `executor_settle` returns,
 /// or `:later` when that is not noted now. With `probe_only` only a probe is.
 #[rustler::nif]
-fn executor_vouch<'a>(
+fn executor_report_success<'a>(
     env: Env<'a>,
     call: &CallResource,
     routed: Routed<'a>,
@@ -210,8 +210,8 @@ impl CallResource {
     /// Before it ends as a call in flight, so that a failed one is load all the time.
     fn note_duration(&self, routed: &Routed<'_>, well: bool) -> NifResult<()> {
         if let (Some(began), Some(flight)) = (self.began, &self.flight) {
-            let history = routed.route()?.history();
-            history.ended(flight.node(), well, began, now());
+            let stats = routed.route()?.call_stats();
+            stats.record_duration(flight.node(), well, began, now());
         }
         Ok(())
     }
@@ -227,14 +227,14 @@ impl CallResource {
         let Some(node) = route.node(index) else {
             return Ok(atom::ok().encode(env));
         };
-        let history = route.history();
+        let stats = route.call_stats();
         let ticket = self.ticket.as_ref();
-        let (change, failures) = match history.leave(node, ticket, outcome, self.caller, now) {
+        let (change, failures) = match stats.leave(node, ticket, outcome, self.caller, now) {
             Transition::None => return Ok(atom::ok().encode(env)),
             Transition::Opened { failures } => (atoms::opened(), failures),
             Transition::Closed => (atoms::closed(), 0),
         };
-        let [service, request_type, version] = history.name();
+        let [service, request_type, version] = stats.name();
         Ok((change, failures, service, request_type, version).encode(env))
     }
 }
@@ -242,8 +242,8 @@ impl CallResource {
 /// A request begins that may be tried again.
 #[rustler::nif]
 fn executor_count(plan: &PlanResource) -> NifResult<Atom> {
-    let history = plan.history().ok_or(Error::BadArg)?;
-    history.budget().request(now());
+    let stats = plan.call_stats().ok_or(Error::BadArg)?;
+    stats.budget().request(now());
     Ok(atom::ok())
 }
 
@@ -251,6 +251,6 @@ fn executor_count(plan: &PlanResource) -> NifResult<Atom> {
 /// `free` in any case.
 #[rustler::nif]
 fn executor_retry(plan: &PlanResource, ratio: f64, free: u32) -> NifResult<bool> {
-    let history = plan.history().ok_or(Error::BadArg)?;
-    Ok(history.budget().retry(now(), Allowance { ratio, free }))
+    let stats = plan.call_stats().ok_or(Error::BadArg)?;
+    Ok(stats.budget().retry(now(), Allowance { ratio, free }))
 }

@@ -165,7 +165,7 @@ fn node_selector_reset_round_robin(selector: &SelectorResource) -> Atom {
 /// went. Dirty CPU scheduler: forgetting nodes is linear in their number.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn node_selector_sweep(selector: &SelectorResource, budget: usize) -> usize {
-    let removed = selector.0.sticky().cleanup(now(), budget);
+    let removed = selector.0.sticky().sweep(now(), budget);
     selector.0.registry().prune(now());
     removed
 }

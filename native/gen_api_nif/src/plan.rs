@@ -9,7 +9,7 @@ use crate::route::Route;
 use crate::schema::SchemaResource;
 use crate::terms::{Terms, SMALL};
 use gen_api_core::limits::Scope;
-use gen_api_core::nodes::History;
+use gen_api_core::nodes::CallStats;
 use rustler::types::atom;
 use rustler::types::tuple::make_tuple;
 use rustler::{Atom, Decoder, Encoder, Env, NifResult, Resource, ResourceArc, Term};
@@ -38,7 +38,7 @@ pub struct PlanResource {
     scope: Option<Arc<Scope>>,
     schema: ResourceArc<SchemaResource>,
     route: Option<Route>,
-    history: Option<Arc<History>>,
+    stats: Option<Arc<CallStats>>,
     terms: Terms,
     pub service: Box<str>,
     pub request_type: Box<str>,
@@ -118,10 +118,11 @@ impl PlanResource {
         spec: PlanSpec<'_>,
     ) -> NifResult<Self> {
         let function = [&spec.service, &spec.request_type, &spec.version].map(String::as_str);
-        let histories =
-            |selector: &ResourceArc<SelectorResource>| selector.0.histories().history(function);
+        let call_stats = |selector: &ResourceArc<SelectorResource>| {
+            selector.0.call_stats().of_function(function)
+        };
         // Held for as long as the plan, so that nothing of it is forgotten between two requests.
-        let history = selector.as_ref().map(histories);
+        let stats = selector.as_ref().map(call_stats);
         let route = match (selector, spec.nodes) {
             (Some(selector), Some(nodes)) => {
                 let route = Route::of_atoms(env, selector, function, nodes, spec.mode)?;
@@ -152,7 +153,7 @@ impl PlanResource {
         Ok(PlanResource {
             light,
             route,
-            history,
+            stats,
             scope,
             service: spec.service.into_boxed_str(),
             request_type: spec.request_type.into_boxed_str(),
@@ -178,8 +179,8 @@ impl PlanResource {
     }
 
     /// What is remembered of the function's calls, where a gateway runs.
-    pub fn history(&self) -> Option<&History> {
-        self.history.as_deref()
+    pub fn call_stats(&self) -> Option<&CallStats> {
+        self.stats.as_deref()
     }
 
     pub fn schema(&self) -> &SchemaResource {

@@ -3,10 +3,10 @@
 //! Every operation on a group is constant in its size and runs on a normal scheduler; what walks
 //! all members or groups runs on a dirty one.
 
+use crate::relay_monitor::{monitor_device, monitored};
 use crate::relay_terms::{
-    answer, bounds, device, done, BoundsTerm, Joining, Kind, StatusAtom, Verb,
+    answer, bounds, device, done, BoundsTerm, Joining, Kind, ModerationAtom, StatusAtom,
 };
-use crate::relay_watch::{watch, watched};
 use gen_api_core::clock::Nanos;
 use gen_api_core::relay::{Created, Relay};
 use rustler::types::atom;
@@ -29,11 +29,11 @@ fn relay_new(limits: BoundsTerm) -> ResourceArc<RelayResource> {
 fn relay_configure(
     relay: &RelayResource,
     limits: BoundsTerm,
-    group_pace: Option<u32>,
-    member_pace: Option<u32>,
+    group_rate: Option<u32>,
+    member_rate: Option<u32>,
 ) -> Atom {
     relay.0.set_bounds(bounds(limits));
-    relay.0.set_pace(group_pace, member_pace);
+    relay.0.set_message_rate(group_rate, member_rate);
     atom::ok()
 }
 
@@ -53,7 +53,7 @@ fn relay_create<'a>(
         by: created.1,
     };
     let outcome = relay.0.create(id, kind.0, user, device(&joining), created);
-    watched(env, &relay, joining.0, outcome)
+    monitored(env, &relay, joining.0, outcome)
 }
 
 /// Deletes a group: how many members were in it, or why not. Dirty CPU scheduler.
@@ -73,8 +73,8 @@ fn relay_join<'a>(
     now_ms: u64,
 ) -> Term<'a> {
     let outcome = relay.0.join(id, user, device(&joining), now_ms);
-    if outcome.is_ok_and(|joined| joined.unwatched) {
-        watch(env, &relay, joining.0);
+    if outcome.is_ok_and(|joined| joined.unmonitored) {
+        monitor_device(env, &relay, joining.0);
     }
     let status = outcome.map(|joined| (atom::ok(), StatusAtom(joined.status)));
     answer(env, status)
@@ -107,16 +107,16 @@ fn relay_leave_device<'a>(
 
 /// A member does something to another one. Normal scheduler.
 #[rustler::nif]
-fn relay_change<'a>(
+fn relay_moderate<'a>(
     env: Env<'a>,
     relay: &RelayResource,
     id: &str,
-    verb: Verb,
+    moderation: ModerationAtom,
     actor: &str,
     target: &str,
     now_ms: u64,
 ) -> Term<'a> {
-    let outcome = relay.0.change(id, verb.0, actor, target, now_ms);
+    let outcome = relay.0.moderate(id, moderation.0, actor, target, now_ms);
     done(env, outcome)
 }
 

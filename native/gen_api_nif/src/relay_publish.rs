@@ -89,7 +89,7 @@ fn relay_send<'a>(
 
 /// From now on nothing is sent to these. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn relay_slow(relay: &RelayResource, pids: List<LocalPid>) -> Atom {
+fn relay_set_slow(relay: &RelayResource, pids: List<LocalPid>) -> Atom {
     relay.0.set_slow(pids.0.into_iter().collect());
     atom::ok()
 }

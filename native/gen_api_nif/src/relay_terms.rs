@@ -1,12 +1,12 @@
 //! What the NIFs of the relay say and are told, as terms.
 //!
 //! An origin is `{type, created_ms, created_by, changed_ms}`, a record
-//! `{user, standing, version, joined_ms}`.
+//! `{user, flags, version, joined_ms}`.
 
 use crate::atoms;
 use crate::decode::atom_enum;
 use gen_api_core::relay::{
-    Bounds, Change, Created, Device, GroupType, Origin, Record, Refusal, Standing, Status,
+    Bounds, Created, Device, GroupType, MemberFlags, Moderation, Origin, Record, Refusal, Status,
 };
 use rustler::types::atom;
 use rustler::{Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, Term};
@@ -23,15 +23,15 @@ atom_enum!(StatusAtom(Status) {
     muted => Status::Muted,
 });
 
-atom_enum!(Verb(Change) {
-    accept => Change::Accept,
-    mute => Change::Mute,
-    unmute => Change::Unmute,
-    kick => Change::Kick,
-    ban => Change::Ban,
-    unban => Change::Unban,
-    promote => Change::Promote,
-    demote => Change::Demote,
+atom_enum!(ModerationAtom(Moderation) {
+    accept => Moderation::Accept,
+    mute => Moderation::Mute,
+    unmute => Moderation::Unmute,
+    kick => Moderation::Kick,
+    ban => Moderation::Ban,
+    unban => Moderation::Unban,
+    promote => Moderation::Promote,
+    demote => Moderation::Demote,
 });
 
 pub fn refused(env: Env<'_>, refusal: Refusal) -> Term<'_> {
@@ -103,16 +103,16 @@ pub fn bounds((groups, members, pending, groups_per_user, grace_ms): BoundsTerm)
 }
 
 pub type OriginTerm = (Kind, u64, u64, u64);
-pub type RecordTerm<'a> = (&'a str, StandingByte, u32, u64);
+pub type RecordTerm<'a> = (&'a str, FlagsByte, u32, u64);
 
 /// rustler would take the low byte of a larger number.
-pub struct StandingByte(u8);
+pub struct FlagsByte(u8);
 
-impl<'a> Decoder<'a> for StandingByte {
+impl<'a> Decoder<'a> for FlagsByte {
     fn decode(term: Term<'a>) -> NifResult<Self> {
         let number: u32 = term.decode()?;
         let byte = u8::try_from(number).map_err(|_| Error::BadArg)?;
-        Ok(StandingByte(byte))
+        Ok(FlagsByte(byte))
     }
 }
 
@@ -124,10 +124,10 @@ pub fn origin((kind, ms, by, changed_ms): OriginTerm) -> Origin {
     }
 }
 
-pub fn record((user, standing, version, joined_ms): RecordTerm<'_>) -> Record {
+pub fn record((user, flags, version, joined_ms): RecordTerm<'_>) -> Record {
     Record {
         user: user.into(),
-        standing: Standing::from_bits(standing.0),
+        flags: MemberFlags::from_bits(flags.0),
         version,
         joined_ms,
     }
@@ -141,7 +141,7 @@ pub fn origin_term<'a>(env: Env<'a>, origin: &Origin) -> Term<'a> {
 pub fn record_term<'a>(env: Env<'a>, record: &Record) -> Term<'a> {
     (
         &*record.user,
-        record.standing.bits(),
+        record.flags.bits(),
         record.version,
         record.joined_ms,
     )

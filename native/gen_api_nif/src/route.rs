@@ -9,8 +9,8 @@ use crate::value::Arg;
 use gen_api_core::breaker::Caller;
 use gen_api_core::clock::Nanos;
 use gen_api_core::nodes::{
-    CallerKind, Candidates, Entry, Flight, History, Mode, Node, Obstacle, Unavailable, Watch,
-    Weights,
+    CallStats, CallerKind, Candidates, CircuitView, Entry, Flight, Mode, Node, Obstacle,
+    Unavailable, Weights,
 };
 use gen_api_core::value::{Value, View};
 use rustler::types::atom;
@@ -26,7 +26,7 @@ pub struct Route {
     // Held here and not passed to each choice: to decode a handle takes some 15 ns.
     selector: ResourceArc<SelectorResource>,
     candidates: Candidates,
-    history: Arc<History>,
+    stats: Arc<CallStats>,
     atoms: Vec<Atom>,
     mode: Mode,
     key_source: Option<KeySource>,
@@ -50,7 +50,7 @@ impl Route {
         mode: ModeSpec,
     ) -> Self {
         let candidates = Candidates::new(selector.0.registry(), names.iter().map(String::as_str));
-        let history = selector.0.histories().history(function);
+        let stats = selector.0.call_stats().of_function(function);
         let name = || function.join("\0").into_bytes();
         let (mode, key_source) = match mode {
             ModeSpec::Random => (Mode::Random, None),
@@ -69,7 +69,7 @@ impl Route {
         Route {
             selector,
             candidates,
-            history,
+            stats,
             atoms: Vec::new(),
             mode,
             key_source,
@@ -116,23 +116,23 @@ impl Route {
     }
 
     /// What is remembered of the function's calls.
-    pub fn history(&self) -> &Arc<History> {
-        &self.history
+    pub fn call_stats(&self) -> &Arc<CallStats> {
+        &self.stats
     }
 
     /// Asks to call `node`.
     pub fn enter(&self, node: &Arc<Node>) -> Entry {
-        let circuits = self.history.circuits();
+        let circuits = self.stats.circuits();
         circuits.enter_among(&self.candidates, node, now)
     }
 
     pub fn caller(&self, kind: CallerKind, name: &[u8]) -> Caller {
-        self.selector.0.histories().caller(kind, name)
+        self.selector.0.call_stats().caller(kind, name)
     }
 
-    fn watch(&self) -> Watch<fn() -> Nanos> {
-        let watch = self.history.circuits().watch(now as fn() -> Nanos);
-        watch.among(&self.candidates)
+    fn view(&self) -> CircuitView<fn() -> Nanos> {
+        let view = self.stats.circuits().view(now as fn() -> Nanos);
+        view.among(&self.candidates)
     }
 
     pub fn bytes(&self) -> usize {
@@ -141,8 +141,8 @@ impl Route {
 
     pub fn pick<'a>(&self, env: Env<'a>, key: Option<&[u8]>) -> Term<'a> {
         let selector = &self.selector.0;
-        let watch = self.watch();
-        let usable = |index| watch.allows(self.candidates.get(index));
+        let view = self.view();
+        let usable = |index| view.allows(self.candidates.get(index));
         let picked = selector.pick(&self.candidates, &self.mode, key, self.now(), usable);
         match picked.and_then(|index| Some((*self.atoms.get(index)?, index))) {
             Some(choice) => choice.encode(env),
@@ -152,8 +152,8 @@ impl Route {
 
     pub fn order<'a>(&self, env: Env<'a>, key: Option<&[u8]>) -> Term<'a> {
         let selector = &self.selector.0;
-        let watch = self.watch();
-        let usable = |index| watch.allows(self.candidates.get(index));
+        let view = self.view();
+        let usable = |index| view.allows(self.candidates.get(index));
         let order = selector.order(&self.candidates, &self.mode, key, self.now(), usable);
         order.as_slice().encode(env)
     }
@@ -161,8 +161,8 @@ impl Route {
     /// Why there is no usable node.
     pub fn unavailable<'a>(&self, env: Env<'a>) -> Term<'a> {
         let selector = &self.selector.0;
-        let watch = self.watch();
-        let usable = |index| watch.allows(self.candidates.get(index));
+        let view = self.view();
+        let usable = |index| view.allows(self.candidates.get(index));
         match selector.unavailable(&self.candidates, &self.mode, usable) {
             Unavailable::NoNodes => atoms::no_nodes().encode(env),
             Unavailable::AllUnavailable(obstacles) => {

@@ -10,7 +10,8 @@ use crate::node_selector::now;
 use gen_api_core::breaker::{Settings, Transition};
 use gen_api_core::clock::Nanos;
 use gen_api_core::worker_pool::{
-    Cause, Circuit, Effects, Ending, Entry, Kind, Left, News, OnDeath, Refusal, Slot, WorkerPool,
+    Cause, Circuit, Effects, Entry, Kind, Left, Notice, OnDeath, Refusal, Slot, TaskResult,
+    WorkerPool,
 };
 use parking_lot::Mutex;
 use rustler::env::SavedTerm;
@@ -37,7 +38,7 @@ impl Resource for PoolResource {
     const IMPLEMENTS_DOWN: bool = true;
 
     fn down<'a>(&'a self, _env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
-        self.0.keeper_ended(pid);
+        self.0.server_exited(pid);
     }
 }
 
@@ -56,7 +57,7 @@ impl Resource for SlotResource {
 }
 
 /// Sends what a step has others do. To a process that has died in the meantime there is nothing to
-/// say: the slot of one is given back by its death, and another keeper looks for itself.
+/// say: the slot of one is given back by its death, and another server looks for itself.
 fn act(env: Env<'_>, effects: Effects<LocalPid, Message>) {
     for process in effects.wake.into_iter().flatten() {
         let _ = env.send(&process, (atoms::worker_pool(), atoms::wake()));
@@ -64,8 +65,8 @@ fn act(env: Env<'_>, effects: Effects<LocalPid, Message>) {
     if let Some((process, message)) = effects.send {
         let _ = env.send(&process, load(env, &message));
     }
-    if let Some(keeper) = effects.notify {
-        let _ = env.send(&keeper, (atoms::worker_pool(), atoms::attend()));
+    if let Some(server) = effects.notify {
+        let _ = env.send(&server, (atoms::worker_pool(), atoms::work()));
     }
 }
 
@@ -73,7 +74,7 @@ fn load<'a>(env: Env<'a>, (own, saved): &Message) -> Term<'a> {
     own.run(|own| saved.load(own).in_env(env))
 }
 
-/// A closed pool without a keeper.
+/// A closed pool without a server.
 #[rustler::nif]
 fn worker_pool_new(
     size: u32,
@@ -90,25 +91,25 @@ fn worker_pool_new(
     ResourceArc::new(PoolResource(WorkerPool::new(size, max_queue, settings)))
 }
 
-/// The caller is the keeper from now on: the pool is open until it dies.
+/// The caller is the server from now on: the pool is open until it dies.
 #[rustler::nif]
-fn worker_pool_adopt(env: Env<'_>, pool: ResourceArc<PoolResource>) -> Atom {
+fn worker_pool_set_server(env: Env<'_>, pool: ResourceArc<PoolResource>) -> Atom {
     let pid = env.pid();
-    pool.0.adopt(pid);
+    pool.0.set_server(pid);
     let _monitor = env.monitor(&pool, &pid);
     atom::ok()
 }
 
-/// What the keeper has to see to: whom to kill, news, and after how many ms to ask again.
+/// What the server has to see to: whom to kill, notices, and after how many ms to ask again.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn worker_pool_attend<'a>(
+fn worker_pool_take_work<'a>(
     env: Env<'a>,
     pool: &PoolResource,
 ) -> (Vec<LocalPid>, Vec<Term<'a>>, Option<u64>) {
     let now = now();
-    let attention = pool.0.attend(now);
-    let news = attention.news.into_iter().map(|news| match news {
-        News::Killed {
+    let work = pool.0.take_work(now);
+    let notices = work.notices.into_iter().map(|notice| match notice {
+        Notice::Killed {
             started,
             cause,
             transition,
@@ -116,10 +117,10 @@ fn worker_pool_attend<'a>(
             let changed = transition_term(env, transition);
             (atoms::killed(), started, cause.map(CauseAtom), changed).encode(env)
         }
-        News::Message(message) => load(env, &message),
+        Notice::Message(message) => load(env, &message),
     });
     let left = |due: Nanos| due.saturating_sub(now).0.div_ceil(1_000_000);
-    (attention.kill, news.collect(), attention.next.map(left))
+    (work.kill, notices.collect(), work.next.map(left))
 }
 
 atom_enum!(CauseAtom(Cause) {
@@ -172,7 +173,7 @@ atom_enum!(RefusalAtom(Refusal) {
     circuit_open => Refusal::CircuitOpen,
 });
 
-/// The message alone, or with its receiver, where the keeper sends it.
+/// The message alone, or with its receiver, where the server sends it.
 fn saved<'a>(env: Env<'a>, pid: AnyPid<'a>, message: Term<'a>) -> OnDeath<LocalPid, Message> {
     let to = pid.0.decode::<LocalPid>().ok();
     let own = OwnedEnv::new();
@@ -220,10 +221,10 @@ fn worker_pool_enter(
     EntryAtom(entry)
 }
 
-atom_enum!(EndingAtom(Ending) {
-    returned => Ending::Returned,
-    failed => Ending::Failed,
-    answered => Ending::Answered,
+atom_enum!(TaskResultAtom(TaskResult) {
+    returned => TaskResult::Returned,
+    failed => TaskResult::Failed,
+    answered => TaskResult::Answered,
 });
 
 /// The task of a slot has ended; returns what that did to the circuit, or `:killed`. `answer` is nil or
@@ -233,14 +234,14 @@ atom_enum!(EndingAtom(Ending) {
 fn worker_pool_leave<'a>(
     env: Env<'a>,
     slot: ResourceArc<SlotResource>,
-    ending: EndingAtom,
+    result: TaskResultAtom,
     answer: Option<(LocalPid, Term<'a>)>,
 ) -> Term<'a> {
     let monitor = slot.owner.lock().take();
     if let Some(monitor) = monitor {
         env.demonitor(&slot, &monitor);
     }
-    let (left, effects) = slot.pool.0.leave(&slot.slot, ending.0, now());
+    let (left, effects) = slot.pool.0.leave(&slot.slot, result.0, now());
     act(env, effects);
     if let Some((pid, message)) = answer {
         // To one that has died in the meantime there is nothing to say.

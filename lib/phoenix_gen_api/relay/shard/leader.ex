@@ -26,7 +26,7 @@ defmodule PhoenixGenApi.Relay.Shard.Leader do
   defp execute(state, op, asked) do
     here? =
       case Command.member(op) do
-        {group, user} -> Native.relay_is_here(state.relay, group, user, nil)
+        {group, user} -> Native.relay_has_local_device(state.relay, group, user, nil)
         nil -> false
       end
 

@@ -14,7 +14,7 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
   @doc "A device of a user here has ended, the last one as far as is known."
   @spec last_device_gone(State.t(), String.t(), String.t(), atom()) :: State.t()
   def last_device_gone(state, group, user, why) do
-    if Native.relay_is_here(state.relay, group, user, nil) do
+    if Native.relay_has_local_device(state.relay, group, user, nil) do
       state
     else
       broadcast(state, {:presence, node(), nil, group, user, false, why})
@@ -79,7 +79,7 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
   end
 
   defp depart_absent_of(group, state) do
-    absent = Native.relay_absent(state.relay, group, State.mask(state))
+    absent = Native.relay_offline_members(state.relay, group, State.mask(state))
 
     case State.leader(state) do
       leader when leader == node() ->

@@ -39,7 +39,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
   end
 
   defp start(state, {:join, group, user} = op, {pid, _to, _lane} = joining, from, ref) do
-    if Native.relay_is_here(state.relay, group, user, pid) do
+    if Native.relay_has_local_device(state.relay, group, user, pid) do
       GenServer.reply(from, {:error, :already_member})
       state
     else
@@ -49,9 +49,9 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
 
   # The device goes at once, the user when all know of it.
   defp start(state, {:leave_device, group, user, pid}, nil, from, ref) do
-    case Native.relay_release(state.relay, group, user, pid) do
+    case Native.relay_detach(state.relay, group, user, pid) do
       :ok ->
-        if Native.relay_is_here(state.relay, group, user, nil) do
+        if Native.relay_has_local_device(state.relay, group, user, nil) do
           GenServer.reply(from, {:ok, false})
           state
         else
@@ -149,7 +149,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
       _too_late ->
         if Command.attaches_device?(op, result) do
           {group, user} = Command.member(op)
-          here? = Native.relay_is_here(state.relay, group, user, nil)
+          here? = Native.relay_has_local_device(state.relay, group, user, nil)
           broadcast(state, {:presence, node(), nil, group, user, here?, :joined})
         end
 
@@ -164,7 +164,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
       when result == :ok or elem(result, 0) == :ok ->
         [group, user] = request.op |> Command.member() |> Tuple.to_list()
         attached = Native.relay_attach(state.relay, group, user, joining)
-        here? = Native.relay_is_here(state.relay, group, user, nil)
+        here? = Native.relay_has_local_device(state.relay, group, user, nil)
         told = broadcast(state, {:presence, node(), ref, group, user, here?, :joined})
         waiting = Enum.into(told, request.waiting, &{:presence, &1})
         # Another join of the same process was decided before this one. What else takes the member

@@ -2,15 +2,15 @@ use crate::sync::atomic::{
     AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
 };
 
+use super::packed_state::{PackedState, PackedTime, Phase};
 use super::window::{too_many, Window};
-use super::word::{Phase, Time, Word};
 use super::{Caller, Check, Outcome, Permit, Settings, State, Transition};
 use crate::clock::Nanos;
 
 /// One circuit breaker. Some 600 bytes, and up to 3 KiB while there are failures.
 #[derive(Debug)]
 pub struct Breaker {
-    word: AtomicU64,
+    state: AtomicU64,
     // Failures when it opened: only for the report of a probe that fails.
     opened_by: AtomicU32,
     settings: Settings,
@@ -22,7 +22,7 @@ impl Breaker {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
-            word: AtomicU64::new(Word::INITIAL),
+            state: AtomicU64::new(PackedState::INITIAL),
             opened_by: AtomicU32::new(0),
             settings,
             window: Window::new(),
@@ -32,11 +32,11 @@ impl Breaker {
     /// Whether a call may be made now. What it gives has to be recorded or given back.
     #[inline]
     pub fn check(&self, now: Nanos) -> Check {
-        let mut packed = self.word.load(Acquire);
+        let mut packed = self.state.load(Acquire);
         loop {
-            let word = Word::unpack(packed);
-            let due = match word.phase {
-                Phase::Closed => return Check::Allow(Permit::new(word.generation)),
+            let state = PackedState::unpack(packed);
+            let due = match state.phase {
+                Phase::Closed => return Check::Allow(Permit::new(state.generation)),
                 Phase::Open { until } if !until.has_come(now) => {
                     let retry_in = Some(until.left(now));
                     return Check::Deny { retry_in };
@@ -46,14 +46,14 @@ impl Breaker {
                 }
                 // The cool-down is over, or the probe has taken as long as one.
                 Phase::Open { .. } | Phase::HalfOpen { .. } => {
-                    Time::after(now, self.settings.cooldown)
+                    PackedTime::after(now, self.settings.cooldown)
                 }
             };
             let phase = Phase::HalfOpen { expires: due };
             // The success of a slow probe still closes it: the same period.
-            let probing = match word.phase {
-                Phase::HalfOpen { .. } => word.with(phase),
-                _ => word.next(phase),
+            let probing = match state.phase {
+                Phase::HalfOpen { .. } => state.with(phase),
+                _ => state.next(phase),
             };
             match self.swap(packed, probing) {
                 Ok(()) => {
@@ -71,7 +71,7 @@ impl Breaker {
     #[inline]
     #[must_use]
     pub fn would_allow(&self, now: Nanos) -> bool {
-        match Word::unpack(self.word.load(Acquire)).phase {
+        match PackedState::unpack(self.state.load(Acquire)).phase {
             Phase::Closed => true,
             Phase::Open { until } => until.has_come(now),
             Phase::HalfOpen { expires } => expires.has_come(now),
@@ -87,12 +87,12 @@ impl Breaker {
         caller: Option<Caller>,
         now: Nanos,
     ) -> Transition {
-        let packed = self.word.load(Acquire);
-        let word = Word::unpack(packed);
-        if word.generation != permit.generation {
+        let packed = self.state.load(Acquire);
+        let state = PackedState::unpack(packed);
+        if state.generation != permit.generation {
             return Transition::None;
         }
-        match (word.phase, outcome) {
+        match (state.phase, outcome) {
             (Phase::Closed, Outcome::Success) => {
                 self.window.add_success(caller, now);
                 Transition::None
@@ -120,32 +120,32 @@ impl Breaker {
     /// A call was not made after all, or ended in a way that says nothing. If it was the probe, the next
     /// call is.
     pub fn give_back(&self, permit: Permit, now: Nanos) {
-        let packed = self.word.load(Acquire);
-        let word = Word::unpack(packed);
+        let packed = self.state.load(Acquire);
+        let state = PackedState::unpack(packed);
         let expires = permit.expires;
         // Not where another has become the probe in the meantime.
-        if word.generation == permit.generation && word.phase == (Phase::HalfOpen { expires }) {
-            let until = Time::reached(now);
+        if state.generation == permit.generation && state.phase == (Phase::HalfOpen { expires }) {
+            let until = PackedTime::reached(now);
             // Who else has changed it has let another probe through.
-            let _ = self.swap(packed, word.next(Phase::Open { until }));
+            let _ = self.swap(packed, state.next(Phase::Open { until }));
         }
     }
 
     /// There is reason to believe that the callee is back: if it is open, its cool-down is over.
-    pub fn cut_short(&self, now: Nanos) {
-        let packed = self.word.load(Acquire);
-        let word = Word::unpack(packed);
-        if matches!(word.phase, Phase::Open { until } if !until.has_come(now)) {
-            let until = Time::reached(now);
+    pub fn end_cooldown(&self, now: Nanos) {
+        let packed = self.state.load(Acquire);
+        let state = PackedState::unpack(packed);
+        if matches!(state.phase, Phase::Open { until } if !until.has_come(now)) {
+            let until = PackedTime::reached(now);
             // Who else has changed it has let a probe through, or knows better.
-            let _ = self.swap(packed, word.with(Phase::Open { until }));
+            let _ = self.swap(packed, state.with(Phase::Open { until }));
         }
     }
 
     /// What it is doing, for people.
     #[must_use]
     pub fn state(&self, now: Nanos) -> State {
-        match Word::unpack(self.word.load(Acquire)).phase {
+        match PackedState::unpack(self.state.load(Acquire)).phase {
             Phase::Closed => State::Closed,
             Phase::Open { until } => State::Open {
                 retry_in: until.left(now),
@@ -173,8 +173,8 @@ impl Breaker {
     }
 
     fn open(&self, packed: u64, failures: u32, now: Nanos) -> Transition {
-        let until = Time::after(now, self.settings.cooldown);
-        let opened = Word::unpack(packed).next(Phase::Open { until });
+        let until = PackedTime::after(now, self.settings.cooldown);
+        let opened = PackedState::unpack(packed).next(Phase::Open { until });
         // Who else has changed it has opened it, or begun another period.
         if self.swap(packed, opened).is_err() {
             return Transition::None;
@@ -185,13 +185,13 @@ impl Breaker {
 
     fn close(&self, permit: Permit, mut packed: u64) -> Transition {
         loop {
-            let word = Word::unpack(packed);
-            if word.generation != permit.generation {
+            let state = PackedState::unpack(packed);
+            if state.generation != permit.generation {
                 return Transition::None;
             }
             // Nothing is added before it is closed.
             self.window.empty();
-            match self.swap(packed, word.next(Phase::Closed)) {
+            match self.swap(packed, state.next(Phase::Closed)) {
                 Ok(()) => return Transition::Closed,
                 // Another probe has begun.
                 Err(current) => packed = current,
@@ -200,8 +200,8 @@ impl Breaker {
     }
 
     #[inline]
-    fn swap(&self, current: u64, next: Word) -> Result<(), u64> {
-        self.word
+    fn swap(&self, current: u64, next: PackedState) -> Result<(), u64> {
+        self.state
             .compare_exchange(current, next.pack(), AcqRel, Acquire)
             .map(drop)
     }

@@ -28,16 +28,16 @@
 //! | file | concept |
 //! |---|---|
 //! | `machine` | a breaker: check, record, give back |
-//! | `word` | its state in 64 bits |
+//! | `packed_state` | its state in 64 bits |
 //! | `window` | the outcomes of the last seconds, and whose they were |
 
 mod machine;
+mod packed_state;
 mod window;
-mod word;
 
 pub use machine::Breaker;
 
-use word::Time;
+use packed_state::PackedTime;
 
 use crate::clock::Nanos;
 
@@ -81,7 +81,7 @@ pub struct Caller(pub u32);
 pub struct Permit {
     generation: u16,
     /// When a probe counts no more as the probe.
-    expires: Time,
+    expires: PackedTime,
 }
 
 impl Permit {
@@ -91,7 +91,7 @@ impl Permit {
     const fn new(generation: u16) -> Self {
         Self {
             generation,
-            expires: Time::NEVER,
+            expires: PackedTime::NEVER,
         }
     }
 }

@@ -192,7 +192,7 @@ impl Window {
 
     /// A few times a second.
     fn remember(&self, seen: u64) {
-        let _turn = self.failures.lock();
+        let _guard = self.failures.lock();
         let [one, other] = self.callers.each_ref();
         let [first, second] = [one.load(Relaxed), other.load(Relaxed)];
         let slot = if first >> 32 == seen >> 32 && first != 0 {

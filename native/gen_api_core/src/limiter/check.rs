@@ -78,7 +78,7 @@ impl Limiter {
             return Decision::Overflow;
         };
         let mut shard = slot.lock();
-        for pressed in [false, true] {
+        for reclaimed in [false, true] {
             let place = match shard.probe(hashed, limit, value, now, 0) {
                 Ok(place) => place,
                 Err(denial) => return denied(0, denial),
@@ -87,9 +87,9 @@ impl Limiter {
                 shard.admit(hashed, limit, value, place, &self.pool);
                 return Decision::Admitted;
             }
-            if !pressed {
-                shard.tend_place(place, now, &self.hasher, &self.pool);
-                shard.glance(now, &self.hasher, &self.pool);
+            if !reclaimed {
+                shard.sweep_place(place, now, &self.hasher, &self.pool);
+                shard.sample(now, &self.hasher, &self.pool);
                 self.collect_credits();
             }
         }
@@ -103,7 +103,7 @@ impl Limiter {
         }
         let mut locked = self.lock(&mut charges);
         touch(&charges, &locked);
-        for pressed in [false, true] {
+        for reclaimed in [false, true] {
             if let Err((index, denial)) = probe_all(&mut charges, &locked, now) {
                 return denied(index, denial);
             }
@@ -111,8 +111,8 @@ impl Limiter {
                 self.admit_all(&charges, &mut locked);
                 return Decision::Admitted;
             }
-            if !pressed {
-                self.press(&charges, &mut locked, now);
+            if !reclaimed {
+                self.reclaim(&charges, &mut locked, now);
             }
         }
         self.overflow()
@@ -197,21 +197,21 @@ impl Limiter {
         }
     }
 
-    /// Makes room by whatever can be done at once: windows that this check or a glance touches are reclaimed,
+    /// Makes room by whatever can be done at once: windows that this check or a sample touches are reclaimed,
     /// and idle credits collected.
     #[cold]
-    fn press(&self, charges: &[Charge<'_>], locked: &mut Locked<'_>, now: Nanos) {
+    fn reclaim(&self, charges: &[Charge<'_>], locked: &mut Locked<'_>, now: Nanos) {
         for charge in charges {
             if let Some(shard) = locked.get_mut(charge.guard) {
                 // Looked up again each time, because windows move when one is reclaimed.
                 if let Ok(place) = shard.probe(charge.hashed, charge.limit, charge.value, now, 0) {
-                    shard.tend_place(place, now, &self.hasher, &self.pool);
+                    shard.sweep_place(place, now, &self.hasher, &self.pool);
                 }
             }
         }
         for shard in locked.iter_mut() {
-            shard.glance(now, &self.hasher, &self.pool);
-            shard.surrender_credit(&self.pool);
+            shard.sample(now, &self.hasher, &self.pool);
+            shard.return_credit(&self.pool);
         }
         self.collect_credits();
     }
@@ -227,7 +227,7 @@ impl Limiter {
         for index in first..first.wrapping_add(asked) {
             let slot = self.shards.get(index & (self.shards.len() - 1));
             if let Some(mut shard) = slot.and_then(|slot| slot.try_lock()) {
-                shard.surrender_credit(&self.pool);
+                shard.return_credit(&self.pool);
             }
         }
     }

@@ -73,12 +73,12 @@ type Families = AHashMap<(Box<[u8]>, Kind), Arc<Family>>;
 
 /// Which limits there are, by name and kind.
 #[derive(Debug, Default)]
-pub(super) struct Registry {
+pub(super) struct LimitRegistry {
     families: Mutex<Families>,
     next: AtomicU64,
 }
 
-impl Registry {
+impl LimitRegistry {
     pub(super) fn limit(&self, name: &[u8], rule: Rule) -> Limit {
         let kind = rule.kind();
         let mut families = self.families.lock();

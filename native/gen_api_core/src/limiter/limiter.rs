@@ -2,7 +2,7 @@ use crossbeam_utils::CachePadded;
 use std::mem::size_of;
 
 use super::hasher::Hasher;
-use super::limit::{Limit, LimitId, Registry};
+use super::limit::{Limit, LimitId, LimitRegistry};
 use super::pool::Pool;
 use super::rule::Rule;
 use super::shard::Shard;
@@ -10,7 +10,7 @@ use crate::clock::Nanos;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::sync::Mutex;
 
-/// Windows tended under one lock, so that no check waits long for a sweep.
+/// Windows swept under one lock, so that no check waits long for a sweep.
 const UNDER_ONE_LOCK: usize = 64;
 /// More shards than this would cost more than they spare.
 const MOST_SHARDS: usize = 4_096;
@@ -77,9 +77,9 @@ pub struct Stats {
 /// time before that of the last one in its window counts as made together with that one.
 #[derive(Debug)]
 pub struct Limiter {
-    pub(super) shards: Box<[Slot]>,
+    pub(super) shards: Box<[ShardLock]>,
     pub(super) hasher: Hasher,
-    registry: Registry,
+    registry: LimitRegistry,
     pub(super) pool: Pool,
     pub(super) caps: Caps,
     pub(super) overflowed: AtomicU64,
@@ -90,7 +90,7 @@ pub struct Limiter {
 }
 
 /// On cache lines of its own, or two locks would slow each other down.
-pub(super) type Slot = CachePadded<Mutex<Shard>>;
+pub(super) type ShardLock = CachePadded<Mutex<Shard>>;
 
 impl Limiter {
     /// Holds nothing yet.
@@ -98,9 +98,9 @@ impl Limiter {
     pub fn new(caps: Caps) -> Self {
         let shards = caps.shards.clamp(1, MOST_SHARDS).next_power_of_two();
         Self {
-            shards: (0..shards).map(|_| Slot::default()).collect(),
+            shards: (0..shards).map(|_| ShardLock::default()).collect(),
             hasher: Hasher::new(shards),
-            registry: Registry::default(),
+            registry: LimitRegistry::default(),
             pool: Pool::new(caps.max_entries, shards),
             caps,
             overflowed: AtomicU64::new(0),
@@ -157,7 +157,7 @@ impl Limiter {
             .iter()
             .map(|slot| {
                 let taken = slot.lock().take(&self.pool);
-                taken.bury(&self.pool)
+                taken.free(&self.pool)
             })
             .sum()
     }
@@ -176,10 +176,10 @@ impl Limiter {
                 };
             }
             let slice = left.min(UNDER_ONE_LOCK);
-            let tended = slot.lock().sweep(now, slice, &self.hasher, &self.pool);
-            left -= tended.seen;
-            windows += tended.dropped;
-            *at += usize::from(tended.next == 0);
+            let swept = slot.lock().sweep(now, slice, &self.hasher, &self.pool);
+            left -= swept.seen;
+            windows += swept.dropped;
+            *at += usize::from(swept.next == 0);
         }
         *at = 0;
         Swept {
@@ -191,7 +191,7 @@ impl Limiter {
     /// What it holds; visits every shard.
     pub fn stats(&self) -> Stats {
         let (mut windows, mut credit) = (0, self.pool.left());
-        let mut bytes = size_of::<Self>() + self.shards.len() * size_of::<Slot>();
+        let mut bytes = size_of::<Self>() + self.shards.len() * size_of::<ShardLock>();
         for slot in &self.shards {
             let shard = slot.lock();
             windows += shard.len();

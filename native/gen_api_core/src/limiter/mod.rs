@@ -29,8 +29,8 @@
 //! | `sliding_window` | the algorithm: which requests count at a time |
 //! | `log`, `pages`, `stamp` | a queue of times that is small when short and never moved when long |
 //! | `shard` | the windows behind one lock |
-//! | `tend` | reclaiming what has expired, some windows at a time |
-//! | `key`, `slots`, `hasher` | how a shard stores and finds them |
+//! | `sweep` | reclaiming what has expired, some windows at a time |
+//! | `key`, `paged_vec`, `hasher` | how a shard stores and finds them |
 //! | `pool` | the entries that may still be recorded |
 
 mod check;
@@ -40,14 +40,14 @@ mod limit;
 #[allow(clippy::module_inception)]
 mod limiter;
 mod log;
+mod paged_vec;
 mod pages;
 mod pool;
 mod rule;
 mod shard;
 mod sliding_window;
-mod slots;
 mod stamp;
-mod tend;
+mod sweep;
 
 pub use check::Decision;
 pub use limit::{Limit, LimitId};

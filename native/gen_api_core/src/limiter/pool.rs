@@ -73,7 +73,7 @@ impl Credit {
     }
 
     /// Hands everything back to the pool.
-    pub(super) fn surrender(&mut self, pool: &Pool) {
+    pub(super) fn return_to(&mut self, pool: &Pool) {
         pool.left.fetch_add(std::mem::take(&mut self.0), Relaxed);
     }
 }

@@ -6,16 +6,16 @@ use hashbrown::HashTable;
 use super::hasher::{Hashed, Hasher};
 use super::key::Key;
 use super::limit::{Family, Limit};
+use super::paged_vec::PagedVec;
 use super::pool::{Credit, Pool};
 use super::rule::{Denial, Opening, State};
-use super::slots::Slots;
 use crate::clock::Nanos;
 
 /// Some of the windows; the limiter keeps each shard behind a lock.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    pub(super) windows: Slots<Window>,
-    pub(super) index: HashTable<Spot>,
+    pub(super) windows: PagedVec<Window>,
+    pub(super) index: HashTable<IndexEntry>,
     credit: Credit,
     /// Memory that windows hold outside of themselves.
     heap: usize,
@@ -23,8 +23,8 @@ pub(super) struct Shard {
     pub(super) floor: Nanos,
     /// Where a sweep goes on, downwards.
     pub(super) sweep_from: Option<usize>,
-    /// Where the next glance goes on.
-    pub(super) glance_from: usize,
+    /// Where the next sample goes on.
+    pub(super) sample_from: usize,
 }
 
 /// What is remembered for one value under one limit.
@@ -38,7 +38,7 @@ pub(super) struct Window {
 
 /// Where a window is. The hash is kept so that the table grows without a look at the windows.
 #[derive(Debug)]
-pub(super) struct Spot {
+pub(super) struct IndexEntry {
     tag: u32,
     slot: u32,
 }
@@ -81,10 +81,11 @@ impl Shard {
     /// Brings what seems to be a window into the cache.
     #[inline]
     pub(super) fn touch(&self, hashed: Hashed) -> bool {
-        let spot = self
+        let entry = self
             .index
-            .find(spread(hashed.tag), |spot| spot.tag == hashed.tag);
-        spot.and_then(|spot| self.windows.get(spot.slot as usize))
+            .find(spread(hashed.tag), |entry| entry.tag == hashed.tag);
+        entry
+            .and_then(|entry| self.windows.get(entry.slot as usize))
             .is_some_and(|window| !window.state.is_empty())
     }
 
@@ -139,7 +140,7 @@ impl Shard {
         state.admit(place.opening);
         let key = Key::new(value);
         self.heap += key.bytes() + state.bytes();
-        let spot = Spot {
+        let entry = IndexEntry {
             tag: hashed.tag,
             slot: self.windows.len() as u32,
         };
@@ -149,7 +150,7 @@ impl Shard {
             state,
         });
         self.index
-            .insert_unique(spread(spot.tag), spot, |spot| spread(spot.tag));
+            .insert_unique(spread(entry.tag), entry, |entry| spread(entry.tag));
     }
 
     /// Looks a window up again, after another charge of the same check may have made it.
@@ -196,13 +197,13 @@ impl Shard {
         true
     }
 
-    pub(super) fn surrender_credit(&mut self, pool: &Pool) {
-        self.credit.surrender(pool);
+    pub(super) fn return_credit(&mut self, pool: &Pool) {
+        self.credit.return_to(pool);
     }
 
     /// Takes everything out, so that it can be freed without the lock.
     pub(super) fn take(&mut self, pool: &Pool) -> Self {
-        self.credit.surrender(pool);
+        self.credit.return_to(pool);
         let fresh = Self {
             floor: self.floor,
             ..Self::default()
@@ -211,13 +212,13 @@ impl Shard {
     }
 
     /// Frees all windows of a shard that was taken out; returns how many there were.
-    pub(super) fn bury(mut self, pool: &Pool) -> usize {
+    pub(super) fn free(mut self, pool: &Pool) -> usize {
         let windows = self.windows.len();
         for window in self.windows.iter() {
             window.family.leave();
             self.credit.refund(window.state.held(), pool);
         }
-        self.credit.surrender(pool);
+        self.credit.return_to(pool);
         windows
     }
 
@@ -237,7 +238,7 @@ impl Shard {
     pub(super) fn shrink_index(&mut self) {
         if self.index.capacity() / 4 > self.windows.len() {
             self.index
-                .shrink_to(self.windows.len() * 2, |spot| spread(spot.tag));
+                .shrink_to(self.windows.len() * 2, |entry| spread(entry.tag));
         }
     }
 
@@ -247,13 +248,13 @@ impl Shard {
 
     #[inline]
     fn find(&self, tag: u32, family: &Arc<Family>, value: &[u8]) -> Option<u32> {
-        let spot = self.index.find(spread(tag), |spot| {
-            spot.tag == tag
-                && self.windows.get(spot.slot as usize).is_some_and(|window| {
+        let entry = self.index.find(spread(tag), |entry| {
+            entry.tag == tag
+                && self.windows.get(entry.slot as usize).is_some_and(|window| {
                     Arc::ptr_eq(&window.family, family) && window.key.as_bytes() == value
                 })
         });
-        spot.map(|spot| spot.slot)
+        entry.map(|entry| entry.slot)
     }
 
     /// Changes a window by something that returns how many entries became free.
@@ -279,19 +280,19 @@ impl Shard {
         }
         let last = self.windows.len() - 1;
         let moved = self.tag(last, hasher);
-        if let Ok(spot) = self
+        if let Ok(entry) = self
             .index
-            .find_entry(spread(self.tag(slot, hasher)), |spot| {
-                spot.slot as usize == slot
+            .find_entry(spread(self.tag(slot, hasher)), |entry| {
+                entry.slot as usize == slot
             })
         {
-            spot.remove();
+            entry.remove();
         }
-        if let Some(spot) = self
+        if let Some(entry) = self
             .index
-            .find_mut(spread(moved), |spot| spot.slot as usize == last)
+            .find_mut(spread(moved), |entry| entry.slot as usize == last)
         {
-            spot.slot = slot as u32;
+            entry.slot = slot as u32;
         }
         if let Some(window) = self.windows.swap_remove(slot) {
             self.heap -= window.key.bytes() + window.state.bytes();

@@ -1,23 +1,23 @@
 //! A request against the limits that apply to it.
 
-use super::{Applied, Denial, Key, Limits, OnMissing, Value, Verdict, NANOS_PER_MS};
+use super::{ActiveLimit, Denial, Key, Limits, OnMissing, Value, Verdict, NANOS_PER_MS};
 use crate::clock::Nanos;
 use crate::limiter::{Decision, Limit};
 use crate::sync::atomic::Ordering::Relaxed;
 use smallvec::SmallVec;
 
 /// What a request is charged to; four limits need no allocation.
-type Charged<'l, 'v> = SmallVec<[(&'l Applied, Value<'v>); 4]>;
+type Charged<'l, 'v> = SmallVec<[(&'l ActiveLimit, Value<'v>); 4]>;
 
 impl Limits {
     pub(super) fn charge<'l, 'v>(
         &self,
-        applied: impl Iterator<Item = &'l Applied>,
+        active: impl Iterator<Item = &'l ActiveLimit>,
         now: Nanos,
         value_of: &mut impl FnMut(&Key) -> Option<Value<'v>>,
     ) -> Verdict {
-        let mut applied = applied;
-        let (first, second) = (applied.next(), applied.next());
+        let mut active = active;
+        let (first, second) = (active.next(), active.next());
         let Some(first) = first else {
             return Verdict::Admitted;
         };
@@ -29,7 +29,7 @@ impl Limits {
             };
         }
         self.charge_all(
-            [first].into_iter().chain(second).chain(applied),
+            [first].into_iter().chain(second).chain(active),
             now,
             value_of,
         )
@@ -38,54 +38,55 @@ impl Limits {
     #[inline]
     fn counted<'v>(
         &self,
-        applied: &Applied,
+        active: &ActiveLimit,
         value_of: &mut impl FnMut(&Key) -> Option<Value<'v>>,
     ) -> Option<Value<'v>> {
-        self.key(&applied.spec.key, value_of(&applied.spec.key)?)
+        self.key(&active.spec.key, value_of(&active.spec.key)?)
     }
 
     #[inline]
-    fn charge_one(&self, applied: &Applied, value: &[u8], now: Nanos) -> Verdict {
-        match self.limiter.check_one(&applied.limit, value, now) {
+    fn charge_one(&self, active: &ActiveLimit, value: &[u8], now: Nanos) -> Verdict {
+        match self.limiter.check_one(&active.limit, value, now) {
             Decision::Admitted => Verdict::Admitted,
             Decision::Overflow => Verdict::Overflow,
             Decision::Denied {
                 retry_after,
                 current,
                 ..
-            } => denied(applied, value, current, retry_after),
+            } => denied(active, value, current, retry_after),
         }
     }
 
     fn charge_all<'l, 'v>(
         &self,
-        applied: impl Iterator<Item = &'l Applied>,
+        active: impl Iterator<Item = &'l ActiveLimit>,
         now: Nanos,
         value_of: &mut impl FnMut(&Key) -> Option<Value<'v>>,
     ) -> Verdict {
         let mut charged: Charged = SmallVec::new();
-        let mut refused: Option<&Applied> = None;
-        for applied in applied {
-            let value = self.counted(applied, value_of);
-            match (value, applied.spec.on_missing) {
-                (Some(value), _) => charge_once(&mut charged, applied, value),
+        let mut refused: Option<&ActiveLimit> = None;
+        for active in active {
+            let value = self.counted(active, value_of);
+            match (value, active.spec.on_missing) {
+                (Some(value), _) => charge_once(&mut charged, active, value),
                 (None, OnMissing::Skip) => {}
                 // No value is empty, so this window is shared with none that has one.
                 (None, OnMissing::Shared) => {
-                    charge_once(&mut charged, applied, Value::Borrowed(&[]));
+                    charge_once(&mut charged, active, Value::Borrowed(&[]));
                 }
                 (None, OnMissing::Deny) => {
-                    let longer = |other: &&Applied| other.spec.window_ms >= applied.spec.window_ms;
-                    refused = refused.filter(longer).or(Some(applied));
+                    let longer =
+                        |other: &&ActiveLimit| other.spec.window_ms >= active.spec.window_ms;
+                    refused = refused.filter(longer).or(Some(active));
                 }
             }
         }
-        if let Some(applied) = refused {
-            return self.refuse(applied, &charged, now);
+        if let Some(active) = refused {
+            return self.refuse(active, &charged, now);
         }
         let charges: SmallVec<[(&Limit, &[u8]); 4]> = charged
             .iter()
-            .map(|(applied, value)| (&applied.limit, value.as_ref()))
+            .map(|(active, value)| (&active.limit, value.as_ref()))
             .collect();
         match self.limiter.check(&charges, now) {
             Decision::Admitted => Verdict::Admitted,
@@ -104,19 +105,24 @@ impl Limits {
                 retry_after,
                 current,
             } => match charged.get(index) {
-                Some((applied, value)) => denied(applied, value, current, retry_after),
+                Some((active, value)) => denied(active, value, current, retry_after),
                 None => Verdict::Admitted,
             },
         }
     }
 
     /// A request without a value that has to have one; another limit may deny it for longer.
-    fn refuse(&self, applied: &Applied, charged: &[(&Applied, Value<'_>)], now: Nanos) -> Verdict {
+    fn refuse(
+        &self,
+        active: &ActiveLimit,
+        charged: &[(&ActiveLimit, Value<'_>)],
+        now: Nanos,
+    ) -> Verdict {
         let mut denial = Denial {
-            spec: applied.spec.clone(),
+            spec: active.spec.clone(),
             missing: true,
             current: 0,
-            retry_after_ms: applied.spec.window_ms.max(1),
+            retry_after_ms: active.spec.window_ms.max(1),
         };
         for (other, value) in charged {
             let status = self.limiter.peek(&other.limit, value, now);
@@ -136,19 +142,19 @@ impl Limits {
 
 /// Limits that differ in their maximum only have one window in common, where a request counts
 /// once: the strictest of them decides for all.
-fn charge_once<'l, 'v>(charged: &mut Charged<'l, 'v>, applied: &'l Applied, value: Value<'v>) {
-    let id = applied.limit.id();
+fn charge_once<'l, 'v>(charged: &mut Charged<'l, 'v>, active: &'l ActiveLimit, value: Value<'v>) {
+    let id = active.limit.id();
     match charged.iter_mut().find(|(other, _)| other.limit.id() == id) {
-        Some((other, _)) if applied.spec.max_requests < other.spec.max_requests => *other = applied,
+        Some((other, _)) if active.spec.max_requests < other.spec.max_requests => *other = active,
         Some(_) => {}
-        None => charged.push((applied, value)),
+        None => charged.push((active, value)),
     }
 }
 
 #[cold]
-fn denied(applied: &Applied, value: &[u8], current: u32, retry_after: Nanos) -> Verdict {
+fn denied(active: &ActiveLimit, value: &[u8], current: u32, retry_after: Nanos) -> Verdict {
     Verdict::Denied(Box::new(Denial {
-        spec: applied.spec.clone(),
+        spec: active.spec.clone(),
         missing: value.is_empty(),
         current,
         retry_after_ms: whole_ms(retry_after),

@@ -1,16 +1,16 @@
 //! Which limits a request is charged to.
 //!
-//! A [`Limits`] holds a limiter and the limits in force. They are one immutable value behind
+//! A [`Limits`] holds a limiter and the active limits. They are one immutable value behind
 //! one pointer, so a change takes effect at once and a check never waits for one. A plan
 //! holds a [`Scope`] of its function, which says whether any limit applies: where none does, a
 //! request pays one load and nothing else.
 
+mod active_limits;
 mod charge;
-mod in_force;
 mod scope;
 mod spec;
 
-pub use in_force::Applied;
+pub use active_limits::ActiveLimit;
 pub use scope::Scope;
 pub use spec::{Group, Key, OnMissing, ScopeName, Spec};
 
@@ -20,8 +20,8 @@ use crate::clock::Nanos;
 use crate::limiter::{Caps, Limiter, Rule, SlidingWindow, Status};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use crate::sync::{ArcSwap, Mutex};
+use active_limits::ActiveLimits;
 use ahash::AHashSet;
-use in_force::InForce;
 use scope::Scopes;
 use std::sync::Arc;
 
@@ -54,16 +54,16 @@ pub enum Verdict {
 /// Bytes to count by.
 pub type Value<'v> = std::borrow::Cow<'v, [u8]>;
 
-/// A limiter and the limits in force.
+/// A limiter and the active limits.
 #[derive(Debug)]
 pub struct Limits {
     limiter: Limiter,
-    in_force: ArcSwap<InForce>,
+    active_limits: ArcSwap<ActiveLimits>,
     fail_open: AtomicBool,
     /// Bits of an IPv6 address that count.
     ipv6_prefix: AtomicU64,
     bounded: Bounded,
-    // Also the turn of those who change limits: a scope that is made while limits change is
+    // Also the lock of those who change limits: a scope that is made while limits change is
     // either there to be told or made from the new ones.
     scopes: Mutex<Scopes>,
 }
@@ -73,7 +73,7 @@ impl Limits {
     pub fn new(caps: Caps) -> Self {
         Limits {
             limiter: Limiter::new(caps),
-            in_force: ArcSwap::default(),
+            active_limits: ArcSwap::default(),
             fail_open: AtomicBool::default(),
             ipv6_prefix: AtomicU64::new(address::IPV6_PREFIX.into()),
             bounded: Bounded::default(),
@@ -89,8 +89,8 @@ impl Limits {
     /// The scope of a function, the same for all its versions.
     pub fn scope(&self, service: &str, request_type: &str) -> Arc<Scope> {
         let mut scopes = self.scopes.lock();
-        let in_force = self.in_force.load();
-        let limited = in_force.limits(service, request_type);
+        let active_limits = self.active_limits.load();
+        let limited = active_limits.limits(service, request_type);
         scopes.of(service, request_type, || Scope(AtomicBool::new(limited)))
     }
 
@@ -130,9 +130,9 @@ impl Limits {
     /// (a window of no length) are left out.
     pub fn configure(&self, enabled: bool, specs: Vec<Spec>) {
         let mut scopes = self.scopes.lock();
-        let mut next = InForce {
+        let mut next = ActiveLimits {
             enabled,
-            ..InForce::default()
+            ..ActiveLimits::default()
         };
         for spec in specs {
             let window = Nanos(spec.window_ms.saturating_mul(NANOS_PER_MS));
@@ -141,17 +141,17 @@ impl Limits {
             };
             let limit = self.limiter.limit(&spec.name(), Rule::SlidingWindow(rule));
             let scope = spec.scope.clone();
-            let applied = Applied { spec, limit };
+            let active = ActiveLimit { spec, limit };
             match scope {
-                None => next.global.push(applied),
+                None => next.global.push(active),
                 Some((service, request_type)) => {
                     let functions = next.api.entry(service).or_default();
-                    functions.entry(request_type).or_default().push(applied);
+                    functions.entry(request_type).or_default().push(active);
                 }
             }
         }
-        let kept: AHashSet<_> = next.all().map(|applied| applied.limit.id()).collect();
-        // Plans are told before limits are in force, and that there are none only after: a
+        let kept: AHashSet<_> = next.all().map(|active| active.limit.id()).collect();
+        // Plans are told before limits are active, and that there are none only after: a
         // check that finds nothing to charge is harmless, a request that is not checked is not.
         let next = Arc::new(next);
         for (service, request_type, scope) in scopes.all() {
@@ -159,14 +159,14 @@ impl Limits {
                 .0
                 .fetch_or(next.limits(service, request_type), Relaxed);
         }
-        let previous = self.in_force.swap(Arc::clone(&next));
+        let previous = self.active_limits.swap(Arc::clone(&next));
         for (service, request_type, scope) in scopes.all() {
             scope.0.store(next.limits(service, request_type), Relaxed);
         }
         scopes.drop_unheld();
-        for applied in previous.all() {
-            if !kept.contains(&applied.limit.id()) {
-                self.limiter.forget(applied.limit.id());
+        for active in previous.all() {
+            if !kept.contains(&active.limit.id()) {
+                self.limiter.forget(active.limit.id());
             }
         }
     }
@@ -192,16 +192,16 @@ impl Limits {
         now: Nanos,
         mut value_of: impl FnMut(&Key) -> Option<Value<'v>>,
     ) -> (Verdict, bool) {
-        let in_force = self.in_force.load();
+        let active_limits = self.active_limits.load();
         let mut others = false;
-        let applied = in_force
+        let active = active_limits
             .of_request(service, request_type)
-            .filter(|applied| {
-                let charged = group.has(&applied.spec.key);
+            .filter(|active| {
+                let charged = group.has(&active.spec.key);
                 others |= !charged;
                 charged
             });
-        let verdict = self.charge(applied, now, &mut value_of);
+        let verdict = self.charge(active, now, &mut value_of);
         (verdict, others)
     }
 
@@ -213,9 +213,11 @@ impl Limits {
         value: Option<&[u8]>,
         now: Nanos,
     ) -> Verdict {
-        let in_force = self.in_force.load();
-        let applied = in_force.of(scope, key).filter(|_| in_force.enabled);
-        self.charge(applied, now, &mut |_key| value.map(Value::Borrowed))
+        let active_limits = self.active_limits.load();
+        let active = active_limits
+            .of(scope, key)
+            .filter(|_| active_limits.enabled);
+        self.charge(active, now, &mut |_key| value.map(Value::Borrowed))
     }
 
     /// What the limits of one scope and key say of a value; charges nothing.
@@ -226,23 +228,23 @@ impl Limits {
         value: &[u8],
         now: Nanos,
     ) -> Vec<(Spec, Status)> {
-        let in_force = self.in_force.load();
+        let active_limits = self.active_limits.load();
         let value = self.key(key, Value::Borrowed(value)).unwrap_or_default();
-        in_force
+        active_limits
             .of(scope, key)
-            .map(|applied| {
-                let status = self.limiter.peek(&applied.limit, &value, now);
-                (applied.spec.clone(), status)
+            .map(|active| {
+                let status = self.limiter.peek(&active.limit, &value, now);
+                (active.spec.clone(), status)
             })
             .collect()
     }
 
     /// Forgets the requests of a value under the limits of one scope and key.
     pub fn reset(&self, scope: &ScopeName, key: &Key, value: &[u8]) {
-        let in_force = self.in_force.load();
+        let active_limits = self.active_limits.load();
         let value = self.key(key, Value::Borrowed(value)).unwrap_or_default();
-        for applied in in_force.of(scope, key) {
-            self.limiter.reset(&applied.limit, &value);
+        for active in active_limits.of(scope, key) {
+            self.limiter.reset(&active.limit, &value);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a plan knows of the limits: whether there are any.
 
-use super::in_force::ByFunction;
+use super::active_limits::ByFunction;
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
 

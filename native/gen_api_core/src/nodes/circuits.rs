@@ -26,7 +26,7 @@ const ENOUGH: usize = 3;
 pub struct Circuits {
     any: AtomicBool,
     /// Whether one may be open.
-    troubled: AtomicBool,
+    may_be_open: AtomicBool,
     /// In the order of the nodes' addresses.
     list: ArcSwap<List>,
     writer: Mutex<()>,
@@ -98,9 +98,9 @@ impl Circuit {
 type List = Vec<Arc<Circuit>>;
 
 /// The circuits at one moment, for a choice among nodes.
-pub struct Watch<N>(Option<(Guard<Arc<List>>, N)>);
+pub struct CircuitView<N>(Option<(Guard<Arc<List>>, N)>);
 
-impl<N: Fn() -> Nanos> Watch<N> {
+impl<N: Fn() -> Nanos> CircuitView<N> {
     /// The same for a choice among these: of at least three, of which fewer than half are usable, none is passed
     /// over because of a circuit. What is left would only be overrun in their place.
     #[must_use]
@@ -175,12 +175,12 @@ impl Circuits {
 
     /// The circuits as they are now. `now` is asked only where one is open.
     #[inline]
-    pub fn watch<N: Fn() -> Nanos>(&self, now: N) -> Watch<N> {
-        let troubled = self.troubled.load(Acquire);
-        Watch(troubled.then(|| (self.list.load(), now)))
+    pub fn view<N: Fn() -> Nanos>(&self, now: N) -> CircuitView<N> {
+        let may_be_open = self.may_be_open.load(Acquire);
+        CircuitView(may_be_open.then(|| (self.list.load(), now)))
     }
 
-    /// Asks to call a candidate, whose circuit is ignored as [`Watch::among`] says.
+    /// Asks to call a candidate, whose circuit is ignored as [`CircuitView::among`] says.
     #[inline]
     pub fn enter_among(
         &self,
@@ -189,7 +189,7 @@ impl Circuits {
         now: impl Fn() -> Nanos,
     ) -> Entry {
         match self.enter(node, &now) {
-            Entry::Refused if self.watch(now).among(candidates).allows(Some(node)) => Entry::Free,
+            Entry::Refused if self.view(now).among(candidates).allows(Some(node)) => Entry::Free,
             entry => entry,
         }
     }
@@ -237,7 +237,7 @@ impl Circuits {
             Some(ticket) => ticket.circuit.record(ticket.permit, outcome, caller, now()),
         };
         if matches!(transition, Transition::Opened { .. }) {
-            self.troubled.swap(true, AcqRel);
+            self.may_be_open.swap(true, AcqRel);
         }
         transition
     }
@@ -258,10 +258,10 @@ impl Circuits {
     }
 
     /// The node was reached again: if its circuit is open, the next call is the probe.
-    pub fn cut_short(&self, node: &Arc<Node>, now: Nanos) {
+    pub fn end_cooldown(&self, node: &Arc<Node>, now: Nanos) {
         if self.any() {
             if let Some(circuit) = self.find(node) {
-                circuit.breaker.cut_short(now);
+                circuit.breaker.end_cooldown(now);
             }
         }
     }
@@ -273,15 +273,17 @@ impl Circuits {
         if keep.is_some() && !self.any() {
             return Vec::new();
         }
-        let _turn = self.writer.lock();
+        let _guard = self.writer.lock();
         let (kept, dropped): (Vec<_>, Vec<_>) = self.all().into_iter().partition(|circuit| {
             let quiet = now.saturating_sub(Nanos(circuit.noted.load(Relaxed)));
             let in_use = circuit.is_closed(now) && !circuit.breaker.is_idle(now);
             keep.is_some_and(|keep| quiet < keep || in_use)
         });
         // One that opens from here on says so again.
-        if self.troubled.swap(false, AcqRel) && !kept.iter().all(|circuit| circuit.is_closed(now)) {
-            self.troubled.swap(true, AcqRel);
+        if self.may_be_open.swap(false, AcqRel)
+            && !kept.iter().all(|circuit| circuit.is_closed(now))
+        {
+            self.may_be_open.swap(true, AcqRel);
         }
         if !dropped.is_empty() {
             self.publish(kept);
@@ -322,7 +324,7 @@ impl Circuits {
         if policy().is_none() || self.list.load().len() >= MAX_CIRCUITS {
             return None;
         }
-        let _turn = self.writer.lock();
+        let _guard = self.writer.lock();
         if let Some(circuit) = self.find(node) {
             return Some(circuit);
         }

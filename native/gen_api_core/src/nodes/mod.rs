@@ -23,16 +23,16 @@
 //! | `sticky` | which node a value went to last |
 //! | `circuits` | the nodes that one function leaves alone for a while |
 //! | `durations` | how long the calls of one function take |
-//! | `histories` | what outlives the compiled form of a function: circuits and retries |
+//! | `call_stats` | what outlives the compiled form of a function: circuits and retries |
 //! | `rng` | a small generator and unbiased bounded draws |
 //! | `selector` | one instance of all state, `pick` and `order` |
 
+mod call_stats;
 mod candidates;
 mod circuits;
 mod cursor;
 mod durations;
 pub mod hash;
-mod histories;
 mod node;
 mod registry;
 mod rendezvous;
@@ -42,11 +42,11 @@ mod sticky;
 mod usable;
 mod weights;
 
+pub use call_stats::{CallStats, CallStatsTable, CallerKind, DroppedCircuit};
 pub use candidates::Candidates;
-pub use circuits::{Circuit, Circuits, Entry, Ticket, Watch, MAX_CIRCUITS};
+pub use circuits::{Circuit, CircuitView, Circuits, Entry, Ticket, MAX_CIRCUITS};
 pub use cursor::{Cursor, Cursors};
 pub use durations::Durations;
-pub use histories::{CallerKind, Forgotten, Histories, History};
 pub use node::{Flight, Node, NodeEvent, NodeStatus};
 pub use registry::Registry;
 pub use rng::Rng;

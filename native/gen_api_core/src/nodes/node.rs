@@ -157,7 +157,7 @@ impl Node {
     }
 
     /// A call that has failed counts as load until then.
-    pub fn hold(&self, until: Nanos) {
+    pub fn add_failed_load(&self, until: Nanos) {
         let mut ends = self.failed.ends.lock();
         let end = until.0 >> END_BITS;
         let end = if ends.len() < MAX_ENDS {

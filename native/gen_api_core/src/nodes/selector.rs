@@ -2,10 +2,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::call_stats::CallStatsTable;
 use super::candidates::Candidates;
 use super::cursor::{Cursor, Cursors};
 use super::hash::key_hash;
-use super::histories::Histories;
 use super::node::NodeStatus;
 use super::registry::Registry;
 use super::rendezvous;
@@ -61,7 +61,7 @@ pub enum Unavailable {
     AllUnavailable(Vec<(usize, Obstacle)>),
 }
 
-/// One instance of node selection: all nodes, cursors, sticky entries and histories of a gateway.
+/// One instance of node selection: all nodes, cursors, sticky entries and call statistics of a gateway.
 ///
 /// A candidate is usable when its node is up and the caller's `usable` says so too. `usable` is asked about
 /// candidates that are then not picked, and not about all of them; it must be cheap and change nothing.
@@ -70,7 +70,7 @@ pub struct Selector {
     registry: Registry,
     cursors: Cursors,
     sticky: Sticky,
-    histories: Histories,
+    call_stats: CallStatsTable,
 }
 
 impl Selector {
@@ -81,7 +81,7 @@ impl Selector {
             registry: Registry::default(),
             cursors: Cursors::new(MAX_CURSORS),
             sticky: Sticky::new(sticky),
-            histories: Histories::default(),
+            call_stats: CallStatsTable::default(),
         }
     }
 
@@ -105,8 +105,8 @@ impl Selector {
 
     /// What is remembered of the calls of each function.
     #[must_use]
-    pub fn histories(&self) -> &Histories {
-        &self.histories
+    pub fn call_stats(&self) -> &CallStatsTable {
+        &self.call_stats
     }
 
     /// The round-robin cursor of that function, the same each time.
@@ -121,7 +121,7 @@ impl Selector {
 
     /// Memory held by all parts together, in bytes.
     pub fn bytes(&self) -> usize {
-        self.registry.bytes() + self.cursors.bytes() + self.sticky.bytes() + self.histories.bytes()
+        self.registry.bytes() + self.cursors.bytes() + self.sticky.bytes() + self.call_stats.bytes()
     }
 
     /// The best usable candidate, or `None` when no candidate is usable ([`Selector::unavailable`] says why).

@@ -67,7 +67,7 @@ struct Shard {
 
 #[derive(Debug)]
 struct Entries {
-    by_key: LinkedHashMap<Key, Memory, RandomState>,
+    by_key: LinkedHashMap<Key, Entry, RandomState>,
     value_bytes: usize,
 }
 
@@ -78,7 +78,7 @@ struct Key {
 }
 
 #[derive(Debug)]
-struct Memory {
+struct Entry {
     node: Arc<Node>,
     slot: u32,
     last_used: u64,
@@ -86,7 +86,7 @@ struct Memory {
 
 /// A key that borrows, with its hash. Hashes as [`Key`] does: field by field.
 #[derive(Copy, Clone)]
-pub(super) struct Wanted<'a> {
+pub(super) struct KeyRef<'a> {
     hash: u64,
     function: &'a Arc<[u8]>,
     value: &'a [u8],
@@ -118,7 +118,7 @@ impl Sticky {
         }
     }
 
-    /// Changes the limits. Entries too many or too old by the new ones go with the next [`Sticky::cleanup`].
+    /// Changes the limits. Entries too many or too old by the new ones go with the next [`Sticky::sweep`].
     pub fn set_limits(&self, limits: StickyLimits) {
         self.ttl.store(limits.ttl.0, Relaxed);
         self.max_entries.store(limits.max_entries, Relaxed);
@@ -134,7 +134,7 @@ impl Sticky {
 
     /// Removes entries that have outlived their lifetime or exceed the limit, the oldest first, at most
     /// `budget`; returns how many. Fewer than `budget` means that there are no more. Some 100 ns per entry.
-    pub fn cleanup(&self, now: Nanos, budget: usize) -> usize {
+    pub fn sweep(&self, now: Nanos, budget: usize) -> usize {
         let mut removed = 0;
         for shard in &self.shards {
             if self.is_expired(shard.oldest.load(Relaxed), now) {
@@ -143,7 +143,7 @@ impl Sticky {
                     self.len.fetch_sub(1, Relaxed);
                     removed += 1;
                 }
-                entries.give_back_memory();
+                entries.shrink();
                 shard.oldest.store(entries.oldest(), Relaxed);
             }
         }
@@ -182,8 +182,8 @@ impl Sticky {
     }
 
     /// `value` is a [`Sticky::key`].
-    pub(super) fn wanted<'a>(&self, function: &'a Arc<[u8]>, value: &'a [u8]) -> Wanted<'a> {
-        Wanted {
+    pub(super) fn wanted<'a>(&self, function: &'a Arc<[u8]>, value: &'a [u8]) -> KeyRef<'a> {
+        KeyRef {
             hash: BuildHasher::hash_one(&self.hasher, (function, value)),
             function,
             value,
@@ -193,7 +193,7 @@ impl Sticky {
     /// Where the remembered node is among `candidates`, if there is one and it is listed; a use of the entry.
     pub(super) fn recall(
         &self,
-        wanted: Wanted<'_>,
+        wanted: KeyRef<'_>,
         candidates: &Candidates,
         now: Nanos,
     ) -> (Seen, Option<usize>) {
@@ -226,7 +226,7 @@ impl Sticky {
     /// changes nothing and is false.
     pub(super) fn remember(
         &self,
-        wanted: Wanted<'_>,
+        wanted: KeyRef<'_>,
         seen: Seen,
         node: &Arc<Node>,
         slot: usize,
@@ -236,7 +236,7 @@ impl Sticky {
         let Some(shard) = self.shard(wanted.hash).filter(|_| max_entries > 0) else {
             return true;
         };
-        let memory = || Memory {
+        let memory = || Entry {
             node: Arc::clone(node),
             slot: slot as u32,
             last_used: stamp(now),
@@ -359,7 +359,7 @@ impl Shard {
 }
 
 impl Entries {
-    fn find(&mut self, wanted: Wanted<'_>) -> RawEntryMut<'_, Key, Memory, RandomState> {
+    fn find(&mut self, wanted: KeyRef<'_>) -> RawEntryMut<'_, Key, Entry, RandomState> {
         self.by_key.raw_entry_mut().from_hash(wanted.hash, |key| {
             *key.value == *wanted.value && key.function == *wanted.function
         })
@@ -380,7 +380,7 @@ impl Entries {
     }
 
     /// The map keeps the nodes of removed entries for new ones. After a rush that is memory for nothing.
-    fn give_back_memory(&mut self) {
+    fn shrink(&mut self) {
         if self.by_key.len() < self.by_key.capacity() / 4 {
             self.by_key.shrink_to_fit();
         }
@@ -388,7 +388,7 @@ impl Entries {
 
     fn bytes(&self) -> usize {
         // Two links per entry; a pointer and a control byte per slot.
-        let entry = size_of::<Key>() + size_of::<Memory>() + 2 * size_of::<usize>();
+        let entry = size_of::<Key>() + size_of::<Entry>() + 2 * size_of::<usize>();
         let slot = size_of::<usize>() + 1;
         self.by_key.len() * entry + self.by_key.capacity() * slot + self.value_bytes
     }

@@ -2,7 +2,7 @@
 
 use super::index::Relay;
 use super::outcome::FanOut;
-use super::slow_consumers::SAMPLED;
+use super::slow_consumers::SAMPLE_EVERY;
 use crate::clock::Nanos;
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::sync::ArcSwapOption;
@@ -70,16 +70,16 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         };
         let recipients = &to.recipients;
         let first = delivery.next.load(Relaxed);
-        let slow = self.slow.now();
+        let slow = self.slow.current();
         let started = now();
-        let look = self.slow.first_look(started);
-        let mut looked_at = look.map_or(usize::MAX, |at| first.saturating_add(at));
+        let offset = self.slow.first_sample(started);
+        let mut sample_at = offset.map_or(usize::MAX, |at| first.saturating_add(at));
         let (mut next, mut stretch) = (first, 1);
         while next < recipients.len() {
             for recipient in recipients.slice(next, stretch) {
-                if next == looked_at {
+                if next == sample_at {
                     slice.sample.push(recipient.to);
-                    looked_at = looked_at.saturating_add(SAMPLED);
+                    sample_at = sample_at.saturating_add(SAMPLE_EVERY);
                 }
                 next += 1;
                 if !slow.is_empty() && slow.contains(&recipient.to) {
@@ -100,7 +100,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             delivery.to.store(None);
         }
         if !slice.sample.is_empty() {
-            self.slow.looked(started, slice.sample.len());
+            self.slow.sampled(started, slice.sample.len());
         }
         slice
     }

@@ -1,9 +1,9 @@
-//! One group: its members, and how they stand.
+//! One group: its members, and their flags.
 
 use super::chunks::Chunks;
-use super::member::{Member, Standing};
+use super::member::{Member, MemberFlags};
+use super::member_table::MemberTable;
 use super::recipients::{Lane, Recipient};
-use super::roster::Roster;
 use super::rules::GroupType;
 use super::users::User;
 use crate::sync::Mutex;
@@ -35,21 +35,21 @@ pub(super) struct State<H> {
     pub(super) changed_ms: u64,
     /// Taken out of the index; whoever still holds it must look again.
     pub(super) deleted: bool,
-    pub(super) roster: Roster<H>,
+    pub(super) members: MemberTable<H>,
     /// The devices; those that get messages come first.
-    pub(super) fan: Chunks<Recipient<H>>,
+    pub(super) recipients: Chunks<Recipient<H>>,
     pub(super) receiving: usize,
     pub(super) lanes: SmallVec<[Lane; 1]>,
     /// Members who are in the group.
-    pub(super) present: usize,
+    pub(super) in_group: usize,
     /// Of those, who are not pending.
     pub(super) audience: usize,
     /// Admins, remembered ones included.
     pub(super) admins: usize,
-    /// Counts the changes of standings, those seen on other nodes included.
+    /// Counts the changes of members' flags, those seen on other nodes included.
     pub(super) clock: u32,
     /// Devices of members on other nodes: how many members each node has.
-    pub(super) elsewhere: SmallVec<[(u32, u32); 2]>,
+    pub(super) remote_members: SmallVec<[(u32, u32); 2]>,
     /// Those who may come back, and until when.
     grace: VecDeque<(u64, u32)>,
 }
@@ -63,22 +63,22 @@ impl<H: Copy + Eq> Group<H> {
                 created,
                 changed_ms: created.ms,
                 deleted: false,
-                roster: Roster::default(),
-                fan: Chunks::default(),
+                members: MemberTable::default(),
+                recipients: Chunks::default(),
                 receiving: 0,
                 lanes: SmallVec::new(),
-                present: 0,
+                in_group: 0,
                 audience: 0,
                 admins: 0,
                 clock: 0,
-                elsewhere: SmallVec::new(),
+                remote_members: SmallVec::new(),
                 grace: VecDeque::new(),
             }),
         }
     }
 }
 
-fn step(count: &mut usize, before: bool, after: bool) {
+fn adjust(count: &mut usize, before: bool, after: bool) {
     *count = match (before, after) {
         (false, true) => count.saturating_add(1),
         (true, false) => count.saturating_sub(1),
@@ -88,36 +88,39 @@ fn step(count: &mut usize, before: bool, after: bool) {
 
 impl<H: Copy + Eq> State<H> {
     pub(super) fn pending(&self) -> usize {
-        self.present.saturating_sub(self.audience)
+        self.in_group.saturating_sub(self.audience)
     }
 
     pub(super) fn add(&mut self, user: User<H>, hash: u64, hasher: impl Fn(&[u8]) -> u64) -> u32 {
-        self.roster.insert(user, hash, hasher)
+        self.members.insert(user, hash, hasher)
     }
 
-    /// Changes how a member stands; everything that follows from it follows. Returns how he
-    /// stood.
-    pub(super) fn stand(&mut self, at: u32, after: Standing) -> Standing {
-        let Some(member) = self.roster.get_mut(at) else {
-            return Standing::default();
+    /// Sets the flags of a member, and what follows from them. Returns the flags before.
+    pub(super) fn set_flags(&mut self, at: u32, after: MemberFlags) -> MemberFlags {
+        let Some(member) = self.members.get_mut(at) else {
+            return MemberFlags::default();
         };
-        let before = std::mem::replace(&mut member.standing, after);
+        let before = std::mem::replace(&mut member.flags, after);
         if before == after {
             return before;
         }
         self.clock = self.clock.saturating_add(1);
         member.version = self.clock;
-        let present = Standing::PRESENT;
-        step(&mut self.present, before.has(present), after.has(present));
-        step(
+        let in_group = MemberFlags::IN_GROUP;
+        adjust(
+            &mut self.in_group,
+            before.has(in_group),
+            after.has(in_group),
+        );
+        adjust(
             &mut self.audience,
             before.is_audience(),
             after.is_audience(),
         );
-        step(
+        adjust(
             &mut self.admins,
-            before.has(Standing::ADMIN),
-            after.has(Standing::ADMIN),
+            before.has(MemberFlags::ADMIN),
+            after.has(MemberFlags::ADMIN),
         );
         if before.is_audience() != after.is_audience() {
             self.redirect(at, after.is_audience());
@@ -126,17 +129,21 @@ impl<H: Copy + Eq> State<H> {
     }
 
     /// Forgets a member of whom there is nothing to know; his entry, if so.
-    pub(super) fn tidy(&mut self, at: u32, hash: impl Fn(&[u8]) -> u64) -> Option<Member<H>> {
-        let member = self.roster.get(at)?;
-        let known = member.standing.has(Standing::PRESENT)
-            || member.standing.is_remembered()
+    pub(super) fn prune_member(
+        &mut self,
+        at: u32,
+        hash: impl Fn(&[u8]) -> u64,
+    ) -> Option<Member<H>> {
+        let member = self.members.get(at)?;
+        let known = member.flags.has(MemberFlags::IN_GROUP)
+            || member.flags.is_remembered()
             || !member.devices.is_empty()
             || member.remote != 0;
         if known {
             return None;
         }
         let hash = hash(member.user.bytes());
-        self.roster.remove(at, hash)
+        self.members.remove(at, hash)
     }
 
     /// A member may come back until then.
@@ -156,7 +163,7 @@ impl<H: Copy + Eq> State<H> {
 
     /// A bit for each other node with devices of members.
     pub(super) fn remote(&self) -> u64 {
-        self.elsewhere
+        self.remote_members
             .iter()
             .fold(0, |mask, (node, _)| mask | 1 << (node & 63))
     }
@@ -164,8 +171,8 @@ impl<H: Copy + Eq> State<H> {
     /// Roughly the bytes that it takes.
     pub(super) fn bytes(&self) -> usize {
         size_of::<Group<H>>()
-            + self.roster.bytes()
-            + self.fan.len() * size_of::<Recipient<H>>()
+            + self.members.bytes()
+            + self.recipients.len() * size_of::<Recipient<H>>()
             + self.grace.capacity() * 16
     }
 }

@@ -1,10 +1,10 @@
 //! All groups, and how one is found.
 
-use super::devices::Registry;
-use super::endings::Endings;
+use super::device_index::DeviceIndex;
 use super::group::{Group, State};
+use super::message_rate::MessageRate;
 use super::outcome::Refusal;
-use super::pace::Pace;
+use super::pending_exits::PendingExits;
 use super::slow_consumers::SlowConsumers;
 use super::users::Users;
 use crate::clock::Nanos;
@@ -59,10 +59,10 @@ pub struct Relay<H> {
     groups: Box<[Shard<H>]>,
     pub(super) count: AtomicUsize,
     pub(super) users: Users<H>,
-    pub(super) devices: Registry<H>,
-    pub(super) endings: Endings<H>,
+    pub(super) devices: DeviceIndex<H>,
+    pub(super) pending_exits: PendingExits<H>,
     pub(super) bounds: ArcSwap<Bounds>,
-    pub(super) pace: Pace,
+    pub(super) message_rate: MessageRate,
     pub(super) slow: SlowConsumers<H>,
     pub(super) shared: AtomicBool,
     pub(super) hasher: RandomState,
@@ -77,11 +77,11 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             groups: (0..SHARDS).map(|_| Shard::default()).collect(),
             count: AtomicUsize::new(0),
             users: Users::new(SHARDS),
-            devices: Registry::new(SHARDS, hasher.clone()),
-            endings: Endings::default(),
+            devices: DeviceIndex::new(SHARDS, hasher.clone()),
+            pending_exits: PendingExits::default(),
             bounds: ArcSwap::from_pointee(bounds),
-            pace: Pace::new(),
-            slow: SlowConsumers::none(),
+            message_rate: MessageRate::new(),
+            slow: SlowConsumers::new(),
             shared: AtomicBool::new(false),
             hasher,
         }
@@ -93,13 +93,13 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     }
 
     /// Limits the messages per second of each group, and of each member in each group.
-    pub fn set_pace(&self, group: Option<u32>, member: Option<u32>) {
-        self.pace.set(group, member);
+    pub fn set_message_rate(&self, group: Option<u32>, member: Option<u32>) {
+        self.message_rate.set(group, member);
     }
 
     /// Reclaims memory of those limits, see [`crate::limiter::Limiter::sweep`].
     pub fn sweep(&self, now: Nanos, budget: usize) -> Swept {
-        self.pace.sweep(now, budget)
+        self.message_rate.sweep(now, budget)
     }
 
     pub(super) fn hash(&self, bytes: &[u8]) -> u64 {
@@ -125,7 +125,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     }
 
     /// Does something to a group under its lock.
-    pub(super) fn with<T>(
+    pub(super) fn with_group<T>(
         &self,
         id: &str,
         act: impl FnOnce(&Arc<Group<H>>, &mut State<H>) -> Outcome<T>,
@@ -139,25 +139,25 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     }
 
     /// The same, unless other nodes have to agree to changes.
-    pub(super) fn alone<T>(
+    pub(super) fn with_unshared_group<T>(
         &self,
         id: &str,
         act: impl FnOnce(&Arc<Group<H>>, &mut State<H>) -> Outcome<T>,
     ) -> Outcome<T> {
-        let outcome = self.with(id, |group, state| {
-            self.unshared()?;
+        let outcome = self.with_group(id, |group, state| {
+            self.check_unshared()?;
             act(group, state)
         });
         match outcome {
             // What is not here may be on its way.
-            Err(Refusal::NotFound) => self.unshared().and(outcome),
+            Err(Refusal::NotFound) => self.check_unshared().and(outcome),
             _ => outcome,
         }
     }
 
     // Within the lock of the group: whoever sees it set has not changed what somebody copied
     // after setting it.
-    pub(super) fn unshared(&self) -> Outcome {
+    pub(super) fn check_unshared(&self) -> Outcome {
         if self.shared.load(Ordering::SeqCst) {
             Err(Refusal::Shared)
         } else {

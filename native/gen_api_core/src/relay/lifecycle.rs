@@ -2,10 +2,10 @@
 
 use super::group::{Created, Group, State};
 use super::index::{Outcome, Relay};
-use super::member::Standing;
+use super::member::MemberFlags;
+use super::member_table::MemberTable;
 use super::outcome::Refusal;
 use super::recipients::Device;
-use super::roster::Roster;
 use super::rules::GroupType;
 use crate::sync::atomic::Ordering;
 use std::hash::Hash;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 impl<H: Copy + Eq + Hash> Relay<H> {
     /// Creates a group with its first member, an active admin. The result says whether nobody
-    /// watches the device yet.
+    /// monitors the device yet.
     ///
     /// # Errors
     ///
@@ -26,7 +26,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         device: Device<'_, H>,
         created: Created,
     ) -> Outcome<bool> {
-        self.found(id, kind, user, created, false, |group, state, at| {
+        self.create_group(id, kind, user, created, false, |group, state, at| {
             state.attach(at, device);
             self.devices.enter(device.id, group, at)
         })
@@ -34,7 +34,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
 
     /// A new group with its first member, of whom `then` gets the place before anybody else can have
     /// him leave. Unless it is `ordered`, other nodes need not agree.
-    pub(super) fn found<T>(
+    pub(super) fn create_group<T>(
         &self,
         id: &str,
         kind: GroupType,
@@ -48,7 +48,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             return Err(Refusal::AlreadyExists);
         }
         if !ordered {
-            self.unshared()?;
+            self.check_unshared()?;
         }
         let group = Arc::new(Group::new(id, kind, created));
         let hash = self.hash(user.as_bytes());
@@ -61,11 +61,11 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             .ok_or(Refusal::TooManyGroups)?;
         let leave = entered.clone();
         let at = state.add(entered, hash, |id| self.hash(id));
-        if let Some(member) = state.roster.get_mut(at) {
+        if let Some(member) = state.members.get_mut(at) {
             member.set_joined_ms(created.ms);
         }
-        state.stand(at, Standing::PRESENT.with(Standing::ADMIN));
-        if let Err(refusal) = self.publish_group(&group, bounds.groups, ordered) {
+        state.set_flags(at, MemberFlags::IN_GROUP.with(MemberFlags::ADMIN));
+        if let Err(refusal) = self.insert_group(&group, bounds.groups, ordered) {
             state.deleted = true;
             self.users.leave(&leave, hash, &group);
             return Err(refusal);
@@ -74,7 +74,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     }
 
     /// Makes a new group known to all.
-    pub(super) fn publish_group(
+    pub(super) fn insert_group(
         &self,
         group: &Arc<Group<H>>,
         most: usize,
@@ -90,7 +90,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         }
         if !ordered {
             // Again, where somebody who copies all groups has not looked yet or does see it.
-            self.unshared()?;
+            self.check_unshared()?;
         }
         let more = |count| (count < most).then_some(count + 1);
         self.count
@@ -109,12 +109,12 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// `NotFound`.
     pub fn delete(&self, id: &str) -> Outcome<usize> {
-        let closed = self.alone(id, |group, state| Ok(self.close(group, state)))?;
-        Ok(self.dissolve(closed))
+        let deleted = self.with_unshared_group(id, |group, state| Ok(self.unlist(group, state)))?;
+        Ok(self.remove_members(deleted))
     }
 
     /// Nobody finds the group any more.
-    pub(super) fn close(&self, group: &Arc<Group<H>>, state: &mut State<H>) -> Closed<H> {
+    pub(super) fn unlist(&self, group: &Arc<Group<H>>, state: &mut State<H>) -> DeletedGroup<H> {
         state.deleted = true;
         let hash = self.hash(group.id.as_bytes());
         if let Some(shard) = self.shard(hash) {
@@ -124,23 +124,23 @@ impl<H: Copy + Eq + Hash> Relay<H> {
                 self.count.fetch_sub(1, Ordering::Relaxed);
             }
         }
-        Closed {
+        DeletedGroup {
             group: Arc::clone(group),
-            roster: std::mem::take(&mut state.roster),
-            present: state.present,
+            members: std::mem::take(&mut state.members),
+            in_group: state.in_group,
         }
     }
 
     /// Its members are no longer in it; how many there were. The group is not locked: somebody
     /// who had found it before may be waiting for it.
-    pub(super) fn dissolve(&self, closed: Closed<H>) -> usize {
-        let Closed {
+    pub(super) fn remove_members(&self, deleted: DeletedGroup<H>) -> usize {
+        let DeletedGroup {
             group,
-            roster,
-            present,
-        } = closed;
-        for at in 0..roster.end() as u32 {
-            let Some(member) = roster.get(at) else {
+            members,
+            in_group,
+        } = deleted;
+        for at in 0..members.end() as u32 {
+            let Some(member) = members.get(at) else {
                 continue;
             };
             for n in 0..member.devices.len() {
@@ -151,14 +151,14 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             let hash = self.hash(member.user.bytes());
             self.users.leave(&member.user, hash, &group);
         }
-        present
+        in_group
     }
 }
 
 /// A group that was deleted, and who was in it.
 #[derive(Debug)]
-pub(super) struct Closed<H> {
+pub(super) struct DeletedGroup<H> {
     group: Arc<Group<H>>,
-    roster: Roster<H>,
-    present: usize,
+    members: MemberTable<H>,
+    in_group: usize,
 }

@@ -2,7 +2,7 @@
 
 use super::group::Created;
 use super::index::{Outcome, Relay};
-use super::member::{Standing, Status};
+use super::member::{MemberFlags, Status};
 use super::outcome::{Page, Row, Size};
 use super::rules::GroupType;
 use std::hash::Hash;
@@ -15,14 +15,14 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// `NotFound`.
     pub fn page(&self, id: &str, start: usize, count: usize) -> Outcome<Page> {
-        self.with(id, |_group, state| {
-            let rows = state.roster.slice(start, count);
+        self.with_group(id, |_group, state| {
+            let rows = state.members.slice(start, count);
             let rows = rows
                 .filter_map(|member| {
                     Some(Row {
                         user: member.user.id().into(),
-                        status: member.standing.status()?,
-                        admin: member.standing.has(Standing::ADMIN),
+                        status: member.flags.status()?,
+                        admin: member.flags.has(MemberFlags::ADMIN),
                         joined_ms: member.joined_ms(),
                         devices: member.devices.len(),
                     })
@@ -32,7 +32,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             Ok(Page {
                 kind: state.kind,
                 rows,
-                next: (next < state.roster.end()).then_some(next),
+                next: (next < state.members.end()).then_some(next),
             })
         })
     }
@@ -43,7 +43,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// `NotFound`.
     pub fn origin(&self, id: &str) -> Outcome<(GroupType, Created)> {
-        self.with(id, |_group, state| Ok((state.kind, state.created)))
+        self.with_group(id, |_group, state| Ok((state.kind, state.created)))
     }
 
     /// The groups that a user is in, with how he stands in each. They are looked at one after the
@@ -60,8 +60,8 @@ impl<H: Copy + Eq + Hash> Relay<H> {
                 if state.deleted {
                     return None;
                 }
-                let (_, standing) = self.present(&state, user)?;
-                Some((group.id.clone(), standing.status()?))
+                let (_, flags) = self.find_member(&state, user)?;
+                Some((group.id.clone(), flags.status()?))
             })
             .collect()
     }
@@ -74,12 +74,12 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             groups: self.len(),
             users,
             devices,
-            bytes: of_users + of_devices + self.pace.stats().bytes,
+            bytes: of_users + of_devices + self.message_rate.stats().bytes,
             ..Size::default()
         };
         for group in self.all() {
             let state = group.state.lock();
-            size.members += state.present;
+            size.members += state.in_group;
             size.bytes += group.id.len() + state.bytes();
         }
         size

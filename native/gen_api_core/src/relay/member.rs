@@ -16,11 +16,11 @@ pub enum Status {
 
 /// What a group knows of a user, in one byte.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Standing(u8);
+pub struct MemberFlags(u8);
 
-impl Standing {
+impl MemberFlags {
     /// Is in the group; without it the user is only remembered.
-    pub const PRESENT: Self = Self(1);
+    pub const IN_GROUP: Self = Self(1);
     /// Has not been accepted.
     pub const PENDING: Self = Self(2);
     /// Must not send.
@@ -69,7 +69,7 @@ impl Standing {
     #[inline]
     #[must_use]
     pub const fn status(self) -> Option<Status> {
-        if !self.has(Self::PRESENT) {
+        if !self.has(Self::IN_GROUP) {
             None
         } else if self.has(Self::PENDING) {
             Some(Status::Pending)
@@ -84,7 +84,7 @@ impl Standing {
     #[inline]
     #[must_use]
     pub const fn is_audience(self) -> bool {
-        self.has(Self::PRESENT) && !self.has(Self::PENDING)
+        self.has(Self::IN_GROUP) && !self.has(Self::PENDING)
     }
 
     /// Whether there is anything to remember of somebody who is not in the group.
@@ -206,8 +206,8 @@ pub(super) struct Member<H> {
     pub(super) user: User<H>,
     pub(super) devices: Devices<H>,
     joined: [u8; 6],
-    pub(super) standing: Standing,
-    /// Which change of the group made the standing what it is, for copies on other nodes.
+    pub(super) flags: MemberFlags,
+    /// Which change of the group set the flags, for copies on other nodes.
     pub(super) version: u32,
     /// The other nodes on which he has devices, a bit each.
     pub(super) remote: u64,
@@ -219,7 +219,7 @@ impl<H> Member<H> {
             user,
             devices: Devices::None,
             joined: [0; 6],
-            standing: Standing::default(),
+            flags: MemberFlags::default(),
             version: 0,
             remote: 0,
         }

@@ -2,7 +2,7 @@
 
 use super::group::{Group, State};
 use super::index::{Outcome, Relay};
-use super::member::{Standing, Status};
+use super::member::{MemberFlags, Status};
 use super::outcome::{Joined, Left, Refusal};
 use super::recipients::Device;
 use super::rules::GroupType;
@@ -26,17 +26,20 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         device: Device<'_, H>,
         now_ms: u64,
     ) -> Outcome<Joined> {
-        self.alone(id, |group, state| {
+        self.with_unshared_group(id, |group, state| {
             let hash = self.hash(user.as_bytes());
-            if let Some(at) = state.roster.find(user.as_bytes(), hash) {
-                if let Some(member) = state.roster.get(at) {
+            if let Some(at) = state.members.find(user.as_bytes(), hash) {
+                if let Some(member) = state.members.get(at) {
                     member.devices.admit(device.id)?;
                 }
             }
             let (at, status) = self.admit(group, state, user, now_ms)?;
             state.attach(at, device);
-            let unwatched = self.devices.enter(device.id, group, at);
-            Ok(Joined { status, unwatched })
+            let unmonitored = self.devices.enter(device.id, group, at);
+            Ok(Joined {
+                status,
+                unmonitored,
+            })
         })
     }
 
@@ -51,16 +54,16 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         self.expire(group, state, now_ms);
         let bounds = self.bounds.load();
         let hash = self.hash(user.as_bytes());
-        let known = state.roster.find(user.as_bytes(), hash);
-        let member = known.and_then(|at| state.roster.get(at));
-        let mut before = member.map_or_else(Standing::default, |member| member.standing);
-        if before.has(Standing::GRACE) && member.is_some_and(|m| m.joined_ms() <= now_ms) {
-            before = before.without(Standing::GRACE);
+        let known = state.members.find(user.as_bytes(), hash);
+        let member = known.and_then(|at| state.members.get(at));
+        let mut before = member.map_or_else(MemberFlags::default, |member| member.flags);
+        if before.has(MemberFlags::GRACE) && member.is_some_and(|m| m.joined_ms() <= now_ms) {
+            before = before.without(MemberFlags::GRACE);
         }
         if let (Some(at), Some(status)) = (known, before.status()) {
             return Ok((at, status));
         }
-        if before.has(Standing::BANNED) {
+        if before.has(MemberFlags::BANNED) {
             return Err(Refusal::Banned);
         }
         if known.is_none() && self.is_full(group, state, now_ms) {
@@ -83,15 +86,17 @@ impl<H: Copy + Eq + Hash> Relay<H> {
                 state.add(user, hash, |id| self.hash(id))
             }
         };
-        let mut after = before.with(Standing::PRESENT).without(Standing::GRACE);
+        let mut after = before
+            .with(MemberFlags::IN_GROUP)
+            .without(MemberFlags::GRACE);
         if pending {
-            after = after.with(Standing::PENDING);
+            after = after.with(MemberFlags::PENDING);
         }
-        if let Some(member) = state.roster.get_mut(at) {
+        if let Some(member) = state.members.get_mut(at) {
             member.set_joined_ms(now_ms);
         }
         state.changed_ms = state.changed_ms.max(now_ms);
-        state.stand(at, after);
+        state.set_flags(at, after);
         Ok((at, after.status().unwrap_or(Status::Pending)))
     }
 
@@ -104,16 +109,16 @@ impl<H: Copy + Eq + Hash> Relay<H> {
                 break;
             };
             any = true;
-            let overdue = state.roster.get(at).filter(|member| {
-                member.standing.has(Standing::GRACE) && member.joined_ms() <= now_ms
+            let overdue = state.members.get(at).filter(|member| {
+                member.flags.has(MemberFlags::GRACE) && member.joined_ms() <= now_ms
             });
-            if let Some((standing, version)) = overdue.map(|m| (m.standing, m.version)) {
-                state.stand(at, standing.without(Standing::GRACE));
+            if let Some((flags, version)) = overdue.map(|m| (m.flags, m.version)) {
+                state.set_flags(at, flags.without(MemberFlags::GRACE));
                 // Every node sees to it itself: no change to be counted.
-                if let Some(member) = state.roster.get_mut(at) {
+                if let Some(member) = state.members.get_mut(at) {
                     member.version = version;
                 }
-                self.tidy(group, state, at);
+                self.prune_member(group, state, at);
             }
         }
         any
@@ -122,7 +127,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     /// Whether there is no place for one more. Nobody whose time is over keeps one.
     pub(super) fn is_full(&self, group: &Arc<Group<H>>, state: &mut State<H>, now_ms: u64) -> bool {
         let most = self.bounds.load().members;
-        while state.roster.len() >= most {
+        while state.members.len() >= most {
             if !self.expire(group, state, now_ms) {
                 return true;
             }
@@ -130,14 +135,14 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         false
     }
 
-    pub(super) fn tidy(&self, group: &Arc<Group<H>>, state: &mut State<H>, at: u32) {
-        if let Some(member) = state.tidy(at, |user| self.hash(user)) {
+    pub(super) fn prune_member(&self, group: &Arc<Group<H>>, state: &mut State<H>, at: u32) {
+        if let Some(member) = state.prune_member(at, |user| self.hash(user)) {
             let hash = self.hash(member.user.bytes());
             self.users.leave(&member.user, hash, group);
         }
     }
 
-    pub(super) fn detach(
+    pub(super) fn detach_device(
         &self,
         group: &Arc<Group<H>>,
         state: &mut State<H>,
@@ -151,16 +156,16 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         had
     }
 
-    pub(super) fn detach_all(&self, group: &Arc<Group<H>>, state: &mut State<H>, at: u32) {
-        while let Some((id, _)) = state.roster.get(at).and_then(|m| m.devices.last()) {
-            if !self.detach(group, state, at, id) {
+    pub(super) fn detach_all_devices(&self, group: &Arc<Group<H>>, state: &mut State<H>, at: u32) {
+        while let Some((id, _)) = state.members.get(at).and_then(|m| m.devices.last()) {
+            if !self.detach_device(group, state, at, id) {
                 break;
             }
         }
     }
 
     /// A member is no longer in the group; what is to be remembered of him is.
-    pub(super) fn depart(
+    pub(super) fn mark_left(
         &self,
         group: &Arc<Group<H>>,
         state: &mut State<H>,
@@ -169,32 +174,34 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         now_ms: u64,
     ) {
         self.expire(group, state, now_ms);
-        let Some(before) = state.roster.get(at).map(|member| member.standing) else {
+        let Some(before) = state.members.get(at).map(|member| member.flags) else {
             return;
         };
-        let mut after = before.without(Standing::PRESENT).without(Standing::PENDING);
-        after = after.without(Standing::GRACE);
-        let accepted = before.status() == Some(Status::Active) && !before.has(Standing::ADMIN);
+        let mut after = before
+            .without(MemberFlags::IN_GROUP)
+            .without(MemberFlags::PENDING);
+        after = after.without(MemberFlags::GRACE);
+        let accepted = before.status() == Some(Status::Active) && !before.has(MemberFlags::ADMIN);
         let grace = self.bounds.load().grace_ms;
         if died && grace > 0 && accepted && state.kind != GroupType::Public {
             let until = now_ms.saturating_add(grace);
-            if let Some(member) = state.roster.get_mut(at) {
+            if let Some(member) = state.members.get_mut(at) {
                 member.set_joined_ms(until);
             }
             state.grant_grace(at, until);
-            after = after.with(Standing::GRACE);
+            after = after.with(MemberFlags::GRACE);
         }
         state.changed_ms = state.changed_ms.max(now_ms);
-        state.stand(at, after);
-        self.tidy(group, state, at);
+        state.set_flags(at, after);
+        self.prune_member(group, state, at);
     }
 
-    /// The place and standing of somebody who is in the group.
-    pub(super) fn present(&self, state: &State<H>, user: &str) -> Option<(u32, Standing)> {
+    /// The place and flags of somebody who is in the group.
+    pub(super) fn find_member(&self, state: &State<H>, user: &str) -> Option<(u32, MemberFlags)> {
         let hash = self.hash(user.as_bytes());
-        let at = state.roster.find(user.as_bytes(), hash)?;
-        let standing = state.roster.get(at)?.standing;
-        standing.has(Standing::PRESENT).then_some((at, standing))
+        let at = state.members.find(user.as_bytes(), hash)?;
+        let flags = state.members.get(at)?.flags;
+        flags.has(MemberFlags::IN_GROUP).then_some((at, flags))
     }
 
     /// A user leaves with all devices.
@@ -203,10 +210,10 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// `NotFound`, `NotInGroup`.
     pub fn leave(&self, id: &str, user: &str, now_ms: u64) -> Outcome {
-        self.alone(id, |group, state| {
-            let (at, _) = self.present(state, user).ok_or(Refusal::NotInGroup)?;
-            self.detach_all(group, state, at);
-            self.depart(group, state, at, false, now_ms);
+        self.with_unshared_group(id, |group, state| {
+            let (at, _) = self.find_member(state, user).ok_or(Refusal::NotInGroup)?;
+            self.detach_all_devices(group, state, at);
+            self.mark_left(group, state, at, false, now_ms);
             Ok(())
         })
     }
@@ -217,14 +224,14 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// `NotFound`, `NotInGroup`.
     pub fn leave_device(&self, id: &str, user: &str, device: H, now_ms: u64) -> Outcome<bool> {
-        self.alone(id, |group, state| {
-            let (at, _) = self.present(state, user).ok_or(Refusal::NotInGroup)?;
-            if !self.detach(group, state, at, device) {
+        self.with_unshared_group(id, |group, state| {
+            let (at, _) = self.find_member(state, user).ok_or(Refusal::NotInGroup)?;
+            if !self.detach_device(group, state, at, device) {
                 return Err(Refusal::NotInGroup);
             }
-            let last = state.roster.get(at).is_some_and(|m| m.devices.is_empty());
+            let last = state.members.get(at).is_some_and(|m| m.devices.is_empty());
             if last {
-                self.depart(group, state, at, false, now_ms);
+                self.mark_left(group, state, at, false, now_ms);
             }
             Ok(last)
         })
@@ -232,9 +239,9 @@ impl<H: Copy + Eq + Hash> Relay<H> {
 
     /// A device has ended. Costs a step for each of its groups. Where other nodes have to agree
     /// the user stays a member, see [`Left::stays`].
-    pub fn end(&self, device: H, now_ms: u64) -> Vec<Left> {
+    pub fn remove_device(&self, device: H, now_ms: u64) -> Vec<Left> {
         let mut left = Vec::new();
-        for (group, at) in self.devices.end(device) {
+        for (group, at) in self.devices.remove(device) {
             let Some(group) = group.upgrade() else {
                 continue;
             };
@@ -243,7 +250,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             if !state.detach(at, device) {
                 continue;
             }
-            let Some(member) = state.roster.get(at) else {
+            let Some(member) = state.members.get(at) else {
                 continue;
             };
             let last = member.devices.is_empty();
@@ -256,7 +263,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
                 elsewhere: stays && member.remote != 0,
             });
             if last && !stays {
-                self.depart(&group, &mut state, at, true, now_ms);
+                self.mark_left(&group, &mut state, at, true, now_ms);
             }
         }
         left

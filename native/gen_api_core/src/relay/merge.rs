@@ -2,9 +2,9 @@
 
 use super::group::{Group, State};
 use super::index::Relay;
-use super::member::{Member, Standing};
-use super::share::{Origin, Record};
-use super::turns::Turns;
+use super::member::{Member, MemberFlags};
+use super::record::{Origin, Record};
+use super::yielding_lock::YieldingLock;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -35,62 +35,62 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         apart: bool,
         records: &[(Record, bool)],
     ) -> Merged {
-        let merged = self.with_new(id, origin, |group, state| {
-            let mut turns = Turns::new(group, state);
-            self.united(group, &mut turns, origin, node, apart, records)
+        let merged = self.with_group_or_new(id, origin, |group, state| {
+            let mut lock = YieldingLock::new(group, state);
+            self.merge_into(group, &mut lock, origin, node, apart, records)
         });
         // A group that is deleted on the way might as well have been deleted afterwards.
         merged.flatten().unwrap_or_default()
     }
 
     /// None if the group was deleted meanwhile.
-    fn united(
+    fn merge_into(
         &self,
         group: &Arc<Group<H>>,
-        turns: &mut Turns<'_, H>,
+        lock: &mut YieldingLock<'_, H>,
         origin: Origin,
         node: u32,
         apart: bool,
         records: &[(Record, bool)],
     ) -> Option<Merged> {
         let mut merged = Merged::default();
-        let state = turns.next()?;
+        let state = lock.step()?;
         let (ours, clock) = (state.created, state.clock);
         state.changed_ms = state.changed_ms.max(origin.changed_ms);
         if origin.created < ours {
             state.kind = origin.kind;
             state.created = origin.created;
-            self.dismiss(group, turns)?;
+            self.demote_all(group, lock)?;
         }
         let apart = apart || ours != origin.created;
         for (record, there) in records {
-            let state = turns.next()?;
+            let state = lock.step()?;
             if !apart && !there && self.has_forgotten(state, clock, record) {
                 merged.forgotten.push(self.record(state, &record.user));
                 continue;
             }
-            let Some(at) = self.place(group, state, &record.user) else {
+            let Some(at) = self.find_or_add_member(group, state, &record.user) else {
                 continue;
             };
-            Self::mark(state, at, node, *there);
+            Self::mark_remote(state, at, node, *there);
             let mut theirs = record.clone();
             if ours < origin.created {
-                theirs.standing = theirs.standing.without(Standing::ADMIN);
+                theirs.flags = theirs.flags.without(MemberFlags::ADMIN);
             }
-            let Some(united) = unite(state.roster.get(at), &theirs, apart) else {
+            let Some(united) = merge_records(state.members.get(at), &theirs, apart) else {
                 continue;
             };
-            Self::copy(state, at, &united);
-            let devices = state.roster.get(at).is_some_and(|m| !m.devices.is_empty());
-            if devices && !united.standing.has(Standing::PRESENT) {
-                self.detach_all(group, state, at);
+            Self::apply_record(state, at, &united);
+            let devices = state.members.get(at).is_some_and(|m| !m.devices.is_empty());
+            if devices && !united.flags.has(MemberFlags::IN_GROUP) {
+                self.detach_all_devices(group, state, at);
                 merged.out.push(record.user.clone());
             }
-            self.tidy(group, state, at);
+            self.prune_member(group, state, at);
         }
         if apart {
             // Or what is decided here next would be older than what others have made of the same.
-            let state = turns.next()?;
+            let state = lock.step()?;
             state.clock = state.clock.saturating_add(AHEAD);
         }
         Some(merged)
@@ -100,27 +100,27 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     /// has missed.
     fn has_forgotten(&self, state: &State<H>, clock: u32, record: &Record) -> bool {
         let hash = self.hash(record.user.as_bytes());
-        !record.standing.has(Standing::PRESENT)
+        !record.flags.has(MemberFlags::IN_GROUP)
             && record.version <= clock
-            && state.roster.find(record.user.as_bytes(), hash).is_none()
+            && state.members.find(record.user.as_bytes(), hash).is_none()
     }
 
     /// Nobody is an admin any more. None if the group was deleted meanwhile.
-    fn dismiss(&self, group: &Arc<Group<H>>, turns: &mut Turns<'_, H>) -> Option<()> {
+    fn demote_all(&self, group: &Arc<Group<H>>, lock: &mut YieldingLock<'_, H>) -> Option<()> {
         let mut at = 0;
         loop {
-            let state = turns.next()?;
-            if at as usize >= state.roster.end() {
+            let state = lock.step()?;
+            if at as usize >= state.members.end() {
                 return Some(());
             }
-            let known = state.roster.get(at).map(|m| (m.standing, m.version));
-            if let Some((standing, version)) = known {
-                state.stand(at, standing.without(Standing::ADMIN));
+            let known = state.members.get(at).map(|m| (m.flags, m.version));
+            if let Some((flags, version)) = known {
+                state.set_flags(at, flags.without(MemberFlags::ADMIN));
                 // The other node takes it away in its copy as well: no change to be counted.
-                if let Some(member) = state.roster.get_mut(at) {
+                if let Some(member) = state.members.get_mut(at) {
                     member.version = version;
                 }
-                self.tidy(group, state, at);
+                self.prune_member(group, state, at);
             }
             at += 1;
         }
@@ -128,32 +128,34 @@ impl<H: Copy + Eq + Hash> Relay<H> {
 }
 
 /// What becomes of two records of one user; none if ours stays.
-fn unite<H>(ours: Option<&Member<H>>, theirs: &Record, apart: bool) -> Option<Record> {
+fn merge_records<H>(ours: Option<&Member<H>>, theirs: &Record, apart: bool) -> Option<Record> {
     let ours = ours?;
-    let (a, b) = (ours.standing, theirs.standing);
+    let (a, b) = (ours.flags, theirs.flags);
     if !apart || ours.version == 0 {
         let newer = (theirs.version, b.bits()) > (ours.version, a.bits());
         return newer.then(|| theirs.clone());
     }
-    let present = Standing::PRESENT;
-    let mut united = Standing::from_bits(a.bits() | b.bits());
-    let waits = |standing: Standing| !standing.has(present) || standing.has(Standing::PENDING);
-    if !(waits(a) && waits(b)) || united.has(Standing::MUTED) || united.has(Standing::ADMIN) {
-        united = united.without(Standing::PENDING);
+    let in_group = MemberFlags::IN_GROUP;
+    let mut united = MemberFlags::from_bits(a.bits() | b.bits());
+    let waits = |flags: MemberFlags| !flags.has(in_group) || flags.has(MemberFlags::PENDING);
+    if !(waits(a) && waits(b)) || united.has(MemberFlags::MUTED) || united.has(MemberFlags::ADMIN) {
+        united = united.without(MemberFlags::PENDING);
     }
-    if united.has(Standing::BANNED) {
-        united = united.without(present).without(Standing::PENDING);
-        united = united.without(Standing::ADMIN).without(Standing::GRACE);
+    if united.has(MemberFlags::BANNED) {
+        united = united.without(in_group).without(MemberFlags::PENDING);
+        united = united
+            .without(MemberFlags::ADMIN)
+            .without(MemberFlags::GRACE);
     }
-    if united.has(present) {
-        united = united.without(Standing::GRACE);
+    if united.has(in_group) {
+        united = united.without(MemberFlags::GRACE);
     }
     let version = ours.version.max(theirs.version);
     Some(Record {
         user: theirs.user.clone(),
-        standing: united,
+        flags: united,
         version: version.saturating_add(u32::from(a != b)),
-        joined_ms: match (a.has(present), b.has(present)) {
+        joined_ms: match (a.has(in_group), b.has(in_group)) {
             (true, true) => ours.joined_ms().min(theirs.joined_ms),
             (true, false) => ours.joined_ms(),
             _ => theirs.joined_ms,

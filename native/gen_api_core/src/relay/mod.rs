@@ -16,7 +16,7 @@
 //! let message = relay.publish("lobby", Some("ann"), Nanos::ZERO).unwrap();
 //! let to: Vec<u64> = message.recipients.slice(0, 10).map(|recipient| recipient.to).collect();
 //! assert_eq!(to, [1, 2]);
-//! assert_eq!(relay.end(2, 0).len(), 1);
+//! assert_eq!(relay.remove_device(2, 0).len(), 1);
 //! ```
 //!
 //! | file | concept |
@@ -24,65 +24,65 @@
 //! | `index` | all groups, and how one is found |
 //! | `lifecycle` | groups are created and deleted |
 //! | `membership` | users join with their devices, and leave |
-//! | `moderate` | what members do to members |
+//! | `moderation` | what members do to members |
 //! | `rules` | who may do what: the permission matrix |
 //! | `publish` | to whom a message goes |
 //! | `delivery` | sending it, a slice at a time |
 //! | `slow_consumers` | recipients that cannot keep up |
 //! | `listing` | what there is |
-//! | `group` | one group: its members, and how they stand |
+//! | `group` | one group: its members, and their flags |
 //! | `recipients` | the devices of a group, and which of them get messages |
 //! | `member` | one user in one group |
-//! | `roster` | the members of a group by user |
+//! | `member_table` | the members of a group by user |
 //! | `chunks` | the list of recipients, looked at while it changes |
-//! | `turns` | a group that is held for long, and not all the time |
+//! | `yielding_lock` | a group that is held for long, and not all the time |
 //! | `users` | users with their groups; ids are kept once |
-//! | `devices` | the reverse index by device |
-//! | `endings` | devices that have ended, until everybody who has to know does |
-//! | `pace` | messages per second |
-//! | `share` | groups that several nodes hold: what they tell each other |
-//! | `order` | changes on which one node decides for all |
-//! | `copy` | what was decided elsewhere is copied |
-//! | `presence` | on which nodes members have devices |
+//! | `device_index` | the reverse index by device |
+//! | `pending_exits` | devices that have ended, until everybody who has to know does |
+//! | `message_rate` | messages per second |
+//! | `record` | groups that several nodes hold: what they tell each other |
+//! | `decision` | changes on which one node decides for all |
+//! | `replication` | what was decided elsewhere is copied |
+//! | `device_locations` | on which nodes members have devices |
 //! | `merge` | what two nodes know of a group is united |
 //! | `outcome` | results and refusals |
 //! | `verify` | that all parts agree, for tests |
 
 mod chunks;
-mod copy;
+mod decision;
 mod delivery;
-mod devices;
-mod endings;
+mod device_index;
+mod device_locations;
 mod group;
 mod index;
 mod lifecycle;
 mod listing;
 mod member;
+mod member_table;
 mod membership;
 mod merge;
-mod moderate;
-mod order;
+mod message_rate;
+mod moderation;
 mod outcome;
-mod pace;
-mod presence;
+mod pending_exits;
 mod publish;
 mod recipients;
-mod roster;
+mod record;
+mod replication;
 mod rules;
-mod share;
 mod slow_consumers;
-mod turns;
 mod users;
 mod verify;
+mod yielding_lock;
 
 pub use chunks::Snapshot;
 pub use delivery::{Delivery, Slice};
 pub use group::Created;
 pub use index::{Bounds, Relay};
-pub use member::{Standing, Status};
+pub use member::{MemberFlags, Status};
 pub use merge::Merged;
-pub use moderate::Change;
+pub use moderation::Moderation;
 pub use outcome::{FanOut, Joined, Left, Page, Refusal, Row, Size};
 pub use recipients::{Device, Recipient};
+pub use record::{Origin, Record, Records};
 pub use rules::{Action, GroupType};
-pub use share::{Origin, Record, Records};

@@ -68,8 +68,8 @@ pub enum Refusal {
 pub struct Joined {
     /// The status of its user.
     pub status: Status,
-    /// Whether nobody watches the device yet.
-    pub unwatched: bool,
+    /// Whether nobody monitors the device yet.
+    pub unmonitored: bool,
 }
 
 /// Somebody has left.
@@ -135,7 +135,7 @@ pub struct Size {
     pub members: usize,
     /// Users who are in, or remembered by, at least one group.
     pub users: usize,
-    /// Devices that are watched.
+    /// Devices that are monitored.
     pub devices: usize,
     /// Memory in bytes, roughly.
     pub bytes: usize,

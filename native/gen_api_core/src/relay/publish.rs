@@ -1,7 +1,7 @@
 //! Who may send, and to whom a message goes.
 
 use super::index::{Outcome, Relay};
-use super::member::{Standing, Status};
+use super::member::{MemberFlags, Status};
 use super::outcome::{FanOut, Refusal};
 use super::rules::Action;
 use crate::clock::Nanos;
@@ -14,11 +14,11 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// `NotFound`, `NotInGroup`, `Pending`, `Muted`, `TooFast`.
     pub fn publish(&self, id: &str, user: Option<&str>, now: Nanos) -> Outcome<FanOut<H>> {
-        self.with(id, |_group, state| {
+        self.with_group(id, |_group, state| {
             let user = user.ok_or(Refusal::NotInGroup)?;
-            let (_, standing) = self.present(state, user).ok_or(Refusal::NotInGroup)?;
-            let status = standing.status().ok_or(Refusal::NotInGroup)?;
-            let admin = standing.has(Standing::ADMIN);
+            let (_, flags) = self.find_member(state, user).ok_or(Refusal::NotInGroup)?;
+            let status = flags.status().ok_or(Refusal::NotInGroup)?;
+            let admin = flags.has(MemberFlags::ADMIN);
             if state.kind.allows(Action::Send, status, admin) {
                 Ok(())
             } else if status == Status::Muted {
@@ -27,7 +27,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
                 Err(Refusal::Pending)
             }
         })?;
-        self.pace.charge(id, user, now)?;
+        self.message_rate.charge(id, user, now)?;
         self.fan_out(id)
     }
 
@@ -37,9 +37,9 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// `NotFound`.
     pub fn fan_out(&self, id: &str) -> Outcome<FanOut<H>> {
-        self.with(id, |_group, state| {
+        self.with_group(id, |_group, state| {
             Ok(FanOut {
-                recipients: state.fan(),
+                recipients: state.recipients(),
                 lanes: state.lanes(),
                 audience: state.audience,
                 remote: state.remote(),

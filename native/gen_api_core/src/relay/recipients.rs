@@ -40,10 +40,16 @@ pub(super) struct Lane {
 impl<H: Copy + Eq> State<H> {
     /// All devices of a member now get messages, or no longer do.
     pub(super) fn redirect(&mut self, at: u32, receives: bool) {
-        let devices = self.roster.get(at).map_or(0, |member| member.devices.len());
+        let devices = self
+            .members
+            .get(at)
+            .map_or(0, |member| member.devices.len());
         for n in 0..devices {
             // Read anew each time: moving one device may move another.
-            let place = self.roster.get(at).and_then(|member| member.devices.get(n));
+            let place = self
+                .members
+                .get(at)
+                .and_then(|member| member.devices.get(n));
             if let Some((_, slot)) = place {
                 if receives {
                     self.start_receiving(slot);
@@ -81,12 +87,14 @@ impl<H: Copy + Eq> State<H> {
         if a == b {
             return;
         }
-        let (Some(first), Some(second)) = (self.fan.get(a as usize), self.fan.get(b as usize))
-        else {
+        let (Some(first), Some(second)) = (
+            self.recipients.get(a as usize),
+            self.recipients.get(b as usize),
+        ) else {
             return;
         };
-        self.fan.set(a as usize, second);
-        self.fan.set(b as usize, first);
+        self.recipients.set(a as usize, second);
+        self.recipients.set(b as usize, first);
         if first.member == second.member {
             // Through a place that nothing has, or both would end up as one.
             self.note_move(first.member, a, u32::MAX);
@@ -99,13 +107,13 @@ impl<H: Copy + Eq> State<H> {
     }
 
     fn note_move(&mut self, member: u32, from: u32, to: u32) {
-        if let Some(member) = self.roster.get_mut(member) {
+        if let Some(member) = self.members.get_mut(member) {
             member.devices.moved(from, to);
         }
     }
 
     fn lane_at(&mut self, slot: u32) -> Option<&mut Lane> {
-        let entry = self.fan.get(slot as usize)?;
+        let entry = self.recipients.get(slot as usize)?;
         self.lanes.get_mut(entry.lane as usize)
     }
 
@@ -131,7 +139,7 @@ impl<H: Copy + Eq> State<H> {
 
     /// A member has one more device here.
     pub(super) fn attach(&mut self, at: u32, device: Device<'_, H>) {
-        if self.roster.get(at).is_none() {
+        if self.members.get(at).is_none() {
             return;
         }
         // Where every device wants a form of its own, each has to find its own.
@@ -139,13 +147,13 @@ impl<H: Copy + Eq> State<H> {
             Some(lane) => (device.to, lane),
             None => (device.id, self.enter_lane(b"").unwrap_or(u32::MAX)),
         };
-        let slot = u32::try_from(self.fan.len()).unwrap_or(u32::MAX);
-        let Some(member) = self.roster.get_mut(at) else {
+        let slot = u32::try_from(self.recipients.len()).unwrap_or(u32::MAX);
+        let Some(member) = self.members.get_mut(at) else {
             return;
         };
         member.devices.push(device.id, slot);
-        let receives = member.standing.is_audience();
-        self.fan.push(Recipient {
+        let receives = member.flags.is_audience();
+        self.recipients.push(Recipient {
             to,
             lane,
             member: at,
@@ -157,27 +165,27 @@ impl<H: Copy + Eq> State<H> {
 
     /// A member has one device less here; whether he had it.
     pub(super) fn detach(&mut self, at: u32, id: H) -> bool {
-        let Some(slot) = self.roster.get(at).and_then(|m| m.devices.find(id)) else {
+        let Some(slot) = self.members.get(at).and_then(|m| m.devices.find(id)) else {
             return false;
         };
         self.stop_receiving(slot);
         // It may have moved to the border, which is where its neighbours begin.
-        let slot = self.roster.get(at).and_then(|m| m.devices.find(id));
-        let last = self.fan.len().saturating_sub(1) as u32;
+        let slot = self.members.get(at).and_then(|m| m.devices.find(id));
+        let last = self.recipients.len().saturating_sub(1) as u32;
         self.swap(slot.unwrap_or(last), last);
         if let Some(lane) = self.lane_at(last) {
             lane.devices = lane.devices.saturating_sub(1);
         }
-        self.fan.pop();
-        if let Some(member) = self.roster.get_mut(at) {
+        self.recipients.pop();
+        if let Some(member) = self.members.get_mut(at) {
             member.devices.remove(id);
         }
         true
     }
 
     /// What a message goes to.
-    pub(super) fn fan(&self) -> Snapshot<Recipient<H>> {
-        self.fan.snapshot(self.receiving)
+    pub(super) fn recipients(&self) -> Snapshot<Recipient<H>> {
+        self.recipients.snapshot(self.receiving)
     }
 
     /// The lanes that somebody receives on, by number.

@@ -68,7 +68,7 @@ impl GroupType {
             .unwrap_or(Status::Pending)
     }
 
-    /// Whether a member of that standing may do it.
+    /// Whether a member with that status and role may do it.
     #[must_use]
     pub fn allows(self, action: Action, status: Status, admin: bool) -> bool {
         match self.who(action) {

@@ -69,11 +69,11 @@ impl<H> Groups<H> {
     }
 
     fn remove(&mut self, group: &Group<H>) {
-        let is_it = |weak: &Weak<Group<H>>| std::ptr::eq(weak.as_ptr(), group);
+        let is_same = |weak: &Weak<Group<H>>| std::ptr::eq(weak.as_ptr(), group);
         match self {
-            Self::One(one) if is_it(one) => *self = Self::None,
+            Self::One(one) if is_same(one) => *self = Self::None,
             Self::Many(groups) => {
-                if let Some(at) = groups.iter().position(is_it) {
+                if let Some(at) = groups.iter().position(is_same) {
                     groups.swap_remove(at);
                 }
                 if groups.len() == 1 {
@@ -167,12 +167,20 @@ impl<H> Users<H> {
         let known = shard
             .as_ref()
             .and_then(|shard| shard.find(hash, |other| std::ptr::eq(other.bytes(), user.bytes())));
-        let is_it = |weak: &&Weak<Group<H>>| std::ptr::eq(weak.as_ptr(), &raw const **group);
-        known.is_some_and(|user| user.groups().lock().as_slice().iter().filter(is_it).count() == 1)
+        let is_same = |weak: &&Weak<Group<H>>| std::ptr::eq(weak.as_ptr(), &raw const **group);
+        known.is_some_and(|user| {
+            user.groups()
+                .lock()
+                .as_slice()
+                .iter()
+                .filter(is_same)
+                .count()
+                == 1
+        })
     }
 
     /// The groups of all users, for tests.
-    pub(super) fn seats(&self) -> usize {
+    pub(super) fn memberships(&self) -> usize {
         let groups = |user: &User<H>| user.groups().lock().as_slice().len();
         let of_shard =
             |shard: &Mutex<HashTable<User<H>>>| shard.lock().iter().map(groups).sum::<usize>();

@@ -2,7 +2,7 @@
 
 use super::group::{Group, State};
 use super::index::Relay;
-use super::member::Standing;
+use super::member::MemberFlags;
 use super::recipients::Lane;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -18,19 +18,19 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             assert!(!state.deleted);
             state.verify();
             groups += 1;
-            members += state.roster.len();
+            members += state.members.len();
             devices += self.verify_members(&group, &state);
         }
         assert_eq!(groups, self.len());
         // Each was found where it has to be, and there are no others.
-        assert_eq!(members, self.users.seats());
-        assert_eq!(devices, self.devices.seats());
+        assert_eq!(members, self.users.memberships());
+        assert_eq!(devices, self.devices.memberships());
     }
 
     fn verify_members(&self, group: &Arc<Group<H>>, state: &State<H>) -> usize {
         let mut devices = 0;
-        for at in 0..state.roster.end() as u32 {
-            let Some(member) = state.roster.get(at) else {
+        for at in 0..state.members.end() as u32 {
+            let Some(member) = state.members.get(at) else {
                 continue;
             };
             let hash = self.hash(member.user.bytes());
@@ -48,29 +48,26 @@ impl<H: Copy + Eq + Hash> Relay<H> {
 impl<H: Copy + Eq> State<H> {
     fn verify(&self) {
         let mut devices = 0;
-        let (mut present, mut audience, mut admins) = (0, 0, 0);
-        for at in 0..self.roster.end() as u32 {
-            let Some(member) = self.roster.get(at) else {
+        let (mut in_group, mut audience, mut admins) = (0, 0, 0);
+        for at in 0..self.members.end() as u32 {
+            let Some(member) = self.members.get(at) else {
                 continue;
             };
-            present += usize::from(member.standing.has(Standing::PRESENT));
-            audience += usize::from(member.standing.is_audience());
-            admins += usize::from(member.standing.has(Standing::ADMIN));
+            in_group += usize::from(member.flags.has(MemberFlags::IN_GROUP));
+            audience += usize::from(member.flags.is_audience());
+            admins += usize::from(member.flags.has(MemberFlags::ADMIN));
             for n in 0..member.devices.len() {
                 let slot = member.devices.get(n).map_or(u32::MAX, |place| place.1);
-                let entry = self.fan.get(slot as usize);
+                let entry = self.recipients.get(slot as usize);
                 assert_eq!(entry.map(|entry| entry.member), Some(at));
-                assert_eq!(
-                    (slot as usize) < self.receiving,
-                    member.standing.is_audience()
-                );
+                assert_eq!((slot as usize) < self.receiving, member.flags.is_audience());
                 devices += 1;
             }
         }
-        assert_eq!(devices, self.fan.len());
+        assert_eq!(devices, self.recipients.len());
         assert_eq!(
-            (present, audience, admins),
-            (self.present, self.audience, self.admins)
+            (in_group, audience, admins),
+            (self.in_group, self.audience, self.admins)
         );
         let lanes = |count: fn(&Lane) -> u32| self.lanes.iter().map(count).sum::<u32>() as usize;
         assert_eq!(lanes(|lane| lane.receiving), self.receiving);

@@ -3,21 +3,21 @@
 //! Nothing here runs anything. Whoever has work asks for a [`Slot`], makes a process (`P` names it), and the
 //! process enters with the slot and leaves it. Whoever leaves hands the slot to the first in the queue, and is
 //! told whom to wake. So no thread and no process stands between a task and its slot. What nobody but a process
-//! can do is left to one, the keeper.
+//! can do is left to one, the server.
 //!
 //! ```
 //! use gen_api_core::breaker::Settings;
 //! use gen_api_core::clock::Nanos;
-//! use gen_api_core::worker_pool::{Ending, Entry, Kind, Slot, WorkerPool};
+//! use gen_api_core::worker_pool::{TaskResult, Entry, Kind, Slot, WorkerPool};
 //!
 //! let pool = WorkerPool::<u32, &str>::new(1, 10, Settings::default());
 //! let now = Nanos::ZERO;
-//! pool.adopt(0);
+//! pool.set_server(0);
 //! let slot = || pool.admit(Kind::Counted, None, || None, now).unwrap();
 //! let (first, second) = (slot(), slot());
 //! assert_eq!(pool.enter(&first, 1, false, 0, now).0, Entry::Run);
 //! assert_eq!(pool.enter(&second, 2, false, 0, now).0, Entry::Wait);
-//! assert_eq!(pool.leave(&first, Ending::Returned, now).1.wake, [Some(2), None]);
+//! assert_eq!(pool.leave(&first, TaskResult::Returned, now).1.wake, [Some(2), None]);
 //! assert_eq!(pool.enter(&second, 2, false, 0, now).0, Entry::Run);
 //! ```
 //!
@@ -25,25 +25,25 @@
 //! |---|---|
 //! | `pool` | a pool: admit, enter, leave |
 //! | `slot` | a task that was accepted, and what its end has others do |
-//! | `keeper` | the process that does what tasks cannot |
+//! | `server` | the process that does what tasks cannot |
 //! | `tasks` | the steps of tasks, without what others do |
 //! | `queue` | how many run and wait, and who waits |
 //! | `running` | the tasks that run, their deadlines, and those to be killed |
-//! | `ticket` | a task on its way through the steps |
+//! | `task` | a task on its way through the steps |
 
-mod keeper;
 mod pool;
 mod queue;
 mod running;
+mod server;
 mod slot;
+mod task;
 mod tasks;
-mod ticket;
 
-pub use keeper::News;
-pub use pool::{Attention, Circuit, Left, Refusal, Status, WorkerPool};
-pub use slot::{Effects, Ending, OnDeath, Slot};
+pub use pool::{Circuit, Left, Refusal, Status, Work, WorkerPool};
+pub use server::Notice;
+pub use slot::{Effects, OnDeath, Slot, TaskResult};
+pub use task::{Cause, Task};
 pub use tasks::{TaskStatus, Tasks};
-pub use ticket::{Cause, Ticket};
 
 use std::sync::Arc;
 
@@ -61,15 +61,15 @@ pub enum Kind {
 /// The answer to who wants to run a task.
 #[derive(Debug)]
 pub enum Admission<P> {
-    /// It will run, at once or later. The ticket has to be finished by somebody.
-    Accepted(Arc<Ticket<P>>),
+    /// It will run, at once or later. The task has to be finished by somebody.
+    Accepted(Arc<Task<P>>),
     /// No slot is free and the queue is full.
     Full,
     /// The circuit is open.
     CircuitOpen,
 }
 
-/// The answer to a process that comes with a ticket.
+/// The answer to a process that comes with a task.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// It has a slot.
@@ -80,7 +80,7 @@ pub enum Entry {
     Orphaned,
     /// Its turn has not come: it will be woken.
     Wait,
-    /// The ticket has been finished by somebody else.
+    /// The task has been finished by somebody else.
     Gone,
 }
 
@@ -97,7 +97,7 @@ pub enum End {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Finish<P> {
     /// How far it had come.
-    pub was: Was,
+    pub reached: Reached,
     /// Who has its slot now, if that process has entered already.
     pub wake: Option<P>,
     /// What it did to the breaker.
@@ -108,7 +108,7 @@ pub struct Finish<P> {
 
 /// How far a task had come when it was finished.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Was {
+pub enum Reached {
     /// It had not begun, and never will.
     NotBegun,
     /// It had begun.

@@ -1,8 +1,8 @@
-use super::keeper::{Keeper, News};
-use super::slot::{Effects, Ending, OnDeath, Slot};
+use super::server::{Notice, Server};
+use super::slot::{Effects, OnDeath, Slot, TaskResult};
+use super::task::Cause;
 use super::tasks::Tasks;
-use super::ticket::Cause;
-use super::{Admission, End, Entry, Finish, Kind, Was};
+use super::{Admission, End, Entry, Finish, Kind, Reached};
 use crate::breaker::{Settings, Transition};
 use crate::clock::Nanos;
 
@@ -10,7 +10,7 @@ use crate::clock::Nanos;
 #[derive(Debug)]
 pub struct WorkerPool<P, M> {
     tasks: Tasks<P>,
-    keeper: Keeper<P, M>,
+    server: Server<P, M>,
 }
 
 /// Why a task is not accepted.
@@ -29,18 +29,18 @@ pub enum Refusal {
 pub enum Left {
     /// It has ended, which did that to the circuit.
     Ended(Transition),
-    /// The keeper has been told to kill it. It may do so before the process can tell anybody of the end, so the
-    /// keeper tells.
+    /// The server has been told to kill it. It may do so before the process can tell anybody of the end, so the
+    /// server tells.
     Killed,
 }
 
-/// What the keeper has to do.
+/// What the server has to do.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Attention<P, M> {
+pub struct Work<P, M> {
     /// Whom to kill. They are named again and again until they have ended.
     pub kill: Vec<P>,
     /// What else to see to, once.
-    pub news: Vec<News<M>>,
+    pub notices: Vec<Notice<M>>,
     /// When to look again if nobody says so before.
     pub next: Option<Nanos>,
 }
@@ -80,30 +80,30 @@ impl<P: Copy + PartialEq, M> WorkerPool<P, M> {
     pub fn new(size: u32, max_waiting: u32, settings: Settings) -> Self {
         Self {
             tasks: Tasks::new(size, max_waiting, settings),
-            keeper: Keeper::none(),
+            server: Server::none(),
         }
     }
 
-    /// This process is the keeper from now on, and the pool is open until it has ended. It looks at once.
-    pub fn adopt(&self, process: P) {
-        self.keeper.adopt(process);
-        self.tasks.adopt();
-        self.keeper.open();
+    /// This process is the server from now on, and the pool is open until it has ended. It looks at once.
+    pub fn set_server(&self, process: P) {
+        self.server.set_server(process);
+        self.tasks.set_server();
+        self.server.open();
     }
 
-    /// A process has ended that was the keeper.
-    pub fn keeper_ended(&self, process: P) {
-        self.keeper.ended(process);
+    /// A process has ended that was the server.
+    pub fn server_exited(&self, process: P) {
+        self.server.ended(process);
     }
 
-    /// What the keeper has to do now.
+    /// What the server has to do now.
     #[must_use]
-    pub fn attend(&self, now: Nanos) -> Attention<P, M> {
-        self.keeper.begin();
+    pub fn take_work(&self, now: Nanos) -> Work<P, M> {
+        self.server.begin();
         let (kill, next) = self.tasks.to_kill(now);
-        Attention {
+        Work {
             kill,
-            news: self.keeper.take_news(),
+            notices: self.server.take_notices(),
             next,
         }
     }
@@ -111,7 +111,7 @@ impl<P: Copy + PartialEq, M> WorkerPool<P, M> {
     /// Accepts nothing more and lets nothing begin. Returns whom to kill and whom to wake, to find out.
     #[must_use]
     pub fn stop(&self) -> (Vec<P>, Vec<P>) {
-        self.keeper.close();
+        self.server.close();
         self.tasks.stop()
     }
 
@@ -128,11 +128,11 @@ impl<P: Copy + PartialEq, M> WorkerPool<P, M> {
         on_death: impl FnOnce() -> Option<OnDeath<P, M>>,
         now: Nanos,
     ) -> Result<Slot<P, M>, Refusal> {
-        if !self.keeper.is_open() {
+        if !self.server.is_open() {
             return Err(Refusal::Closed);
         }
         match self.tasks.admit(kind, due, now) {
-            Admission::Accepted(ticket) => Ok(Slot::new(ticket, on_death())),
+            Admission::Accepted(task) => Ok(Slot::new(task, on_death())),
             Admission::Full => Err(Refusal::QueueFull),
             Admission::CircuitOpen => Err(Refusal::CircuitOpen),
         }
@@ -149,7 +149,7 @@ impl<P: Copy + PartialEq, M> WorkerPool<P, M> {
         now: Nanos,
     ) -> (Entry, Effects<P, M>) {
         slot.set_started(started);
-        let (entry, sooner) = self.tasks.enter(&slot.ticket, process, now);
+        let (entry, sooner) = self.tasks.enter(&slot.task, process, now);
         let entry = match entry {
             Entry::Run if orphaned => Entry::Orphaned,
             Entry::Wait if orphaned => Entry::Gone,
@@ -160,23 +160,28 @@ impl<P: Copy + PartialEq, M> WorkerPool<P, M> {
             (_, effects) = self.end(slot, End::Failed, now);
         }
         if sooner {
-            effects.notify = effects.notify.or_else(|| self.keeper.notify());
+            effects.notify = effects.notify.or_else(|| self.server.notify());
         }
         (entry, effects)
     }
 
     /// The process of a task leaves, or will not begin it.
-    pub fn leave(&self, slot: &Slot<P, M>, ending: Ending, now: Nanos) -> (Left, Effects<P, M>) {
-        let end = match ending {
-            Ending::Returned => End::Returned,
-            Ending::Failed => End::Failed,
-            Ending::Answered => {
+    pub fn leave(
+        &self,
+        slot: &Slot<P, M>,
+        result: TaskResult,
+        now: Nanos,
+    ) -> (Left, Effects<P, M>) {
+        let end = match result {
+            TaskResult::Returned => End::Returned,
+            TaskResult::Failed => End::Failed,
+            TaskResult::Answered => {
                 slot.forget_on_death();
                 End::Failed
             }
         };
         let (finish, effects) = self.end(slot, end, now);
-        if finish.was == Was::Running && finish.cause.is_some() {
+        if finish.reached == Reached::Running && finish.cause.is_some() {
             return (Left::Killed, self.report(slot, &finish, effects));
         }
         (Left::Ended(finish.transition), effects)
@@ -186,21 +191,21 @@ impl<P: Copy + PartialEq, M> WorkerPool<P, M> {
     pub fn ended(&self, slot: &Slot<P, M>, process: P, now: Nanos) -> Effects<P, M> {
         if !slot.is_owned_by(process) {
             let (finish, effects) = self.end(slot, End::Failed, now);
-            return if finish.was == Was::Running {
+            return if finish.reached == Reached::Running {
                 self.report(slot, &finish, effects)
             } else {
                 effects
             };
         }
-        match self.tasks.cancel(&slot.ticket, Cause::OwnerDied, now) {
+        match self.tasks.cancel(&slot.task, Cause::OwnerDied, now) {
             None => Effects {
-                notify: self.keeper.notify(),
+                notify: self.server.notify(),
                 ..Effects::none()
             },
             Some(finish) => {
                 let mut effects = self.effects(slot, &finish, End::Failed);
                 // Its process, if it waits, may go.
-                effects.wake = [finish.wake, slot.ticket.process()];
+                effects.wake = [finish.wake, slot.task.process()];
                 effects
             }
         }
@@ -230,7 +235,7 @@ impl<P: Copy + PartialEq, M> WorkerPool<P, M> {
     }
 
     fn end(&self, slot: &Slot<P, M>, end: End, now: Nanos) -> (Finish<P>, Effects<P, M>) {
-        let finish = self.tasks.finish(&slot.ticket, end, now);
+        let finish = self.tasks.finish(&slot.task, end, now);
         let effects = self.effects(slot, &finish, end);
         (finish, effects)
     }
@@ -247,27 +252,27 @@ impl<P: Copy + PartialEq, M> WorkerPool<P, M> {
                 message,
             }) => effects.send = Some((process, message)),
             Some(OnDeath { to: None, message }) => {
-                self.keeper.add(News::Message(message));
-                effects.notify = self.keeper.notify();
+                self.server.add(Notice::Message(message));
+                effects.notify = self.server.notify();
             }
         }
         effects
     }
 
-    /// Has the keeper tell of a task that was killed while it ran.
+    /// Has the server tell of a task that was killed while it ran.
     fn report(
         &self,
         slot: &Slot<P, M>,
         finish: &Finish<P>,
         effects: Effects<P, M>,
     ) -> Effects<P, M> {
-        self.keeper.add(News::Killed {
+        self.server.add(Notice::Killed {
             started: slot.started(),
             cause: finish.cause,
             transition: finish.transition,
         });
         Effects {
-            notify: effects.notify.or_else(|| self.keeper.notify()),
+            notify: effects.notify.or_else(|| self.server.notify()),
             ..effects
         }
     }

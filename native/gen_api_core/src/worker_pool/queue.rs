@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::sync::Mutex;
 
-use super::ticket::Ticket;
+use super::task::Task;
 
 const ONE_RUNNING: u64 = 1 << 32;
 
@@ -29,8 +29,8 @@ pub(super) struct Queue<P> {
     size: u32,
     max_waiting: u32,
     counts: AtomicU64,
-    // By number, so that one who leaves is found, and the numbers are those of the tickets.
-    tickets: Mutex<BTreeMap<u64, Arc<Ticket<P>>>>,
+    // By number, so that one who leaves is found, and the numbers are those of the tasks.
+    tasks: Mutex<BTreeMap<u64, Arc<Task<P>>>>,
     next: AtomicU64,
 }
 
@@ -40,7 +40,7 @@ impl<P: Copy> Queue<P> {
             size,
             max_waiting,
             counts: AtomicU64::new(0),
-            tickets: Mutex::new(BTreeMap::new()),
+            tasks: Mutex::new(BTreeMap::new()),
             next: AtomicU64::new(0),
         }
     }
@@ -53,57 +53,57 @@ impl<P: Copy> Queue<P> {
         self.size
     }
 
-    /// A slot or a place in the queue; None when there is neither. `ticket` makes the ticket, of that number.
+    /// A slot or a place in the queue; None when there is neither. `task` makes the task, of that number.
     pub(super) fn admit(
         &self,
         may_wait: bool,
-        ticket: impl FnOnce(u64, Place) -> Arc<Ticket<P>>,
-    ) -> Option<Arc<Ticket<P>>> {
+        task: impl FnOnce(u64, Place) -> Arc<Task<P>>,
+    ) -> Option<Arc<Task<P>>> {
         if self.take_slot() {
-            return Some(ticket(self.number(), Place::Slot));
+            return Some(task(self.number(), Place::Slot));
         }
         if !may_wait || self.counts().waiting >= self.max_waiting {
             return None;
         }
-        let mut tickets = self.tickets.lock();
+        let mut tasks = self.tasks.lock();
         match self.take_place()? {
             Place::Slot => {
-                drop(tickets);
-                Some(ticket(self.number(), Place::Slot))
+                drop(tasks);
+                Some(task(self.number(), Place::Slot))
             }
             Place::Queue => {
-                let ticket = ticket(self.number(), Place::Queue);
-                tickets.insert(ticket.number, Arc::clone(&ticket));
-                Some(ticket)
+                let task = task(self.number(), Place::Queue);
+                tasks.insert(task.number, Arc::clone(&task));
+                Some(task)
             }
         }
     }
 
     /// Takes one who waits out of the queue. Nothing happens when its turn has come.
     pub(super) fn remove(&self, number: u64) {
-        let mut tickets = self.tickets.lock();
-        if tickets.remove(&number).is_some() {
+        let mut tasks = self.tasks.lock();
+        if tasks.remove(&number).is_some() {
             self.counts.fetch_sub(1, AcqRel);
         }
     }
 
     /// Gives a slot back. Whoever is returned has it now.
-    pub(super) fn release(&self) -> Option<Arc<Ticket<P>>> {
+    pub(super) fn release(&self) -> Option<Arc<Task<P>>> {
         if self.free_slot() {
             return None;
         }
-        let mut tickets = self.tickets.lock();
+        let mut tasks = self.tasks.lock();
         if self.free_slot() {
             return None;
         }
-        let (_, first) = tickets.pop_first()?;
+        let (_, first) = tasks.pop_first()?;
         self.counts.fetch_sub(1, AcqRel);
         Some(first)
     }
 
     /// Everybody who waits, first come first.
-    pub(super) fn waiting(&self) -> Vec<Arc<Ticket<P>>> {
-        self.tickets.lock().values().cloned().collect()
+    pub(super) fn waiting(&self) -> Vec<Arc<Task<P>>> {
+        self.tasks.lock().values().cloned().collect()
     }
 
     fn number(&self) -> u64 {
@@ -111,18 +111,18 @@ impl<P: Copy> Queue<P> {
     }
 
     fn take_slot(&self) -> bool {
-        let taken = |word| self.is_free(word).then(|| word + ONE_RUNNING);
+        let taken = |packed| self.is_free(packed).then(|| packed + ONE_RUNNING);
         self.counts.fetch_update(AcqRel, Acquire, taken).is_ok()
     }
 
     /// Looks and steps at one moment: a slot given back in between, without a lock as long as nobody waits,
     /// would be seen by nobody.
     fn take_place(&self) -> Option<Place> {
-        let taken = |word| {
-            if self.is_free(word) {
-                Some(word + ONE_RUNNING)
+        let taken = |packed| {
+            if self.is_free(packed) {
+                Some(packed + ONE_RUNNING)
             } else {
-                (unpack(word).waiting < self.max_waiting).then(|| word + 1)
+                (unpack(packed).waiting < self.max_waiting).then(|| packed + 1)
             }
         };
         let before = self.counts.fetch_update(AcqRel, Acquire, taken).ok()?;
@@ -133,20 +133,20 @@ impl<P: Copy> Queue<P> {
         })
     }
 
-    fn is_free(&self, word: u64) -> bool {
-        let Counts { running, waiting } = unpack(word);
+    fn is_free(&self, packed: u64) -> bool {
+        let Counts { running, waiting } = unpack(packed);
         waiting == 0 && running < self.size
     }
 
     fn free_slot(&self) -> bool {
-        let freed = |word| (unpack(word).waiting == 0).then(|| word - ONE_RUNNING);
+        let freed = |packed| (unpack(packed).waiting == 0).then(|| packed - ONE_RUNNING);
         self.counts.fetch_update(AcqRel, Acquire, freed).is_ok()
     }
 }
 
-fn unpack(word: u64) -> Counts {
+fn unpack(packed: u64) -> Counts {
     Counts {
-        running: (word >> 32) as u32,
-        waiting: word as u32,
+        running: (packed >> 32) as u32,
+        waiting: packed as u32,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::sync::{values, DashMap, Mutex, RandomState};
 
-use super::ticket::Ticket;
+use super::task::Task;
 use crate::clock::Nanos;
 
 // Tasks begin and end on all cores; one lock would be passed between them.
@@ -13,14 +13,14 @@ const SHARDS: usize = 16;
 
 #[derive(Debug)]
 struct Deadlines<P> {
-    tickets: BTreeMap<(Nanos, u64), Arc<Ticket<P>>>,
+    tasks: BTreeMap<(Nanos, u64), Arc<Task<P>>>,
     // When whoever sees to them looks again, as far as it has been told; None: never.
     alarm: Option<Nanos>,
 }
 
 #[derive(Debug)]
 pub(super) struct Running<P> {
-    tickets: DashMap<u64, Arc<Ticket<P>>>,
+    tasks: DashMap<u64, Arc<Task<P>>>,
     deadlines: Mutex<Deadlines<P>>,
     cancelled: Mutex<BTreeMap<u64, P>>,
 }
@@ -28,9 +28,9 @@ pub(super) struct Running<P> {
 impl<P: Copy> Running<P> {
     pub(super) fn new() -> Self {
         Self {
-            tickets: DashMap::with_hasher_and_shard_amount(RandomState::new(), SHARDS),
+            tasks: DashMap::with_hasher_and_shard_amount(RandomState::new(), SHARDS),
             deadlines: Mutex::new(Deadlines {
-                tickets: BTreeMap::new(),
+                tasks: BTreeMap::new(),
                 alarm: None,
             }),
             cancelled: Mutex::new(BTreeMap::new()),
@@ -38,12 +38,12 @@ impl<P: Copy> Running<P> {
     }
 
     /// True when its deadline comes before [`Running::overdue`] is asked again.
-    pub(super) fn add(&self, ticket: &Arc<Ticket<P>>) -> bool {
-        self.tickets.insert(ticket.number, Arc::clone(ticket));
-        let Some(due) = ticket.due else { return false };
+    pub(super) fn add(&self, task: &Arc<Task<P>>) -> bool {
+        self.tasks.insert(task.number, Arc::clone(task));
+        let Some(due) = task.due else { return false };
         let mut deadlines = self.deadlines.lock();
-        let Deadlines { tickets, alarm } = &mut *deadlines;
-        tickets.insert((due, ticket.number), Arc::clone(ticket));
+        let Deadlines { tasks, alarm } = &mut *deadlines;
+        tasks.insert((due, task.number), Arc::clone(task));
         let sooner = alarm.is_none_or(|alarm| due < alarm);
         if sooner {
             *alarm = Some(due);
@@ -51,18 +51,18 @@ impl<P: Copy> Running<P> {
         sooner
     }
 
-    pub(super) fn remove(&self, ticket: &Ticket<P>, cancelled: bool) {
-        self.tickets.remove(&ticket.number);
-        if let Some(due) = ticket.due {
-            self.deadlines.lock().tickets.remove(&(due, ticket.number));
+    pub(super) fn remove(&self, task: &Task<P>, cancelled: bool) {
+        self.tasks.remove(&task.number);
+        if let Some(due) = task.due {
+            self.deadlines.lock().tasks.remove(&(due, task.number));
         }
         if cancelled {
-            self.cancelled.lock().remove(&ticket.number);
+            self.cancelled.lock().remove(&task.number);
         }
     }
 
-    pub(super) fn cancel(&self, ticket: &Ticket<P>, process: P) {
-        self.cancelled.lock().insert(ticket.number, process);
+    pub(super) fn cancel(&self, task: &Task<P>, process: P) {
+        self.cancelled.lock().insert(task.number, process);
     }
 
     /// Whom to kill. They are named again and again until they have ended, so none is forgotten when
@@ -74,15 +74,15 @@ impl<P: Copy> Running<P> {
     /// The tasks whose time has passed, and when to ask again: when the time of the next one will have
     /// passed, or before, as was said before. Who asks has a timer for that; if it was put off whenever a
     /// task has ended, the next task would put it forward again, and so every task might.
-    pub(super) fn overdue(&self, now: Nanos) -> (Vec<Arc<Ticket<P>>>, Option<Nanos>) {
+    pub(super) fn overdue(&self, now: Nanos) -> (Vec<Arc<Task<P>>>, Option<Nanos>) {
         let mut deadlines = self.deadlines.lock();
-        let Deadlines { tickets, alarm } = &mut *deadlines;
-        let late = tickets
+        let Deadlines { tasks, alarm } = &mut *deadlines;
+        let late = tasks
             .iter()
             .take_while(|((due, _), _)| *due <= now)
-            .map(|(_, ticket)| Arc::clone(ticket))
+            .map(|(_, task)| Arc::clone(task))
             .collect();
-        let next = tickets.range((now.saturating_add(Nanos(1)), 0)..).next();
+        let next = tasks.range((now.saturating_add(Nanos(1)), 0)..).next();
         let next = next.map(|((due, _), _)| *due);
         let set = alarm.filter(|alarm| *alarm > now);
         *alarm = match (set, next) {
@@ -97,7 +97,7 @@ impl<P: Copy> Running<P> {
         self.deadlines.lock().alarm = None;
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Ticket<P>>> {
-        values(&self.tickets)
+    pub(super) fn all(&self) -> Vec<Arc<Task<P>>> {
+        values(&self.tasks)
     }
 }

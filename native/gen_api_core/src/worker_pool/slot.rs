@@ -1,7 +1,7 @@
 //! A task that was accepted, and what its end has others do.
 
-use super::ticket::Ticket;
-use super::{End, Finish, Was};
+use super::task::Task;
+use super::{End, Finish, Reached};
 use crate::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use crate::sync::Mutex;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// What is sent if a task fails or is lost.
 #[derive(Debug)]
 pub struct OnDeath<P, M> {
-    /// To whom; none for a process of another node, which the keeper sends to.
+    /// To whom; none for a process of another node, which the server sends to.
     pub to: Option<P>,
     /// What.
     pub message: M,
@@ -18,7 +18,7 @@ pub struct OnDeath<P, M> {
 /// A task that was accepted. It has to be left by somebody, see [`super::WorkerPool::lost`].
 #[derive(Debug)]
 pub struct Slot<P, M> {
-    pub(super) ticket: Arc<Ticket<P>>,
+    pub(super) task: Arc<Task<P>>,
     on_death: Mutex<Option<OnDeath<P, M>>>,
     owner: Mutex<Option<P>>,
     started: AtomicI64,
@@ -26,7 +26,7 @@ pub struct Slot<P, M> {
 
 /// How the process of a task leaves.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum TaskResult {
     /// The task has ended well.
     Returned,
     /// Badly.
@@ -43,7 +43,7 @@ pub struct Effects<P, M> {
     pub wake: [Option<P>; 2],
     /// This message has to be sent.
     pub send: Option<(P, M)>,
-    /// The keeper has to look.
+    /// The server has to look.
     pub notify: Option<P>,
 }
 
@@ -58,9 +58,9 @@ impl<P, M> Effects<P, M> {
 }
 
 impl<P: Copy + PartialEq, M> Slot<P, M> {
-    pub(super) fn new(ticket: Arc<Ticket<P>>, on_death: Option<OnDeath<P, M>>) -> Self {
+    pub(super) fn new(task: Arc<Task<P>>, on_death: Option<OnDeath<P, M>>) -> Self {
         Self {
-            ticket,
+            task,
             on_death: Mutex::new(on_death),
             owner: Mutex::new(None),
             started: AtomicI64::new(0),
@@ -91,12 +91,12 @@ impl<P: Copy + PartialEq, M> Slot<P, M> {
 
     /// What has to be sent after it ended like this, if it did so just now.
     pub(super) fn take_on_death(&self, finish: &Finish<P>, end: End) -> Option<OnDeath<P, M>> {
-        if finish.was == Was::Ended {
+        if finish.reached == Reached::Ended {
             return None;
         }
         // Taken in any case: the submitter may keep the slot alive for long.
         let on_death = self.on_death.lock().take();
-        let lost = finish.was == Was::NotBegun || end == End::Failed;
+        let lost = finish.reached == Reached::NotBegun || end == End::Failed;
         on_death.filter(|_| lost)
     }
 }

@@ -7,8 +7,8 @@ use crate::sync::Mutex;
 
 use super::queue::{Place, Queue};
 use super::running::Running;
-use super::ticket::{Cause, Progress, Stage, Ticket};
-use super::{Admission, End, Entry, Finish, Kind, Was};
+use super::task::{Cause, Progress, Stage, Task};
+use super::{Admission, End, Entry, Finish, Kind, Reached};
 use crate::breaker::{self, Breaker, Check, Outcome, Settings, Transition};
 use crate::clock::Nanos;
 
@@ -73,7 +73,7 @@ impl<P: Copy> Tasks<P> {
                 Place::Slot => Stage::Granted,
                 Place::Queue => Stage::Waiting,
             };
-            Arc::new(Ticket {
+            Arc::new(Task {
                 number,
                 due,
                 permit,
@@ -85,7 +85,7 @@ impl<P: Copy> Tasks<P> {
             })
         });
         match (accepted, permit) {
-            (Some(ticket), _) => Admission::Accepted(ticket),
+            (Some(task), _) => Admission::Accepted(task),
             (None, Some(permit)) if !may_wait => {
                 self.breaker.give_back(permit, now);
                 Admission::CircuitOpen
@@ -96,8 +96,8 @@ impl<P: Copy> Tasks<P> {
 
     /// A process comes to run the task, for the first time or because it has been woken. The flag says that
     /// its deadline comes before [`Tasks::to_kill`] said that it has to be asked again.
-    pub fn enter(&self, ticket: &Arc<Ticket<P>>, process: P, now: Nanos) -> (Entry, bool) {
-        let mut progress = ticket.progress.lock();
+    pub fn enter(&self, task: &Arc<Task<P>>, process: P, now: Nanos) -> (Entry, bool) {
+        let mut progress = task.progress.lock();
         match progress.stage {
             Stage::Ended | Stage::Running => (Entry::Gone, false),
             _ if self.stopped.load(Acquire) => (Entry::Gone, false),
@@ -107,14 +107,14 @@ impl<P: Copy> Tasks<P> {
             }
             Stage::Granted => {
                 progress.process = Some(process);
-                let sooner = self.running.add(ticket);
+                let sooner = self.running.add(task);
                 // Who stops the pool looks at those that run after the flag: one of the two is seen.
                 if self.stopped.load(Acquire) {
-                    self.running.remove(ticket, false);
+                    self.running.remove(task, false);
                     return (Entry::Gone, false);
                 }
                 progress.stage = Stage::Running;
-                let late = ticket.due.is_some_and(|due| due <= now);
+                let late = task.due.is_some_and(|due| due <= now);
                 (if late { Entry::Late } else { Entry::Run }, sooner)
             }
         }
@@ -122,56 +122,56 @@ impl<P: Copy> Tasks<P> {
 
     /// The task has ended, or will not begin. Only the first time counts. One that was to be killed has
     /// failed, however it ended.
-    pub fn finish(&self, ticket: &Ticket<P>, end: End, now: Nanos) -> Finish<P> {
+    pub fn finish(&self, task: &Task<P>, end: End, now: Nanos) -> Finish<P> {
         let (stage, cause) = {
-            let mut progress = ticket.progress.lock();
+            let mut progress = task.progress.lock();
             let stage = std::mem::replace(&mut progress.stage, Stage::Ended);
             (stage, progress.cause)
         };
         let end = if cause.is_some() { End::Failed } else { end };
-        self.conclude(ticket, stage, cause, end, now)
+        self.conclude(task, stage, cause, end, now)
     }
 
     /// The task is to end before its time. None: it runs and is named by [`Tasks::to_kill`] from now on.
     /// Otherwise it has been finished.
-    pub fn cancel(&self, ticket: &Ticket<P>, cause: Cause, now: Nanos) -> Option<Finish<P>> {
+    pub fn cancel(&self, task: &Task<P>, cause: Cause, now: Nanos) -> Option<Finish<P>> {
         let stage = {
-            let mut progress = ticket.progress.lock();
-            if self.mark(ticket, &mut progress, cause) {
+            let mut progress = task.progress.lock();
+            if self.mark(task, &mut progress, cause) {
                 return None;
             }
             std::mem::replace(&mut progress.stage, Stage::Ended)
         };
-        Some(self.conclude(ticket, stage, None, End::Failed, now))
+        Some(self.conclude(task, stage, None, End::Failed, now))
     }
 
     fn conclude(
         &self,
-        ticket: &Ticket<P>,
+        task: &Task<P>,
         stage: Stage,
         cause: Option<Cause>,
         end: End,
         now: Nanos,
     ) -> Finish<P> {
         let mut finish = Finish {
-            was: Was::NotBegun,
+            reached: Reached::NotBegun,
             wake: None,
             transition: Transition::None,
             cause,
         };
         match stage {
-            Stage::Ended => finish.was = Was::Ended,
-            Stage::Waiting => self.queue.remove(ticket.number),
+            Stage::Ended => finish.reached = Reached::Ended,
+            Stage::Waiting => self.queue.remove(task.number),
             Stage::Granted => {
-                if let Some(permit) = ticket.permit {
+                if let Some(permit) = task.permit {
                     self.breaker.give_back(permit, now);
                 }
                 finish.wake = self.pass_on();
             }
             Stage::Running => {
-                finish.was = Was::Running;
-                self.running.remove(ticket, cause.is_some());
-                finish.transition = self.count(ticket, end, now);
+                finish.reached = Reached::Running;
+                self.running.remove(task, cause.is_some());
+                finish.transition = self.count(task, end, now);
                 finish.wake = self.pass_on();
             }
         }
@@ -182,8 +182,8 @@ impl<P: Copy> Tasks<P> {
     #[must_use]
     pub fn to_kill(&self, now: Nanos) -> (Vec<P>, Option<Nanos>) {
         let (late, next) = self.running.overdue(now);
-        for ticket in late {
-            self.cancel_running(&ticket, Cause::Timeout);
+        for task in late {
+            self.cancel_running(&task, Cause::Timeout);
         }
         (self.running.cancelled(), next)
     }
@@ -192,17 +192,17 @@ impl<P: Copy> Tasks<P> {
     #[must_use]
     pub fn stop(&self) -> (Vec<P>, Vec<P>) {
         self.stopped.store(true, SeqCst);
-        for ticket in self.running.all() {
-            self.cancel_running(&ticket, Cause::Stopped);
+        for task in self.running.all() {
+            self.cancel_running(&task, Cause::Stopped);
         }
         let waiting = self.queue.waiting();
-        let wake = waiting.iter().filter_map(|ticket| ticket.process());
+        let wake = waiting.iter().filter_map(|task| task.process());
         (self.running.cancelled(), wake.collect())
     }
 
     /// Somebody else asks [`Tasks::to_kill`] from now on, and has been told nothing yet. Takes [`Tasks::stop`]
     /// back.
-    pub fn adopt(&self) {
+    pub fn set_server(&self) {
         self.running.forget_alarm();
         self.stopped.store(false, SeqCst);
     }
@@ -223,28 +223,28 @@ impl<P: Copy> Tasks<P> {
         }
     }
 
-    fn cancel_running(&self, ticket: &Ticket<P>, cause: Cause) {
-        self.mark(ticket, &mut ticket.progress.lock(), cause);
+    fn cancel_running(&self, task: &Task<P>, cause: Cause) {
+        self.mark(task, &mut task.progress.lock(), cause);
     }
 
     /// Names a task that runs as one to be killed. Under its lock, or it could have ended.
-    fn mark(&self, ticket: &Ticket<P>, progress: &mut Progress<P>, cause: Cause) -> bool {
+    fn mark(&self, task: &Task<P>, progress: &mut Progress<P>, cause: Cause) -> bool {
         let (Stage::Running, Some(process)) = (progress.stage, progress.process) else {
             return false;
         };
         progress.cause.get_or_insert(cause);
-        self.running.cancel(ticket, process);
+        self.running.cancel(task, process);
         true
     }
 
-    fn count(&self, ticket: &Ticket<P>, end: End, now: Nanos) -> Transition {
+    fn count(&self, task: &Task<P>, end: End, now: Nanos) -> Transition {
         let outcome = match end {
             End::Returned => Outcome::Success,
             End::Failed => Outcome::Failure,
         };
         self.failed.fetch_add(u64::from(end == End::Failed), AcqRel);
         self.ended.fetch_add(1, AcqRel);
-        match ticket.permit {
+        match task.permit {
             Some(permit) => self.breaker.record(permit, outcome, None, now),
             None => Transition::None,
         }

@@ -2,23 +2,23 @@ use std::sync::Arc;
 
 use gen_api_core::breaker::{Outcome, Settings, State, Transition};
 use gen_api_core::clock::Nanos;
-use gen_api_core::nodes::{Histories, History, Node, Registry};
+use gen_api_core::nodes::{CallStats, CallStatsTable, Node, Registry};
 use gen_api_core::retry::{Allowance, Budget};
 
 use super::{explore, race};
 
 struct World {
-    histories: Histories,
-    history: Arc<History>,
+    call_stats: CallStatsTable,
+    stats: Arc<CallStats>,
     node: Arc<Node>,
 }
 
 fn world(threshold: u32) -> Arc<World> {
-    let histories = Histories::default();
-    histories.configure(Some(settings(threshold)), Nanos::ZERO);
+    let call_stats = CallStatsTable::default();
+    call_stats.configure(Some(settings(threshold)), Nanos::ZERO);
     Arc::new(World {
-        history: histories.history(["books", "find", "1"]),
-        histories,
+        stats: call_stats.of_function(["books", "find", "1"]),
+        call_stats,
         node: Registry::default().node("a@h"),
     })
 }
@@ -33,7 +33,7 @@ fn settings(threshold: u32) -> Settings {
 fn fail(world: &World) -> Transition {
     let now = || Nanos::ZERO;
     world
-        .history
+        .stats
         .leave(&world.node, None, Outcome::Failure, None, now)
 }
 
@@ -45,7 +45,7 @@ fn of_first_failures_that_meet_each_counts_in_the_one_circuit() {
         told.sort_by_key(|transition| *transition != Transition::None);
         let opened = Transition::Opened { failures: 2 };
         assert_eq!(told, [Transition::None, opened]);
-        assert_eq!(world.history.circuits().all().len(), 1);
+        assert_eq!(world.stats.circuits().all().len(), 1);
     });
 }
 
@@ -54,12 +54,12 @@ fn a_circuit_made_while_circuits_are_switched_off_does_not_outlive_that() {
     explore(|| {
         let world = world(5);
         let off = |world: &World| {
-            world.histories.configure(None, Nanos::ZERO);
+            world.call_stats.configure(None, Nanos::ZERO);
             Transition::None
         };
         race(&world, [fail, off]);
-        assert!(!world.history.circuits().any());
-        assert!(world.history.circuits().all().is_empty());
+        assert!(!world.stats.circuits().any());
+        assert!(world.stats.circuits().all().is_empty());
     });
 }
 
@@ -69,11 +69,11 @@ fn a_circuit_that_is_swept_away_while_a_call_fails_is_whole_or_gone() {
         let world = world(1);
         fail(&world);
         let later = |world: &World| {
-            world.histories.sweep(Nanos::from_secs(1_000));
+            world.call_stats.sweep(Nanos::from_secs(1_000));
             Transition::None
         };
         race(&world, [fail, later]);
-        let circuits = world.history.circuits();
+        let circuits = world.stats.circuits();
         assert_eq!(circuits.any(), !circuits.all().is_empty());
     });
 }
@@ -83,18 +83,18 @@ fn a_circuit_that_opens_while_others_are_swept_is_heeded() {
     explore(|| {
         let world = world(1);
         let sweep = |world: &World| {
-            world.histories.sweep(Nanos::from_secs(1));
+            world.call_stats.sweep(Nanos::from_secs(1));
             Transition::None
         };
         race(&world, [fail, sweep]);
-        let watch = world.history.circuits().watch(|| Nanos::from_secs(1));
+        let view = world.stats.circuits().view(|| Nanos::from_secs(1));
         let open = world
-            .history
+            .stats
             .circuits()
             .all()
             .iter()
             .any(|circuit| !matches!(circuit.state(Nanos::from_secs(1)), State::Closed));
-        assert_eq!(watch.allows(Some(&world.node)), !open);
+        assert_eq!(view.allows(Some(&world.node)), !open);
     });
 }
 

@@ -9,7 +9,7 @@
 )]
 
 mod breaker;
-mod callees;
+mod call_table;
 mod circuits;
 mod limiter;
 mod limits;

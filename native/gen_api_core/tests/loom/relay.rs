@@ -2,8 +2,8 @@ use std::sync::{Arc, Mutex};
 
 use gen_api_core::clock::Nanos;
 use gen_api_core::relay::{
-    Bounds, Change, Created, Device, FanOut, GroupType, Origin, Record, Refusal, Relay, Standing,
-    Status,
+    Bounds, Created, Device, FanOut, GroupType, MemberFlags, Moderation, Origin, Record, Refusal,
+    Relay, Status,
 };
 
 use super::{explore, race};
@@ -51,7 +51,7 @@ impl World {
         world.create("g", "root", ROOT).unwrap();
         world.join("g", "bob", BOB).unwrap();
         world.join("g", "ann", ANN).unwrap();
-        world.change(Change::Promote, "root", "bob").unwrap();
+        world.moderate(Moderation::Promote, "root", "bob").unwrap();
         world
     }
 
@@ -61,14 +61,14 @@ impl World {
         self.relay.create(id, kind, user, device(of), created)
     }
 
-    /// Whether nobody watches the device yet.
+    /// Whether nobody monitors the device yet.
     fn join(&self, id: &str, user: &str, of: u64) -> Result<bool, Refusal> {
         let joined = self.relay.join(id, user, device(of), 1)?;
-        Ok(joined.unwatched)
+        Ok(joined.unmonitored)
     }
 
-    fn change(&self, change: Change, actor: &str, target: &str) -> Result<(), Refusal> {
-        self.relay.change("g", change, actor, target, 1)
+    fn moderate(&self, moderation: Moderation, actor: &str, target: &str) -> Result<(), Refusal> {
+        self.relay.moderate("g", moderation, actor, target, 1)
     }
 
     fn members(&self, id: &str) -> Vec<(Box<str>, bool, usize)> {
@@ -191,21 +191,21 @@ const JOIN_TWICE: Work = |w| said(w.join("g", "cat", 14));
 const JOIN_ANEW: Work = |w| said(w.join("g", "ann", 13));
 const LEAVE: Work = |w| said(w.relay.leave("g", "ann", 1));
 const LEAVE_DEVICE: Work = |w| said(w.relay.leave_device("g", "ann", ANN, 1));
-const END: Work = |w| said(w.relay.end(ANN, 1));
-const END_NEW: Work = |w| said(w.relay.end(CAT, 1));
+const END: Work = |w| said(w.relay.remove_device(ANN, 1));
+const END_NEW: Work = |w| said(w.relay.remove_device(CAT, 1));
 const DELETE: Work = |w| said(w.relay.delete("g"));
 const CREATE: Work = |w| said(w.create("g", "ann", ANN));
 const CREATE_NEW: Work = |w| said(w.create("g", "cat", CAT));
 const CREATE_OTHER: Work = |w| said(w.create("h", "ann", ANN));
 const CREATE_MORE: Work = |w| said(w.create("i", "cat", CAT));
-const KICK: Work = |w| said(w.change(Change::Kick, "root", "ann"));
-const BAN: Work = |w| said(w.change(Change::Ban, "root", "cat"));
-const UNBAN: Work = |w| said(w.change(Change::Unban, "bob", "cat"));
-const KICK_BOB: Work = |w| said(w.change(Change::Kick, "root", "bob"));
-const KICK_ROOT: Work = |w| said(w.change(Change::Kick, "bob", "root"));
-const DEMOTE_BOB: Work = |w| said(w.change(Change::Demote, "root", "bob"));
-const DEMOTE_ROOT: Work = |w| said(w.change(Change::Demote, "bob", "root"));
-const PROMOTE: Work = |w| said(w.change(Change::Promote, "root", "ann"));
+const KICK: Work = |w| said(w.moderate(Moderation::Kick, "root", "ann"));
+const BAN: Work = |w| said(w.moderate(Moderation::Ban, "root", "cat"));
+const UNBAN: Work = |w| said(w.moderate(Moderation::Unban, "bob", "cat"));
+const KICK_BOB: Work = |w| said(w.moderate(Moderation::Kick, "root", "bob"));
+const KICK_ROOT: Work = |w| said(w.moderate(Moderation::Kick, "bob", "root"));
+const DEMOTE_BOB: Work = |w| said(w.moderate(Moderation::Demote, "root", "bob"));
+const DEMOTE_ROOT: Work = |w| said(w.moderate(Moderation::Demote, "bob", "root"));
+const PROMOTE: Work = |w| said(w.moderate(Moderation::Promote, "root", "ann"));
 const FAN_OUT: Work = |w| said(w.receiving("g"));
 const PAGE: Work = |w| said(w.members("g"));
 const GROUPS_OF: Work = |w| said(w.groups_of("ann"));
@@ -298,21 +298,21 @@ fn a_device_that_has_ended_is_out_or_left_to_whoever_is_to_watch_it() {
                 world.create("h", "cat", CAT).unwrap();
             }
             let world = Arc::new(world);
-            let [unwatched, _] = race(
+            let [unmonitored, _] = race(
                 &world,
                 [
                     |w: &World| w.join("g", "cat", CAT).unwrap(),
                     |w| {
-                        w.relay.end(CAT, 1);
+                        w.relay.remove_device(CAT, 1);
                         false
                     },
                 ],
             );
-            let is_in = world.relay.is_here("g", "cat", Some(CAT));
-            assert!(!is_in || unwatched);
-            // Who watches a device that has ended hears of it at once.
-            if unwatched {
-                world.relay.end(CAT, 1);
+            let is_in = world.relay.has_local_device("g", "cat", Some(CAT));
+            assert!(!is_in || unmonitored);
+            // Who monitors a device that has ended hears of it at once.
+            if unmonitored {
+                world.relay.remove_device(CAT, 1);
             }
             assert_eq!(world.groups_of("cat"), []);
             world.relay.verify();
@@ -410,7 +410,7 @@ fn a_message_goes_for_good_to_those_who_were_in_when_it_was_sent() {
 fn messages_at_once_are_no_more_than_may_be() {
     explore(|| {
         let world = Arc::new(World::new());
-        world.relay.set_pace(Some(1), None);
+        world.relay.set_message_rate(Some(1), None);
         let publish = |w: &World| w.relay.publish("g", Some("root"), NOW).is_ok();
         let sent = race(&world, [publish; 2]);
         assert_eq!(sent.iter().filter(|sent| **sent).count(), 1);
@@ -467,7 +467,7 @@ fn who_is_left_to_others_to_take_out_is_said_to_be() {
             let [stays, _] = race(
                 &world,
                 [
-                    |w: &World| w.relay.end(ANN, 1).iter().any(|left| left.stays),
+                    |w: &World| w.relay.remove_device(ANN, 1).iter().any(|left| left.stays),
                     |w| {
                         w.relay.set_shared(!w.relay.is_shared());
                         false
@@ -488,7 +488,7 @@ fn orders_meet_copies_devices_and_the_ends_of_nodes_as_if_before_or_after_them()
         world
     }
     // What another node would tell.
-    fn told(standing: Standing) -> (Origin, Record) {
+    fn told(flags: MemberFlags) -> (Origin, Record) {
         let origin = Origin {
             kind: GroupType::Public,
             created: Created { ms: 1, by: ROOT },
@@ -496,22 +496,22 @@ fn orders_meet_copies_devices_and_the_ends_of_nodes_as_if_before_or_after_them()
         };
         let record = Record {
             user: "cat".into(),
-            standing,
+            flags,
             version: 9,
             joined_ms: 1,
         };
         (origin, record)
     }
     let put: Work = |w| {
-        let (origin, record) = told(Standing::PRESENT);
+        let (origin, record) = told(MemberFlags::IN_GROUP);
         said(w.relay.put("g", origin, &record, false))
     };
     let evict: Work = |w| {
-        let (origin, record) = told(Standing::BANNED);
+        let (origin, record) = told(MemberFlags::BANNED);
         said(w.relay.put("g", origin, &record, true))
     };
     let merge: Work = |w| {
-        let (origin, record) = told(Standing::PRESENT);
+        let (origin, record) = told(MemberFlags::IN_GROUP);
         said(w.relay.merge("g", origin, 2, false, &[(record, true)]))
     };
     let works: [Work; 11] = [
@@ -520,13 +520,13 @@ fn orders_meet_copies_devices_and_the_ends_of_nodes_as_if_before_or_after_them()
         merge,
         |w| said(w.relay.order_join("g", "cat", 1)),
         |w| said(w.relay.attach("g", "cat", device(CAT))),
-        |w| said(w.relay.release("g", "ann", ANN)),
+        |w| said(w.relay.detach("g", "ann", ANN)),
         |w| {
             w.relay.set_remote("g", "ann", 1, false);
             String::new()
         },
         |w| said(w.relay.order_depart("g", "ann", true, 1)),
-        |w| said(w.relay.absent("g", !(1 << 1))),
+        |w| said(w.relay.offline_members("g", !(1 << 1))),
         |w| said(w.relay.order_delete("g")),
         END,
     ];
@@ -556,7 +556,7 @@ fn a_group_that_is_united_or_searched_in_turns_meets_one_operation_as_if_before_
         }
         world.relay.set_shared(true);
         world.relay.set_remote("g", "ann", 1, true);
-        world.relay.release("g", "ann", ANN).unwrap();
+        world.relay.detach("g", "ann", ANN).unwrap();
         world
     }
     // Of an older group, so that those who are here lose their rights.
@@ -568,7 +568,7 @@ fn a_group_that_is_united_or_searched_in_turns_meets_one_operation_as_if_before_
         };
         let record = |user: &str| Record {
             user: user.into(),
-            standing: Standing::PRESENT,
+            flags: MemberFlags::IN_GROUP,
             version: 9,
             joined_ms: 1,
         };
@@ -579,13 +579,13 @@ fn a_group_that_is_united_or_searched_in_turns_meets_one_operation_as_if_before_
     let works: [Work; 6] = [
         // How many were in it by then is for nobody to know.
         |w| said(w.relay.order_delete("g").is_ok()),
-        |w| said(w.relay.absent("g", !(1 << 1))),
+        |w| said(w.relay.offline_members("g", !(1 << 1))),
         |w| {
             w.relay.set_remote("g", "ann", 1, false);
             String::new()
         },
         |w| said(w.relay.order_leave("g", "f", 1).map(|_| ())),
-        |w| said(w.relay.end(CAT, 1).len()),
+        |w| said(w.relay.remove_device(CAT, 1).len()),
         FAN_OUT_OF_NOBODY_LESS,
     ];
     for other in works {

@@ -49,7 +49,7 @@ impl World {
         let sticky = self.selector.sticky();
         let entries = sticky.len();
         assert!(entries <= max_entries, "{entries} entries");
-        assert_eq!(sticky.cleanup(Nanos(10 * TTL), 100), entries);
+        assert_eq!(sticky.sweep(Nanos(10 * TTL), 100), entries);
         assert_eq!(sticky.len(), 0);
         for value in 0..max_entries {
             self.pick(&[value as u8], 10 * TTL);
@@ -140,7 +140,7 @@ fn a_full_table_gives_up_the_entry_used_least_recently_also_when_it_was_used_jus
         world.pick(b"old", 1);
         race(&world, [|w| w.pick(b"bob", 2), |w| w.pick(b"ann", 3)]);
         let sticky = world.selector.sticky();
-        assert_eq!((sticky.cleanup(Nanos(TTL + 1), 8), sticky.len()), (0, 2));
+        assert_eq!((sticky.sweep(Nanos(TTL + 1), 8), sticky.len()), (0, 2));
     });
 }
 
@@ -164,7 +164,7 @@ fn a_cleanup_beside_a_new_entry_of_another_shard_keeps_the_count() {
             &world,
             [
                 |w| assert!(w.pick(b"ann", TTL).is_some()),
-                |w| assert_eq!(w.selector.sticky().cleanup(Nanos(TTL), 8), 1),
+                |w| assert_eq!(w.selector.sticky().sweep(Nanos(TTL), 8), 1),
             ],
         );
         assert_eq!(world.selector.sticky().len(), 1);
@@ -181,7 +181,7 @@ fn a_cleanup_beside_uses_removes_nothing_that_was_just_used() {
         race(
             &world,
             [
-                |w| w.selector.sticky().cleanup(Nanos(TTL), 8),
+                |w| w.selector.sticky().sweep(Nanos(TTL), 8),
                 |w| w.pick(b"bob", TTL).map_or(0, |_| 0),
                 |w| w.pick(b"ann", TTL - 1).map_or(0, |_| 0),
             ],

@@ -3,30 +3,31 @@ use std::sync::Arc;
 use gen_api_core::breaker::Settings;
 use gen_api_core::clock::Nanos;
 use gen_api_core::worker_pool::{
-    Admission, Cause, End, Ending, Entry, Kind, News, OnDeath, Slot, Tasks, Ticket, Was, WorkerPool,
+    Admission, Cause, End, Entry, Kind, Notice, OnDeath, Reached, Slot, Task, TaskResult, Tasks,
+    WorkerPool,
 };
 
 use super::{explore, race};
 
 const NOW: Nanos = Nanos::ZERO;
 
-/// A pool of one slot, and tickets that were taken before.
-struct World(Tasks<usize>, Vec<Arc<Ticket<usize>>>);
+/// A pool of one slot, and tasks that were taken before.
+struct World(Tasks<usize>, Vec<Arc<Task<usize>>>);
 
 impl World {
-    fn new(max_waiting: u32, tickets: usize) -> Arc<Self> {
+    fn new(max_waiting: u32, tasks: usize) -> Arc<Self> {
         let pool = Tasks::new(1, max_waiting, Settings::default());
-        let tickets = (0..tickets).map(|_| admit(&pool).unwrap()).collect();
-        Arc::new(World(pool, tickets))
+        let tasks = (0..tasks).map(|_| admit(&pool).unwrap()).collect();
+        Arc::new(World(pool, tasks))
     }
 
     fn enter(&self, number: usize) -> Entry {
         self.0.enter(&self.1[number], number, NOW).0
     }
 
-    fn finish(&self, number: usize) -> (Was, Option<usize>) {
+    fn finish(&self, number: usize) -> (Reached, Option<usize>) {
         let finish = self.0.finish(&self.1[number], End::Returned, NOW);
-        (finish.was, finish.wake)
+        (finish.reached, finish.wake)
     }
 
     fn counts(&self) -> (u32, u32) {
@@ -35,9 +36,9 @@ impl World {
     }
 }
 
-fn admit(pool: &Tasks<usize>) -> Option<Arc<Ticket<usize>>> {
+fn admit(pool: &Tasks<usize>) -> Option<Arc<Task<usize>>> {
     match pool.admit(Kind::Uncounted, None, NOW) {
-        Admission::Accepted(ticket) => Some(ticket),
+        Admission::Accepted(task) => Some(task),
         Admission::Full => None,
         Admission::CircuitOpen => panic!("nothing fails"),
     }
@@ -47,7 +48,7 @@ fn admit(pool: &Tasks<usize>) -> Option<Arc<Ticket<usize>>> {
 fn of_three_one_runs_one_waits_and_one_is_refused() {
     explore(|| {
         let world = World::new(1, 0);
-        let come = |w: &World| admit(&w.0).map(|ticket| w.0.enter(&ticket, 0, NOW).0);
+        let come = |w: &World| admit(&w.0).map(|task| w.0.enter(&task, 0, NOW).0);
         let came = race(&world, [come; 3]);
         for expected in [Some(Entry::Run), Some(Entry::Wait), None] {
             assert_eq!(came.iter().filter(|came| **came == expected).count(), 1);
@@ -71,9 +72,9 @@ fn a_slot_given_back_while_somebody_comes_is_his() {
                 |w| admit(&w.0),
             ],
         );
-        let ticket = came[1].as_ref().unwrap();
+        let task = came[1].as_ref().unwrap();
         assert_eq!(world.counts(), (1, 0));
-        assert_eq!(world.0.enter(ticket, 1, NOW).0, Entry::Run);
+        assert_eq!(world.0.enter(task, 1, NOW).0, Entry::Run);
     });
 }
 
@@ -102,8 +103,8 @@ fn a_slot_passes_by_one_who_gives_up() {
             world.enter(number);
         }
         let [first, second] = race(&world, [|w: &World| w.finish(0), |w| w.finish(1)]);
-        assert_eq!(first.0, Was::Running);
-        assert_eq!(second.0, Was::NotBegun);
+        assert_eq!(first.0, Reached::Running);
+        assert_eq!(second.0, Reached::NotBegun);
         // Who is told of the third depends on who comes last.
         let woken = [first.1, second.1];
         assert!(woken.contains(&Some(2)), "{woken:?}");
@@ -118,7 +119,7 @@ fn a_task_ends_once_whoever_ends_it() {
         let world = World::new(0, 1);
         world.enter(0);
         let ends = race(&world, [|w: &World| w.finish(0).0; 2]);
-        assert!(ends.contains(&Was::Running) && ends.contains(&Was::Ended));
+        assert!(ends.contains(&Reached::Running) && ends.contains(&Reached::Ended));
         assert_eq!(world.counts(), (0, 0));
         assert_eq!(world.0.status(NOW).ended, 1);
     });
@@ -159,14 +160,14 @@ fn nothing_begins_unseen_while_a_pool_stops() {
 }
 
 /// An open pool of one slot, and slots that were taken before.
-struct Kept(WorkerPool<usize, usize>, Vec<Slot<usize, usize>>);
+struct Pool(WorkerPool<usize, usize>, Vec<Slot<usize, usize>>);
 
-const KEEPER: usize = 9;
+const SERVER: usize = 9;
 
-impl Kept {
+impl Pool {
     fn new(slots: usize) -> Arc<Self> {
         let pool = WorkerPool::new(1, 2, Settings::default());
-        pool.adopt(KEEPER);
+        pool.set_server(SERVER);
         let admit = |number| {
             let on_death = || {
                 Some(OnDeath {
@@ -177,7 +178,7 @@ impl Kept {
             pool.admit(Kind::Uncounted, None, on_death, NOW).unwrap()
         };
         let slots = (0..slots).map(admit).collect();
-        Arc::new(Kept(pool, slots))
+        Arc::new(Pool(pool, slots))
     }
 
     fn lose(&self, number: usize) -> Option<usize> {
@@ -188,38 +189,38 @@ impl Kept {
 }
 
 #[test]
-fn what_comes_while_the_keeper_looks_is_seen_or_has_it_told_again() {
+fn what_comes_while_the_server_looks_is_seen_or_has_it_told_again() {
     explore(|| {
-        let kept = Kept::new(2);
-        assert_eq!(kept.lose(0), Some(KEEPER));
+        let pool = Pool::new(2);
+        assert_eq!(pool.lose(0), Some(SERVER));
         let [notified, seen] = race(
-            &kept,
+            &pool,
             [
-                |k: &Kept| k.lose(1).map_or(0, |_keeper| 1),
-                |k| k.0.attend(NOW).news.len(),
+                |k: &Pool| k.lose(1).map_or(0, |_server| 1),
+                |k| k.0.take_work(NOW).notices.len(),
             ],
         );
         // Told twice at worst, and never not at all.
         assert!(seen == 2 || notified == 1, "{seen} seen");
-        assert_eq!(kept.0.attend(NOW).news.len(), 2 - seen);
+        assert_eq!(pool.0.take_work(NOW).notices.len(), 2 - seen);
     });
 }
 
 #[test]
 fn what_is_to_be_sent_if_a_task_dies_is_sent_once() {
     explore(|| {
-        let kept = Kept::new(1);
-        let _ = kept.0.enter(&kept.1[0], 0, false, 0, NOW);
+        let pool = Pool::new(1);
+        let _ = pool.0.enter(&pool.1[0], 0, false, 0, NOW);
         let ended = race(
-            &kept,
+            &pool,
             [
-                |k: &Kept| k.0.leave(&k.1[0], Ending::Failed, NOW).1.notify,
+                |k: &Pool| k.0.leave(&k.1[0], TaskResult::Failed, NOW).1.notify,
                 |k| k.0.ended(&k.1[0], 0, NOW).notify,
             ],
         );
-        assert!(ended.contains(&Some(KEEPER)));
-        let messages = kept.0.attend(NOW).news.into_iter();
-        let messages = messages.filter(|news| matches!(news, News::Message(_)));
+        assert!(ended.contains(&Some(SERVER)));
+        let messages = pool.0.take_work(NOW).notices.into_iter();
+        let messages = messages.filter(|notice| matches!(notice, Notice::Message(_)));
         assert_eq!(messages.count(), 1);
     });
 }

@@ -234,13 +234,13 @@ fn cleanup_takes_the_oldest_in_slices_and_gives_memory_back() {
         }
         let full = selector.sticky().bytes();
         assert!(full > empty + 3_000 * 80);
-        assert_eq!(selector.sticky().cleanup(Nanos(999_999), 10_000), 0);
-        assert_eq!(selector.sticky().cleanup(Nanos(1_000_999), 10_000), 1_000);
-        assert_eq!(selector.sticky().cleanup(Nanos(2_000_000), 300), 300);
+        assert_eq!(selector.sticky().sweep(Nanos(999_999), 10_000), 0);
+        assert_eq!(selector.sticky().sweep(Nanos(1_000_999), 10_000), 1_000);
+        assert_eq!(selector.sticky().sweep(Nanos(2_000_000), 300), 300);
         assert_eq!(selector.sticky().len(), 1_700);
-        assert_eq!(selector.sticky().cleanup(Nanos(2_000_000), 10_000), 1_700);
+        assert_eq!(selector.sticky().sweep(Nanos(2_000_000), 10_000), 1_700);
         assert!(selector.sticky().is_empty());
-        assert_eq!(selector.sticky().cleanup(Nanos(u64::MAX), 10), 0);
+        assert_eq!(selector.sticky().sweep(Nanos(u64::MAX), 10), 0);
         assert_eq!(selector.sticky().bytes(), empty);
     }
 }
@@ -258,15 +258,15 @@ fn new_limits_apply_at_once_and_cleanup_enforces_them() {
     };
     selector.sticky().set_limits(limits);
     assert_eq!(selector.sticky().limits(), limits);
-    assert_eq!(selector.sticky().cleanup(Nanos(500), 50), 50);
-    assert_eq!(selector.sticky().cleanup(Nanos(500), 50), 10);
+    assert_eq!(selector.sticky().sweep(Nanos(500), 50), 50);
+    assert_eq!(selector.sticky().sweep(Nanos(500), 50), 10);
     assert_eq!(selector.sticky().len(), 40);
     selector.sticky().set_limits(StickyLimits {
         max_entries: 0,
         ..limits
     });
     assert!(pick(&selector, &candidates, "f", "new", 500).is_some());
-    assert_eq!(selector.sticky().cleanup(Nanos(500), 50), 40);
+    assert_eq!(selector.sticky().sweep(Nanos(500), 50), 40);
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn threads_that_fight_over_values_never_exceed_the_limit_nor_lose_count() {
             max_entries,
         };
         selector.sticky().set_limits(limits);
-        assert_eq!(selector.sticky().cleanup(Nanos::MAX, usize::MAX), left);
+        assert_eq!(selector.sticky().sweep(Nanos::MAX, usize::MAX), left);
         assert!(candidates.iter().all(|node| Arc::strong_count(node) == 2));
     }
 }

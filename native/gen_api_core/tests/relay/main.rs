@@ -5,9 +5,9 @@ mod delivery;
 mod matrix;
 mod model;
 mod operations;
-mod share;
+mod replication;
 mod threads;
-mod turns;
+mod yielding_lock;
 
 use gen_api_core::relay::{Device, FanOut};
 

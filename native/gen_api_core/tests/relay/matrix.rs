@@ -2,9 +2,9 @@
 
 use super::{device, recipients};
 use gen_api_core::clock::Nanos;
-use gen_api_core::relay::{Bounds, Change, Created, GroupType, Refusal, Relay, Status};
-use Change::{Accept, Ban, Demote, Kick, Mute, Promote, Unban, Unmute};
+use gen_api_core::relay::{Bounds, Created, GroupType, Moderation, Refusal, Relay, Status};
 use GroupType::{Private, Public, StrictPrivate};
+use Moderation::{Accept, Ban, Demote, Kick, Mute, Promote, Unban, Unmute};
 
 /// A group of root (admin, device 0) with an active ann (2) and, where people wait, a pending
 /// pat (4); in a strict private one a muted max (6).
@@ -18,11 +18,11 @@ fn group(kind: GroupType) -> Relay<u64> {
     }
     if kind != Public {
         for user in ["ann", "max"] {
-            relay.change("g", Accept, "root", user, 0).unwrap();
+            relay.moderate("g", Accept, "root", user, 0).unwrap();
         }
     }
     if kind == StrictPrivate {
-        relay.change("g", Mute, "root", "max", 0).unwrap();
+        relay.moderate("g", Mute, "root", "max", 0).unwrap();
     }
     relay
 }
@@ -39,8 +39,13 @@ fn receivers(kind: GroupType) -> Vec<u64> {
     recipients(&group(kind).publish("g", Some("root"), Nanos::ZERO).unwrap())
 }
 
-fn change(kind: GroupType, change: Change, actor: &str, target: &str) -> Result<(), Refusal> {
-    group(kind).change("g", change, actor, target, 0)
+fn moderate(
+    kind: GroupType,
+    moderation: Moderation,
+    actor: &str,
+    target: &str,
+) -> Result<(), Refusal> {
+    group(kind).moderate("g", moderation, actor, target, 0)
 }
 
 #[test]
@@ -61,30 +66,30 @@ fn who_joins_a_strict_private_group_is_pending() {
 #[test]
 fn nobody_is_pending_in_a_public_group() {
     assert_eq!(
-        change(Public, Accept, "root", "pat"),
+        moderate(Public, Accept, "root", "pat"),
         Err(Refusal::NotPending)
     );
 }
 
 #[test]
 fn any_active_member_of_a_private_group_accepts() {
-    assert_eq!(change(Private, Accept, "ann", "pat"), Ok(()));
+    assert_eq!(moderate(Private, Accept, "ann", "pat"), Ok(()));
     assert_eq!(
-        change(Private, Accept, "pat", "pat"),
+        moderate(Private, Accept, "pat", "pat"),
         Err(Refusal::NotAdmin)
     );
     assert_eq!(
-        change(Private, Accept, "zoe", "pat"),
+        moderate(Private, Accept, "zoe", "pat"),
         Err(Refusal::NotInGroup)
     );
 }
 
 #[test]
 fn only_active_admins_of_a_strict_private_group_accept() {
-    assert_eq!(change(StrictPrivate, Accept, "root", "pat"), Ok(()));
+    assert_eq!(moderate(StrictPrivate, Accept, "root", "pat"), Ok(()));
     for actor in ["ann", "pat", "max"] {
         assert_eq!(
-            change(StrictPrivate, Accept, actor, "pat"),
+            moderate(StrictPrivate, Accept, actor, "pat"),
             Err(Refusal::NotAdmin)
         );
     }
@@ -129,7 +134,7 @@ fn nobody_mutes_in_a_public_or_private_group() {
     for kind in [Public, Private] {
         for verb in [Mute, Unmute] {
             assert_eq!(
-                change(kind, verb, "root", "ann"),
+                moderate(kind, verb, "root", "ann"),
                 Err(Refusal::NotStrictPrivate)
             );
         }
@@ -138,15 +143,15 @@ fn nobody_mutes_in_a_public_or_private_group() {
 
 #[test]
 fn only_active_admins_of_a_strict_private_group_mute_and_unmute() {
-    assert_eq!(change(StrictPrivate, Mute, "root", "ann"), Ok(()));
-    assert_eq!(change(StrictPrivate, Unmute, "root", "max"), Ok(()));
+    assert_eq!(moderate(StrictPrivate, Mute, "root", "ann"), Ok(()));
+    assert_eq!(moderate(StrictPrivate, Unmute, "root", "max"), Ok(()));
     for actor in ["ann", "pat", "max", "zoe"] {
         assert_eq!(
-            change(StrictPrivate, Mute, actor, "ann"),
+            moderate(StrictPrivate, Mute, actor, "ann"),
             Err(Refusal::NotAdmin)
         );
         assert_eq!(
-            change(StrictPrivate, Unmute, actor, "max"),
+            moderate(StrictPrivate, Unmute, actor, "max"),
             Err(Refusal::NotAdmin)
         );
     }
@@ -156,11 +161,11 @@ fn only_active_admins_of_a_strict_private_group_mute_and_unmute() {
 fn only_active_admins_of_any_group_moderate() {
     for kind in [Public, Private, StrictPrivate] {
         for verb in [Kick, Ban, Promote] {
-            assert_eq!(change(kind, verb, "root", "ann"), Ok(()));
+            assert_eq!(moderate(kind, verb, "root", "ann"), Ok(()));
         }
         for verb in [Kick, Ban, Unban, Promote, Demote] {
             for actor in ["ann", "zoe"] {
-                assert_eq!(change(kind, verb, actor, "root"), Err(Refusal::NotAdmin));
+                assert_eq!(moderate(kind, verb, actor, "root"), Err(Refusal::NotAdmin));
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use super::device;
 use gen_api_core::clock::Nanos;
-use gen_api_core::relay::{Bounds, Change, Created, GroupType, Refusal, Relay, Status};
+use gen_api_core::relay::{Bounds, Created, GroupType, Moderation, Refusal, Relay, Status};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ enum Op {
     Leave(u8, u8),
     LeaveDevice(u8, u8, u64),
     End(u64),
-    Change(u8, Change, u8, u8),
+    Moderation(u8, Moderation, u8, u8),
     Publish(u8, u8),
 }
 
@@ -28,18 +28,18 @@ fn op() -> impl Strategy<Value = Op> {
     let group = prop_oneof![4 => Just(0u8), 1 => Just(1u8)];
     let (user, device) = (0..5u8, 0..7u64);
     let verb = prop::sample::select(vec![
-        Change::Accept,
-        Change::Accept,
-        Change::Accept,
-        Change::Mute,
-        Change::Mute,
-        Change::Unmute,
-        Change::Kick,
-        Change::Ban,
-        Change::Unban,
-        Change::Promote,
-        Change::Promote,
-        Change::Demote,
+        Moderation::Accept,
+        Moderation::Accept,
+        Moderation::Accept,
+        Moderation::Mute,
+        Moderation::Mute,
+        Moderation::Unmute,
+        Moderation::Kick,
+        Moderation::Ban,
+        Moderation::Unban,
+        Moderation::Promote,
+        Moderation::Promote,
+        Moderation::Demote,
     ]);
     prop_oneof![
         2 => (group.clone(), 0..3u8, 0..2u8, device.clone()).prop_map(|(g, k, u, d)| Op::Create(g, k, u, d)),
@@ -48,7 +48,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (group.clone(), user.clone()).prop_map(|(g, u)| Op::Leave(g, u)),
         3 => (group.clone(), user.clone(), device.clone()).prop_map(|(g, u, d)| Op::LeaveDevice(g, u, d)),
         4 => device.prop_map(Op::End),
-        16 => (group.clone(), verb, 0..2u8, user.clone()).prop_map(|(g, v, a, t)| Op::Change(g, v, a, t)),
+        16 => (group.clone(), verb, 0..2u8, user.clone()).prop_map(|(g, v, a, t)| Op::Moderation(g, v, a, t)),
         6 => (group, user).prop_map(|(g, u)| Op::Publish(g, u)),
     ]
 }
@@ -155,13 +155,19 @@ impl Room {
         self.tidy();
     }
 
-    fn change(&mut self, verb: Change, actor: u8, target: u8, now: u64) -> Result<(), Refusal> {
+    fn moderate(
+        &mut self,
+        verb: Moderation,
+        actor: u8,
+        target: u8,
+        now: u64,
+    ) -> Result<(), Refusal> {
         let strict = self.kind == GroupType::StrictPrivate;
         let admin = self.active_admin(actor);
         let status = self.status(target);
         let person = self.people.get(&target).cloned();
         match verb {
-            Change::Accept => {
+            Moderation::Accept => {
                 if self.status(actor).is_none() || status.is_none() {
                     return Err(Refusal::NotInGroup);
                 }
@@ -174,10 +180,12 @@ impl Room {
                 self.people.get_mut(&target).unwrap().pending = false;
                 return Ok(());
             }
-            Change::Mute | Change::Unmute if !strict => return Err(Refusal::NotStrictPrivate),
+            Moderation::Mute | Moderation::Unmute if !strict => {
+                return Err(Refusal::NotStrictPrivate)
+            }
             _ if !admin => return Err(Refusal::NotAdmin),
-            Change::Ban if actor == target => return Err(Refusal::CannotBan),
-            Change::Ban => {
+            Moderation::Ban if actor == target => return Err(Refusal::CannotBan),
+            Moderation::Ban => {
                 self.expire(now);
                 let person = self.people.get(&target);
                 if person.is_some_and(|person| person.banned) {
@@ -193,7 +201,7 @@ impl Room {
                 self.gone(target, false, 0);
                 return Ok(());
             }
-            Change::Unban => {
+            Moderation::Unban => {
                 if !person.is_some_and(|person| person.banned) {
                     return Err(Refusal::NotBanned);
                 }
@@ -207,23 +215,23 @@ impl Room {
         let admins = self.people.values().filter(|person| person.admin).count();
         let person = self.people.get_mut(&target).unwrap();
         match verb {
-            Change::Mute if actor == target || status != Status::Active => {
+            Moderation::Mute if actor == target || status != Status::Active => {
                 return Err(Refusal::CannotMute)
             }
-            Change::Mute => person.muted = true,
-            Change::Unmute if status != Status::Muted => return Err(Refusal::NotMuted),
-            Change::Unmute => person.muted = false,
-            Change::Kick if actor == target => return Err(Refusal::CannotKick),
-            Change::Kick => {
+            Moderation::Mute => person.muted = true,
+            Moderation::Unmute if status != Status::Muted => return Err(Refusal::NotMuted),
+            Moderation::Unmute => person.muted = false,
+            Moderation::Kick if actor == target => return Err(Refusal::CannotKick),
+            Moderation::Kick => {
                 person.admin = false;
                 self.gone(target, false, 0);
             }
-            Change::Promote if status != Status::Active => return Err(Refusal::CannotPromote),
-            Change::Promote if person.admin => return Err(Refusal::AlreadyAdmin),
-            Change::Promote => person.admin = true,
-            Change::Demote if !person.admin => return Err(Refusal::CannotDemote),
-            Change::Demote if admins == 1 => return Err(Refusal::LastAdmin),
-            Change::Demote => person.admin = false,
+            Moderation::Promote if status != Status::Active => return Err(Refusal::CannotPromote),
+            Moderation::Promote if person.admin => return Err(Refusal::AlreadyAdmin),
+            Moderation::Promote => person.admin = true,
+            Moderation::Demote if !person.admin => return Err(Refusal::CannotDemote),
+            Moderation::Demote if admins == 1 => return Err(Refusal::LastAdmin),
+            Moderation::Demote => person.admin = false,
             _ => unreachable!(),
         }
         Ok(())
@@ -327,11 +335,11 @@ impl Model {
                 }
                 format!("{left:?}")
             }
-            Op::Change(group, verb, actor, target) => {
+            Op::Moderation(group, verb, actor, target) => {
                 format!(
                     "{:?}",
                     self.room(group)
-                        .and_then(|room| room.change(verb, actor, target, now))
+                        .and_then(|room| room.moderate(verb, actor, target, now))
                 )
             }
             Op::Publish(group, user) => format!(
@@ -401,17 +409,17 @@ fn real(relay: &Relay<u64>, op: &Op, now: u64) -> String {
         }
         Op::End(d) => {
             let left: BTreeSet<(String, String, bool)> = relay
-                .end(d, now)
+                .remove_device(d, now)
                 .into_iter()
                 .map(|left| (left.group.into(), left.user.into(), left.last))
                 .collect();
             format!("{left:?}")
         }
-        Op::Change(group, verb, actor, target) => {
+        Op::Moderation(group, verb, actor, target) => {
             let (actor, target) = (user_name(actor), user_name(target));
             format!(
                 "{:?}",
-                relay.change(&group_name(group), verb, &actor, &target, now)
+                relay.moderate(&group_name(group), verb, &actor, &target, now)
             )
         }
         Op::Publish(group, user) => {

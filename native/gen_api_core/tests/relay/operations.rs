@@ -3,9 +3,9 @@
 use super::{device, recipients};
 use gen_api_core::clock::Nanos;
 use gen_api_core::relay::{
-    Bounds, Change, Created, Device, GroupType, Refusal, Relay, Row, Status,
+    Bounds, Created, Device, GroupType, Moderation, Refusal, Relay, Row, Status,
 };
-use Change::{Accept, Ban, Demote, Kick, Mute, Promote, Unban, Unmute};
+use Moderation::{Accept, Ban, Demote, Kick, Mute, Promote, Unban, Unmute};
 
 fn relay(kind: GroupType) -> Relay<u64> {
     bounded(kind, Bounds::default())
@@ -41,7 +41,7 @@ fn a_creator_is_an_active_admin_and_the_group_stays_without_him() {
         (&*root.user, root.status, root.admin),
         ("root", Status::Active, true)
     );
-    assert_eq!(relay.end(0, 0).len(), 1);
+    assert_eq!(relay.remove_device(0, 0).len(), 1);
     assert!(rows(&relay).is_empty());
     // Remembered: he needs nobody to accept him.
     assert_eq!(join(&relay, "root", 2), Ok(Status::Active));
@@ -71,14 +71,14 @@ fn muted_users_stay_muted_and_pending_and_accepted_ones_start_over() {
         join(&relay, user, id).unwrap();
     }
     for user in ["ann", "max"] {
-        relay.change("g", Accept, "root", user, 0).unwrap();
+        relay.moderate("g", Accept, "root", user, 0).unwrap();
     }
-    relay.change("g", Mute, "root", "max", 0).unwrap();
+    relay.moderate("g", Mute, "root", "max", 0).unwrap();
     for id in [2, 4, 6] {
-        relay.end(id, 0);
+        relay.remove_device(id, 0);
     }
     assert_eq!(
-        relay.change("g", Unmute, "root", "max", 0),
+        relay.moderate("g", Unmute, "root", "max", 0),
         Err(Refusal::NotInGroup)
     );
     assert_eq!(join(&relay, "pat", 8), Ok(Status::Pending));
@@ -95,8 +95,8 @@ fn who_comes_back_within_the_grace_is_still_accepted_and_later_is_not() {
     let relay = bounded(GroupType::Private, bounds);
     let back_at = |ann: u64, died: u64, back: u64| {
         join(&relay, "ann", ann).unwrap();
-        relay.change("g", Accept, "root", "ann", 0).unwrap();
-        relay.end(ann, died);
+        relay.moderate("g", Accept, "root", "ann", 0).unwrap();
+        relay.remove_device(ann, died);
         let status = relay
             .join("g", "ann", device(ann + 2), back)
             .unwrap()
@@ -119,13 +119,13 @@ fn the_end_of_an_earlier_grace_does_not_end_a_later_one() {
     };
     let relay = bounded(GroupType::Private, bounds);
     join(&relay, "ann", 2).unwrap();
-    relay.change("g", Accept, "root", "ann", 0).unwrap();
-    relay.end(2, 0);
+    relay.moderate("g", Accept, "root", "ann", 0).unwrap();
+    relay.remove_device(2, 0);
     assert_eq!(
         relay.join("g", "ann", device(4), 50).unwrap().status,
         Status::Active
     );
-    relay.end(4, 60);
+    relay.remove_device(4, 60);
     assert_eq!(
         relay.join("g", "ann", device(6), 120).unwrap().status,
         Status::Active
@@ -142,11 +142,11 @@ fn full_groups_take_nobody_else_but_those_whom_they_remember() {
     let relay = bounded(GroupType::StrictPrivate, bounds);
     assert_eq!(join(&relay, "ann", 2), Ok(Status::Pending));
     assert_eq!(join(&relay, "bob", 4), Err(Refusal::GroupFull));
-    relay.change("g", Accept, "root", "ann", 0).unwrap();
+    relay.moderate("g", Accept, "root", "ann", 0).unwrap();
     assert_eq!(join(&relay, "bob", 4), Ok(Status::Pending));
-    relay.change("g", Accept, "root", "bob", 0).unwrap();
-    relay.change("g", Mute, "root", "ann", 0).unwrap();
-    relay.end(2, 0);
+    relay.moderate("g", Accept, "root", "bob", 0).unwrap();
+    relay.moderate("g", Mute, "root", "ann", 0).unwrap();
+    relay.remove_device(2, 0);
     assert_eq!(join(&relay, "carl", 6), Err(Refusal::GroupFull));
     assert_eq!(join(&relay, "ann", 8), Ok(Status::Muted));
     relay.verify();
@@ -181,37 +181,37 @@ fn kicked_users_come_back_as_anybody_and_banned_ones_do_not() {
     let relay = relay(GroupType::Public);
     for (user, id) in [("ann", 2), ("bob", 4)] {
         join(&relay, user, id).unwrap();
-        relay.change("g", Promote, "root", user, 0).unwrap();
+        relay.moderate("g", Promote, "root", user, 0).unwrap();
     }
     assert_eq!(
-        relay.change("g", Kick, "root", "root", 0),
+        relay.moderate("g", Kick, "root", "root", 0),
         Err(Refusal::CannotKick)
     );
-    assert_eq!(relay.change("g", Kick, "ann", "bob", 0), Ok(()));
+    assert_eq!(relay.moderate("g", Kick, "ann", "bob", 0), Ok(()));
     assert_eq!(
-        relay.change("g", Kick, "ann", "bob", 0),
+        relay.moderate("g", Kick, "ann", "bob", 0),
         Err(Refusal::NotInGroup)
     );
     assert_eq!(join(&relay, "bob", 6), Ok(Status::Active));
     assert_eq!(
-        relay.change("g", Kick, "bob", "ann", 0),
+        relay.moderate("g", Kick, "bob", "ann", 0),
         Err(Refusal::NotAdmin)
     );
 
     assert_eq!(
-        relay.change("g", Ban, "ann", "ann", 0),
+        relay.moderate("g", Ban, "ann", "ann", 0),
         Err(Refusal::CannotBan)
     );
     for user in ["bob", "stranger"] {
-        assert_eq!(relay.change("g", Ban, "ann", user, 0), Ok(()));
+        assert_eq!(relay.moderate("g", Ban, "ann", user, 0), Ok(()));
         assert_eq!(
-            relay.change("g", Ban, "ann", user, 0),
+            relay.moderate("g", Ban, "ann", user, 0),
             Err(Refusal::AlreadyBanned)
         );
         assert_eq!(join(&relay, user, 8), Err(Refusal::Banned));
-        assert_eq!(relay.change("g", Unban, "ann", user, 0), Ok(()));
+        assert_eq!(relay.moderate("g", Unban, "ann", user, 0), Ok(()));
         assert_eq!(
-            relay.change("g", Unban, "ann", user, 0),
+            relay.moderate("g", Unban, "ann", user, 0),
             Err(Refusal::NotBanned)
         );
         assert_eq!(join(&relay, user, 8), Ok(Status::Active));
@@ -224,40 +224,40 @@ fn the_last_admin_cannot_be_demoted() {
     let relay = relay(GroupType::StrictPrivate);
     join(&relay, "ann", 2).unwrap();
     assert_eq!(
-        relay.change("g", Promote, "root", "ann", 0),
+        relay.moderate("g", Promote, "root", "ann", 0),
         Err(Refusal::CannotPromote)
     );
-    relay.change("g", Accept, "root", "ann", 0).unwrap();
+    relay.moderate("g", Accept, "root", "ann", 0).unwrap();
     assert_eq!(
-        relay.change("g", Demote, "root", "ann", 0),
+        relay.moderate("g", Demote, "root", "ann", 0),
         Err(Refusal::CannotDemote)
     );
     assert_eq!(
-        relay.change("g", Demote, "root", "root", 0),
+        relay.moderate("g", Demote, "root", "root", 0),
         Err(Refusal::LastAdmin)
     );
-    assert_eq!(relay.change("g", Promote, "root", "ann", 0), Ok(()));
+    assert_eq!(relay.moderate("g", Promote, "root", "ann", 0), Ok(()));
     assert_eq!(
-        relay.change("g", Promote, "root", "ann", 0),
+        relay.moderate("g", Promote, "root", "ann", 0),
         Err(Refusal::AlreadyAdmin)
     );
-    assert_eq!(relay.change("g", Demote, "root", "root", 0), Ok(()));
+    assert_eq!(relay.moderate("g", Demote, "root", "root", 0), Ok(()));
     assert_eq!(
-        relay.change("g", Demote, "ann", "ann", 0),
+        relay.moderate("g", Demote, "ann", "ann", 0),
         Err(Refusal::LastAdmin)
     );
     assert_eq!(
-        relay.change("g", Mute, "ann", "ann", 0),
+        relay.moderate("g", Mute, "ann", "ann", 0),
         Err(Refusal::CannotMute)
     );
-    assert_eq!(relay.change("g", Mute, "ann", "root", 0), Ok(()));
+    assert_eq!(relay.moderate("g", Mute, "ann", "root", 0), Ok(()));
     assert_eq!(
-        relay.change("g", Mute, "ann", "root", 0),
+        relay.moderate("g", Mute, "ann", "root", 0),
         Err(Refusal::CannotMute)
     );
-    assert_eq!(relay.change("g", Unmute, "ann", "root", 0), Ok(()));
+    assert_eq!(relay.moderate("g", Unmute, "ann", "root", 0), Ok(()));
     assert_eq!(
-        relay.change("g", Unmute, "ann", "root", 0),
+        relay.moderate("g", Unmute, "ann", "root", 0),
         Err(Refusal::NotMuted)
     );
 }
@@ -266,7 +266,7 @@ fn the_last_admin_cannot_be_demoted() {
 fn messages_per_second_are_counted_per_group_and_per_member() {
     let relay = relay(GroupType::Public);
     join(&relay, "ann", 2).unwrap();
-    relay.set_pace(Some(3), Some(2));
+    relay.set_message_rate(Some(3), Some(2));
     let say = |user, millis| {
         let now = Nanos::from_millis(millis);
         relay.publish("g", Some(user), now).map(drop)
@@ -277,7 +277,7 @@ fn messages_per_second_are_counted_per_group_and_per_member() {
     assert_eq!(say("root", 900), Ok(()));
     assert_eq!(say("root", 950), Err(Refusal::TooFast(50)));
     assert_eq!(say("root", 1_000), Ok(()));
-    relay.set_pace(None, None);
+    relay.set_message_rate(None, None);
     assert_eq!(say("root", 1_000), Ok(()));
 }
 
@@ -350,7 +350,9 @@ fn a_user_has_a_thousand_devices_in_a_group_and_all_are_taken_out_with_him() {
     relay.leave_device("g", "ann", 500, 0).unwrap();
     assert_eq!(join(&relay, "ann", 1_002), Ok(Status::Active));
     relay.verify();
-    relay.change("g", Change::Ban, "root", "ann", 0).unwrap();
+    relay
+        .moderate("g", Moderation::Ban, "root", "ann", 0)
+        .unwrap();
     assert_eq!(recipients(&relay.fan_out("g").unwrap()), [1_000, 2_001]);
     relay.verify();
 }
@@ -369,7 +371,7 @@ fn an_empty_index_takes_no_memory_for_what_was_in_it() {
     assert_eq!(relay.size().members, 1_010);
     assert_eq!(relay.groups_of("root").len(), 10);
     for id in 0..1_001 {
-        relay.end(id, 0);
+        relay.remove_device(id, 0);
     }
     let size = relay.size();
     assert_eq!(
@@ -396,9 +398,11 @@ fn who_did_not_come_back_in_time_keeps_no_place_from_a_stranger_who_is_banned() 
         .create("g", kind, "root", device(1), Created::default())
         .unwrap();
     relay.join("g", "ann", device(2), 0).unwrap();
-    relay.change("g", Change::Accept, "root", "ann", 0).unwrap();
-    relay.end(2, 0);
-    let ban = |now| relay.change("g", Change::Ban, "root", "cat", now);
+    relay
+        .moderate("g", Moderation::Accept, "root", "ann", 0)
+        .unwrap();
+    relay.remove_device(2, 0);
+    let ban = |now| relay.moderate("g", Moderation::Ban, "root", "cat", now);
     assert_eq!(ban(9), Err(Refusal::GroupFull));
     assert_eq!(ban(10), Ok(()));
     relay.verify();
@@ -421,8 +425,8 @@ fn those_who_did_not_come_back_in_time_are_forgotten_in_the_end_and_at_once_wher
         let (user, id) = (format!("user-{n}"), n as u64 + 2);
         relay.join("g", &user, device(id), now).unwrap();
         // Refused the second time, when he is back as he was.
-        let _ = relay.change("g", Change::Accept, "root", &user, now);
-        relay.end(id, now);
+        let _ = relay.moderate("g", Moderation::Accept, "root", &user, now);
+        relay.remove_device(id, now);
     };
     // All come back once, so that twice as many are to be looked at.
     for now in [0, 1] {

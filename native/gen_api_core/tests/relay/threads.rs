@@ -2,7 +2,7 @@
 
 use super::device;
 use gen_api_core::clock::Nanos;
-use gen_api_core::relay::{Bounds, Change, Created, GroupType, Refusal, Relay};
+use gen_api_core::relay::{Bounds, Created, GroupType, Moderation, Refusal, Relay};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
@@ -32,21 +32,21 @@ fn threads_that_join_leave_publish_and_die_leave_an_exact_index_and_no_entries()
                     Created::default(),
                 );
                 let _ = relay.join(&group, &user, device(id), round);
-                let _ = relay.change(&group, Change::Accept, "u1", &user, round);
+                let _ = relay.moderate(&group, Moderation::Accept, "u1", &user, round);
                 let _ = relay.publish(&group, Some(&user), Nanos::ZERO);
                 match round % 5 {
                     0 => drop(relay.leave(&group, &user, round)),
                     1 => drop(relay.leave_device(&group, &user, id, round)),
                     2 if round % 97 == 2 => drop(relay.delete(&group)),
-                    3 => drop(relay.change(&group, Change::Kick, "u1", &user, round)),
+                    3 => drop(relay.moderate(&group, Moderation::Kick, "u1", &user, round)),
                     _ => {}
                 }
                 if round >= 50 {
-                    relay.end(id - 50, round);
+                    relay.remove_device(id - 50, round);
                 }
             }
             for id in thread * ROUNDS..(thread + 1) * ROUNDS {
-                relay.end(id, ROUNDS);
+                relay.remove_device(id, ROUNDS);
             }
         })
     });
@@ -113,8 +113,8 @@ fn a_message_misses_no_member_who_stays_while_others_come_and_go() {
             while !stop.load(Ordering::Relaxed) {
                 let user = format!("goes {id}");
                 relay.join("g", &user, device(id), 0).unwrap();
-                relay.end(id - id % 3, 0);
-                relay.end(id, 0);
+                relay.remove_device(id - id % 3, 0);
+                relay.remove_device(id, 0);
                 id += 1;
             }
         })

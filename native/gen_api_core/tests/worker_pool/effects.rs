@@ -1,20 +1,20 @@
-//! What the steps of tasks have others do: whom to wake, what to send, and when the keeper has to look.
+//! What the steps of tasks have others do: whom to wake, what to send, and when the server has to look.
 
 use gen_api_core::breaker::{Settings, Transition};
 use gen_api_core::clock::Nanos;
 use gen_api_core::worker_pool::{
-    Attention, Cause, Circuit, Effects, Ending, Entry, Kind, Left, News, OnDeath, Refusal, Slot,
+    Cause, Circuit, Effects, Entry, Kind, Left, Notice, OnDeath, Refusal, Slot, TaskResult, Work,
     WorkerPool,
 };
 
 const NOW: Nanos = Nanos::ZERO;
-const KEEPER: u32 = 100;
+const SERVER: u32 = 100;
 
 type Pool = WorkerPool<u32, &'static str>;
 
 fn pool(size: u32, max_waiting: u32) -> Pool {
     let pool = Pool::new(size, max_waiting, Settings::default());
-    pool.adopt(KEEPER);
+    pool.set_server(SERVER);
     pool
 }
 
@@ -38,13 +38,13 @@ fn nothing() -> Effects<u32, &'static str> {
     }
 }
 
-fn looked(pool: &Pool) -> (Vec<u32>, Vec<News<&'static str>>) {
-    let Attention { kill, news, .. } = pool.attend(NOW);
-    (kill, news)
+fn looked(pool: &Pool) -> (Vec<u32>, Vec<Notice<&'static str>>) {
+    let Work { kill, notices, .. } = pool.take_work(NOW);
+    (kill, notices)
 }
 
-fn killed(started: i64, cause: Option<Cause>) -> News<&'static str> {
-    News::Killed {
+fn killed(started: i64, cause: Option<Cause>) -> Notice<&'static str> {
+    Notice::Killed {
         started,
         cause,
         transition: Transition::None,
@@ -52,22 +52,22 @@ fn killed(started: i64, cause: Option<Cause>) -> News<&'static str> {
 }
 
 #[test]
-fn a_pool_is_open_while_it_has_a_keeper() {
+fn a_pool_is_open_while_it_has_a_server() {
     let pool = Pool::new(1, 0, Settings::default());
     let refused = || {
         pool.admit(Kind::Counted, None, || panic!("nobody is told"), NOW)
             .unwrap_err()
     };
     assert_eq!(refused(), Refusal::Closed);
-    pool.adopt(KEEPER);
-    pool.keeper_ended(KEEPER + 1);
+    pool.set_server(SERVER);
+    pool.server_exited(SERVER + 1);
     let first = admit(&pool, None);
     assert_eq!(refused(), Refusal::QueueFull);
-    pool.keeper_ended(KEEPER);
+    pool.server_exited(SERVER);
     assert_eq!(refused(), Refusal::Closed);
     // Another one may have come before the end of the first is heard of.
-    pool.adopt(KEEPER + 2);
-    pool.keeper_ended(KEEPER);
+    pool.set_server(SERVER + 2);
+    pool.server_exited(SERVER);
     let _ = pool.lost(&first, NOW);
     admit(&pool, None);
     assert_eq!(pool.stop(), (vec![], vec![]));
@@ -76,15 +76,15 @@ fn a_pool_is_open_while_it_has_a_keeper() {
 
 #[test]
 fn what_is_to_be_sent_if_a_task_dies_is_sent_once_and_only_if_it_does() {
-    for (ending, sent) in [
-        (Ending::Returned, None),
-        (Ending::Failed, Some((7, "it died"))),
-        (Ending::Answered, None),
+    for (result, sent) in [
+        (TaskResult::Returned, None),
+        (TaskResult::Failed, Some((7, "it died"))),
+        (TaskResult::Answered, None),
     ] {
         let pool = pool(1, 0);
         let slot = admit(&pool, Some(7));
         assert_eq!(enter(&pool, &slot, 1), Entry::Run);
-        let (left, effects) = pool.leave(&slot, ending, NOW);
+        let (left, effects) = pool.leave(&slot, result, NOW);
         assert_eq!(left, Left::Ended(Transition::None));
         assert_eq!(effects.send, sent);
         assert_eq!(pool.ended(&slot, 1, NOW), nothing());
@@ -100,12 +100,12 @@ fn a_task_that_never_began_is_told_of_however_it_ended() {
     let effects = pool.lost(&second, NOW);
     assert_eq!(effects.send, Some((8, "it died")));
     // Its slot was granted, and its process had not come.
-    let (_, effects) = pool.leave(&first, Ending::Returned, NOW);
+    let (_, effects) = pool.leave(&first, TaskResult::Returned, NOW);
     assert_eq!(effects.send, Some((7, "it died")));
 }
 
 #[test]
-fn the_keeper_sends_to_other_nodes_and_is_told_once_until_it_looks() {
+fn the_server_sends_to_other_nodes_and_is_told_once_until_it_looks() {
     let pool = pool(3, 0);
     let slots = [(); 3].map(|()| admit(&pool, None));
     let notified: Vec<_> = slots
@@ -113,26 +113,26 @@ fn the_keeper_sends_to_other_nodes_and_is_told_once_until_it_looks() {
         .map(|slot| pool.lost(slot, NOW))
         .map(|effects| (effects.send, effects.notify))
         .collect();
-    assert_eq!(notified, [(None, Some(KEEPER)), (None, None), (None, None)]);
-    let news = || News::Message("it died");
-    assert_eq!(looked(&pool), (vec![], vec![news(), news(), news()]));
+    assert_eq!(notified, [(None, Some(SERVER)), (None, None), (None, None)]);
+    let notice = || Notice::Message("it died");
+    assert_eq!(looked(&pool), (vec![], vec![notice(), notice(), notice()]));
     assert_eq!(looked(&pool), (vec![], vec![]));
     let effects = pool.lost(&admit(&pool, None), NOW);
-    assert_eq!(effects.notify, Some(KEEPER));
+    assert_eq!(effects.notify, Some(SERVER));
 }
 
 #[test]
-fn without_a_keeper_news_wait_for_the_next_one() {
+fn without_a_server_notices_wait_for_the_next_one() {
     let pool = pool(1, 0);
     let slot = admit(&pool, None);
-    pool.keeper_ended(KEEPER);
+    pool.server_exited(SERVER);
     assert_eq!(pool.lost(&slot, NOW), nothing());
-    pool.adopt(KEEPER + 1);
-    assert_eq!(looked(&pool).1, [News::Message("it died")]);
+    pool.set_server(SERVER + 1);
+    assert_eq!(looked(&pool).1, [Notice::Message("it died")]);
 }
 
 #[test]
-fn a_process_that_is_killed_hands_its_slot_on_and_the_keeper_tells_of_it() {
+fn a_process_that_is_killed_hands_its_slot_on_and_the_server_tells_of_it() {
     let pool = pool(1, 1);
     let (first, second) = (admit(&pool, Some(7)), admit(&pool, None));
     enter(&pool, &first, 1);
@@ -140,7 +140,7 @@ fn a_process_that_is_killed_hands_its_slot_on_and_the_keeper_tells_of_it() {
     let effects = pool.ended(&first, 1, NOW);
     assert_eq!(effects.wake, [Some(2), None]);
     assert_eq!(effects.send, Some((7, "it died")));
-    assert_eq!(effects.notify, Some(KEEPER));
+    assert_eq!(effects.notify, Some(SERVER));
     assert_eq!(looked(&pool), (vec![], vec![killed(1, None)]));
 }
 
@@ -172,7 +172,7 @@ fn a_task_whose_owner_dies_is_killed_if_it_runs_and_let_go_if_it_waits() {
     assert_eq!(enter(&pool, &waits, 2), Entry::Gone);
 
     let effects = pool.ended(&runs, 11, NOW);
-    assert_eq!((effects.send, effects.notify), (None, Some(KEEPER)));
+    assert_eq!((effects.send, effects.notify), (None, Some(SERVER)));
     assert_eq!(looked(&pool), (vec![1], vec![]));
     let effects = pool.ended(&runs, 1, NOW);
     assert_eq!(effects.send, Some((7, "it died")));
@@ -190,39 +190,39 @@ fn a_task_without_an_owner_left_does_not_begin() {
     assert_eq!(entry, Entry::Gone);
     assert_eq!(effects.send, Some((8, "it died")));
     // The first has its slot, to say how it failed.
-    let (_, effects) = pool.leave(&first, Ending::Failed, NOW);
+    let (_, effects) = pool.leave(&first, TaskResult::Failed, NOW);
     assert_eq!(effects.send, Some((7, "it died")));
     assert_eq!((pool.status(NOW).failed, pool.status(NOW).running), (1, 0));
 }
 
 #[test]
-fn who_leaves_after_it_was_to_be_killed_leaves_the_news_to_the_keeper() {
+fn who_leaves_after_it_was_to_be_killed_leaves_the_notice_to_the_server() {
     let pool = pool(1, 0);
     let slot = admit(&pool, Some(7));
     slot.set_owner(11);
     enter(&pool, &slot, 1);
     let _ = pool.ended(&slot, 11, NOW);
-    let (left, effects) = pool.leave(&slot, Ending::Returned, NOW);
+    let (left, effects) = pool.leave(&slot, TaskResult::Returned, NOW);
     assert_eq!(left, Left::Killed);
-    // It has returned: nothing is sent. The keeper has been told already.
+    // It has returned: nothing is sent. The server has been told already.
     assert_eq!((effects.send, effects.notify), (None, None));
     let cause = Some(Cause::OwnerDied);
     assert_eq!(looked(&pool), (vec![], vec![killed(1, cause)]));
 }
 
 #[test]
-fn a_deadline_that_comes_first_has_the_keeper_look() {
+fn a_deadline_that_comes_first_has_the_server_look() {
     let pool = pool(2, 0);
     let due = |at| {
         pool.admit(Kind::Uncounted, Some(Nanos(at)), || None, NOW)
             .unwrap()
     };
     let (late, early) = (due(20), due(10));
-    assert_eq!(pool.enter(&late, 1, false, 0, NOW).1.notify, Some(KEEPER));
-    assert_eq!(pool.attend(NOW).next, Some(Nanos(20)));
-    assert_eq!(pool.enter(&early, 2, false, 0, NOW).1.notify, Some(KEEPER));
-    let attention = pool.attend(Nanos(10));
-    assert_eq!((attention.kill, attention.next), (vec![2], Some(Nanos(20))));
+    assert_eq!(pool.enter(&late, 1, false, 0, NOW).1.notify, Some(SERVER));
+    assert_eq!(pool.take_work(NOW).next, Some(Nanos(20)));
+    assert_eq!(pool.enter(&early, 2, false, 0, NOW).1.notify, Some(SERVER));
+    let work = pool.take_work(Nanos(10));
+    assert_eq!((work.kill, work.next), (vec![2], Some(Nanos(20))));
 }
 
 #[test]
@@ -233,12 +233,12 @@ fn a_circuit_that_is_tried_lets_through_what_does_not_count() {
         ..Settings::default()
     };
     let pool = Pool::new(2, 0, settings);
-    pool.adopt(KEEPER);
+    pool.set_server(SERVER);
     assert_eq!(pool.status(NOW).circuit, Circuit::Closed);
     let counted = || pool.admit(Kind::Counted, None, || None, NOW);
     let slot = counted().unwrap();
     enter(&pool, &slot, 1);
-    let (left, _) = pool.leave(&slot, Ending::Failed, NOW);
+    let (left, _) = pool.leave(&slot, TaskResult::Failed, NOW);
     let opened = Transition::Opened { failures: 1 };
     assert_eq!(left, Left::Ended(opened));
     assert_eq!(pool.status(NOW).circuit, Circuit::Open);

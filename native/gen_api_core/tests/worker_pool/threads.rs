@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use gen_api_core::breaker::Settings;
 use gen_api_core::clock::Nanos;
-use gen_api_core::worker_pool::{Admission, End, Entry, Kind, Tasks, Ticket, Was};
+use gen_api_core::worker_pool::{Admission, End, Entry, Kind, Reached, Task, Tasks};
 
 const SIZE: u32 = 3;
 const THREADS: usize = 6;
 const TASKS: usize = 20_000;
 const NOW: Nanos = Nanos::ZERO;
 
-// A process is its thread, which is woken through its channel: of all its tickets it then tries each.
+// A process is its thread, which is woken through its channel: of all its tasks it then tries each.
 struct World {
     pool: Tasks<usize>,
     wake: Vec<Sender<()>>,
@@ -24,9 +24,9 @@ struct World {
 }
 
 impl World {
-    /// True when the ticket is done with.
-    fn try_run(&self, ticket: &Arc<Ticket<usize>>, me: usize) -> bool {
-        match self.pool.enter(ticket, me, NOW).0 {
+    /// True when the task is done with.
+    fn try_run(&self, task: &Arc<Task<usize>>, me: usize) -> bool {
+        match self.pool.enter(task, me, NOW).0 {
             Entry::Wait => false,
             Entry::Run => {
                 assert!(
@@ -36,36 +36,36 @@ impl World {
                 std::thread::yield_now();
                 self.running.fetch_sub(1, SeqCst);
                 self.ran.fetch_add(1, SeqCst);
-                self.finish(ticket, Was::Running);
+                self.finish(task, Reached::Running);
                 true
             }
             other => panic!("{other:?}"),
         }
     }
 
-    fn finish(&self, ticket: &Ticket<usize>, was: Was) {
-        let finish = self.pool.finish(ticket, End::Returned, NOW);
-        assert_eq!(finish.was, was);
+    fn finish(&self, task: &Task<usize>, reached: Reached) {
+        let finish = self.pool.finish(task, End::Returned, NOW);
+        assert_eq!(finish.reached, reached);
         if let Some(next) = finish.wake {
             self.wake[next].send(()).unwrap();
         }
     }
 
     fn thread(&self, me: usize, woken: &Receiver<()>) {
-        let mut waiting: Vec<Arc<Ticket<usize>>> = Vec::new();
+        let mut waiting: Vec<Arc<Task<usize>>> = Vec::new();
         for n in 0..TASKS {
             match self.pool.admit(Kind::Counted, None, NOW) {
                 // Every seventh dies before its process comes; every eleventh while it waits.
-                Admission::Accepted(ticket) if n % 7 == 0 => {
+                Admission::Accepted(task) if n % 7 == 0 => {
                     self.cancelled.fetch_add(1, SeqCst);
-                    self.finish(&ticket, Was::NotBegun);
+                    self.finish(&task, Reached::NotBegun);
                 }
-                Admission::Accepted(ticket) if self.try_run(&ticket, me) => {}
-                Admission::Accepted(ticket) if n % 11 == 0 => {
+                Admission::Accepted(task) if self.try_run(&task, me) => {}
+                Admission::Accepted(task) if n % 11 == 0 => {
                     self.cancelled.fetch_add(1, SeqCst);
-                    self.finish(&ticket, Was::NotBegun);
+                    self.finish(&task, Reached::NotBegun);
                 }
-                Admission::Accepted(ticket) => waiting.push(ticket),
+                Admission::Accepted(task) => waiting.push(task),
                 Admission::Full => {
                     self.refused.fetch_add(1, SeqCst);
                     std::thread::yield_now();
@@ -73,14 +73,14 @@ impl World {
                 Admission::CircuitOpen => panic!("nothing fails"),
             }
             if woken.try_recv().is_ok() {
-                waiting.retain(|ticket| !self.try_run(ticket, me));
+                waiting.retain(|task| !self.try_run(task, me));
             }
         }
         while !waiting.is_empty() {
             // A slot that nobody is told of would leave this waiting for ever.
             let wait = std::time::Duration::from_secs(30);
             woken.recv_timeout(wait).expect("a slot was lost");
-            waiting.retain(|ticket| !self.try_run(ticket, me));
+            waiting.retain(|task| !self.try_run(task, me));
         }
     }
 }

@@ -5,14 +5,14 @@ use crate::clock::Nanos;
 
 /// A task on its way: it waits, has been granted a slot, runs, has ended. Each step is taken once.
 #[derive(Debug)]
-pub struct Ticket<P> {
+pub struct Task<P> {
     pub(super) number: u64,
     pub(super) due: Option<Nanos>,
     pub(super) permit: Option<Permit>,
     pub(super) progress: Mutex<Progress<P>>,
 }
 
-impl<P: Copy> Ticket<P> {
+impl<P: Copy> Task<P> {
     /// The process that has entered with it.
     #[must_use]
     pub fn process(&self) -> Option<P> {

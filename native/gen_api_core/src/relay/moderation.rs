@@ -2,7 +2,7 @@
 
 use super::group::{Group, State};
 use super::index::Relay;
-use super::member::{Standing, Status};
+use super::member::{MemberFlags, Status};
 use super::outcome::Refusal;
 use super::rules::{Action, GroupType};
 use std::hash::Hash;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// | `Promote` | `NotAdmin`, `NotInGroup`, `CannotPromote`, `AlreadyAdmin` |
 /// | `Demote` | `NotAdmin`, `NotInGroup`, `CannotDemote`, `LastAdmin` |
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Change {
+pub enum Moderation {
     /// Makes a pending member active.
     Accept,
     /// Takes the right to send.
@@ -45,61 +45,61 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// # Errors
     ///
-    /// See [`Change`].
-    pub fn change(
+    /// See [`Moderation`].
+    pub fn moderate(
         &self,
         id: &str,
-        change: Change,
+        moderation: Moderation,
         actor: &str,
         target: &str,
         now_ms: u64,
     ) -> Result<(), Refusal> {
-        self.alone(id, |group, state| {
-            self.changed(group, state, change, actor, target, now_ms)
+        self.with_unshared_group(id, |group, state| {
+            self.apply_moderation(group, state, moderation, actor, target, now_ms)
         })
     }
 
-    pub(super) fn changed(
+    pub(super) fn apply_moderation(
         &self,
         group: &Arc<Group<H>>,
         state: &mut State<H>,
-        change: Change,
+        moderation: Moderation,
         actor: &str,
         target: &str,
         now_ms: u64,
     ) -> Result<(), Refusal> {
         let parties = Parties {
-            actor: self.present(state, actor),
-            target: self.present(state, target),
+            actor: self.find_member(state, actor),
+            target: self.find_member(state, target),
             same: actor == target,
         };
-        match change {
-            Change::Accept => accept(state, parties),
-            Change::Mute => mute(state, parties),
-            Change::Unmute => unmute(state, parties),
-            Change::Promote => promote(state, parties),
-            Change::Demote => demote(state, parties),
-            Change::Kick => {
-                moderates(state, parties)?;
-                let (at, standing) = parties.target.ok_or(Refusal::NotInGroup)?;
+        match moderation {
+            Moderation::Accept => accept(state, parties),
+            Moderation::Mute => mute(state, parties),
+            Moderation::Unmute => unmute(state, parties),
+            Moderation::Promote => promote(state, parties),
+            Moderation::Demote => demote(state, parties),
+            Moderation::Kick => {
+                may_moderate(state, parties)?;
+                let (at, flags) = parties.target.ok_or(Refusal::NotInGroup)?;
                 if parties.same {
                     return Err(Refusal::CannotKick);
                 }
-                state.stand(at, standing.without(Standing::ADMIN));
-                self.detach_all(group, state, at);
-                self.depart(group, state, at, false, now_ms);
+                state.set_flags(at, flags.without(MemberFlags::ADMIN));
+                self.detach_all_devices(group, state, at);
+                self.mark_left(group, state, at, false, now_ms);
                 Ok(())
             }
-            Change::Ban => self.ban(group, state, parties, target, now_ms),
-            Change::Unban => {
-                moderates(state, parties)?;
+            Moderation::Ban => self.ban(group, state, parties, target, now_ms),
+            Moderation::Unban => {
+                may_moderate(state, parties)?;
                 let at = self.known(state, target).ok_or(Refusal::NotBanned)?;
-                let standing = state.roster.get(at).map(|member| member.standing);
-                let standing = standing
-                    .filter(|standing| standing.has(Standing::BANNED))
+                let flags = state.members.get(at).map(|member| member.flags);
+                let flags = flags
+                    .filter(|flags| flags.has(MemberFlags::BANNED))
                     .ok_or(Refusal::NotBanned)?;
-                state.stand(at, standing.without(Standing::BANNED));
-                self.tidy(group, state, at);
+                state.set_flags(at, flags.without(MemberFlags::BANNED));
+                self.prune_member(group, state, at);
                 Ok(())
             }
         }?;
@@ -109,7 +109,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
 
     fn known(&self, state: &State<H>, user: &str) -> Option<u32> {
         state
-            .roster
+            .members
             .find(user.as_bytes(), self.hash(user.as_bytes()))
     }
 
@@ -121,7 +121,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         target: &str,
         now_ms: u64,
     ) -> Result<(), Refusal> {
-        moderates(state, parties)?;
+        may_moderate(state, parties)?;
         if parties.same {
             return Err(Refusal::CannotBan);
         }
@@ -141,16 +141,16 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             }
         };
         let before = state
-            .roster
+            .members
             .get(at)
-            .map_or_else(Standing::default, |member| member.standing);
-        if before.has(Standing::BANNED) {
+            .map_or_else(MemberFlags::default, |member| member.flags);
+        if before.has(MemberFlags::BANNED) {
             return Err(Refusal::AlreadyBanned);
         }
-        let after = before.with(Standing::BANNED).without(Standing::ADMIN);
-        state.stand(at, after.without(Standing::GRACE));
-        self.detach_all(group, state, at);
-        self.depart(group, state, at, false, now_ms);
+        let after = before.with(MemberFlags::BANNED).without(MemberFlags::ADMIN);
+        state.set_flags(at, after.without(MemberFlags::GRACE));
+        self.detach_all_devices(group, state, at);
+        self.mark_left(group, state, at, false, now_ms);
         Ok(())
     }
 }
@@ -158,16 +158,16 @@ impl<H: Copy + Eq + Hash> Relay<H> {
 /// For operations that do something to a member: who, to whom.
 #[derive(Copy, Clone, Debug)]
 struct Parties {
-    actor: Option<(u32, Standing)>,
-    target: Option<(u32, Standing)>,
+    actor: Option<(u32, MemberFlags)>,
+    target: Option<(u32, MemberFlags)>,
     same: bool,
 }
 
 fn may<H: Copy + Eq>(state: &State<H>, parties: Parties, action: Action) -> Result<(), Refusal> {
-    let standing = parties.actor.map(|(_, standing)| standing);
-    let allowed = standing.and_then(|standing| {
-        let status = standing.status()?;
-        let admin = standing.has(Standing::ADMIN);
+    let flags = parties.actor.map(|(_, flags)| flags);
+    let allowed = flags.and_then(|flags| {
+        let status = flags.status()?;
+        let admin = flags.has(MemberFlags::ADMIN);
         Some(state.kind.allows(action, status, admin))
     });
     if allowed == Some(true) {
@@ -177,42 +177,42 @@ fn may<H: Copy + Eq>(state: &State<H>, parties: Parties, action: Action) -> Resu
     }
 }
 
-fn moderates<H: Copy + Eq>(state: &State<H>, parties: Parties) -> Result<(), Refusal> {
+fn may_moderate<H: Copy + Eq>(state: &State<H>, parties: Parties) -> Result<(), Refusal> {
     may(state, parties, Action::Moderate)
 }
 
 fn accept<H: Copy + Eq>(state: &mut State<H>, parties: Parties) -> Result<(), Refusal> {
     parties.actor.ok_or(Refusal::NotInGroup)?;
-    let (at, standing) = parties.target.ok_or(Refusal::NotInGroup)?;
+    let (at, flags) = parties.target.ok_or(Refusal::NotInGroup)?;
     may(state, parties, Action::Accept)?;
-    if standing.status() != Some(Status::Pending) {
+    if flags.status() != Some(Status::Pending) {
         return Err(Refusal::NotPending);
     }
-    state.stand(at, standing.without(Standing::PENDING));
+    state.set_flags(at, flags.without(MemberFlags::PENDING));
     Ok(())
 }
 
 fn mute<H: Copy + Eq>(state: &mut State<H>, parties: Parties) -> Result<(), Refusal> {
-    mutes(state, parties)?;
-    let (at, standing) = parties.target.ok_or(Refusal::NotInGroup)?;
-    if parties.same || standing.status() != Some(Status::Active) {
+    may_mute(state, parties)?;
+    let (at, flags) = parties.target.ok_or(Refusal::NotInGroup)?;
+    if parties.same || flags.status() != Some(Status::Active) {
         return Err(Refusal::CannotMute);
     }
-    state.stand(at, standing.with(Standing::MUTED));
+    state.set_flags(at, flags.with(MemberFlags::MUTED));
     Ok(())
 }
 
 fn unmute<H: Copy + Eq>(state: &mut State<H>, parties: Parties) -> Result<(), Refusal> {
-    mutes(state, parties)?;
-    let (at, standing) = parties.target.ok_or(Refusal::NotInGroup)?;
-    if standing.status() != Some(Status::Muted) {
+    may_mute(state, parties)?;
+    let (at, flags) = parties.target.ok_or(Refusal::NotInGroup)?;
+    if flags.status() != Some(Status::Muted) {
         return Err(Refusal::NotMuted);
     }
-    state.stand(at, standing.without(Standing::MUTED));
+    state.set_flags(at, flags.without(MemberFlags::MUTED));
     Ok(())
 }
 
-fn mutes<H: Copy + Eq>(state: &State<H>, parties: Parties) -> Result<(), Refusal> {
+fn may_mute<H: Copy + Eq>(state: &State<H>, parties: Parties) -> Result<(), Refusal> {
     if !GroupType::knows(state.kind, Action::Mute) {
         return Err(Refusal::NotStrictPrivate);
     }
@@ -220,27 +220,27 @@ fn mutes<H: Copy + Eq>(state: &State<H>, parties: Parties) -> Result<(), Refusal
 }
 
 fn promote<H: Copy + Eq>(state: &mut State<H>, parties: Parties) -> Result<(), Refusal> {
-    moderates(state, parties)?;
-    let (at, standing) = parties.target.ok_or(Refusal::NotInGroup)?;
-    if standing.status() != Some(Status::Active) {
+    may_moderate(state, parties)?;
+    let (at, flags) = parties.target.ok_or(Refusal::NotInGroup)?;
+    if flags.status() != Some(Status::Active) {
         return Err(Refusal::CannotPromote);
     }
-    if standing.has(Standing::ADMIN) {
+    if flags.has(MemberFlags::ADMIN) {
         return Err(Refusal::AlreadyAdmin);
     }
-    state.stand(at, standing.with(Standing::ADMIN));
+    state.set_flags(at, flags.with(MemberFlags::ADMIN));
     Ok(())
 }
 
 fn demote<H: Copy + Eq>(state: &mut State<H>, parties: Parties) -> Result<(), Refusal> {
-    moderates(state, parties)?;
-    let (at, standing) = parties.target.ok_or(Refusal::NotInGroup)?;
-    if !standing.has(Standing::ADMIN) {
+    may_moderate(state, parties)?;
+    let (at, flags) = parties.target.ok_or(Refusal::NotInGroup)?;
+    if !flags.has(MemberFlags::ADMIN) {
         return Err(Refusal::CannotDemote);
     }
     if state.admins <= 1 {
         return Err(Refusal::LastAdmin);
     }
-    state.stand(at, standing.without(Standing::ADMIN));
+    state.set_flags(at, flags.without(MemberFlags::ADMIN));
     Ok(())
 }

@@ -3,8 +3,8 @@
 
 use super::{device, recipients};
 use gen_api_core::relay::{
-    Bounds, Change, Created, GroupType, Merged, Origin, Record, Refusal, Relay, Row, Standing,
-    Status,
+    Bounds, Created, GroupType, MemberFlags, Merged, Moderation, Origin, Record, Refusal, Relay,
+    Row, Status,
 };
 use proptest::prelude::*;
 
@@ -53,7 +53,7 @@ fn pair() -> (Relay<u64>, Relay<u64>) {
         a.order_join("g", user, 2).unwrap();
     }
     for user in ["ann", "max"] {
-        a.order_change("g", Change::Accept, "root", user, 3)
+        a.order_change("g", Moderation::Accept, "root", user, 3)
             .unwrap();
     }
     tell(&a, &b, false);
@@ -71,19 +71,21 @@ fn status(relay: &Relay<u64>, user: &str) -> Option<Status> {
 fn what_one_node_decides_the_other_copies() {
     let (a, b) = pair();
     assert_eq!(view(&a), view(&b));
-    let (origin, record) = a.order_change("g", Change::Mute, "root", "ann", 4).unwrap();
+    let (origin, record) = a
+        .order_change("g", Moderation::Mute, "root", "ann", 4)
+        .unwrap();
     b.put("g", origin, &record, false);
     assert_eq!(status(&b, "ann"), Some(Status::Muted));
     // An older record that comes late changes nothing.
     let old = Record {
         version: record.version - 1,
-        standing: Standing::PRESENT,
+        flags: MemberFlags::IN_GROUP,
         ..record
     };
     b.put("g", origin, &old, false);
     assert_eq!(status(&b, "ann"), Some(Status::Muted));
     let (origin, record) = a.order_leave("g", "pat", 5).unwrap();
-    assert_eq!(record.standing, Standing::default());
+    assert_eq!(record.flags, MemberFlags::default());
     b.put("g", origin, &record, true);
     assert_eq!(view(&a), view(&b));
     a.verify();
@@ -102,7 +104,7 @@ fn a_copy_of_somebody_who_may_come_back_ends_with_his_time() {
         .unwrap();
     for user in ["ann", "bob", "max"] {
         a.order_join("g", user, 2).unwrap();
-        a.order_change("g", Change::Accept, "root", user, 3)
+        a.order_change("g", Moderation::Accept, "root", user, 3)
             .unwrap();
     }
     tell(&a, &b, false);
@@ -156,7 +158,7 @@ fn unordered_changes_are_refused_while_groups_are_shared() {
     assert_eq!(a.join("g", "ann", device(1), 0), Err(Refusal::Shared));
     assert_eq!(a.leave("g", "ann", 0), Err(Refusal::Shared));
     assert_eq!(a.delete("g"), Err(Refusal::Shared));
-    let change = a.change("g", Change::Mute, "root", "ann", 0);
+    let change = a.moderate("g", Moderation::Mute, "root", "ann", 0);
     assert_eq!(change, Err(Refusal::Shared));
     assert_eq!(a.join("none", "ann", device(1), 0), Err(Refusal::Shared));
     assert_eq!(a.delete("none"), Err(Refusal::Shared));
@@ -181,20 +183,20 @@ fn a_member_stays_until_no_node_has_a_device_of_his() {
     a.set_remote("g", "ann", NODE, true);
     let fan = a.fan_out("g").unwrap();
     assert_eq!((recipients(&fan), fan.remote), (vec![1_001], 1 << NODE));
-    let left = a.end(1, 5);
+    let left = a.remove_device(1, 5);
     assert_eq!(left.len(), 1);
     assert!(left[0].last && left[0].stays && left[0].elsewhere);
     let depart = || {
         a.order_depart("g", "ann", true, 6)
-            .map(|(_, record)| record.standing)
+            .map(|(_, record)| record.flags)
     };
     assert_eq!(depart(), Err(Refusal::AlreadyMember));
     a.set_remote("g", "ann", NODE, false);
     assert_eq!(a.fan_out("g").unwrap().remote, 0);
     assert_eq!(a.attach("g", "ann", device(2)), Ok(true));
-    let left = a.end(2, 5);
+    let left = a.remove_device(2, 5);
     assert!(left[0].last && left[0].stays && !left[0].elsewhere);
-    assert_eq!(depart(), Ok(Standing::default()));
+    assert_eq!(depart(), Ok(MemberFlags::default()));
     assert_eq!(depart(), Err(Refusal::NotInGroup));
 }
 
@@ -207,18 +209,23 @@ fn the_end_of_a_node_leaves_those_absent_who_were_only_there() {
     a.attach("g", "max", device(1)).unwrap();
     a.attach("g", "root", device(2)).unwrap();
     a.set_remote("g", "pat", NODE + 1, true);
-    assert_eq!(a.absent("g", !(1 << NODE)), [("ann".into(), true)]);
-    assert_eq!(a.absent("g", !(1 << NODE)), [("ann".into(), false)]);
+    assert_eq!(a.offline_members("g", !(1 << NODE)), [("ann".into(), true)]);
+    assert_eq!(
+        a.offline_members("g", !(1 << NODE)),
+        [("ann".into(), false)]
+    );
     assert_eq!(a.fan_out("g").unwrap().remote, 1 << (NODE + 1));
 }
 
 #[test]
 fn muted_beats_active_beats_pending_and_a_ban_beats_them_all() {
     let (a, b) = pair();
-    a.order_change("g", Change::Mute, "root", "ann", 5).unwrap();
-    b.order_change("g", Change::Accept, "root", "pat", 5)
+    a.order_change("g", Moderation::Mute, "root", "ann", 5)
         .unwrap();
-    b.order_change("g", Change::Ban, "root", "max", 5).unwrap();
+    b.order_change("g", Moderation::Accept, "root", "pat", 5)
+        .unwrap();
+    b.order_change("g", Moderation::Ban, "root", "max", 5)
+        .unwrap();
     a.attach("g", "max", device(1)).unwrap();
     a.order_join("g", "left", 6).unwrap();
     b.order_join("g", "right", 7).unwrap();
@@ -243,7 +250,8 @@ fn what_is_decided_after_a_split_counts_where_two_of_the_other_side_were_united_
     let c = empty();
     tell(&b, &c, false);
     // Both of the other side know the same.
-    a.order_change("g", Change::Mute, "root", "ann", 4).unwrap();
+    a.order_change("g", Moderation::Mute, "root", "ann", 4)
+        .unwrap();
     let (of_a, of_b) = (
         a.records("g", 0, usize::MAX).unwrap(),
         b.records("g", 0, usize::MAX).unwrap(),
@@ -255,7 +263,7 @@ fn what_is_decided_after_a_split_counts_where_two_of_the_other_side_were_united_
         relay.merge("g", of_a.origin, NODE, true, &of_a.records);
     }
     let (origin, record) = b
-        .order_change("g", Change::Unmute, "root", "ann", 5)
+        .order_change("g", Moderation::Unmute, "root", "ann", 5)
         .unwrap();
     for relay in [&a, &c] {
         relay.put("g", origin, &record, false);
@@ -269,10 +277,12 @@ fn what_is_decided_after_a_split_counts_where_two_of_the_other_side_were_united_
 fn what_was_forgotten_is_not_learnt_again_of_a_node_that_missed_it() {
     let (a, b) = pair();
     for user in ["ann", "max"] {
-        let (origin, record) = a.order_change("g", Change::Ban, "root", user, 4).unwrap();
+        let (origin, record) = a
+            .order_change("g", Moderation::Ban, "root", user, 4)
+            .unwrap();
         b.put("g", origin, &record, true);
     }
-    a.order_change("g", Change::Unban, "root", "ann", 5)
+    a.order_change("g", Moderation::Unban, "root", "ann", 5)
         .unwrap();
     let merged = tell(&b, &a, false);
     tell(&a, &b, false);
@@ -289,7 +299,8 @@ fn what_was_forgotten_is_not_learnt_again_of_a_node_that_missed_it() {
     // After a split it is as new as anything.
     let (origin, record) = a.order_leave("g", "ann", 7).unwrap();
     b.put("g", origin, &record, true);
-    b.order_change("g", Change::Ban, "root", "ann", 8).unwrap();
+    b.order_change("g", Moderation::Ban, "root", "ann", 8)
+        .unwrap();
     tell(&b, &a, true);
     assert_eq!(a.order_join("g", "ann", 9).map(drop), Err(Refusal::Banned));
 }
@@ -324,14 +335,14 @@ fn change() -> impl Strategy<Value = (u8, u8, u8)> {
 fn apply(relay: &Relay<u64>, (what, actor, target): (u8, u8, u8), now: u64) {
     let name = |user: u8| ["root", "ann", "max", "pat", "zoe", "eve"][usize::from(user)];
     let verbs = [
-        Change::Accept,
-        Change::Mute,
-        Change::Unmute,
-        Change::Kick,
-        Change::Ban,
-        Change::Unban,
-        Change::Promote,
-        Change::Demote,
+        Moderation::Accept,
+        Moderation::Mute,
+        Moderation::Unmute,
+        Moderation::Kick,
+        Moderation::Ban,
+        Moderation::Unban,
+        Moderation::Promote,
+        Moderation::Demote,
     ];
     match verbs.get(usize::from(what)) {
         Some(verb) => {

@@ -4,10 +4,10 @@ use super::shard::{Place, Shard, Window};
 use crate::clock::Nanos;
 
 /// Windows looked at when a check finds no room.
-const GLANCE: usize = 32;
+const SAMPLE: usize = 32;
 
 /// What a part of a sweep did.
-pub(super) struct Tended {
+pub(super) struct SweptSlice {
     /// Looks at a window.
     pub(super) seen: usize,
     /// Windows dropped.
@@ -16,7 +16,7 @@ pub(super) struct Tended {
     pub(super) next: usize,
 }
 
-/// What became of a window that was tended.
+/// What became of a window that was swept.
 #[derive(PartialEq, Eq)]
 enum Fate {
     Kept,
@@ -26,62 +26,62 @@ enum Fate {
 }
 
 impl Shard {
-    /// Tends a few windows, all if there are no more; for a check that finds no room.
-    pub(super) fn glance(&mut self, now: Nanos, hasher: &Hasher, pool: &Pool) {
-        let all = self.windows.len() <= GLANCE || self.glance_from == 0;
-        let from = if all { usize::MAX } else { self.glance_from };
-        let budget = GLANCE.min(self.windows.len());
-        self.glance_from = self.tend_down(from, budget, now, hasher, pool).next;
+    /// Sweeps a few windows, all if there are no more; for a check that finds no room.
+    pub(super) fn sample(&mut self, now: Nanos, hasher: &Hasher, pool: &Pool) {
+        let all = self.windows.len() <= SAMPLE || self.sample_from == 0;
+        let from = if all { usize::MAX } else { self.sample_from };
+        let budget = SAMPLE.min(self.windows.len());
+        self.sample_from = self.sweep_down(from, budget, now, hasher, pool).next;
     }
 
-    /// Tends the window of one charge; for a check that finds no room.
-    pub(super) fn tend_place(&mut self, place: Place, now: Nanos, hasher: &Hasher, pool: &Pool) {
+    /// Sweeps the window of one charge; for a check that finds no room.
+    pub(super) fn sweep_place(&mut self, place: Place, now: Nanos, hasher: &Hasher, pool: &Pool) {
         if let Some(slot) = place.slot {
-            self.tend(slot as usize, now, hasher, pool);
+            self.sweep_window(slot as usize, now, hasher, pool);
         }
     }
 
-    /// Tends at most `budget` windows and goes on with the next call.
+    /// Sweeps at most `budget` windows and goes on with the next call.
     pub(super) fn sweep(
         &mut self,
         now: Nanos,
         budget: usize,
         hasher: &Hasher,
         pool: &Pool,
-    ) -> Tended {
+    ) -> SweptSlice {
         let from = self.sweep_from.unwrap_or(usize::MAX);
-        let tended = self.tend_down(from, budget, now, hasher, pool);
-        self.sweep_from = (tended.next > 0).then_some(tended.next);
+        let swept = self.sweep_down(from, budget, now, hasher, pool);
+        self.sweep_from = (swept.next > 0).then_some(swept.next);
         self.shrink_index();
-        tended
+        swept
     }
 
-    /// Tends at most `budget` windows below `from`, downwards: a removal moves the last window, which was seen
+    /// Sweeps at most `budget` windows below `from`, downwards: a removal moves the last window, which was seen
     /// already.
-    fn tend_down(
+    fn sweep_down(
         &mut self,
         from: usize,
         budget: usize,
         now: Nanos,
         hasher: &Hasher,
         pool: &Pool,
-    ) -> Tended {
-        let mut tended = Tended {
+    ) -> SweptSlice {
+        let mut swept = SweptSlice {
             seen: 0,
             dropped: 0,
             next: from.min(self.windows.len()),
         };
-        while tended.seen < budget && tended.next > 0 {
-            let fate = self.tend(tended.next - 1, now, hasher, pool);
-            tended.seen += 1;
-            tended.dropped += usize::from(fate == Fate::Dropped);
-            tended.next -= usize::from(fate != Fate::Dying);
+        while swept.seen < budget && swept.next > 0 {
+            let fate = self.sweep_window(swept.next - 1, now, hasher, pool);
+            swept.seen += 1;
+            swept.dropped += usize::from(fate == Fate::Dropped);
+            swept.next -= usize::from(fate != Fate::Dying);
         }
-        tended
+        swept
     }
 
     /// Frees what a window no longer needs, and the window itself if that is all of it.
-    fn tend(&mut self, slot: usize, now: Nanos, hasher: &Hasher, pool: &Pool) -> Fate {
+    fn sweep_window(&mut self, slot: usize, now: Nanos, hasher: &Hasher, pool: &Pool) -> Fate {
         let floor = self.floor;
         let mut seen = None;
         self.change(slot, pool, |window| {

@@ -1,7 +1,7 @@
 //! What takes long in a large group: others have their turn in between, which shows in that they
 //! see it half done.
 
-use gen_api_core::relay::{Bounds, Created, Device, GroupType, Origin, Record, Relay, Standing};
+use gen_api_core::relay::{Bounds, Created, Device, GroupType, MemberFlags, Origin, Record, Relay};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const MEMBERS: u64 = 50_000;
@@ -66,7 +66,7 @@ fn others_have_their_turn_while_a_group_is_united_with_what_another_node_knows()
     };
     let record = |n| Record {
         user: format!("user-{n}").into(),
-        standing: Standing::PRESENT,
+        flags: MemberFlags::IN_GROUP,
         version: 1,
         joined_ms: 0,
     };
@@ -90,7 +90,9 @@ fn others_have_their_turn_while_those_who_are_nowhere_are_looked_for() {
             relay.set_remote("g", &format!("user-{n}"), node, true);
         }
         let only_the_second = || relay.fan_out("g").unwrap().remote == 1 << 2;
-        seen(only_the_second, || assert!(relay.absent("g", 0).is_empty()))
+        seen(only_the_second, || {
+            assert!(relay.offline_members("g", 0).is_empty())
+        })
     }));
 }
 

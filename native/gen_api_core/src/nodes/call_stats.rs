@@ -19,7 +19,7 @@ const KEEP_COOLDOWNS: u64 = 10;
 /// What the gateway remembers of the calls of one function. It outlives the compiled form of the function, so
 /// that storing it again forgives nothing.
 #[derive(Debug)]
-pub struct History {
+pub struct CallStats {
     name: [Box<str>; 3],
     circuits: Circuits,
     // Most functions are not tried again, and a budget takes 300 bytes.
@@ -35,7 +35,7 @@ struct Policy {
     settings: ArcSwap<Option<Settings>>,
 }
 
-impl History {
+impl CallStats {
     /// The function: service, request type and version.
     #[must_use]
     pub fn name(&self) -> [&str; 3] {
@@ -62,14 +62,14 @@ impl History {
 
     /// A call of `node` has ended, of a function that goes to the least busy node. One that failed counts as load
     /// for as long as a good one takes.
-    pub fn ended(&self, node: &Node, well: bool, began: Nanos, now: Nanos) {
+    pub fn record_duration(&self, node: &Node, well: bool, began: Nanos, now: Nanos) {
         let durations = self.durations();
         if well {
             durations.add(now.saturating_sub(began), now);
         } else if let Some(median) = durations.median(now) {
             let until = began.saturating_add(median);
             if until > now {
-                node.hold(until);
+                node.add_failed_load(until);
             }
         }
     }
@@ -89,7 +89,7 @@ impl History {
             .leave(node, ticket, outcome, caller, policy, now)
     }
 
-    fn is_blank(&self, now: Nanos) -> bool {
+    fn is_idle(&self, now: Nanos) -> bool {
         !self.circuits.any()
             && self.budget.get().is_none_or(|budget| budget.is_idle(now))
             && self
@@ -99,17 +99,17 @@ impl History {
     }
 }
 
-/// The histories of all functions.
+/// The call statistics of all functions.
 #[derive(Debug)]
-pub struct Histories {
-    table: RwLock<HashTable<Arc<History>>>,
+pub struct CallStatsTable {
+    table: RwLock<HashTable<Arc<CallStats>>>,
     hasher: RandomState,
     policy: Arc<Policy>,
     /// Bits of an IPv6 address that count.
     ipv6_prefix: AtomicU64,
 }
 
-impl Default for Histories {
+impl Default for CallStatsTable {
     fn default() -> Self {
         Self {
             table: RwLock::default(),
@@ -130,20 +130,20 @@ pub enum CallerKind {
 }
 
 /// A circuit that was dropped while it was not closed.
-pub type Forgotten = (Arc<History>, Arc<Node>);
+pub type DroppedCircuit = (Arc<CallStats>, Arc<Node>);
 
-impl Histories {
-    /// The history of that function, the same as long as anybody holds it or there is anything in it.
-    pub fn history(&self, name: [&str; 3]) -> Arc<History> {
+impl CallStatsTable {
+    /// The statistics of that function, the same as long as anybody holds it or there is anything in it.
+    pub fn of_function(&self, name: [&str; 3]) -> Arc<CallStats> {
         let hash = self.hasher.hash_one(name);
-        let known = |history: &Arc<History>| history.name() == name;
-        if let Some(history) = self.table.read().find(hash, known) {
-            return Arc::clone(history);
+        let known = |stats: &Arc<CallStats>| stats.name() == name;
+        if let Some(stats) = self.table.read().find(hash, known) {
+            return Arc::clone(stats);
         }
         let mut table = self.table.write();
-        let entry = table.entry(hash, known, |history| self.hasher.hash_one(history.name()));
+        let entry = table.entry(hash, known, |stats| self.hasher.hash_one(stats.name()));
         let new = || {
-            Arc::new(History {
+            Arc::new(CallStats {
                 name: name.map(Box::from),
                 circuits: Circuits::default(),
                 budget: OnceLock::new(),
@@ -174,7 +174,7 @@ impl Histories {
 
     /// Sets how circuits work from now on, or switches them off. Every circuit is dropped, unless this is what
     /// they work by already; returns those that were not closed.
-    pub fn configure(&self, settings: Option<Settings>, now: Nanos) -> Vec<Forgotten> {
+    pub fn configure(&self, settings: Option<Settings>, now: Nanos) -> Vec<DroppedCircuit> {
         if **self.policy.settings.load() == settings {
             return Vec::new();
         }
@@ -186,7 +186,7 @@ impl Histories {
     /// that have nothing to remember. Returns the circuits that were not closed.
     ///
     /// Walks all functions, some 10 ns each: for a periodic task.
-    pub fn sweep(&self, now: Nanos) -> Vec<Forgotten> {
+    pub fn sweep(&self, now: Nanos) -> Vec<DroppedCircuit> {
         let cooldown = self
             .policy
             .settings
@@ -198,9 +198,9 @@ impl Histories {
         let forgotten = self.forget(now, keep);
         let mut table = self.table.write();
         // Nobody can clone the table's own handle while the lock is held.
-        table.retain(|history| Arc::strong_count(history) > 1 || !history.is_blank(now));
+        table.retain(|stats| Arc::strong_count(stats) > 1 || !stats.is_idle(now));
         if table.len() < table.capacity() / 4 {
-            table.shrink_to_fit(|history| self.hasher.hash_one(history.name()));
+            table.shrink_to_fit(|stats| self.hasher.hash_one(stats.name()));
         }
         forgotten
     }
@@ -209,14 +209,14 @@ impl Histories {
     /// circuit is open decides; the failures of a node that was down say little of the one that came back.
     ///
     /// Walks all functions, a few ns each.
-    pub fn cut_short(&self, node: &Arc<Node>, now: Nanos) {
-        for history in self.table.read().iter() {
-            history.circuits.cut_short(node, now);
+    pub fn end_cooldown(&self, node: &Arc<Node>, now: Nanos) {
+        for stats in self.table.read().iter() {
+            stats.circuits.end_cooldown(node, now);
         }
     }
 
     /// Every function.
-    pub fn all(&self) -> Vec<Arc<History>> {
+    pub fn all(&self) -> Vec<Arc<CallStats>> {
         self.table.read().iter().map(Arc::clone).collect()
     }
 
@@ -233,22 +233,22 @@ impl Histories {
     /// Memory held, in bytes, without the allocator's own overhead.
     pub fn bytes(&self) -> usize {
         let table = self.table.read();
-        let fixed = size_of::<History>() + 2 * size_of::<usize>();
-        let each = table.iter().map(|history| {
-            let names: usize = history.name.iter().map(|part| part.len()).sum();
-            let budget = history.budget.get().map_or(0, |_| size_of::<Budget>());
-            let durations = history.durations.get();
+        let fixed = size_of::<CallStats>() + 2 * size_of::<usize>();
+        let each = table.iter().map(|stats| {
+            let names: usize = stats.name.iter().map(|part| part.len()).sum();
+            let budget = stats.budget.get().map_or(0, |_| size_of::<Budget>());
+            let durations = stats.durations.get();
             let durations = durations.map_or(0, |d| size_of::<Durations>() + d.bytes());
-            fixed + names + history.circuits.bytes() + budget + durations
+            fixed + names + stats.circuits.bytes() + budget + durations
         });
-        table.capacity() * (size_of::<Arc<History>>() + 1) + each.sum::<usize>()
+        table.capacity() * (size_of::<Arc<CallStats>>() + 1) + each.sum::<usize>()
     }
 
-    fn forget(&self, now: Nanos, keep: Option<Nanos>) -> Vec<Forgotten> {
+    fn forget(&self, now: Nanos, keep: Option<Nanos>) -> Vec<DroppedCircuit> {
         let table = self.table.read();
-        let open = |history: &Arc<History>| {
-            let nodes = history.circuits.forget(now, keep);
-            let forgotten = |node| (Arc::clone(history), node);
+        let open = |stats: &Arc<CallStats>| {
+            let nodes = stats.circuits.forget(now, keep);
+            let forgotten = |node| (Arc::clone(stats), node);
             nodes.into_iter().map(forgotten).collect::<Vec<_>>()
         };
         table.iter().flat_map(open).collect()

@@ -2,11 +2,11 @@
 
 use crate::decode::{List, NodeBit};
 use crate::relay::RelayResource;
+use crate::relay_monitor::monitored;
 use crate::relay_terms::{
     answer, device, done, origin, origin_term, record, record_term, refused, Joining, Kind,
-    OriginTerm, RecordTerm, StatusAtom, Verb,
+    ModerationAtom, OriginTerm, RecordTerm, StatusAtom,
 };
-use crate::relay_watch::watched;
 use gen_api_core::relay::{Created, Origin, Record, Refusal};
 use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, LocalPid, ResourceArc, Term};
@@ -21,7 +21,7 @@ fn ordered<'a>(env: Env<'a>, outcome: &Result<(Origin, Record), Refusal>) -> Ter
 
 /// Whether other gateways have to agree to changes.
 #[rustler::nif]
-fn relay_share(relay: &RelayResource, shared: bool) -> Atom {
+fn relay_set_shared(relay: &RelayResource, shared: bool) -> Atom {
     relay.0.set_shared(shared);
     atom::ok()
 }
@@ -85,12 +85,14 @@ fn relay_order_change<'a>(
     env: Env<'a>,
     relay: &RelayResource,
     id: &str,
-    verb: Verb,
+    moderation: ModerationAtom,
     actor: &str,
     target: &str,
     now_ms: u64,
 ) -> Term<'a> {
-    let outcome = relay.0.order_change(id, verb.0, actor, target, now_ms);
+    let outcome = relay
+        .0
+        .order_change(id, moderation.0, actor, target, now_ms);
     ordered(env, &outcome)
 }
 
@@ -116,26 +118,31 @@ fn relay_attach<'a>(
     user: &str,
     joining: Joining<'a>,
 ) -> Term<'a> {
-    let unwatched = relay.0.attach(id, user, device(&joining));
-    watched(env, &relay, joining.0, unwatched)
+    let unmonitored = relay.0.attach(id, user, device(&joining));
+    monitored(env, &relay, joining.0, unmonitored)
 }
 
 /// Takes a device out and nothing else: `:ok` or why not. Normal scheduler.
 #[rustler::nif]
-fn relay_release<'a>(
+fn relay_detach<'a>(
     env: Env<'a>,
     relay: &RelayResource,
     id: &str,
     user: &str,
     pid: LocalPid,
 ) -> Term<'a> {
-    done(env, relay.0.release(id, user, pid))
+    done(env, relay.0.detach(id, user, pid))
 }
 
 /// Whether a user has devices here, or this one. Normal scheduler.
 #[rustler::nif]
-fn relay_is_here(relay: &RelayResource, id: &str, user: &str, pid: Option<LocalPid>) -> bool {
-    relay.0.is_here(id, user, pid)
+fn relay_has_local_device(
+    relay: &RelayResource,
+    id: &str,
+    user: &str,
+    pid: Option<LocalPid>,
+) -> bool {
+    relay.0.has_local_device(id, user, pid)
 }
 
 /// Copies a record; whether devices were taken out. Normal scheduler.
@@ -166,8 +173,13 @@ fn relay_set_remote(
 /// Members without a device anywhere, of these other gateways and this one: `[{user, gone?}]` with
 /// whether his were on another one. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn relay_absent<'a>(env: Env<'a>, relay: &RelayResource, id: &str, nodes: u64) -> Vec<Term<'a>> {
-    let absent = relay.0.absent(id, nodes);
+fn relay_offline_members<'a>(
+    env: Env<'a>,
+    relay: &RelayResource,
+    id: &str,
+    nodes: u64,
+) -> Vec<Term<'a>> {
+    let absent = relay.0.offline_members(id, nodes);
     let absent = absent.iter();
     absent
         .map(|(user, gone)| (&**user, *gone).encode(env))

@@ -1,13 +1,13 @@
 //! The process that does what tasks cannot: kill, emit events, send to other nodes.
 
-use super::ticket::Cause;
+use super::task::Cause;
 use crate::breaker::Transition;
 use crate::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use crate::sync::Mutex;
 
-/// Something that the keeper has to see to.
+/// Something that the server has to see to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum News<M> {
+pub enum Notice<M> {
     /// A task that had begun was killed.
     Killed {
         /// When it began, as its process said.
@@ -23,21 +23,21 @@ pub enum News<M> {
 
 /// Who sees to a pool, and what there is to see to. The pool is open while there is somebody.
 #[derive(Debug)]
-pub(super) struct Keeper<P, M> {
+pub(super) struct Server<P, M> {
     process: Mutex<Option<P>>,
     open: AtomicBool,
     /// Whether it has been told to look and has not begun to.
     notified: AtomicBool,
-    news: Mutex<Vec<News<M>>>,
+    notices: Mutex<Vec<Notice<M>>>,
 }
 
-impl<P: Copy + PartialEq, M> Keeper<P, M> {
+impl<P: Copy + PartialEq, M> Server<P, M> {
     pub(super) fn none() -> Self {
         Self {
             process: Mutex::new(None),
             open: AtomicBool::new(false),
             notified: AtomicBool::new(false),
-            news: Mutex::new(Vec::new()),
+            notices: Mutex::new(Vec::new()),
         }
     }
 
@@ -45,8 +45,8 @@ impl<P: Copy + PartialEq, M> Keeper<P, M> {
         self.open.load(SeqCst)
     }
 
-    /// Who is the keeper looks of itself before anything else.
-    pub(super) fn adopt(&self, process: P) {
+    /// The server looks by itself before anything else.
+    pub(super) fn set_server(&self, process: P) {
         *self.process.lock() = Some(process);
         self.notified.store(false, SeqCst);
     }
@@ -59,31 +59,31 @@ impl<P: Copy + PartialEq, M> Keeper<P, M> {
         self.open.store(false, SeqCst);
     }
 
-    /// A process has ended; if it was the keeper, the pool is closed.
+    /// A process has ended; if it was the server, the pool is closed.
     pub(super) fn ended(&self, process: P) {
-        let mut keeper = self.process.lock();
-        if *keeper == Some(process) {
-            *keeper = None;
+        let mut server = self.process.lock();
+        if *server == Some(process) {
+            *server = None;
             self.close();
         }
     }
 
-    /// Whom to tell to look, if that has not been said yet. News are added before.
+    /// Whom to tell to look, if that has not been said yet. Notices are added before.
     pub(super) fn notify(&self) -> Option<P> {
-        let keeper = (*self.process.lock())?;
-        (!self.notified.swap(true, SeqCst)).then_some(keeper)
+        let server = (*self.process.lock())?;
+        (!self.notified.swap(true, SeqCst)).then_some(server)
     }
 
-    pub(super) fn add(&self, news: News<M>) {
-        self.news.lock().push(news);
+    pub(super) fn add(&self, notice: Notice<M>) {
+        self.notices.lock().push(notice);
     }
 
-    /// The keeper begins to look: what comes from now on has it told again.
+    /// The server begins to look: what comes from now on has it told again.
     pub(super) fn begin(&self) {
         self.notified.store(false, SeqCst);
     }
 
-    pub(super) fn take_news(&self) -> Vec<News<M>> {
-        std::mem::take(&mut *self.news.lock())
+    pub(super) fn take_notices(&self) -> Vec<Notice<M>> {
+        std::mem::take(&mut *self.notices.lock())
     }
 }

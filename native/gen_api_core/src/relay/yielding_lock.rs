@@ -7,13 +7,13 @@ use crate::sync::{unlock_fair, MutexGuard};
 const STEPS: usize = if cfg!(loom) { 8 } else { 256 };
 
 /// The lock of a group; every so many steps whoever waits for it has it in between.
-pub(super) struct Turns<'g, H> {
+pub(super) struct YieldingLock<'g, H> {
     group: &'g Group<H>,
     state: Option<MutexGuard<'g, State<H>>>,
     left: usize,
 }
 
-impl<'g, H> Turns<'g, H> {
+impl<'g, H> YieldingLock<'g, H> {
     pub(super) fn new(group: &'g Group<H>, state: MutexGuard<'g, State<H>>) -> Self {
         Self {
             group,
@@ -24,7 +24,7 @@ impl<'g, H> Turns<'g, H> {
 
     /// The group for one step, none if it has been deleted. Between two steps anything may have
     /// happened to it.
-    pub(super) fn next(&mut self) -> Option<&mut State<H>> {
+    pub(super) fn step(&mut self) -> Option<&mut State<H>> {
         if self.left == 0 {
             self.left = STEPS;
             if let Some(state) = self.state.take() {

@@ -11,9 +11,9 @@ fn of_function<'m, T>(map: &'m ByFunction<T>, service: &str, request_type: &str)
     map.get(service)?.get(request_type)
 }
 
-/// A limit in force.
+/// An active limit.
 #[derive(Debug)]
-pub struct Applied {
+pub struct ActiveLimit {
     /// As configured.
     pub spec: Spec,
     pub(super) limit: Limit,
@@ -21,14 +21,14 @@ pub struct Applied {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct InForce {
+pub(super) struct ActiveLimits {
     pub(super) enabled: bool,
-    pub(super) global: Vec<Applied>,
-    pub(super) api: ByFunction<Vec<Applied>>,
+    pub(super) global: Vec<ActiveLimit>,
+    pub(super) api: ByFunction<Vec<ActiveLimit>>,
 }
 
-impl InForce {
-    pub(super) fn all(&self) -> impl Iterator<Item = &Applied> {
+impl ActiveLimits {
+    pub(super) fn all(&self) -> impl Iterator<Item = &ActiveLimit> {
         let api = self.api.values().flat_map(|functions| functions.values());
         self.global.iter().chain(api.flatten())
     }
@@ -43,7 +43,7 @@ impl InForce {
         &self,
         service: &str,
         request_type: &str,
-    ) -> impl Iterator<Item = &Applied> {
+    ) -> impl Iterator<Item = &ActiveLimit> {
         let api = of_function(&self.api, service, request_type);
         self.global
             .iter()
@@ -55,7 +55,7 @@ impl InForce {
         &'l self,
         scope: &ScopeName,
         key: &'l Key,
-    ) -> impl Iterator<Item = &'l Applied> {
+    ) -> impl Iterator<Item = &'l ActiveLimit> {
         let limits = match scope {
             None => Some(&self.global),
             Some((service, request_type)) => of_function(&self.api, service, request_type),
@@ -63,6 +63,6 @@ impl InForce {
         limits
             .into_iter()
             .flatten()
-            .filter(move |applied| applied.spec.key == *key)
+            .filter(move |active| active.spec.key == *key)
     }
 }

@@ -18,15 +18,15 @@ const MAX_VALUE: u64 = u64::MAX >> VALUE_SHIFT;
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Closed,
-    Open { until: Time },
-    HalfOpen { expires: Time },
+    Open { until: PackedTime },
+    HalfOpen { expires: PackedTime },
 }
 
-/// A time that a word can hold.
+/// A time, as far as a packed state can hold it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) struct Time(u64);
+pub(super) struct PackedTime(u64);
 
-impl Time {
+impl PackedTime {
     /// `now + wait`, rounded up.
     pub(super) fn after(now: Nanos, wait: Nanos) -> Self {
         let Nanos(end) = now.saturating_add(wait);
@@ -59,12 +59,12 @@ impl Time {
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) struct Word {
+pub(super) struct PackedState {
     pub(super) generation: u16,
     pub(super) phase: Phase,
 }
 
-impl Word {
+impl PackedState {
     pub(super) const INITIAL: u64 = 0;
 
     /// The same period.
@@ -95,9 +95,11 @@ impl Word {
         let value = packed >> VALUE_SHIFT;
         let phase = match packed & 3 {
             0 => Phase::Closed,
-            1 => Phase::Open { until: Time(value) },
+            1 => Phase::Open {
+                until: PackedTime(value),
+            },
             _ => Phase::HalfOpen {
-                expires: Time(value),
+                expires: PackedTime(value),
             },
         };
         Self {
@@ -109,7 +111,7 @@ impl Word {
 
 #[cfg(test)]
 mod tests {
-    use super::{Phase, Time, Word};
+    use super::{PackedState, PackedTime, Phase};
     use crate::clock::Nanos;
     use proptest::prelude::*;
 
@@ -118,19 +120,19 @@ mod tests {
         fn a_word_comes_back_as_it_was(
             generation: u16, kind in 0..3, now: u64, wait: u64,
         ) {
-            let time = Time::after(Nanos(now), Nanos(wait));
+            let time = PackedTime::after(Nanos(now), Nanos(wait));
             let phase = match kind {
                 0 => Phase::Closed,
                 1 => Phase::Open { until: time },
                 _ => Phase::HalfOpen { expires: time },
             };
-            let word = Word { generation, phase };
-            prop_assert_eq!(Word::unpack(word.pack()), word);
+            let state = PackedState { generation, phase };
+            prop_assert_eq!(PackedState::unpack(state.pack()), state);
         }
 
         #[test]
         fn a_time_is_never_too_early_and_hardly_too_late(now in 0..u64::MAX / 4, wait in 0..u64::MAX / 4) {
-            let time = Time::after(Nanos(now), Nanos(wait));
+            let time = PackedTime::after(Nanos(now), Nanos(wait));
             let left = time.left(Nanos(now)).0;
             prop_assert!(left >= wait && left - wait < 1 << 18);
             prop_assert!(time.has_come(Nanos(now + left)));
@@ -140,6 +142,6 @@ mod tests {
 
     #[test]
     fn a_time_beyond_all_time_does_not_come() {
-        assert!(!Time::after(Nanos(5), Nanos::MAX).has_come(Nanos(u64::MAX - 1)));
+        assert!(!PackedTime::after(Nanos(5), Nanos::MAX).has_come(Nanos(u64::MAX - 1)));
     }
 }

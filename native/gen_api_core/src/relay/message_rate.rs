@@ -11,13 +11,13 @@ const NANOS_PER_MS: u64 = 1_000_000;
 
 /// Limits in messages per second; none where there is nothing to count.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct MessageRate {
     limiter: Limiter,
     group: ArcSwapOption<Limit>,
     member: ArcSwapOption<Limit>,
 }
 
-impl Pace {
+impl MessageRate {
     pub(super) fn new() -> Self {
         let mut caps = Caps::default();
         if cfg!(loom) {

@@ -1,16 +1,16 @@
 use std::mem::size_of;
 
-/// Slots of a page.
+/// PagedVec of a page.
 const PAGE: usize = 32;
 
 /// A dense list in pages: it grows and shrinks without being moved or holding much more than it needs.
 #[derive(Debug)]
-pub(super) struct Slots<T> {
+pub(super) struct PagedVec<T> {
     pages: Vec<Vec<T>>,
     len: usize,
 }
 
-impl<T> Default for Slots<T> {
+impl<T> Default for PagedVec<T> {
     fn default() -> Self {
         Self {
             pages: Vec::new(),
@@ -19,7 +19,7 @@ impl<T> Default for Slots<T> {
     }
 }
 
-impl<T> Slots<T> {
+impl<T> PagedVec<T> {
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -82,11 +82,11 @@ impl<T> Slots<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::Slots;
+    use super::PagedVec;
 
     #[test]
     fn slots_stay_dense_whatever_is_taken_out() {
-        let mut slots = Slots::default();
+        let mut slots = PagedVec::default();
         let mut model = Vec::new();
         for round in 0..5_000usize {
             if round % 7 < 4 || model.is_empty() {

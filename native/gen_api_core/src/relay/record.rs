@@ -7,7 +7,7 @@
 
 use super::group::{Created, State};
 use super::index::{Outcome, Relay};
-use super::member::Standing;
+use super::member::MemberFlags;
 use super::rules::GroupType;
 use crate::sync::atomic::Ordering;
 use std::hash::Hash;
@@ -18,7 +18,7 @@ pub struct Record {
     /// The user.
     pub user: Box<str>,
     /// How he stands.
-    pub standing: Standing,
+    pub flags: MemberFlags,
     /// Which change of the group this is.
     pub version: u32,
     /// When he joined.
@@ -66,12 +66,12 @@ impl<H: Copy + Eq + Hash> Relay<H> {
 
     pub(super) fn record(&self, state: &State<H>, user: &str) -> Record {
         let at = state
-            .roster
+            .members
             .find(user.as_bytes(), self.hash(user.as_bytes()));
-        let member = at.and_then(|at| state.roster.get(at));
+        let member = at.and_then(|at| state.members.get(at));
         Record {
             user: user.into(),
-            standing: member.map_or_else(Standing::default, |member| member.standing),
+            flags: member.map_or_else(MemberFlags::default, |member| member.flags),
             // Somebody who was forgotten just now, by the last change.
             version: member.map_or(state.clock, |member| member.version),
             joined_ms: member.map_or(0, |member| member.joined_ms()),
@@ -92,7 +92,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// `NotFound`.
     pub fn record_of(&self, id: &str, user: &str) -> Outcome<(Origin, Record)> {
-        self.with(id, |_group, state| {
+        self.with_group(id, |_group, state| {
             Ok((Self::origin_of(state), self.record(state, user)))
         })
     }
@@ -103,12 +103,12 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// `NotFound`.
     pub fn records(&self, id: &str, start: usize, count: usize) -> Outcome<Records> {
-        self.with(id, |_group, state| {
-            let members = state.roster.slice(start, count);
+        self.with_group(id, |_group, state| {
+            let members = state.members.slice(start, count);
             let records = members.map(|member| {
                 let record = Record {
                     user: member.user.id().into(),
-                    standing: member.standing,
+                    flags: member.flags,
                     version: member.version,
                     joined_ms: member.joined_ms(),
                 };
@@ -118,7 +118,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             Ok(Records {
                 origin: Self::origin_of(state),
                 records: records.collect(),
-                next: (next < state.roster.end()).then_some(next),
+                next: (next < state.members.end()).then_some(next),
             })
         })
     }

@@ -2,9 +2,9 @@
 
 use super::group::{Group, State};
 use super::index::Relay;
-use super::member::Standing;
+use super::member::MemberFlags;
 use super::outcome::Refusal;
-use super::share::{Origin, Record};
+use super::record::{Origin, Record};
 use crate::sync::MutexGuard;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -13,28 +13,28 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     /// Copies a record that another node has made, and the group if it is not known. With
     /// `evict` all devices of the user are taken out; whether there were any.
     pub fn put(&self, id: &str, origin: Origin, record: &Record, evict: bool) -> bool {
-        let had = self.with_new(id, origin, |group, mut state| {
+        let had = self.with_group_or_new(id, origin, |group, mut state| {
             let state = &mut *state;
             state.changed_ms = state.changed_ms.max(origin.changed_ms);
             self.expire(group, state, origin.changed_ms);
-            let at = self.place(group, state, &record.user)?;
-            let known = state.roster.get(at).map(|m| (m.version, m.standing.bits()));
-            let newer = known.is_none_or(|known| (record.version, record.standing.bits()) > known);
+            let at = self.find_or_add_member(group, state, &record.user)?;
+            let known = state.members.get(at).map(|m| (m.version, m.flags.bits()));
+            let newer = known.is_none_or(|known| (record.version, record.flags.bits()) > known);
             if newer {
-                Self::copy(state, at, record);
+                Self::apply_record(state, at, record);
             }
-            let had = state.roster.get(at).is_some_and(|m| !m.devices.is_empty());
+            let had = state.members.get(at).is_some_and(|m| !m.devices.is_empty());
             if evict {
-                self.detach_all(group, state, at);
+                self.detach_all_devices(group, state, at);
             }
-            self.tidy(group, state, at);
+            self.prune_member(group, state, at);
             Some(had)
         });
         evict && had.flatten() == Some(true)
     }
 
     /// Does something to the group of that name, which is there and locked.
-    pub(super) fn with_new<T>(
+    pub(super) fn with_group_or_new<T>(
         &self,
         id: &str,
         origin: Origin,
@@ -50,7 +50,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             }
             let group = Arc::new(Group::new(id, origin.kind, origin.created));
             let state = group.state.lock();
-            match self.publish_group(&group, usize::MAX, true) {
+            match self.insert_group(&group, usize::MAX, true) {
                 Ok(()) => return Some(act(&group, state)),
                 Err(Refusal::AlreadyExists) => {}
                 Err(_) => return None,
@@ -58,14 +58,14 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         }
     }
 
-    pub(super) fn place(
+    pub(super) fn find_or_add_member(
         &self,
         group: &Arc<Group<H>>,
         state: &mut State<H>,
         user: &str,
     ) -> Option<u32> {
         let hash = self.hash(user.as_bytes());
-        let known = state.roster.find(user.as_bytes(), hash);
+        let known = state.members.find(user.as_bytes(), hash);
         known.or_else(|| {
             // Whoever decided has counted already.
             let user = self
@@ -75,14 +75,14 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         })
     }
 
-    pub(super) fn copy(state: &mut State<H>, at: u32, record: &Record) {
-        state.stand(at, record.standing);
+    pub(super) fn apply_record(state: &mut State<H>, at: u32, record: &Record) {
+        state.set_flags(at, record.flags);
         state.clock = state.clock.max(record.version);
-        if let Some(member) = state.roster.get_mut(at) {
+        if let Some(member) = state.members.get_mut(at) {
             member.version = record.version;
             member.set_joined_ms(record.joined_ms);
         }
-        if record.standing.has(Standing::GRACE) {
+        if record.flags.has(MemberFlags::GRACE) {
             state.grant_grace(at, record.joined_ms);
         }
     }

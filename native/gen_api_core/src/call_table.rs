@@ -8,18 +8,18 @@
 //! last looked through, so that those of the dead are never more than those of the living, and a few.
 //!
 //! ```
-//! use gen_api_core::callees::{Callees, Key};
+//! use gen_api_core::call_table::{CallTable, CallKey};
 //! use gen_api_core::clock::Nanos;
 //!
-//! let callees = Callees::new();
-//! let (late, early) = (Key(1, 1), Key(1, 2));
+//! let calls = CallTable::new();
+//! let (late, early) = (CallKey(1, 1), CallKey(1, 2));
 //! let alive = |_process| true;
-//! assert!(callees.enter(late, "process 1", alive));
-//! assert_eq!(callees.revoke(late, Nanos::ZERO), Some("process 1"));
-//! assert_eq!(callees.revoke(early, Nanos::ZERO), None);
-//! assert!(!callees.enter(early, "process 2", alive));
-//! callees.leave(late);
-//! assert_eq!(callees.size(alive), (0, 0));
+//! assert!(calls.enter(late, "process 1", alive));
+//! assert_eq!(calls.revoke(late, Nanos::ZERO), Some("process 1"));
+//! assert_eq!(calls.revoke(early, Nanos::ZERO), None);
+//! assert!(!calls.enter(early, "process 2", alive));
+//! calls.leave(late);
+//! assert_eq!(calls.size(alive), (0, 0));
 //! ```
 
 use std::fmt;
@@ -42,24 +42,24 @@ const FEW: usize = 64;
 
 /// What names a call among those of all nodes: something that its node has drawn at its start, and a number there.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key(pub u64, pub u64);
+pub struct CallKey(pub u64, pub u64);
 
 /// The calls that run here; `P` names the process of one. At most 65,536 revoked ones are remembered (4,096 in
 /// each of 16 shards), for a minute: older ones go with the next that comes to their shard.
-pub struct Callees<P> {
+pub struct CallTable<P> {
     shards: Box<[Mutex<Shard<P>>]>,
     revoked_per_shard: usize,
     hasher: RandomState,
 }
 
 struct Shard<P> {
-    running: AHashMap<Key, P>,
+    running: AHashMap<CallKey, P>,
     /// At how many rows those of the dead are dropped next.
     full: usize,
-    revoked: LinkedHashMap<Key, Nanos, RandomState>,
+    revoked: LinkedHashMap<CallKey, Nanos, RandomState>,
 }
 
-impl<P> Callees<P> {
+impl<P> CallTable<P> {
     /// Nothing runs yet.
     #[must_use]
     pub fn new() -> Self {
@@ -77,7 +77,7 @@ impl<P> Callees<P> {
         }
     }
 
-    fn shard(&self, key: Key) -> Option<&Mutex<Shard<P>>> {
+    fn shard(&self, key: CallKey) -> Option<&Mutex<Shard<P>>> {
         let hash = self.hasher.hash_one(key);
         // The maps use the low bits.
         let index = (hash >> 32) % (self.shards.len() as u64);
@@ -85,10 +85,10 @@ impl<P> Callees<P> {
     }
 }
 
-impl<P: Copy> Callees<P> {
+impl<P: Copy> CallTable<P> {
     /// A call begins in this process: whether it may; if it has been revoked already, that is forgotten now.
     #[must_use]
-    pub fn enter(&self, key: Key, process: P, alive: impl Fn(P) -> bool) -> bool {
+    pub fn enter(&self, key: CallKey, process: P, alive: impl Fn(P) -> bool) -> bool {
         let Some(shard) = self.shard(key) else {
             return true;
         };
@@ -97,14 +97,14 @@ impl<P: Copy> Callees<P> {
             return false;
         }
         if shard.running.len() >= shard.full {
-            shard.bury(alive);
+            shard.drop_dead(alive);
         }
         shard.running.insert(key, process);
         true
     }
 
     /// A call has ended.
-    pub fn leave(&self, key: Key) {
+    pub fn leave(&self, key: CallKey) {
         if let Some(shard) = self.shard(key) {
             shard.lock().running.remove(&key);
         }
@@ -112,7 +112,7 @@ impl<P: Copy> Callees<P> {
 
     /// Nobody waits for this call any more: its process, which is to be killed, or none if it has not begun. It
     /// may also have ended.
-    pub fn revoke(&self, key: Key, now: Nanos) -> Option<P> {
+    pub fn revoke(&self, key: CallKey, now: Nanos) -> Option<P> {
         let mut shard = self.shard(key)?.lock();
         if let Some(process) = shard.running.remove(&key) {
             return Some(process);
@@ -127,21 +127,21 @@ impl<P: Copy> Callees<P> {
             .iter()
             .fold((0, 0), |(running, revoked), shard| {
                 let mut shard = shard.lock();
-                shard.bury(&alive);
+                shard.drop_dead(&alive);
                 (running + shard.running.len(), revoked + shard.revoked.len())
             })
     }
 }
 
-impl<P> Default for Callees<P> {
+impl<P> Default for CallTable<P> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<P> fmt::Debug for Callees<P> {
+impl<P> fmt::Debug for CallTable<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Callees({} shards)", self.shards.len())
+        write!(f, "CallTable({} shards)", self.shards.len())
     }
 }
 
@@ -154,7 +154,7 @@ impl<P> Shard<P> {
         }
     }
 
-    fn remember(&mut self, key: Key, now: Nanos, most: usize) {
+    fn remember(&mut self, key: CallKey, now: Nanos, most: usize) {
         self.revoked.insert(key, now);
         while let Some((_, at)) = self.revoked.front() {
             if self.revoked.len() <= most && now.saturating_sub(*at) < REMEMBERED {
@@ -166,7 +166,7 @@ impl<P> Shard<P> {
 }
 
 impl<P: Copy> Shard<P> {
-    fn bury(&mut self, alive: impl Fn(P) -> bool) {
+    fn drop_dead(&mut self, alive: impl Fn(P) -> bool) {
         self.running.retain(|_key, process| alive(*process));
         let left = self.running.len();
         if left < self.running.capacity() / 4 {

@@ -3,10 +3,10 @@
 use super::group::Created;
 use super::index::{Outcome, Relay};
 use super::member::Status;
-use super::moderate::Change;
+use super::moderation::Moderation;
 use super::outcome::Refusal;
+use super::record::{Origin, Record};
 use super::rules::GroupType;
-use super::share::{Origin, Record};
 use std::hash::Hash;
 
 impl<H: Copy + Eq + Hash> Relay<H> {
@@ -22,7 +22,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         user: &str,
         created: Created,
     ) -> Outcome<(Origin, Record)> {
-        self.found(id, kind, user, created, true, |_group, state, _at| {
+        self.create_group(id, kind, user, created, true, |_group, state, _at| {
             (Self::origin_of(state), self.record(state, user))
         })
     }
@@ -33,8 +33,8 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// `NotFound`.
     pub fn order_delete(&self, id: &str) -> Outcome<usize> {
-        let closed = self.with(id, |group, state| Ok(self.close(group, state)))?;
-        Ok(self.dissolve(closed))
+        let deleted = self.with_group(id, |group, state| Ok(self.unlist(group, state)))?;
+        Ok(self.remove_members(deleted))
     }
 
     /// Decides as what a user is in, who joins with a device.
@@ -48,7 +48,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         user: &str,
         now_ms: u64,
     ) -> Outcome<(Status, Origin, Record)> {
-        self.with(id, |group, state| {
+        self.with_group(id, |group, state| {
             let (_, status) = self.admit(group, state, user, now_ms)?;
             Ok((status, Self::origin_of(state), self.record(state, user)))
         })
@@ -60,10 +60,10 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// As [`Relay::leave`].
     pub fn order_leave(&self, id: &str, user: &str, now_ms: u64) -> Outcome<(Origin, Record)> {
-        self.with(id, |group, state| {
-            let (at, _) = self.present(state, user).ok_or(Refusal::NotInGroup)?;
-            self.detach_all(group, state, at);
-            self.depart(group, state, at, false, now_ms);
+        self.with_group(id, |group, state| {
+            let (at, _) = self.find_member(state, user).ok_or(Refusal::NotInGroup)?;
+            self.detach_all_devices(group, state, at);
+            self.mark_left(group, state, at, false, now_ms);
             Ok((Self::origin_of(state), self.record(state, user)))
         })
     }
@@ -72,17 +72,17 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     ///
     /// # Errors
     ///
-    /// As [`Relay::change`].
+    /// As [`Relay::moderate`].
     pub fn order_change(
         &self,
         id: &str,
-        change: Change,
+        moderation: Moderation,
         actor: &str,
         target: &str,
         now_ms: u64,
     ) -> Outcome<(Origin, Record)> {
-        self.with(id, |group, state| {
-            self.changed(group, state, change, actor, target, now_ms)?;
+        self.with_group(id, |group, state| {
+            self.apply_moderation(group, state, moderation, actor, target, now_ms)?;
             Ok((Self::origin_of(state), self.record(state, target)))
         })
     }
@@ -99,16 +99,16 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         died: bool,
         now_ms: u64,
     ) -> Outcome<(Origin, Record)> {
-        self.with(id, |group, state| {
-            let (at, _) = self.present(state, user).ok_or(Refusal::NotInGroup)?;
+        self.with_group(id, |group, state| {
+            let (at, _) = self.find_member(state, user).ok_or(Refusal::NotInGroup)?;
             let here = state
-                .roster
+                .members
                 .get(at)
                 .is_some_and(|member| member.remote != 0 || !member.devices.is_empty());
             if here {
                 return Err(Refusal::AlreadyMember);
             }
-            self.depart(group, state, at, died, now_ms);
+            self.mark_left(group, state, at, died, now_ms);
             Ok((Self::origin_of(state), self.record(state, user)))
         })
     }

@@ -1,18 +1,18 @@
 use std::sync::Arc;
 
-use gen_api_core::callees::{Callees, Key};
+use gen_api_core::call_table::{CallKey, CallTable};
 use gen_api_core::clock::Nanos;
 
 use super::{explore, race};
 
 const NOW: Nanos = Nanos::ZERO;
-const KEY: Key = Key(7, 1);
+const KEY: CallKey = CallKey(7, 1);
 
-struct World(Callees<u32>);
+struct World(CallTable<u32>);
 
 impl World {
     fn new() -> Arc<Self> {
-        Arc::new(Self(Callees::with_shape(1, 2)))
+        Arc::new(Self(CallTable::with_shape(1, 2)))
     }
 
     fn enter(&self) -> bool {

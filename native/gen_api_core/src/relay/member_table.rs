@@ -12,14 +12,14 @@ const SEGMENTS: usize = 64;
 
 /// Members at places, and where each user is.
 #[derive(Debug)]
-pub(super) struct Roster<H> {
+pub(super) struct MemberTable<H> {
     chunks: Vec<Vec<Option<Member<H>>>>,
     free: Vec<u32>,
     len: usize,
     index: Vec<HashTable<u32>>,
 }
 
-impl<H> Default for Roster<H> {
+impl<H> Default for MemberTable<H> {
     fn default() -> Self {
         Self {
             chunks: Vec::new(),
@@ -56,7 +56,7 @@ fn split(index: &mut Vec<HashTable<u32>>, rehash: impl Fn(&u32) -> u64) {
     *index = segments;
 }
 
-impl<H> Roster<H> {
+impl<H> MemberTable<H> {
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -78,12 +78,12 @@ impl<H> Roster<H> {
     }
 
     pub(super) fn find(&self, user: &[u8], hash: u64) -> Option<u32> {
-        let is_he = |at: &u32| {
+        let is_user = |at: &u32| {
             self.get(*at)
                 .is_some_and(|member| member.user.bytes() == user)
         };
         let segment = self.index.get(segment(hash, self.index.len()))?;
-        segment.find(hash, is_he).copied()
+        segment.find(hash, is_user).copied()
     }
 
     /// Adds a user who is not there.
