@@ -436,39 +436,18 @@ defmodule PhoenixGenApi.Native do
   @spec relay_set_shared(handle(), boolean()) :: :ok
   def relay_set_shared(_relay, _shared?), do: not_loaded()
 
-  @spec relay_order_create(
-          handle(),
-          String.t(),
-          atom(),
-          String.t(),
-          {non_neg_integer(), non_neg_integer()}
-        ) :: {relay_origin(), relay_record()} | atom()
-  def relay_order_create(_relay, _group, _type, _user, _created), do: not_loaded()
+  @type relay_change ::
+          {:create, String.t(), atom(), String.t(), {non_neg_integer(), non_neg_integer()}}
+          | {:join | :leave, String.t(), String.t()}
+          | {:depart, String.t(), String.t(), boolean()}
+          | {:change, String.t(), atom(), String.t(), String.t()}
+  @type relay_decision :: {atom(), relay_origin(), relay_record()}
 
-  @spec relay_order_delete(handle(), String.t()) :: non_neg_integer() | atom()
-  def relay_order_delete(_relay, _group), do: not_loaded()
+  @spec relay_decide(handle(), relay_change(), non_neg_integer()) :: relay_decision() | atom()
+  def relay_decide(_relay, _change, _now_ms), do: not_loaded()
 
-  @spec relay_order_join(handle(), String.t(), String.t(), non_neg_integer()) ::
-          {atom(), relay_origin(), relay_record()} | atom()
-  def relay_order_join(_relay, _group, _user, _now_ms), do: not_loaded()
-
-  @spec relay_order_leave(handle(), String.t(), String.t(), non_neg_integer()) ::
-          {relay_origin(), relay_record()} | atom()
-  def relay_order_leave(_relay, _group, _user, _now_ms), do: not_loaded()
-
-  @spec relay_order_change(
-          handle(),
-          String.t(),
-          atom(),
-          String.t(),
-          String.t(),
-          non_neg_integer()
-        ) :: {relay_origin(), relay_record()} | atom()
-  def relay_order_change(_relay, _group, _moderation, _actor, _target, _now_ms), do: not_loaded()
-
-  @spec relay_order_depart(handle(), String.t(), String.t(), boolean(), non_neg_integer()) ::
-          {relay_origin(), relay_record()} | atom()
-  def relay_order_depart(_relay, _group, _user, _died?, _now_ms), do: not_loaded()
+  @spec relay_decide_delete(handle(), String.t()) :: non_neg_integer() | atom()
+  def relay_decide_delete(_relay, _group), do: not_loaded()
 
   @spec relay_attach(handle(), String.t(), String.t(), relay_joining()) :: :ok | atom()
   def relay_attach(_relay, _group, _user, _joining), do: not_loaded()
@@ -490,8 +469,7 @@ defmodule PhoenixGenApi.Native do
         ]
   def relay_offline_members(_relay, _group, _nodes), do: not_loaded()
 
-  @spec relay_record(handle(), String.t(), String.t()) ::
-          {relay_origin(), relay_record()} | atom()
+  @spec relay_record(handle(), String.t(), String.t()) :: relay_decision() | atom()
   def relay_record(_relay, _group, _user), do: not_loaded()
 
   @spec relay_ids(handle()) :: [String.t()]

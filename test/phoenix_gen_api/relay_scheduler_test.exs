@@ -95,10 +95,10 @@ defmodule PhoenixGenApi.RelaySchedulerTest do
 
   test "the loss of a gateway with 100,000 members", %{id: id} do
     relay = relay()
-    {_origin, _record} = Native.relay_order_create(relay, id, :public, "user-0", {1, 1})
+    {:active, _, _} = Native.relay_decide(relay, {:create, id, :public, "user-0", {1, 1}}, 1)
 
     for n <- 1..(@members - 1) do
-      {_, _, _} = Native.relay_order_join(relay, id, "user-#{n}", 1)
+      {_, _, _} = Native.relay_decide(relay, {:join, id, "user-#{n}"}, 1)
       Native.relay_set_remote(relay, id, "user-#{n}", 3, true)
     end
 
@@ -108,19 +108,22 @@ defmodule PhoenixGenApi.RelaySchedulerTest do
   test "the first who joins after 100,000 did not come back in time", %{id: id} do
     before = fn ->
       relay = Native.relay_new({@members, 2 * @members, 1_000, @members, 10})
-      {_origin, _record} = Native.relay_order_create(relay, id, :private, "root", {1, 1})
+      {:active, _, _} = Native.relay_decide(relay, {:create, id, :private, "root", {1, 1}}, 1)
 
       for n <- 1..@members do
-        {:pending, _, _} = Native.relay_order_join(relay, id, "user-#{n}", 1)
-        {_, _} = Native.relay_order_change(relay, id, :accept, "root", "user-#{n}", 1)
-        {_, _} = Native.relay_order_depart(relay, id, "user-#{n}", true, 1)
+        {:pending, _, _} = Native.relay_decide(relay, {:join, id, "user-#{n}"}, 1)
+
+        {:active, _, _} =
+          Native.relay_decide(relay, {:change, id, :accept, "root", "user-#{n}"}, 1)
+
+        {nil, _, _} = Native.relay_decide(relay, {:depart, id, "user-#{n}", true}, 1)
       end
 
       relay
     end
 
     yields("join", before, fn relay ->
-      {:pending, _, _} = Native.relay_order_join(relay, id, "ann", 100)
+      {:pending, _, _} = Native.relay_decide(relay, {:join, id, "ann"}, 100)
     end)
   end
 

@@ -12,6 +12,12 @@ defmodule PhoenixGenApi.NativeArguments do
   @record {:tuple, [:text, :u8, :u32, :u64]}
   @joining {:tuple, [:pid, :pid, :binary]}
   @verb {:one_of, [:accept, :mute, :unmute, :kick, :ban, :unban, :promote, :demote]}
+  @changes [
+    [{:one_of, [:join, :leave]}, :text, :text],
+    [{:one_of, [:depart]}, :text, :text, :boolean],
+    [{:one_of, [:create]}, :text, @group_type, :text, @id],
+    [{:one_of, [:change]}, :text, @verb, :text, :text]
+  ]
   @source {:one_of, [:direct, :pull, :push]}
   @scope {:either, {:one_of, [:global]}, {:tuple, [:text, :text]}}
   @key {:either, {:one_of, [:user_id, :device_id, :ip_address]}, :text}
@@ -69,7 +75,7 @@ defmodule PhoenixGenApi.NativeArguments do
 
   defp schemas(type), do: {:list, {:tuple, [{:list, {:tuple, [:text, type]}}, :boolean]}}
 
-  @doc "`{name, kinds}` of every NIF, one that compiles types with each kind of type."
+  @doc "`{name, kinds}` of every NIF; of two NIFs with each kind of what they take."
   def signatures do
     compile = for type <- types(), do: {:argument_handler_compile, [schemas(type), :depth, :u32]}
     table = {:handle, [:table]}
@@ -83,8 +89,10 @@ defmodule PhoenixGenApi.NativeArguments do
     plan = {:handle, [:plan]}
     function = [table, :text, :text, :text]
     in_group = [relay, :text, :text]
+    decide = for change <- @changes, do: {:relay_decide, [relay, {:tuple, change}, :u64]}
 
     compile ++
+      decide ++
       [
         argument_handler_convert: [plan, :map],
         argument_handler_convert_dirty: [plan, :map],
@@ -192,12 +200,7 @@ defmodule PhoenixGenApi.NativeArguments do
         relay_size: [relay],
         relay_sweep: [relay, :i64, :usize],
         relay_set_shared: [relay, :boolean],
-        relay_order_create: [relay, :text, @group_type, :text, @id],
-        relay_order_delete: [relay, :text],
-        relay_order_join: in_group ++ [:u64],
-        relay_order_leave: in_group ++ [:u64],
-        relay_order_change: [relay, :text, @verb, :text, :text, :u64],
-        relay_order_depart: in_group ++ [:boolean, :u64],
+        relay_decide_delete: [relay, :text],
         relay_attach: in_group ++ [@joining],
         relay_detach: in_group ++ [:pid],
         relay_has_local_device: in_group ++ [{:nilable, :pid}],

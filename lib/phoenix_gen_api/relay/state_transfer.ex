@@ -79,7 +79,7 @@ defmodule PhoenixGenApi.Relay.StateTransfer do
           :ok
 
         {_origin, _records, _next} ->
-          Native.relay_order_delete(state.relay, group)
+          Native.relay_decide_delete(state.relay, group)
           Tombstones.put(group, at)
 
         # For those who come later.

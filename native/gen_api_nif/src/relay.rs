@@ -5,10 +5,11 @@
 
 use crate::relay_monitor::{monitor_device, monitored};
 use crate::relay_terms::{
-    answer, bounds, device, done, BoundsTerm, Joining, Kind, ModerationAtom, StatusAtom,
+    answer, bounds, created, device, done, BoundsTerm, CreatedTerm, Joining, Kind, ModerationAtom,
+    StatusAtom,
 };
 use gen_api_core::clock::Nanos;
-use gen_api_core::relay::{Created, Relay};
+use gen_api_core::relay::Relay;
 use rustler::types::atom;
 use rustler::{Atom, Env, LocalPid, ResourceArc, Term};
 
@@ -46,13 +47,11 @@ fn relay_create<'a>(
     kind: Kind,
     user: &str,
     joining: Joining<'a>,
-    created: (u64, u64),
+    at: CreatedTerm,
 ) -> Term<'a> {
-    let created = Created {
-        ms: created.0,
-        by: created.1,
-    };
-    let outcome = relay.0.create(id, kind.0, user, device(&joining), created);
+    let outcome = relay
+        .0
+        .create(id, kind.0, user, device(&joining), created(at));
     monitored(env, &relay, joining.0, outcome)
 }
 

@@ -1,7 +1,8 @@
 //! NIFs that list what the relay holds. They run on a dirty scheduler.
 
 use crate::relay::RelayResource;
-use crate::relay_terms::{refused, Kind, StatusAtom};
+use crate::relay_terms::{page_or_refusal, Kind, StatusAtom};
+use gen_api_core::relay::Origin;
 use rustler::{Encoder, Env, Term};
 
 /// Some members: `{type, [{user, status, admin?, joined_ms, devices}], next}` or why not. Dirty
@@ -14,20 +15,12 @@ fn relay_page<'a>(
     start: usize,
     count: usize,
 ) -> Term<'a> {
-    match relay.0.page(id, start, count) {
-        Err(refusal) => refused(env, refusal),
-        Ok(page) => {
-            let rows: Vec<Term> = page
-                .rows
-                .iter()
-                .map(|row| {
-                    let status = StatusAtom(row.status);
-                    (&*row.user, status, row.admin, row.joined_ms, row.devices).encode(env)
-                })
-                .collect();
-            (Kind(page.kind), rows, page.next).encode(env)
-        }
-    }
+    let page = relay.0.page(id, start, count);
+    let kind = |env, origin: &Origin| Kind(origin.kind).encode(env);
+    page_or_refusal(env, page, kind, |env, row| {
+        let status = StatusAtom(row.status);
+        (&*row.user, status, row.admin, row.joined_ms, row.devices).encode(env)
+    })
 }
 
 /// `[{group, status}]` of a user. Dirty CPU scheduler: it waits for each group in turn.

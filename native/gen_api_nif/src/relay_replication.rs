@@ -4,20 +4,12 @@ use crate::decode::{List, NodeBit};
 use crate::relay::RelayResource;
 use crate::relay_monitor::monitored;
 use crate::relay_terms::{
-    answer, device, done, origin, origin_term, record, record_term, refused, Joining, Kind,
-    ModerationAtom, OriginTerm, RecordTerm, StatusAtom,
+    answer, device, done, origin, origin_term, page_or_refusal, record, record_or_refusal,
+    record_term, Change, Joining, OriginTerm, RecordTerm,
 };
-use gen_api_core::relay::{Created, Origin, Record, Refusal};
+use gen_api_core::relay::Record;
 use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, LocalPid, ResourceArc, Term};
-
-/// `{origin, record}` or why not.
-fn ordered<'a>(env: Env<'a>, outcome: &Result<(Origin, Record), Refusal>) -> Term<'a> {
-    match outcome {
-        Ok((origin, record)) => (origin_term(env, origin), record_term(env, record)).encode(env),
-        Err(refusal) => refused(env, *refusal),
-    }
-}
 
 /// Whether other gateways have to agree to changes.
 #[rustler::nif]
@@ -26,87 +18,24 @@ fn relay_set_shared(relay: &RelayResource, shared: bool) -> Atom {
     atom::ok()
 }
 
-/// Creates a group whose creator has no device yet. Normal scheduler.
+/// Makes a change for all gateways, `{:create, group, type, user, {ms, by}}`, `{:join, group, user}`,
+/// `{:leave, group, user}`, `{:depart, group, user, died?}` or `{:change, group, verb, actor, target}`:
+/// `{status, origin, record}`, the status nil of somebody who is not in the group, or why not. Normal scheduler.
 #[rustler::nif]
-fn relay_order_create<'a>(
+fn relay_decide<'a>(
     env: Env<'a>,
     relay: &RelayResource,
-    id: &str,
-    kind: Kind,
-    user: &str,
-    created: (u64, u64),
+    change: Change<'a>,
+    now_ms: u64,
 ) -> Term<'a> {
-    let created = Created {
-        ms: created.0,
-        by: created.1,
-    };
-    ordered(env, &relay.0.order_create(id, kind.0, user, created))
+    let decided = relay.0.decide(change.group, change.command, now_ms);
+    record_or_refusal(env, decided)
 }
 
-/// Deletes a group: how many members were in it, or why not. Dirty CPU scheduler.
+/// Deletes a group for all gateways: how many members were in it, or why not. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn relay_order_delete<'a>(env: Env<'a>, relay: &RelayResource, id: &str) -> Term<'a> {
-    answer(env, relay.0.order_delete(id))
-}
-
-/// As what a user is in, who joins: `{status, origin, record}` or why not. Normal scheduler.
-#[rustler::nif]
-fn relay_order_join<'a>(
-    env: Env<'a>,
-    relay: &RelayResource,
-    id: &str,
-    user: &str,
-    now_ms: u64,
-) -> Term<'a> {
-    match relay.0.order_join(id, user, now_ms) {
-        Ok((status, origin, record)) => {
-            let (origin, record) = (origin_term(env, &origin), record_term(env, &record));
-            (StatusAtom(status), origin, record).encode(env)
-        }
-        Err(refusal) => refused(env, refusal),
-    }
-}
-
-/// A user leaves. Normal scheduler.
-#[rustler::nif]
-fn relay_order_leave<'a>(
-    env: Env<'a>,
-    relay: &RelayResource,
-    id: &str,
-    user: &str,
-    now_ms: u64,
-) -> Term<'a> {
-    ordered(env, &relay.0.order_leave(id, user, now_ms))
-}
-
-/// A member does something to another one. Normal scheduler.
-#[rustler::nif]
-fn relay_order_change<'a>(
-    env: Env<'a>,
-    relay: &RelayResource,
-    id: &str,
-    moderation: ModerationAtom,
-    actor: &str,
-    target: &str,
-    now_ms: u64,
-) -> Term<'a> {
-    let outcome = relay
-        .0
-        .order_change(id, moderation.0, actor, target, now_ms);
-    ordered(env, &outcome)
-}
-
-/// A member leaves who has no device on any gateway. Normal scheduler.
-#[rustler::nif]
-fn relay_order_depart<'a>(
-    env: Env<'a>,
-    relay: &RelayResource,
-    id: &str,
-    user: &str,
-    died: bool,
-    now_ms: u64,
-) -> Term<'a> {
-    ordered(env, &relay.0.order_depart(id, user, died, now_ms))
+fn relay_decide_delete<'a>(env: Env<'a>, relay: &RelayResource, id: &str) -> Term<'a> {
+    answer(env, relay.0.decide_delete(id))
 }
 
 /// A device of somebody who is in the group: `:ok` or why not. Normal scheduler.
@@ -186,10 +115,10 @@ fn relay_offline_members<'a>(
         .collect()
 }
 
-/// `{origin, record}` of a user, whether he is in the group or not, or why not. Normal scheduler.
+/// `{status, origin, record}` of a user, in the group or not, or why not. Normal scheduler.
 #[rustler::nif]
 fn relay_record<'a>(env: Env<'a>, relay: &RelayResource, id: &str, user: &str) -> Term<'a> {
-    ordered(env, &relay.0.record_of(id, user))
+    record_or_refusal(env, relay.0.record_of(id, user))
 }
 
 /// The names of all groups. Dirty CPU scheduler.
@@ -207,17 +136,10 @@ fn relay_records<'a>(
     start: usize,
     count: usize,
 ) -> Term<'a> {
-    match relay.0.records(id, start, count) {
-        Err(refusal) => refused(env, refusal),
-        Ok(page) => {
-            let records: Vec<Term> = page
-                .records
-                .iter()
-                .map(|(record, here)| (record_term(env, record), *here).encode(env))
-                .collect();
-            (origin_term(env, &page.origin), records, page.next).encode(env)
-        }
-    }
+    let page = relay.0.records(id, start, count);
+    page_or_refusal(env, page, origin_term, |env, (record, here)| {
+        (record_term(env, record), *here).encode(env)
+    })
 }
 
 /// Unites what another gateway knows of a group with what is known here: `{users, records}`, those who

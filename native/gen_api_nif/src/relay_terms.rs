@@ -6,10 +6,12 @@
 use crate::atoms;
 use crate::decode::atom_enum;
 use gen_api_core::relay::{
-    Bounds, Created, Device, GroupType, MemberFlags, Moderation, Origin, Record, Refusal, Status,
+    Bounds, Command, Created, Device, GroupType, MemberFlags, Moderation, Origin, Page, Record,
+    Refusal, Status,
 };
 use rustler::types::atom;
-use rustler::{Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, Term};
+use rustler::types::tuple::get_tuple;
+use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, Term};
 
 atom_enum!(Kind(GroupType) {
     public => GroupType::Public,
@@ -78,6 +80,29 @@ pub fn done(env: Env<'_>, outcome: Result<(), Refusal>) -> Term<'_> {
     answer(env, outcome.map(|()| atom::ok()))
 }
 
+/// `{status, origin, record}`, or why not.
+pub fn record_or_refusal(env: Env<'_>, outcome: Result<(Origin, Record), Refusal>) -> Term<'_> {
+    let outcome = outcome.map(|(origin, record)| {
+        let status = record.flags.status().map(StatusAtom);
+        (status, origin_term(env, &origin), record_term(env, &record))
+    });
+    answer(env, outcome)
+}
+
+/// `{head, rows, next}`, or why not.
+pub fn page_or_refusal<'a, T>(
+    env: Env<'a>,
+    page: Result<Page<T>, Refusal>,
+    head: impl Fn(Env<'a>, &Origin) -> Term<'a>,
+    row: impl Fn(Env<'a>, &T) -> Term<'a>,
+) -> Term<'a> {
+    let page = page.map(|page| {
+        let rows: Vec<Term> = page.rows.iter().map(|item| row(env, item)).collect();
+        (head(env, &page.origin), rows, page.next)
+    });
+    answer(env, page)
+}
+
 /// Who joins, whom messages are sent to, and in which form.
 pub type Joining<'a> = (LocalPid, LocalPid, Binary<'a>);
 
@@ -99,6 +124,56 @@ pub fn bounds((groups, members, pending, groups_per_user, grace_ms): BoundsTerm)
         pending,
         groups_per_user,
         grace_ms,
+    }
+}
+
+/// When a group was created, and what tells it from another one of the same millisecond.
+pub type CreatedTerm = (u64, u64);
+
+pub fn created((ms, by): CreatedTerm) -> Created {
+    Created { ms, by }
+}
+
+/// A change of a group, as the gateways tell each other.
+pub struct Change<'a> {
+    pub group: &'a str,
+    pub command: Command<'a>,
+}
+
+impl<'a> Decoder<'a> for Change<'a> {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let parts = get_tuple(term)?;
+        let [tag, group, rest @ ..] = &parts[..] else {
+            return Err(Error::BadArg);
+        };
+        let tag: Atom = tag.decode()?;
+        let command = match *rest {
+            [user] if tag == atoms::join() => Command::Join {
+                user: user.decode()?,
+            },
+            [user] if tag == atoms::leave() => Command::Leave {
+                user: user.decode()?,
+            },
+            [user, died] if tag == atoms::depart() => Command::LeaveIfOffline {
+                user: user.decode()?,
+                died: died.decode()?,
+            },
+            [kind, user, at] if tag == atoms::create() => Command::Create {
+                kind: kind.decode::<Kind>()?.0,
+                user: user.decode()?,
+                created: created(at.decode()?),
+            },
+            [verb, actor, target] if tag == atoms::change() => Command::Moderate {
+                moderation: verb.decode::<ModerationAtom>()?.0,
+                actor: actor.decode()?,
+                target: target.decode()?,
+            },
+            _ => return Err(Error::BadArg),
+        };
+        Ok(Change {
+            group: group.decode()?,
+            command,
+        })
     }
 }
 

@@ -24,29 +24,11 @@ defmodule PhoenixGenApi.Relay.Shard.Command do
   }
 
   @spec execute(reference(), op()) :: {term(), [effect()]}
-  def execute(relay, {:create, group, type, user, created}),
-    do: put(group, Native.relay_order_create(relay, group, type, user, created), false)
-
   def execute(relay, {:delete, group}) do
-    case Native.relay_order_delete(relay, group) do
+    case Native.relay_decide_delete(relay, group) do
       members when is_integer(members) -> {:ok, [{:deleted, group, now()}]}
       reason -> {{:error, reason}, []}
     end
-  end
-
-  def execute(relay, {:join, group, user}) do
-    case Native.relay_order_join(relay, group, user, now()) do
-      {status, origin, record} -> {{:ok, status}, [{:put, group, origin, record, false}]}
-      reason -> {{:error, reason}, []}
-    end
-  end
-
-  def execute(relay, {:leave, group, user}),
-    do: put(group, Native.relay_order_leave(relay, group, user, now()), true)
-
-  def execute(relay, {:change, group, verb, actor, target}) do
-    outcome = Native.relay_order_change(relay, group, verb, actor, target, now())
-    put(group, outcome, verb in [:kick, :ban])
   end
 
   def execute(relay, {:depart, group, user}) do
@@ -55,8 +37,22 @@ defmodule PhoenixGenApi.Relay.Shard.Command do
     {{:ok, effects != []}, effects}
   end
 
-  def execute(relay, {:depart, group, user, died?}),
-    do: put(group, Native.relay_order_depart(relay, group, user, died?, now()), false)
+  def execute(relay, op) do
+    case Native.relay_decide(relay, op, now()) do
+      {status, origin, record} ->
+        {result(op, status), [{:put, elem(op, 1), origin, record, evicts?(op)}]}
+
+      reason ->
+        {{:error, reason}, []}
+    end
+  end
+
+  defp result({:join, _group, _user}, status), do: {:ok, status}
+  defp result(_op, _status), do: :ok
+
+  defp evicts?({:leave, _group, _user}), do: true
+  defp evicts?({:change, _group, verb, _actor, _target}), do: verb in [:kick, :ban]
+  defp evicts?(_op), do: false
 
   @doc "Whether what a change was to bring about is so, by the error that it is answered with."
   @spec already_done?(reference(), op(), term()) :: boolean()
@@ -68,7 +64,7 @@ defmodule PhoenixGenApi.Relay.Shard.Command do
 
   # By this very change, and not by somebody else's.
   def already_done?(relay, {:create, group, _type, user, {ms, by}}, {:error, :already_exists}),
-    do: match?({{_type, ^ms, ^by, _changed}, _}, Native.relay_record(relay, group, user))
+    do: match?({_, {_type, ^ms, ^by, _changed}, _}, Native.relay_record(relay, group, user))
 
   def already_done?(_relay, _op, _result), do: false
 
@@ -88,9 +84,6 @@ defmodule PhoenixGenApi.Relay.Shard.Command do
   def attaches_device?({:create, _, _, _, _}, :ok), do: true
   def attaches_device?({:join, _, _}, {:ok, _status}), do: true
   def attaches_device?(_op, _result), do: false
-
-  defp put(group, {origin, record}, evict?), do: {:ok, [{:put, group, origin, record, evict?}]}
-  defp put(_group, reason, _evict?), do: {{:error, reason}, []}
 
   defp now, do: System.system_time(:millisecond)
 end

@@ -52,7 +52,7 @@ defmodule PhoenixGenApi.Relay.Shard.Leader do
   def apply_effects(state, effects), do: Enum.each(effects, &apply_effect(state, &1))
 
   defp apply_effect(state, {:deleted, group, _at} = effect) do
-    Native.relay_order_delete(state.relay, group)
+    Native.relay_decide_delete(state.relay, group)
     update_tombstone(effect)
   end
 

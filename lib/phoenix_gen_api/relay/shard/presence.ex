@@ -107,7 +107,7 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
       State.caught_up?(state) ->
         state = depart(state, group, user, :absent)
 
-        with {origin, record} <- Native.relay_record(state.relay, group, user),
+        with {_status, origin, record} <- Native.relay_record(state.relay, group, user),
              do:
                State.send_to(
                  state,

@@ -33,21 +33,21 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     }
 
     /// A new group with its first member, of whom `then` gets the place before anybody else can have
-    /// him leave. Unless it is `ordered`, other nodes need not agree.
+    /// them leave. Where other nodes have to agree it has to be `decided` by the leader.
     pub(super) fn create_group<T>(
         &self,
         id: &str,
         kind: GroupType,
         user: &str,
         created: Created,
-        ordered: bool,
+        decided: bool,
         then: impl FnOnce(&Arc<Group<H>>, &mut State<H>, u32) -> T,
     ) -> Outcome<T> {
         let bounds = self.bounds.load();
         if self.find(id).is_some() {
             return Err(Refusal::AlreadyExists);
         }
-        if !ordered {
+        if !decided {
             self.check_unshared()?;
         }
         let group = Arc::new(Group::new(id, kind, created));
@@ -65,7 +65,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             member.set_joined_ms(created.ms);
         }
         state.set_flags(at, MemberFlags::IN_GROUP.with(MemberFlags::ADMIN));
-        if let Err(refusal) = self.insert_group(&group, bounds.groups, ordered) {
+        if let Err(refusal) = self.insert_group(&group, bounds.groups, decided) {
             state.deleted = true;
             self.users.leave(&leave, hash, &group);
             return Err(refusal);
@@ -78,7 +78,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         &self,
         group: &Arc<Group<H>>,
         most: usize,
-        ordered: bool,
+        decided: bool,
     ) -> Outcome {
         let hash = self.hash(group.id.as_bytes());
         let Some(shard) = self.shard(hash) else {
@@ -88,7 +88,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         if shard.find(hash, |other| other.id == group.id).is_some() {
             return Err(Refusal::AlreadyExists);
         }
-        if !ordered {
+        if !decided {
             // Again, where somebody who copies all groups has not looked yet or does see it.
             self.check_unshared()?;
         }

@@ -2,7 +2,7 @@
 
 use super::group::Created;
 use super::index::{Outcome, Relay};
-use super::member::{MemberFlags, Status};
+use super::member::{Member, MemberFlags, Status};
 use super::outcome::{Page, Row, Size};
 use super::rules::GroupType;
 use std::hash::Hash;
@@ -14,24 +14,31 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     /// # Errors
     ///
     /// `NotFound`.
-    pub fn page(&self, id: &str, start: usize, count: usize) -> Outcome<Page> {
+    pub fn page(&self, id: &str, start: usize, count: usize) -> Outcome<Page<Row>> {
+        self.page_of(id, start, count, |member| {
+            Some(Row {
+                user: member.user.id().into(),
+                status: member.flags.status()?,
+                admin: member.flags.has(MemberFlags::ADMIN),
+                joined_ms: member.joined_ms(),
+                devices: member.devices.len(),
+            })
+        })
+    }
+
+    /// What `row` makes of the entries at `count` places from `start` on.
+    pub(super) fn page_of<T>(
+        &self,
+        id: &str,
+        start: usize,
+        count: usize,
+        row: impl Fn(&Member<H>) -> Option<T>,
+    ) -> Outcome<Page<T>> {
         self.with_group(id, |_group, state| {
-            let rows = state.members.slice(start, count);
-            let rows = rows
-                .filter_map(|member| {
-                    Some(Row {
-                        user: member.user.id().into(),
-                        status: member.flags.status()?,
-                        admin: member.flags.has(MemberFlags::ADMIN),
-                        joined_ms: member.joined_ms(),
-                        devices: member.devices.len(),
-                    })
-                })
-                .collect();
             let next = start.saturating_add(count);
             Ok(Page {
-                kind: state.kind,
-                rows,
+                origin: Self::origin_of(state),
+                rows: state.members.slice(start, count).filter_map(row).collect(),
                 next: (next < state.members.end()).then_some(next),
             })
         })

@@ -211,11 +211,22 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     /// `NotFound`, `NotInGroup`.
     pub fn leave(&self, id: &str, user: &str, now_ms: u64) -> Outcome {
         self.with_unshared_group(id, |group, state| {
-            let (at, _) = self.find_member(state, user).ok_or(Refusal::NotInGroup)?;
-            self.detach_all_devices(group, state, at);
-            self.mark_left(group, state, at, false, now_ms);
-            Ok(())
+            self.remove_user(group, state, user, now_ms)
         })
+    }
+
+    /// A user leaves, and so do all devices here.
+    pub(super) fn remove_user(
+        &self,
+        group: &Arc<Group<H>>,
+        state: &mut State<H>,
+        user: &str,
+        now_ms: u64,
+    ) -> Outcome {
+        let (at, _) = self.find_member(state, user).ok_or(Refusal::NotInGroup)?;
+        self.detach_all_devices(group, state, at);
+        self.mark_left(group, state, at, false, now_ms);
+        Ok(())
     }
 
     /// A user leaves with one device; whether it was his last one.

@@ -76,6 +76,7 @@ mod verify;
 mod yielding_lock;
 
 pub use chunks::Snapshot;
+pub use decision::Command;
 pub use delivery::{Delivery, Slice};
 pub use group::Created;
 pub use index::{Bounds, Relay};
@@ -84,5 +85,5 @@ pub use merge::Merged;
 pub use moderation::Moderation;
 pub use outcome::{FanOut, Joined, Left, Page, Refusal, Row, Size};
 pub use recipients::{Device, Recipient};
-pub use record::{Origin, Record, Records};
+pub use record::{Origin, Record};
 pub use rules::{Action, GroupType};

@@ -3,7 +3,7 @@
 use super::chunks::Snapshot;
 use super::member::Status;
 use super::recipients::Recipient;
-use super::rules::GroupType;
+use super::record::Origin;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -104,11 +104,11 @@ pub struct Row {
 
 /// Some of the members.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// The type of the group.
-    pub kind: GroupType,
+pub struct Page<T> {
+    /// The group.
+    pub origin: Origin,
     /// The members.
-    pub rows: Vec<Row>,
+    pub rows: Vec<T>,
     /// Where the next page starts, if there is one.
     pub next: Option<usize>,
 }

@@ -2,12 +2,13 @@
 //!
 //! Every node has a record of every member of every group, and devices of its own only; of the
 //! other nodes it knows which have devices of a member, a bit for each. One node at a time
-//! decides on changes (`order_…`), the others copy the records that come of it ([`Relay::put`]).
+//! decides on changes ([`Relay::decide`]), the others copy the records that come of it ([`Relay::put`]).
 //! Nodes that find each other unite what they have ([`Relay::merge`]).
 
 use super::group::{Created, State};
 use super::index::{Outcome, Relay};
-use super::member::MemberFlags;
+use super::member::{Member, MemberFlags};
+use super::outcome::Page;
 use super::rules::GroupType;
 use crate::sync::atomic::Ordering;
 use std::hash::Hash;
@@ -36,20 +37,20 @@ pub struct Origin {
     pub changed_ms: u64,
 }
 
-/// Some records of a group, each with whether this node has devices of the user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Records {
-    /// The group.
-    pub origin: Origin,
-    /// The records.
-    pub records: Vec<(Record, bool)>,
-    /// Where the next page starts, if there is one.
-    pub next: Option<usize>,
+impl Record {
+    fn of<H>(member: &Member<H>) -> Self {
+        Self {
+            user: member.user.id().into(),
+            flags: member.flags,
+            version: member.version,
+            joined_ms: member.joined_ms(),
+        }
+    }
 }
 
 impl<H: Copy + Eq + Hash> Relay<H> {
-    /// Whether other nodes have to agree to changes: then operations that are not ordered are
-    /// refused with `Shared`. Whoever reads a group after setting this sees all unordered changes.
+    /// Whether other nodes have to agree to changes: then all but [`Relay::decide`] refuses them with `Shared`.
+    /// Whoever reads a group after setting this sees all changes that were made without it.
     pub fn set_shared(&self, shared: bool) {
         self.shared.store(shared, Ordering::SeqCst);
     }
@@ -68,14 +69,15 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         let at = state
             .members
             .find(user.as_bytes(), self.hash(user.as_bytes()));
-        let member = at.and_then(|at| state.members.get(at));
-        Record {
+        // Somebody who was forgotten just now, by the last change.
+        let forgotten = || Record {
             user: user.into(),
-            flags: member.map_or_else(MemberFlags::default, |member| member.flags),
-            // Somebody who was forgotten just now, by the last change.
-            version: member.map_or(state.clock, |member| member.version),
-            joined_ms: member.map_or(0, |member| member.joined_ms()),
-        }
+            flags: MemberFlags::default(),
+            version: state.clock,
+            joined_ms: 0,
+        };
+        at.and_then(|at| state.members.get(at))
+            .map_or_else(forgotten, Record::of)
     }
 
     pub(super) fn origin_of(state: &State<H>) -> Origin {
@@ -97,29 +99,14 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         })
     }
 
-    /// The records at `count` places from `start` on.
+    /// The records at `count` places from `start` on, each with whether this node has devices of the user.
     ///
     /// # Errors
     ///
     /// `NotFound`.
-    pub fn records(&self, id: &str, start: usize, count: usize) -> Outcome<Records> {
-        self.with_group(id, |_group, state| {
-            let members = state.members.slice(start, count);
-            let records = members.map(|member| {
-                let record = Record {
-                    user: member.user.id().into(),
-                    flags: member.flags,
-                    version: member.version,
-                    joined_ms: member.joined_ms(),
-                };
-                (record, !member.devices.is_empty())
-            });
-            let next = start.saturating_add(count);
-            Ok(Records {
-                origin: Self::origin_of(state),
-                records: records.collect(),
-                next: (next < state.members.end()).then_some(next),
-            })
+    pub fn records(&self, id: &str, start: usize, count: usize) -> Outcome<Page<(Record, bool)>> {
+        self.page_of(id, start, count, |member| {
+            Some((Record::of(member), !member.devices.is_empty()))
         })
     }
 }

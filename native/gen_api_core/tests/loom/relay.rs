@@ -1,6 +1,7 @@
 use std::sync::{Arc, Mutex};
 
 use gen_api_core::clock::Nanos;
+use gen_api_core::relay::Command::{Create, Join, Leave, LeaveIfOffline};
 use gen_api_core::relay::{
     Bounds, Created, Device, FanOut, GroupType, MemberFlags, Moderation, Origin, Record, Refusal,
     Relay, Status,
@@ -423,7 +424,7 @@ fn copy(world: &World) -> String {
     ids.sort_unstable();
     let groups = ids.iter().filter_map(|id| {
         let copy = world.relay.records(id, 0, usize::MAX).ok()?;
-        let records: Vec<_> = copy.records.into_iter().map(|record| record.0).collect();
+        let records: Vec<_> = copy.rows.into_iter().map(|record| record.0).collect();
         Some((id, copy.origin, records))
     });
     said(groups.collect::<Vec<_>>())
@@ -518,28 +519,42 @@ fn orders_meet_copies_devices_and_the_ends_of_nodes_as_if_before_or_after_them()
         put,
         evict,
         merge,
-        |w| said(w.relay.order_join("g", "cat", 1)),
+        |w| said(w.relay.decide("g", Join { user: "cat" }, 1)),
         |w| said(w.relay.attach("g", "cat", device(CAT))),
         |w| said(w.relay.detach("g", "ann", ANN)),
         |w| {
             w.relay.set_remote("g", "ann", 1, false);
             String::new()
         },
-        |w| said(w.relay.order_depart("g", "ann", true, 1)),
+        |w| {
+            said(w.relay.decide(
+                "g",
+                LeaveIfOffline {
+                    user: "ann",
+                    died: true,
+                },
+                1,
+            ))
+        },
         |w| said(w.relay.offline_members("g", !(1 << 1))),
-        |w| said(w.relay.order_delete("g")),
+        |w| said(w.relay.decide_delete("g")),
         END,
     ];
     explore_pairs(shared, &works);
     let works: [Work; 5] = [
         |w| {
-            said(
-                w.relay
-                    .order_create("g", GroupType::Public, "ann", Created::default()),
-            )
+            said(w.relay.decide(
+                "g",
+                Create {
+                    kind: GroupType::Public,
+                    user: "ann",
+                    created: Created::default(),
+                },
+                0,
+            ))
         },
-        |w| said(w.relay.order_delete("g")),
-        |w| said(w.relay.order_join("g", "bob", 1)),
+        |w| said(w.relay.decide_delete("g")),
+        |w| said(w.relay.decide("g", Join { user: "bob" }, 1)),
         put,
         merge,
     ];
@@ -578,13 +593,13 @@ fn a_group_that_is_united_or_searched_in_turns_meets_one_operation_as_if_before_
     };
     let works: [Work; 6] = [
         // How many were in it by then is for nobody to know.
-        |w| said(w.relay.order_delete("g").is_ok()),
+        |w| said(w.relay.decide_delete("g").is_ok()),
         |w| said(w.relay.offline_members("g", !(1 << 1))),
         |w| {
             w.relay.set_remote("g", "ann", 1, false);
             String::new()
         },
-        |w| said(w.relay.order_leave("g", "f", 1).map(|_| ())),
+        |w| said(w.relay.decide("g", Leave { user: "f" }, 1).map(|_| ())),
         |w| said(w.relay.remove_device(CAT, 1).len()),
         FAN_OUT_OF_NOBODY_LESS,
     ];

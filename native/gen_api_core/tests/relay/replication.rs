@@ -2,9 +2,10 @@
 //! on their own they unite to the same.
 
 use super::{device, recipients};
+use gen_api_core::relay::Command::{Create, Join, Leave, LeaveIfOffline, Moderate};
 use gen_api_core::relay::{
-    Bounds, Created, GroupType, MemberFlags, Merged, Moderation, Origin, Record, Refusal, Relay,
-    Row, Status,
+    Bounds, Command, Created, GroupType, MemberFlags, Merged, Moderation, Origin, Record, Refusal,
+    Relay, Row, Status,
 };
 use proptest::prelude::*;
 
@@ -34,27 +35,48 @@ fn view(relay: &Relay<u64>) -> Vec<(Box<str>, Status, bool, u64)> {
 
 fn tell(from: &Relay<u64>, to: &Relay<u64>, apart: bool) -> Merged {
     let page = from.records("g", 0, usize::MAX).unwrap();
-    to.merge("g", page.origin, NODE, apart, &page.records)
+    to.merge("g", page.origin, NODE, apart, &page.rows)
 }
 
 /// Both tell what they had before they were told anything.
 fn unite(a: &Relay<u64>, b: &Relay<u64>) {
     let of_a = a.records("g", 0, usize::MAX).unwrap();
     tell(b, a, true);
-    b.merge("g", of_a.origin, NODE, true, &of_a.records);
+    b.merge("g", of_a.origin, NODE, true, &of_a.rows);
+}
+
+fn create(kind: GroupType, user: &str, ms: u64) -> Command<'_> {
+    let created = created(ms);
+    Create {
+        kind,
+        user,
+        created,
+    }
+}
+
+fn by_root(moderation: Moderation, target: &str) -> Command<'_> {
+    Moderate {
+        moderation,
+        actor: "root",
+        target,
+    }
+}
+
+fn join(relay: &Relay<u64>, user: &str, now: u64) -> Result<Status, Refusal> {
+    let (_origin, record) = relay.decide("g", Join { user }, now)?;
+    Ok(record.flags.status().unwrap())
 }
 
 /// A strict private group of root, on two nodes; ann and max are active, pat is pending.
 fn pair() -> (Relay<u64>, Relay<u64>) {
     let (a, b) = (empty(), empty());
-    a.order_create("g", GroupType::StrictPrivate, "root", created(1))
+    a.decide("g", create(GroupType::StrictPrivate, "root", 1), 0)
         .unwrap();
     for user in ["ann", "max", "pat"] {
-        a.order_join("g", user, 2).unwrap();
+        a.decide("g", Join { user }, 2).unwrap();
     }
     for user in ["ann", "max"] {
-        a.order_change("g", Moderation::Accept, "root", user, 3)
-            .unwrap();
+        a.decide("g", by_root(Moderation::Accept, user), 3).unwrap();
     }
     tell(&a, &b, false);
     (a, b)
@@ -71,9 +93,7 @@ fn status(relay: &Relay<u64>, user: &str) -> Option<Status> {
 fn what_one_node_decides_the_other_copies() {
     let (a, b) = pair();
     assert_eq!(view(&a), view(&b));
-    let (origin, record) = a
-        .order_change("g", Moderation::Mute, "root", "ann", 4)
-        .unwrap();
+    let (origin, record) = a.decide("g", by_root(Moderation::Mute, "ann"), 4).unwrap();
     b.put("g", origin, &record, false);
     assert_eq!(status(&b, "ann"), Some(Status::Muted));
     // An older record that comes late changes nothing.
@@ -84,7 +104,7 @@ fn what_one_node_decides_the_other_copies() {
     };
     b.put("g", origin, &old, false);
     assert_eq!(status(&b, "ann"), Some(Status::Muted));
-    let (origin, record) = a.order_leave("g", "pat", 5).unwrap();
+    let (origin, record) = a.decide("g", Leave { user: "pat" }, 5).unwrap();
     assert_eq!(record.flags, MemberFlags::default());
     b.put("g", origin, &record, true);
     assert_eq!(view(&a), view(&b));
@@ -100,26 +120,36 @@ fn a_copy_of_somebody_who_may_come_back_ends_with_his_time() {
         ..Bounds::default()
     };
     a.set_bounds(bounds);
-    a.order_create("g", GroupType::Private, "root", created(1))
+    a.decide("g", create(GroupType::Private, "root", 1), 0)
         .unwrap();
     for user in ["ann", "bob", "max"] {
-        a.order_join("g", user, 2).unwrap();
-        a.order_change("g", Moderation::Accept, "root", user, 3)
-            .unwrap();
+        a.decide("g", Join { user }, 2).unwrap();
+        a.decide("g", by_root(Moderation::Accept, user), 3).unwrap();
     }
     tell(&a, &b, false);
     for (user, at) in [("ann", 1_000), ("bob", 1_050)] {
-        let (origin, record) = a.order_depart("g", user, true, at).unwrap();
+        let (origin, record) = a
+            .decide("g", LeaveIfOffline { user, died: true }, at)
+            .unwrap();
         b.put("g", origin, &record, false);
     }
     // Without the node that decided so far, and without anything having happened there.
-    let join = |user, at| b.order_join("g", user, at).map(|(status, ..)| status);
+    let join = |user, at| join(&b, user, at);
     assert_eq!(join("ann", 1_120), Ok(Status::Pending));
     assert_eq!(join("bob", 1_120), Ok(Status::Active));
     // What another node decides later also ends what is over.
-    let (origin, record) = a.order_depart("g", "max", true, 2_000).unwrap();
+    let (origin, record) = a
+        .decide(
+            "g",
+            LeaveIfOffline {
+                user: "max",
+                died: true,
+            },
+            2_000,
+        )
+        .unwrap();
     b.put("g", origin, &record, false);
-    b.order_leave("g", "bob", 2_001).unwrap();
+    b.decide("g", Leave { user: "bob" }, 2_001).unwrap();
     assert_eq!(b.size().users, 3);
     b.put(
         "g",
@@ -142,17 +172,25 @@ fn who_is_in_on_one_side_of_a_split_has_no_grace_left_of_the_other() {
         ..Bounds::default()
     };
     b.set_bounds(bounds);
-    b.order_depart("g", "ann", true, 1_000).unwrap();
+    b.decide(
+        "g",
+        LeaveIfOffline {
+            user: "ann",
+            died: true,
+        },
+        1_000,
+    )
+    .unwrap();
     unite(&a, &b);
     assert_eq!(view(&a), view(&b));
     assert_eq!(status(&a, "ann"), Some(Status::Active));
-    a.order_leave("g", "ann", 1_001).unwrap();
-    let rejoined = a.order_join("g", "ann", 1_002).map(|(status, ..)| status);
+    a.decide("g", Leave { user: "ann" }, 1_001).unwrap();
+    let rejoined = join(&a, "ann", 1_002);
     assert_eq!(rejoined, Ok(Status::Pending));
 }
 
 #[test]
-fn unordered_changes_are_refused_while_groups_are_shared() {
+fn changes_that_no_leader_decides_on_are_refused_while_groups_are_shared() {
     let (a, _) = pair();
     a.set_shared(true);
     assert_eq!(a.join("g", "ann", device(1), 0), Err(Refusal::Shared));
@@ -162,12 +200,12 @@ fn unordered_changes_are_refused_while_groups_are_shared() {
     assert_eq!(change, Err(Refusal::Shared));
     assert_eq!(a.join("none", "ann", device(1), 0), Err(Refusal::Shared));
     assert_eq!(a.delete("none"), Err(Refusal::Shared));
-    assert_eq!(a.order_delete("none"), Err(Refusal::NotFound));
+    assert_eq!(a.decide_delete("none"), Err(Refusal::NotFound));
     let new = a.create("h", GroupType::Public, "ann", device(1), created(0));
     assert_eq!(new, Err(Refusal::Shared));
     assert_eq!(a.size().groups, 1);
     assert_eq!(
-        a.order_create("h", GroupType::Public, "ann", created(0))
+        a.decide("h", create(GroupType::Public, "ann", 0), 0)
             .map(drop),
         Ok(())
     );
@@ -187,8 +225,15 @@ fn a_member_stays_until_no_node_has_a_device_of_his() {
     assert_eq!(left.len(), 1);
     assert!(left[0].last && left[0].stays && left[0].elsewhere);
     let depart = || {
-        a.order_depart("g", "ann", true, 6)
-            .map(|(_, record)| record.flags)
+        a.decide(
+            "g",
+            LeaveIfOffline {
+                user: "ann",
+                died: true,
+            },
+            6,
+        )
+        .map(|(_, record)| record.flags)
     };
     assert_eq!(depart(), Err(Refusal::AlreadyMember));
     a.set_remote("g", "ann", NODE, false);
@@ -220,15 +265,13 @@ fn the_end_of_a_node_leaves_those_absent_who_were_only_there() {
 #[test]
 fn muted_beats_active_beats_pending_and_a_ban_beats_them_all() {
     let (a, b) = pair();
-    a.order_change("g", Moderation::Mute, "root", "ann", 5)
+    a.decide("g", by_root(Moderation::Mute, "ann"), 5).unwrap();
+    b.decide("g", by_root(Moderation::Accept, "pat"), 5)
         .unwrap();
-    b.order_change("g", Moderation::Accept, "root", "pat", 5)
-        .unwrap();
-    b.order_change("g", Moderation::Ban, "root", "max", 5)
-        .unwrap();
+    b.decide("g", by_root(Moderation::Ban, "max"), 5).unwrap();
     a.attach("g", "max", device(1)).unwrap();
-    a.order_join("g", "left", 6).unwrap();
-    b.order_join("g", "right", 7).unwrap();
+    a.decide("g", Join { user: "left" }, 6).unwrap();
+    b.decide("g", Join { user: "right" }, 7).unwrap();
     unite(&a, &b);
     for relay in [&a, &b] {
         assert_eq!(status(relay, "ann"), Some(Status::Muted));
@@ -236,7 +279,7 @@ fn muted_beats_active_beats_pending_and_a_ban_beats_them_all() {
         assert_eq!(status(relay, "max"), None);
         assert_eq!(status(relay, "left"), Some(Status::Pending));
         assert_eq!(status(relay, "right"), Some(Status::Pending));
-        let again = relay.order_join("g", "max", 8).map(drop);
+        let again = relay.decide("g", Join { user: "max" }, 8).map(drop);
         assert_eq!(again, Err(Refusal::Banned));
         relay.verify();
     }
@@ -250,20 +293,19 @@ fn what_is_decided_after_a_split_counts_where_two_of_the_other_side_were_united_
     let c = empty();
     tell(&b, &c, false);
     // Both of the other side know the same.
-    a.order_change("g", Moderation::Mute, "root", "ann", 4)
-        .unwrap();
+    a.decide("g", by_root(Moderation::Mute, "ann"), 4).unwrap();
     let (of_a, of_b) = (
         a.records("g", 0, usize::MAX).unwrap(),
         b.records("g", 0, usize::MAX).unwrap(),
     );
     for node in [NODE, NODE + 1] {
-        a.merge("g", of_b.origin, node, true, &of_b.records);
+        a.merge("g", of_b.origin, node, true, &of_b.rows);
     }
     for relay in [&b, &c] {
-        relay.merge("g", of_a.origin, NODE, true, &of_a.records);
+        relay.merge("g", of_a.origin, NODE, true, &of_a.rows);
     }
     let (origin, record) = b
-        .order_change("g", Moderation::Unmute, "root", "ann", 5)
+        .decide("g", by_root(Moderation::Unmute, "ann"), 5)
         .unwrap();
     for relay in [&a, &c] {
         relay.put("g", origin, &record, false);
@@ -277,13 +319,10 @@ fn what_is_decided_after_a_split_counts_where_two_of_the_other_side_were_united_
 fn what_was_forgotten_is_not_learnt_again_of_a_node_that_missed_it() {
     let (a, b) = pair();
     for user in ["ann", "max"] {
-        let (origin, record) = a
-            .order_change("g", Moderation::Ban, "root", user, 4)
-            .unwrap();
+        let (origin, record) = a.decide("g", by_root(Moderation::Ban, user), 4).unwrap();
         b.put("g", origin, &record, true);
     }
-    a.order_change("g", Moderation::Unban, "root", "ann", 5)
-        .unwrap();
+    a.decide("g", by_root(Moderation::Unban, "ann"), 5).unwrap();
     let merged = tell(&b, &a, false);
     tell(&a, &b, false);
     let users: Vec<&str> = merged.forgotten.iter().map(|r| &*r.user).collect();
@@ -291,27 +330,29 @@ fn what_was_forgotten_is_not_learnt_again_of_a_node_that_missed_it() {
     let page = a.records("g", 0, 1).unwrap();
     b.put("g", page.origin, &merged.forgotten[0], false);
     for relay in [&a, &b] {
-        let join = |user| relay.order_join("g", user, 6).map(|(status, ..)| status);
+        let join = |user| join(relay, user, 6);
         assert_eq!(join("ann"), Ok(Status::Pending));
         assert_eq!(join("max"), Err(Refusal::Banned));
         relay.verify();
     }
     // After a split it is as new as anything.
-    let (origin, record) = a.order_leave("g", "ann", 7).unwrap();
+    let (origin, record) = a.decide("g", Leave { user: "ann" }, 7).unwrap();
     b.put("g", origin, &record, true);
-    b.order_change("g", Moderation::Ban, "root", "ann", 8)
-        .unwrap();
+    b.decide("g", by_root(Moderation::Ban, "ann"), 8).unwrap();
     tell(&b, &a, true);
-    assert_eq!(a.order_join("g", "ann", 9).map(drop), Err(Refusal::Banned));
+    assert_eq!(
+        a.decide("g", Join { user: "ann" }, 9).map(drop),
+        Err(Refusal::Banned)
+    );
 }
 
 #[test]
 fn of_two_creations_the_older_ones_type_and_admins_win() {
     for younger_tells_first in [true, false] {
         let (a, b) = (empty(), empty());
-        a.order_create("g", GroupType::Private, "one", created(1))
+        a.decide("g", create(GroupType::Private, "one", 1), 0)
             .unwrap();
-        b.order_create("g", GroupType::Public, "two", created(2))
+        b.decide("g", create(GroupType::Public, "two", 2), 0)
             .unwrap();
         if younger_tells_first {
             unite(&a, &b);
@@ -348,13 +389,21 @@ fn apply(relay: &Relay<u64>, (what, actor, target): (u8, u8, u8), now: u64) {
         Some(verb) => {
             // Mostly by somebody who may.
             let actor = if actor < 4 { "root" } else { name(actor) };
-            let _ = relay.order_change("g", *verb, actor, name(target), now);
+            let _ = relay.decide(
+                "g",
+                Moderate {
+                    moderation: *verb,
+                    actor,
+                    target: name(target),
+                },
+                now,
+            );
         }
         None if what < 10 => {
-            let _ = relay.order_join("g", name(target), now);
+            let _ = relay.decide("g", Join { user: name(target) }, now);
         }
         None => {
-            let _ = relay.order_leave("g", name(target), now);
+            let _ = relay.decide("g", Leave { user: name(target) }, now);
         }
     }
 }
@@ -385,7 +434,7 @@ proptest! {
         for (n, relay) in relays.into_iter().enumerate() {
             for (other, page) in (0..).zip(&before) {
                 if (n < 2) != (other < 2) {
-                    relay.merge("g", page.origin, other, true, &page.records);
+                    relay.merge("g", page.origin, other, true, &page.rows);
                 }
             }
             relay.verify();
@@ -398,7 +447,7 @@ proptest! {
         }
         let page = home.records("g", 0, usize::MAX).unwrap();
         for relay in relays {
-            for (record, _) in &page.records {
+            for (record, _) in &page.rows {
                 relay.put("g", page.origin, record, false);
             }
             let (decided, copied) = (view(home), view(relay));

@@ -15,7 +15,7 @@ defmodule PhoenixGenApi.Relay.Shard.CommandTest do
     assert Command.already_done?(relay, creation.({5, 7}), exists)
     refute Command.already_done?(relay, creation.({5, 8}), exists)
     refute Command.already_done?(relay, creation.({5, 7}), {:error, :too_many_groups})
-    Native.relay_order_delete(relay, id)
+    Native.relay_decide_delete(relay, id)
   end
 
   test "a change that was refused for another reason has not been made" do
