@@ -17,11 +17,38 @@ defmodule PhoenixGenApi.ArgumentHandler do
   handed on as it is, not copied. Whatever the input is, the answer is a list or a documented
   error, no atom is made, and no scheduler is held for long: arguments too large to be checked
   in a fraction of a millisecond are checked on a dirty scheduler.
+
+  ## Details
+
+  The functions below report the first problem. The response to a refused request names it in its text
+  if `detail_error` is on, and has every problem in its `details`, at most 20, in the same order:
+
+      [
+        %{"path" => "order.lines[3].qty", "rule" => "max", "limit" => 9},
+        %{"path" => "order.note", "rule" => "required"}
+      ]
+
+  | Rule | Also has | Problem |
+  |---|---|---|
+  | `extra` | | the argument or field is not declared; one entry for each |
+  | `required` | | it is missing, or nil where nil is not allowed |
+  | `type` | `expected` | another type than the one expected, such as `"integer"` |
+  | `max_length`, `min_length`, `max_bytes` | `limit` | the size of a string |
+  | `encoding` | | not UTF-8 |
+  | `format` | | the string does not match |
+  | `min`, `max` | `limit` | the number is out of range |
+  | `enum` | `values` | none of the listed values, of which there are 100 at most |
+  | `max_items`, `min_items` | `limit` | the size of a list or map |
+  | `max_depth`, `max_nodes` | `limit` | the arguments as a whole; the path is `""` |
+  | `max_digits` | `limit` | an integer of too many digits |
+
+  The values that a client has sent are never repeated; names that are not declared are cut at 100
+  bytes.
   """
 
   import PhoenixGenApi.Plan, only: [plan: 1]
 
-  alias PhoenixGenApi.ArgumentHandler.ErrorMessage
+  alias PhoenixGenApi.ArgumentHandler.{ErrorMessage, Problems}
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Explanation
   alias PhoenixGenApi.Format
@@ -95,6 +122,20 @@ defmodule PhoenixGenApi.ArgumentHandler do
   def convert(_plan, %Request{args: args}),
     do: {:error, ErrorMessage.exception({:not_json, [], args, nil}, nil)}
 
+  @doc false
+  # Every problem of arguments that were refused, for the client. Valid ones never come here.
+  @spec problems(Plan.t(), Request.t()) :: [Problems.problem()]
+  def problems(plan(handle: handle), %Request{args: args}) when is_non_struct_map(args) do
+    found =
+      with :out_of_budget <- Native.argument_handler_problems(handle, args),
+           do: Native.argument_handler_problems_dirty(handle, args)
+
+    Problems.describe(found)
+  end
+
+  def problems(plan, %Request{args: nil} = request), do: problems(plan, %{request | args: %{}})
+  def problems(_plan, _request), do: Problems.describe([{:wrong_type, [], :map, nil}])
+
   defp convert_dirty(handle, request) do
     case Native.argument_handler_convert_dirty(handle, request.args) do
       arguments when is_list(arguments) -> {:ok, arguments}
@@ -117,7 +158,8 @@ defmodule PhoenixGenApi.ArgumentHandler do
         Explanation.passes(desc, Format.count(length(arguments), "argument"))
 
       {:error, error} ->
-        Explanation.refuses(desc, {:invalid_arguments, error}, SafeInspect.reason(:error, error))
+        failure = {:invalid_arguments, error, nil}
+        Explanation.refuses(desc, failure, SafeInspect.reason(:error, error))
     end
   end
 

@@ -209,7 +209,7 @@ defmodule PhoenixGenApi.Channel do
     identity = Identity.of(socket.assigns)
 
     if options.require_verified_user_id and identity.user_id == nil do
-      {:error, Response.error_response(id, "Authentication required")}
+      {:error, ErrorResponse.build(id, :unauthenticated)}
     else
       case payload |> Identity.without_claims(socket.assigns, options) |> Request.decode() do
         {:ok, request} ->
@@ -224,7 +224,7 @@ defmodule PhoenixGenApi.Channel do
     # Last line of defence: a bug of this library is one request's error, never the channel's.
     kind, reason ->
       ErrorResponse.log_bug(kind, reason, __STACKTRACE__)
-      {:error, Response.error_response(id, "Request processing failed")}
+      {:error, ErrorResponse.build(id, :request_not_decoded)}
   end
 
   # What is no request counts against the limits of who sends it all the same.

@@ -16,6 +16,7 @@ defmodule PhoenixGenApi.Hooks do
   a process of its own, for at most the config's `hook_timeout`.
   """
 
+  alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Explanation
   alias PhoenixGenApi.Format
   alias PhoenixGenApi.RPC
@@ -68,7 +69,7 @@ defmodule PhoenixGenApi.Hooks do
   @spec finish(FunConfig.t(), Request.t(), Response.t()) :: Response.t()
   def finish(config, request, response) do
     case run_after(config.after_execute, request, config, response) do
-      %Response{} = replaced -> %{replaced | request_id: response.request_id}
+      %Response{} = replaced -> ErrorResponse.from_hook(response.request_id, replaced, "error")
       _other -> response
     end
   end

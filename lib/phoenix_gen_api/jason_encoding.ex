@@ -69,8 +69,24 @@ if Code.ensure_loaded?(Jason.Encoder) do
         JasonEncoding.encode(response.has_more, opts),
         ~s(,"can_retry":),
         JasonEncoding.encode(response.can_retry, opts),
+        failure(response, opts)
+      ]
+    end
+
+    # A successful response has no other keys.
+    defp failure(%{success: false, details: nil} = response, opts),
+      do: [~s(,"code":), JasonEncoding.encode(response.code, opts), ?}]
+
+    defp failure(%{success: false} = response, opts) do
+      [
+        ~s(,"code":),
+        JasonEncoding.encode(response.code, opts),
+        ~s(,"details":),
+        JasonEncoding.encode(response.details, opts),
         ?}
       ]
     end
+
+    defp failure(_response, _opts), do: ?}
   end
 end

@@ -6,6 +6,7 @@ defmodule PhoenixGenApi.JsonEncoding do
   # applies it ahead of them, so that neither can accept what the other refuses.
 
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Integers
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.Response
@@ -122,9 +123,12 @@ defmodule PhoenixGenApi.JsonEncoding do
   defp bad_pair(:none, _library), do: :ok
   defp bad_pair(_other_key, _library), do: {:bad, []}
 
-  defp bad_struct(%Response{} = response, library) do
-    response |> Map.from_struct() |> bad(library)
-  end
+  defp bad_struct(%Response{success: false} = response, library),
+    do: response |> Response.encode!() |> bad(library)
+
+  # What is not written need not be encodable.
+  defp bad_struct(%Response{} = response, library),
+    do: %{response | code: nil, details: nil} |> Map.from_struct() |> bad(library)
 
   # Dates are by far the most frequent structs: recognised by their fields instead of by a trial.
   defp bad_struct(
@@ -184,9 +188,7 @@ defmodule PhoenixGenApi.JsonEncoding do
   @doc "What is sent in the place of something that cannot be encoded, because of that path."
   @spec not_encodable(term(), String.t() | nil) :: Response.t()
   def not_encodable(payload, path \\ nil) do
-    detail? = path != nil and Config.get(:gen_api, :detail_error)
-    text = if detail?, do: "Internal Server Error: #{path}", else: "Internal Server Error"
-    Response.error_response(request_id(payload), text)
+    ErrorResponse.build(request_id(payload), {:not_encodable, path})
   end
 
   defp request_id(%{request_id: id}) when is_binary(id), do: if(String.valid?(id), do: id)
@@ -232,7 +234,23 @@ defimpl JSON.Encoder, for: PhoenixGenApi.Structs.Response do
       encoder.(response.has_more, encoder),
       ~s(,"can_retry":),
       encoder.(response.can_retry, encoder),
+      failure(response, encoder)
+    ]
+  end
+
+  # A successful response has no other keys.
+  defp failure(%{success: false, details: nil} = response, encoder),
+    do: [~s(,"code":), encoder.(response.code, encoder), ?}]
+
+  defp failure(%{success: false} = response, encoder) do
+    [
+      ~s(,"code":),
+      encoder.(response.code, encoder),
+      ~s(,"details":),
+      encoder.(response.details, encoder),
       ?}
     ]
   end
+
+  defp failure(_response, _encoder), do: ?}
 end

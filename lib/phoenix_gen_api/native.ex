@@ -50,6 +50,12 @@ defmodule PhoenixGenApi.Native do
   @spec argument_handler_convert_dirty(handle(), map()) :: [term()] | {:error, problem()}
   def argument_handler_convert_dirty(_plan, _arguments), do: not_loaded()
 
+  @spec argument_handler_problems(handle(), map()) :: [problem()] | :out_of_budget
+  def argument_handler_problems(_plan, _arguments), do: not_loaded()
+
+  @spec argument_handler_problems_dirty(handle(), map()) :: [problem()]
+  def argument_handler_problems_dirty(_plan, _arguments), do: not_loaded()
+
   # PhoenixGenApi.Plan
 
   @spec plan_new(handle() | nil, handle() | nil, [map()]) :: [PhoenixGenApi.Plan.t()]

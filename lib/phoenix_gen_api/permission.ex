@@ -72,7 +72,7 @@ defmodule PhoenixGenApi.Permission do
   @doc false
   # The request path. `node` is where the callback runs, if there is one.
   @spec authorise(Plan.t(), Request.t(), node()) ::
-          :ok | {:error, :permission_denied | :not_connected}
+          :ok | {:error, {:permission_denied, user :: String.t() | nil} | :not_connected}
   def authorise(plan, request, node) when has(plan, :permission_callback) do
     config = Plan.config(plan)
 
@@ -110,9 +110,14 @@ defmodule PhoenixGenApi.Permission do
 
     explanation =
       cond do
-        mode == false or request == nil -> Explanation.none(desc)
-        check_permission(request, config) -> Explanation.passes(desc)
-        true -> Explanation.refuses(desc, :permission_denied, held(mode, request))
+        mode == false or request == nil ->
+          Explanation.none(desc)
+
+        check_permission(request, config) ->
+          Explanation.passes(desc)
+
+        true ->
+          Explanation.refuses(desc, {:permission_denied, request.user_id}, held(mode, request))
       end
 
     Map.put(explanation, :strategy, strategy)
@@ -146,7 +151,7 @@ defmodule PhoenixGenApi.Permission do
 
   defp outcome(false, request, mode) do
     Log.warning(Exception.message(denied(request, mode)))
-    {:error, :permission_denied}
+    {:error, {:permission_denied, request.user_id}}
   end
 
   defp granted?(false, _request, _orders), do: true

@@ -42,6 +42,31 @@ defmodule PhoenixGenApi.SafeInspect do
   def reason(_kind, reason) when is_exception(reason), do: message(reason)
   def reason(_kind, reason), do: __MODULE__.inspect(reason)
 
+  @doc """
+  The same with the stacktrace, which names the function that is undefined or has no clause.
+
+  Nothing else is read of it: it may come from another node, and some errors of the VM name in theirs a
+  function that words them.
+  """
+  @spec reason(:error | :exit | :throw, term(), Exception.stacktrace()) :: String.t()
+  def reason(:error, :undef, [{module, function, arguments, _location} | _])
+      when is_atom(module) and is_atom(function),
+      do: truncate("function #{mfa(module, function, arguments)} is undefined")
+
+  def reason(:error, :function_clause, [{module, function, arguments, _location} | _])
+      when is_atom(module) and is_atom(function),
+      do: truncate("no function clause matching in #{mfa(module, function, arguments)}")
+
+  def reason(kind, reason, _stack), do: reason(kind, reason)
+
+  defp mfa(module, function, arguments) when is_list(arguments),
+    do: mfa(module, function, if(List.improper?(arguments), do: 0, else: length(arguments)))
+
+  defp mfa(module, function, arity) when is_integer(arity) and arity in 0..255,
+    do: Exception.format_mfa(module, function, arity)
+
+  defp mfa(module, function, _malformed), do: Exception.format_mfa(module, function, 0)
+
   @doc "The text, cut at `max_bytes` and never inside a character."
   @spec truncate(String.t(), pos_integer()) :: String.t()
   def truncate(text, max_bytes \\ @max_bytes)

@@ -59,6 +59,12 @@ defmodule PhoenixGenApi.StreamCall do
       pid = spawn_link(fn -> run_unpooled(stream) end)
       Registry.watch(stream.key, pid)
       {:ok, pid}
+    else
+      {:error, {:invalid_arguments, exception, _details}} ->
+        {:error, {:invalid_arguments, exception}}
+
+      {:error, _reason} = error ->
+        error
     end
   end
 

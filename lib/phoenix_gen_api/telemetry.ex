@@ -235,7 +235,7 @@ defmodule PhoenixGenApi.Telemetry do
   # What comes with the exception of anything.
   @spec crash_metadata(:error | :exit | :throw, term(), Exception.stacktrace()) :: map()
   def crash_metadata(kind, reason, stack),
-    do: %{kind: kind, reason: SafeInspect.reason(kind, reason), stacktrace: stack}
+    do: %{kind: kind, reason: SafeInspect.reason(kind, reason, stack), stacktrace: stack}
 
   if @available do
     @doc "Attaches a handler to a list of events, of this library or any other."

@@ -2,6 +2,8 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
   # Circuits between functions and real nodes that hang, die and come back.
   use ExUnit.Case, async: false
 
+  import PhoenixGenApi.Test.Answers
+
   alias PhoenixGenApi.{Await, Circuits, ConfigDb, Executor, NodeSelector, Telemetry}
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
   alias PhoenixGenApi.Test.{Functions, Options}
@@ -57,9 +59,8 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
   end
 
   defp run(config, fields \\ []), do: Executor.execute!(request(config, fields))
-  defp ok(value), do: Response.sync_response("r1", value)
-  defp timed_out, do: Response.error_response("r1", "Request timed out after 200ms", true)
-  defp refused, do: Response.error_response("r1", "No service node available", true)
+  defp timed_out, do: error("Request timed out after 200ms", true)
+  defp refused, do: error("No service node available", true)
 
   # What was sent to the node and has run there.
   defp asked(found \\ []) do
@@ -186,7 +187,7 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
     calls = for _ <- 1..3, do: Task.async(fn -> run(config) end)
     for _ <- 1..3, do: assert_receive({:running, _pid, ^name}, 30_000)
     Cluster.stop_peer(peer)
-    lost = Response.error_response("r1", "Service temporarily unavailable", true)
+    lost = error("Service temporarily unavailable", true, executed: "unknown")
     assert Task.await_many(calls, :infinity) == [lost, lost, lost]
     assert_received {:open, ^name}
 

@@ -2,6 +2,8 @@ defmodule PhoenixGenApi.StreamClusterTest do
   # Streams between real nodes.
   use ExUnit.Case, async: false
 
+  import PhoenixGenApi.Test.Answers
+
   alias PhoenixGenApi.{
     Await,
     Executor,
@@ -92,8 +94,7 @@ defmodule PhoenixGenApi.StreamClusterTest do
   end
 
   defp ended, do: Response.stream_end_response("r1")
-  defp error(text, retry?), do: Response.error_response("r1", text, retry?)
-  defp node_down, do: error("Service temporarily unavailable", true)
+  defp node_down, do: error("Service temporarily unavailable", true, executed: "unknown")
 
   defp watch(pids), do: for(pid <- List.wrap(pids), do: {pid, Process.monitor(pid)})
 
@@ -378,7 +379,7 @@ defmodule PhoenixGenApi.StreamClusterTest do
 
   test "a guarded node runs only what it has registered" do
     for {guard, expected} <- [
-          {true, {[], error("Internal Server Error", false)}},
+          {true, {[], error("Internal Server Error", false, executed: "no")}},
           {[allow: [Streams]], {[1, 4], ended()}}
         ] do
       {_, node} = Cluster.start_peer(app: [client_mode: true, service_guard: guard])
@@ -412,9 +413,9 @@ defmodule PhoenixGenApi.StreamClusterTest do
 
     test "other enumerables cannot be", %{bare: node} do
       start(config(node, :identity, [&:lists.append/2]))
-      assert frames() == {[], error("Stream execution failed", false)}
+      assert frames() == {[], error("Stream execution failed", false, executed: "yes")}
       start(config(node, :identity, [Date.range(~D[2026-01-01], ~D[2026-01-02])]))
-      assert frames() == {[], error("Stream execution failed", false)}
+      assert frames() == {[], error("Stream execution failed", false, executed: "yes")}
     end
 
     test "raw messages work", %{bare: node} do

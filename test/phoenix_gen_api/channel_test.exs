@@ -1,5 +1,7 @@
 defmodule PhoenixGenApi.ChannelTest do
   use PhoenixGenApi.ChannelCase, async: true
+
+  import PhoenixGenApi.Test.Answers
   import ExUnit.CaptureLog
 
   defmodule Api do
@@ -107,7 +109,7 @@ defmodule PhoenixGenApi.ChannelTest do
       channel = join(Api)
       ref = push_in(channel, payload(service, "boom", "r1"))
       assert_receive {:reply, ^ref, :error, response}
-      assert response == Response.error_response("r1", "Internal Server Error")
+      assert response == error("Internal Server Error")
 
       ref = push_in(channel, payload(service, "nope", "r2"))
       assert_receive {:reply, ^ref, :error, %Response{request_id: "r2", error: error}}
@@ -274,21 +276,21 @@ defmodule PhoenixGenApi.ChannelTest do
       register(service, "unencodable")
       ref = join(Api) |> push_in(payload(service, "unencodable", "r1"))
       assert_receive {:reply, ^ref, :error, response}
-      assert response == Response.error_response("r1", "Internal Server Error")
+      assert response == error("Internal Server Error")
     end
 
     test "is a pushed error for an async request", %{service: service} do
       register(service, "unencodable", response_type: :async)
       join(Api) |> push_in(payload(service, "unencodable", "r1"))
       assert_receive {:push, "api", response}
-      assert response == Response.error_response("r1", "Internal Server Error")
+      assert response == error("Internal Server Error")
     end
 
     test "is found by the check, whatever the serializer does", %{service: service} do
       register(service, "unencodable")
       register(service, "later", function: :unencodable, response_type: :async)
       channel = join(Both, %{}, Verbatim)
-      error = Response.error_response("r1", "Internal Server Error")
+      error = error("Internal Server Error")
 
       push_in(channel, payload(service, "unencodable", "r1"))
       assert_receive {:push, "api", ^error}
@@ -303,7 +305,7 @@ defmodule PhoenixGenApi.ChannelTest do
       for tag <- [:push, :relay_message, :async_call, :stream_response] do
         send(channel, {tag, Response.sync_response("r1", {:a, :tuple})})
         assert_receive {:push, "api", response}
-        assert response == Response.error_response("r1", "Internal Server Error")
+        assert response == error("Internal Server Error")
       end
     end
 

@@ -53,8 +53,8 @@ defmodule PhoenixGenApi.CircuitsTest do
   defp run(config), do: Executor.execute!(request(config))
   defp request(config), do: Functions.request(request_type: config.request_type)
 
-  defp timed_out, do: Response.error_response("r1", "Request timed out after 100ms", true)
-  defp refused, do: Response.error_response("r1", "No service node available", true)
+  defp timed_out, do: error("Request timed out after 100ms", true)
+  defp refused, do: error("No service node available", true)
 
   defp state(config) do
     Enum.find(NodeSelector.circuits(), &(&1.request_type == config.request_type))

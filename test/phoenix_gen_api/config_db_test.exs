@@ -2,6 +2,7 @@ defmodule PhoenixGenApi.ConfigDbTest do
   # Empties the table and takes the gateway away.
   use ExUnit.Case, async: false
 
+  import PhoenixGenApi.Test.Answers
   import ExUnit.CaptureLog
 
   alias PhoenixGenApi.{
@@ -15,7 +16,7 @@ defmodule PhoenixGenApi.ConfigDbTest do
     WorkerPool
   }
 
-  alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
+  alias PhoenixGenApi.Structs.{FunConfig, Request}
   alias PhoenixGenApi.Test.Functions
 
   @moduletag :capture_log
@@ -576,7 +577,7 @@ defmodule PhoenixGenApi.ConfigDbTest do
     test "the executor answers that the service is unavailable, whatever runs the function" do
       request = %Request{request_id: "r", service: "s", request_type: "t"}
 
-      expected = Response.error_response("r", "Service temporarily unavailable", true)
+      expected = error("Service temporarily unavailable", true, id: "r")
       assert Executor.execute!(request) == expected
       assert Executor.execute_with_timeout!(request, 1_000) == expected
       params = %{"request_id" => "r", "service" => "s", "request_type" => "t"}

@@ -2,6 +2,7 @@ defmodule PhoenixGenApi.ExecutorRateLimitTest do
   # Changes the limits and the configuration of the node.
   use ExUnit.Case, async: false
 
+  import PhoenixGenApi.Test.Answers
   import ExUnit.CaptureLog
   import PhoenixGenApi.Plan, only: [has: 2]
 
@@ -79,10 +80,8 @@ defmodule PhoenixGenApi.ExecutorRateLimitTest do
         global(limit(0, window_ms: window))
 
         assert run() ==
-                 Response.error_response(
-                   "r1",
-                   "Rate limit exceeded. Please retry after #{seconds} seconds.",
-                   true
+                 error("Rate limit exceeded. Please retry after #{seconds} seconds.", true,
+                   details: [%{"retry_after_ms" => window}]
                  )
       end
     end
@@ -409,7 +408,7 @@ defmodule PhoenixGenApi.ExecutorRateLimitTest do
       for type <- [:sync, :async, :none] do
         add(fn -> flunk("must not run") end, response_type: type)
 
-        assert run() == Response.error_response("r1", "Rate limit service unavailable", true)
+        assert run() == error("Rate limit service unavailable", true)
       end
 
       assert limited?(run(user_id: "first"))

@@ -145,7 +145,7 @@ defmodule PhoenixGenApi.ExecutorTest do
         can_retry: true
       }
 
-      assert run(fn -> given end) == %{given | request_id: "r1"}
+      assert run(fn -> given end) == %{given | request_id: "r1", code: "error"}
       assert run(fn -> Response.error_response(nil, "Out of stock") end) == error("Out of stock")
     end
 
@@ -202,8 +202,8 @@ defmodule PhoenixGenApi.ExecutorTest do
       for mfa <-
             [{NoSuchModule, :f, []}, {String, :no_such, []}, {String, :upcase, []}] ++
               [{nil, nil, []}, {:"", :"", []}, {String, :upcase, [1, 2, 3, 4]}] do
-        assert Executor.execute_with_config!(request(), config(fn -> 1 end, mfa: mfa)) ==
-                 error("Internal Server Error")
+        response = Executor.execute_with_config!(request(), config(fn -> 1 end, mfa: mfa))
+        assert %{error: "Internal Server Error", code: "internal"} = response
       end
     end
 
@@ -371,8 +371,10 @@ defmodule PhoenixGenApi.ExecutorTest do
       for args <-
             [%{}, nil, "junk", [], %{"n" => "hunter2"}, %{"n" => nil}, %{"m" => 1}] ++
               [%{"n" => self()}, %{n: 1}, %{{:t} => 1}] do
-        assert Executor.execute_with_config!(request(args: args), config) == expected
-        assert Executor.sync_call(request(args: args), config) == expected
+        answer = Executor.execute_with_config!(request(args: args), config)
+        assert [%{"rule" => _} | _] = answer.details
+        assert %{answer | details: nil} == expected
+        assert Executor.sync_call(request(args: args), config) == answer
       end
     end
 
@@ -380,8 +382,8 @@ defmodule PhoenixGenApi.ExecutorTest do
       detail_error(true)
       config = config(fn _ -> :ran end, arg_types: %{"id" => :integer})
 
-      assert Executor.execute_with_config!(request(request_type: "get_user"), config) ==
-               error("argument validation failed: missing or nil argument \"id\" in \"get_user\"")
+      assert Executor.execute_with_config!(request(request_type: "get_user"), config).error ==
+               "argument validation failed: missing or nil argument \"id\" in \"get_user\""
 
       for args <- [
             Map.new(1..500, &{"extra argument #{&1}", 1}),
@@ -471,15 +473,17 @@ defmodule PhoenixGenApi.ExecutorTest do
             {"Request timed out after 100ms", true,
              mfa: {Functions, :wait_for, [parent]}, timeout: 100},
             {"Permission denied", false, check_permission: :any_authenticated},
-            {"argument validation failed", false, arg_types: %{"a" => :num}},
+            {"argument validation failed", [details: [%{"path" => "a", "rule" => "required"}]],
+             arg_types: %{"a" => :num}},
             {"No service node available", true, nodes: nowhere},
             {"missing routing key", false, nodes: nowhere, choose_node_mode: {:hash, "k"}},
             {"hook rejected", false,
              before_execute: {Functions, :before, [fn _, _ -> {:error, "hunter2"} end]}},
-            {"Internal Server Error", false,
+            {"Internal Server Error", [executed: "no"],
              before_execute: {Functions, :before, [fn r, c -> {:ok, r, %{c | timeout: 1}} end]}}
           ] do
-        response = error(text, retry?)
+        {retry?, opts} = if is_list(retry?), do: {false, retry?}, else: {retry?, []}
+        response = error(text, retry?, opts)
         assert run(fn -> :ran end, hooks(fields)) == response, text
         assert {:after, response} == List.last(steps()), text
       end
@@ -510,7 +514,7 @@ defmodule PhoenixGenApi.ExecutorTest do
       hook = {Functions, :before, [fn _, _ -> {:error, own} end]}
 
       assert run(fn -> flunk("called") end, before_execute: hook) ==
-               error("Closed on Sundays", true)
+               error("Closed on Sundays", true, code: "rejected")
     end
 
     test "before that rejects, fails or hangs rejects the request" do
@@ -651,24 +655,22 @@ defmodule PhoenixGenApi.ExecutorTest do
   end
 
   test "functions that the gate denies are not called here" do
-    assert run(fn -> 1 end, mfa: {:os, :getenv, []}) == error("Internal Server Error")
-
-    assert run(fn -> 1 end, mfa: {:os, :getenv, []}, nodes: [node()]) ==
-             error("Internal Server Error")
+    refused = error("Internal Server Error", false, executed: "no")
+    assert run(fn -> 1 end, mfa: {:os, :getenv, []}) == refused
+    assert run(fn -> 1 end, mfa: {:os, :getenv, []}, nodes: [node()]) == refused
 
     :ok = ConfigDb.add(config(fn -> 1 end))
     assert Executor.execute!(request()) == ok(1)
     Application.put_env(:phoenix_gen_api, :mfa_allowlist, [])
     on_exit(fn -> Application.delete_env(:phoenix_gen_api, :mfa_allowlist) end)
-    assert Executor.execute!(request()) == error("Internal Server Error")
+    assert Executor.execute!(request()) == refused
   end
 
   test "an invalid config given by hand is an internal error, explained with detail_error" do
     for fields <- [[timeout: 1], [mfa: nil], [nodes: nil], [arg_types: %{"a" => :x}]] do
-      assert run(fn -> 1 end, fields) == error("Internal Server Error")
-
-      assert Executor.sync_call(request(), config(fn -> 1 end, fields)) ==
-               error("Internal Server Error")
+      refused = error("Internal Server Error", false, executed: "no")
+      assert run(fn -> 1 end, fields) == refused
+      assert Executor.sync_call(request(), config(fn -> 1 end, fields)) == refused
     end
 
     detail_error(true)
@@ -676,7 +678,9 @@ defmodule PhoenixGenApi.ExecutorTest do
     assert run(fn -> 1 end, timeout: 1, disabled: 1) ==
              error(
                "Internal Server Error: timeout must be a positive integer between 100 and " <>
-                 "300000, or :infinity; disabled must be a boolean"
+                 "300000, or :infinity; disabled must be a boolean",
+               false,
+               executed: "no"
              )
   end
 
@@ -699,7 +703,6 @@ defmodule PhoenixGenApi.ExecutorTest do
           run(malformed),
           run(fn -> 1 end, before_execute: rejecting),
           run(fn -> 1 end, check_permission: {:role, ["hunter2"]}),
-          run(fn _ -> 1 end, arg_types: %{"hunter2" => :string}),
           run(fn -> 1 end, nodes: {Functions, :run, [fn -> raise "hunter2" end]}),
           run(fn -> 1 end, nodes: [node()], choose_node_mode: {:hash, "hunter2"}),
           run(fn -> 1 end, arg_types: %{"hunter2" => :no_type})
@@ -742,13 +745,17 @@ defmodule PhoenixGenApi.ExecutorTest do
     end
 
     test "that fail before return the error instead" do
-      for {text, fields} <- [
-            {"hook rejected", before_execute: {Functions, :before, [fn _, _ -> {:error, 1} end]}},
-            {"Permission denied", check_permission: :any_authenticated},
-            {"argument validation failed", arg_types: %{"a" => :num}}
+      required = [%{"path" => "a", "rule" => "required"}]
+
+      for {text, details, fields} <- [
+            {"hook rejected", nil,
+             before_execute: {Functions, :before, [fn _, _ -> {:error, 1} end]}},
+            {"Permission denied", nil, check_permission: :any_authenticated},
+            {"argument validation failed", required, arg_types: %{"a" => :num}}
           ],
           type <- [:async, :none] do
-        assert run(fn -> 1 end, [response_type: type] ++ fields) == error(text)
+        assert run(fn -> 1 end, [response_type: type] ++ fields) ==
+                 error(text, false, details: details)
       end
 
       assert Executor.execute!(request()) == error("unsupported function: run version latest")
@@ -851,7 +858,7 @@ defmodule PhoenixGenApi.ExecutorTest do
       run(fn -> Functions.wait_for(parent) end, response_type: :async)
       assert_receive {:running, first, _}
       ran = fn -> send(parent, :ran) end
-      timed_out = error("Request timed out after 100ms", true)
+      timed_out = error("Request timed out after 100ms", true, executed: "no")
 
       # The pool stays full for longer than that.
       for type <- [:async, :none, :async], do: run(ran, response_type: type, timeout: 100)
@@ -910,7 +917,7 @@ defmodule PhoenixGenApi.ExecutorTest do
       assert Executor.execute_with_config!(request(user_id: "ann", args: args), say) ==
                acknowledged
 
-      timed_out = error("Request timed out after 100ms", true)
+      timed_out = error("Request timed out after 100ms", true, executed: "no")
       assert_receive {:async_call, ^timed_out}
 
       send(first, {:return, 1})
@@ -1125,7 +1132,7 @@ defmodule PhoenixGenApi.ExecutorTest do
             {"x", nil, "Request payload must be a map"}
           ] do
         assert Executor.execute_params(params) ==
-                 Response.error_response(id, "Invalid request: " <> sentence)
+                 error("Invalid request: " <> sentence, false, id: id)
 
         assert_raise DecodeError, sentence, fn -> Executor.execute_params!(params) end
       end

@@ -2,6 +2,7 @@ defmodule PhoenixGenApi.PermissionTest do
   # Drains nodes and reads the log of the whole node.
   use ExUnit.Case, async: false
 
+  import PhoenixGenApi.Test.Answers
   import ExUnit.CaptureLog
 
   alias PhoenixGenApi.{Executor, NodeSelector, Permission, Plan}
@@ -32,8 +33,11 @@ defmodule PhoenixGenApi.PermissionTest do
     end
 
     with {:ok, plan, _config} <- Plan.compile(config) do
-      expected = if granted?, do: :ok, else: {:error, :permission_denied}
-      assert Permission.authorise(plan, request, node()) == expected
+      decided = Permission.authorise(plan, request, node())
+
+      if granted?,
+        do: assert(decided == :ok),
+        else: assert({:error, {:permission_denied, _}} = decided)
     end
 
     granted?
@@ -289,7 +293,7 @@ defmodule PhoenixGenApi.PermissionTest do
       refute Permission.check_permission(request([]), config)
 
       assert Executor.execute_with_config!(request([]), config) ==
-               Response.error_response("r1", "No service node available", true)
+               error("No service node available", true)
     end
   end
 
@@ -330,7 +334,7 @@ defmodule PhoenixGenApi.PermissionTest do
       log =
         capture_log(fn ->
           assert Executor.execute_with_config!(request, config) ==
-                   Response.error_response("r1", "Permission denied")
+                   error("Permission denied", false, code: "forbidden")
         end)
 
       assert log =~ "[warning]"
@@ -343,7 +347,7 @@ defmodule PhoenixGenApi.PermissionTest do
 
   test "permission is decided before the arguments are validated" do
     config = config(check_permission: :any_authenticated, arg_types: %{"n" => :integer})
-    denied = Response.error_response("r1", "Permission denied")
+    denied = error("Permission denied")
     bad = request(args: %{"n" => "no", "extra" => 1})
     assert Executor.execute_with_config!(bad, config) == denied
 

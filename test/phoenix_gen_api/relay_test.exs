@@ -1,6 +1,8 @@
 defmodule PhoenixGenApi.RelayTest do
   use ExUnit.Case, async: true
 
+  import PhoenixGenApi.Test.Answers
+
   alias PhoenixGenApi.Await
   alias PhoenixGenApi.Relay
   alias PhoenixGenApi.Structs.{Request, Response}
@@ -216,26 +218,35 @@ defmodule PhoenixGenApi.RelayTest do
       :ok = Relay.accept_member(id, "root", "max")
       :ok = Relay.mute_member(id, "root", "max")
 
-      for {group, user, text} <- [
-            {"no such group", "ann", "Group not found"},
-            {id, "ann", "Not a member of this group"},
-            {id, nil, "Not a member of this group"},
-            {id, "pat", "Pending membership: wait for acceptance"},
-            {id, "max", "You are muted and cannot send messages"}
+      for {group, user, text, code} <- [
+            {"no such group", "ann", "Group not found", "group_not_found"},
+            {id, "ann", "Not a member of this group", "not_a_member"},
+            {id, nil, "Not a member of this group", "not_a_member"},
+            {id, "pat", "Pending membership: wait for acceptance", "pending_member"},
+            {id, "max", "You are muted and cannot send messages", "muted"}
           ] do
-        assert say(group, user, "hi") == Response.error_response("r1", text)
+        assert say(group, user, "hi") == error(text, false, code: code)
       end
 
-      for args <- [
-            %{},
-            %{"group_id" => id},
-            %{"message" => 1},
-            %{"group_id" => 1, "message" => 1}
+      group = %{"path" => "group_id", "rule" => "required"}
+      message = %{"path" => "message", "rule" => "required"}
+      type = %{"path" => "group_id", "rule" => "type", "expected" => "string"}
+
+      for {args, details} <- [
+            {nil, [group, message]},
+            {%{}, [group, message]},
+            {%{"group_id" => id}, [message]},
+            {%{"message" => 1}, [group]},
+            {%{"group_id" => 1, "message" => 1}, [type]},
+            {%{"group_id" => "", "message" => 1},
+             [%{"path" => "group_id", "rule" => "min_length", "limit" => 1}]},
+            {%{"group_id" => <<255>>, "message" => 1},
+             [%{"path" => "group_id", "rule" => "encoding"}]}
           ] do
         request = %Request{request_id: "r1", user_id: "root", args: args}
 
         assert Relay.handle_relay(request, nil) ==
-                 Response.error_response("r1", "argument validation failed")
+                 error("argument validation failed", false, details: details)
       end
 
       refute_received {_anybody, _message}

@@ -134,7 +134,8 @@ defmodule PhoenixGenApi.StreamCallTest do
 
     test "that fails before the call is answered with that error, and there is no stream" do
       config = plain(fn -> [] end, arg_types: %{"a" => :num})
-      assert run(config) == error("argument validation failed")
+      details = [%{"path" => "a", "rule" => "required"}]
+      assert run(config) == error("argument validation failed", false, details: details)
       config = plain(fn -> [] end, check_permission: :any_authenticated)
       assert run(config) == error("Permission denied")
       nothing_more()
@@ -592,7 +593,7 @@ defmodule PhoenixGenApi.StreamCallTest do
         config = plain(fn -> send(test, :ran) end, timeout: 100)
         assert run(config) == Response.stream_response("r1", :init)
         assert_receive {:stream_started, "r1", _pid}
-        assert frames() == {[], error("Request timed out after 100ms", true)}
+        assert frames() == {[], error("Request timed out after 100ms", true, executed: "no")}
         Await.until(fn -> WorkerPool.status(:stream_pool).queued_tasks == 0 end)
         assert Registry.find(test, "r1") == {:ok, []}
         free.()

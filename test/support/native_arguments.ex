@@ -96,6 +96,8 @@ defmodule PhoenixGenApi.NativeArguments do
       [
         argument_handler_convert: [plan, :map],
         argument_handler_convert_dirty: [plan, :map],
+        argument_handler_problems: [plan, :map],
+        argument_handler_problems_dirty: [plan, :map],
         plan_new: [{:nilable, selector}, {:nilable, limiter}, {:list, @plan}],
         plan_config: [plan],
         plan_config_dirty: [plan],

@@ -16,6 +16,7 @@ defmodule PhoenixGenApi.Channel.Session do
 
   alias PhoenixGenApi.Channel.{Delivery, Options, PhoenixAdapter, RequestProcess}
   alias PhoenixGenApi.ConfigDb
+  alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor
   alias PhoenixGenApi.Structs.{Request, Response}
 
@@ -135,7 +136,8 @@ defmodule PhoenixGenApi.Channel.Session do
     if reserved? or long(state) < state.options.max_running do
       {:reply, :ok, %{state | running: Map.put(state.running, pid, {id, kind})}}
     else
-      {:reply, {:refused, unavailable(id)}, state}
+      # It runs by now.
+      {:reply, {:refused, ErrorResponse.build(id, {:channel, :max_running}, :unknown)}, state}
     end
   end
 
@@ -178,15 +180,15 @@ defmodule PhoenixGenApi.Channel.Session do
   defp answer_for(pid, state) do
     case state do
       %{running: %{^pid => {id, :async}}} ->
-        response = Response.error_response(id, "Async execution failed")
+        response = ErrorResponse.build(id, :async_failed)
         send(state.channel, {:async_call, response})
 
       %{running: %{^pid => {id, :stream}}} ->
-        response = Response.error_response(id, "Stream execution failed")
+        response = ErrorResponse.build(id, :stream_failed)
         send(state.channel, {:stream_response, response})
 
       %{executing: %{^pid => %{id: id, ref: ref, answering?: false}}} ->
-        response = Response.error_response(id, "Request processing failed")
+        response = ErrorResponse.build(id, :request_failed)
         Delivery.answer(state.delivery, ref, response)
 
       _answered ->
@@ -205,7 +207,7 @@ defmodule PhoenixGenApi.Channel.Session do
         %{state | waiting: waiting, waiting_count: state.waiting_count + 1}
 
       true ->
-        Delivery.answer(state.delivery, ref, unavailable(id(item)))
+        Delivery.answer(state.delivery, ref, unavailable(id(item), :max_pending))
         state
     end
   end
@@ -236,7 +238,7 @@ defmodule PhoenixGenApi.Channel.Session do
     long? = long?(request)
 
     if long? and long(state) >= state.options.max_running do
-      Delivery.answer(state.delivery, ref, unavailable(request.request_id))
+      Delivery.answer(state.delivery, ref, unavailable(request.request_id, :max_running))
       state
     else
       job = %{id: request.request_id, ref: ref, long?: long?, answering?: false}
@@ -293,5 +295,5 @@ defmodule PhoenixGenApi.Channel.Session do
   defp id({:ok, request, _device}), do: request.request_id
   defp id({:error, response}), do: response.request_id
 
-  defp unavailable(id), do: Response.error_response(id, "Service temporarily unavailable", true)
+  defp unavailable(id, full), do: ErrorResponse.build(id, {:channel, full})
 end

@@ -11,7 +11,8 @@ defmodule PhoenixGenApi.Executor.Attempt do
   alias PhoenixGenApi.Security
 
   @typedoc "What became of the call, or why it was not made."
-  @type outcome :: RPC.outcome() | {:failed, term()}
+  # Without time left nothing was sent.
+  @type outcome :: RPC.outcome() | :expired | {:failed, term()}
 
   @doc "Chooses nodes until one can be asked, within the timeout."
   @spec run(Context.t()) :: {outcome(), Context.t()}
@@ -102,7 +103,7 @@ defmodule PhoenixGenApi.Executor.Attempt do
   defp remaining(%{plan: plan(timeout: timeout), waited: waited}) when waited < timeout,
     do: {:ok, timeout - waited}
 
-  defp remaining(_context), do: :timeout
+  defp remaining(_context), do: :expired
 
   @doc "The arguments of the function; `info` is the last one if it asks for that."
   @spec arguments(Context.t(), term()) :: [term()]

@@ -9,6 +9,7 @@ defmodule PhoenixGenApi.Executor.Context do
   import PhoenixGenApi.Plan, only: [has: 2]
 
   alias PhoenixGenApi.ArgumentHandler
+  alias PhoenixGenApi.Circuits
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor.Attempt
   alias PhoenixGenApi.Hooks
@@ -20,9 +21,19 @@ defmodule PhoenixGenApi.Executor.Context do
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @enforce_keys [:request, :request_id, :plan, :receiver]
-  defstruct [:request, :request_id, :plan, :receiver, :target, arguments: [], waited: 0]
+  defstruct [
+    :request,
+    :request_id,
+    :plan,
+    :receiver,
+    :target,
+    arguments: [],
+    waited: 0,
+    attempts: 0,
+    executed: :no
+  ]
 
-  @type target :: {node(), {reference(), non_neg_integer()} | nil}
+  @type target :: {node(), Circuits.counter()}
   @type t :: %__MODULE__{
           request: Request.t(),
           # as sent, whatever a hook makes of the request
@@ -32,7 +43,10 @@ defmodule PhoenixGenApi.Executor.Context do
           target: target() | nil,
           arguments: [term()],
           # ms in the queue of a pool or for nodes out of reach, which count against the timeout
-          waited: non_neg_integer()
+          waited: non_neg_integer(),
+          # of a function with `retry` set: how many failed, and whether it has begun to run in any
+          attempts: non_neg_integer(),
+          executed: ErrorResponse.executed()
         }
   @type crash :: map() | nil
   @type done :: {Response.t() | {:ok, :none}, crash() | :later}
@@ -86,9 +100,14 @@ defmodule PhoenixGenApi.Executor.Context do
     case Hooks.run_before(config.before_execute, context.request, config) do
       {:ok, request, ^config} -> {:ok, %{context | request: request}}
       {:ok, request, changed} -> replan(%{context | request: request}, changed)
-      {:error, %Response{} = response} -> finish(context, response)
+      {:error, %Response{} = response} -> rejected(context, response)
       {:error, reason} -> finish(context, {:hook_rejected, reason})
     end
+  end
+
+  defp rejected(context, response) do
+    response = ErrorResponse.from_hook(context.request_id, response, "rejected")
+    {after_hook(context, response), nil}
   end
 
   defp replan(context, config) do
@@ -124,18 +143,20 @@ defmodule PhoenixGenApi.Executor.Context do
   @spec convert(t()) :: {:ok, t()} | {:error, term()}
   def convert(%{plan: plan, request: request} = context) do
     case ArgumentHandler.convert(plan, request) do
-      {:ok, arguments} -> {:ok, %{context | arguments: arguments}}
-      {:error, exception} -> {:error, {:invalid_arguments, exception}}
+      {:ok, arguments} ->
+        {:ok, %{context | arguments: arguments}}
+
+      {:error, exception} ->
+        {:error, {:invalid_arguments, exception, ArgumentHandler.problems(plan, request)}}
     end
   end
 
-  @doc "Ends a call that goes no further, with a failure or a response: the after hook sees it."
-  @spec finish(t(), term()) :: done()
-  def finish(context, %Response{} = response),
-    do: {after_hook(context, %{response | request_id: context.request_id}), nil}
-
-  def finish(context, failure),
-    do: finish(context, ErrorResponse.build(context.request_id, failure))
+  @doc "Ends a call that goes no further: the after hook sees its response."
+  @spec finish(t(), ErrorResponse.failure()) :: done()
+  def finish(context, failure) do
+    response = ErrorResponse.build(context.request_id, failure, context.executed)
+    {after_hook(context, response), nil}
+  end
 
   @doc "The after hook: the response, or what it makes of that."
   @spec after_hook(t(), Response.t()) :: Response.t()

@@ -96,23 +96,23 @@ defmodule PhoenixGenApi.Executor.Dispatch do
   end
 
   def run(context) do
-    outcome = outcome(context)
+    {outcome, context} = outcome(context)
     {response_of(context, outcome), crash(outcome)}
   end
 
-  defp response_of(%{request_id: id, plan: plan(timeout: timeout)}, outcome),
-    do: ErrorResponse.from_outcome(id, outcome, timeout)
+  defp response_of(%{request_id: id, plan: plan(timeout: timeout)} = context, outcome),
+    do: ErrorResponse.from_outcome(id, outcome, timeout, context.executed)
 
   # Its only wait is that in the queue.
   defp check_queue_wait(%{plan: plan, waited: waited}) do
     case queue_timeout(plan) do
-      ms when is_integer(ms) and waited >= ms -> :timeout
+      ms when is_integer(ms) and waited >= ms -> :expired
       _longer -> :ok
     end
   end
 
   defp outcome(%{plan: plan} = context) when has(plan, :retry), do: Retry.run(context)
-  defp outcome(context), do: context |> Attempt.run() |> elem(0)
+  defp outcome(context), do: Attempt.run(context)
 
   # The arguments as they were converted, by their names again.
   defp named([_ | _] = names, arguments, _args), do: names |> Enum.zip(arguments) |> Map.new()

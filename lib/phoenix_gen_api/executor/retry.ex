@@ -5,6 +5,7 @@ defmodule PhoenixGenApi.Executor.Retry do
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor.{Attempt, Context}
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.NodeSelector
@@ -15,19 +16,19 @@ defmodule PhoenixGenApi.Executor.Retry do
   @event [:phoenix_gen_api, :executor, :retry]
 
   @doc "The first attempt, and as many others as it takes or as are allowed: the last outcome."
-  @spec run(Context.t()) :: Attempt.outcome()
+  @spec run(Context.t()) :: {Attempt.outcome(), Context.t()}
   def run(%{plan: plan(handle: handle)} = context) do
     Native.executor_count(handle)
     {outcome, context} = Attempt.run(context)
 
     case kind(outcome) do
       nil ->
-        outcome
+        {outcome, context}
 
       # Only now: the config is a copy, and most attempts succeed.
       kind ->
         %{retry: {mode, retries}, retry_on: retry_on} = Plan.config(context.plan)
-        context = %{context | waited: 0}
+        context = %{failed(context, outcome) | waited: 0}
         retry = %{mode: mode, retries: retries, on: retry_on, made: 0, tried: tried(context, [])}
         judge(context, outcome, kind, retry)
     end
@@ -38,13 +39,13 @@ defmodule PhoenixGenApi.Executor.Retry do
   defp kind({:return, {:error, _reason}}), do: :error_result
   defp kind({:return, :error}), do: :error_result
   defp kind({:raised, _kind, _reason, _stack}), do: :exception
-  defp kind(:timeout), do: :timeout
+  defp kind(late) when late in [:timeout, :expired], do: :timeout
   defp kind({:node_down, _reason}), do: :node_down
   defp kind(_final), do: nil
 
   defp judge(context, outcome, kind, retry) do
     cond do
-      kind not in retry.on -> outcome
+      kind not in retry.on -> {outcome, context}
       retry.made == retry.retries -> exhausted(context, outcome, retry, :attempts)
       not affordable?(context.plan) -> exhausted(context, outcome, retry, :budget)
       true -> again(context, outcome, retry)
@@ -73,10 +74,21 @@ defmodule PhoenixGenApi.Executor.Retry do
         retry = %{retry | made: attempt, tried: tried(context, retry.tried)}
 
         case kind(outcome) do
-          nil -> outcome
-          kind -> judge(context, outcome, kind, retry)
+          nil -> {outcome, %{context | attempts: context.attempts + 1}}
+          kind -> judge(failed(context, outcome), outcome, kind, retry)
         end
     end
+  end
+
+  # What one attempt has begun no later one takes back.
+  defp failed(%{plan: plan(timeout: timeout)} = context, outcome) do
+    executed = outcome |> ErrorResponse.failure(timeout) |> ErrorResponse.executed()
+
+    %{
+      context
+      | attempts: context.attempts + 1,
+        executed: ErrorResponse.worse(context.executed, executed)
+    }
   end
 
   # The node chosen first, whatever is known of it by now. Nothing can take its place.
@@ -142,13 +154,13 @@ defmodule PhoenixGenApi.Executor.Retry do
     }
 
     Telemetry.execute(@event ++ [:exhausted], %{}, metadata)
-    outcome
+    {outcome, context}
   end
 
   defp text({:return, {:error, reason}}) when is_binary(reason), do: SafeInspect.text(reason)
   defp text({:return, {:error, reason}}), do: SafeInspect.inspect(reason)
   defp text({:return, :error}), do: "error"
-  defp text({:raised, kind, reason, _stack}), do: SafeInspect.reason(kind, reason)
-  defp text(:timeout), do: "timeout"
+  defp text({:raised, kind, reason, stack}), do: SafeInspect.reason(kind, reason, stack)
+  defp text(late) when late in [:timeout, :expired], do: "timeout"
   defp text({:node_down, reason}), do: "node down: #{SafeInspect.inspect(reason)}"
 end

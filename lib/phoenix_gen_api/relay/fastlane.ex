@@ -77,7 +77,7 @@ defmodule PhoenixGenApi.Relay.Fastlane do
       with ^response <- JsonEncoding.encodable(response, json_library) do
         {kind, reason, stack} = failed
         ErrorResponse.log_bug(kind, reason, stack)
-        Response.error_response(response.request_id, "Internal Server Error")
+        JsonEncoding.not_encodable(response)
       end
 
     frame(serializer, struct!(broadcast, payload: error))

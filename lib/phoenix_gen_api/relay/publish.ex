@@ -7,21 +7,22 @@ defmodule PhoenixGenApi.Relay.Publish do
   # somebody else's large group.
 
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Integers
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Relay.{Events, FanOut, Forwarder, Timestamp}
   alias PhoenixGenApi.Structs.{Request, Response}
 
-  @texts %{
-    not_found: "Group not found",
-    user_not_in_group: "Not a member of this group",
-    pending: "Pending membership: wait for acceptance",
-    muted: "You are muted and cannot send messages",
-    invalid_argument: "argument validation failed",
-    invalid_message: "argument validation failed",
-    message_too_large: "Message too large",
-    not_running: "Service temporarily unavailable"
+  # {text, code}
+  @refusals %{
+    not_found: {"Group not found", "group_not_found"},
+    user_not_in_group: {"Not a member of this group", "not_a_member"},
+    pending: {"Pending membership: wait for acceptance", "pending_member"},
+    muted: {"You are muted and cannot send messages", "muted"},
+    invalid_argument: {"argument validation failed", "invalid_arguments"},
+    invalid_message: {"argument validation failed", "invalid_arguments"},
+    message_too_large: {"Message too large", "invalid_arguments"}
   }
 
   @doc "A message of a member, as a request."
@@ -44,15 +45,47 @@ defmodule PhoenixGenApi.Relay.Publish do
         "recipients_count" => count
       })
     else
-      {:error, {:too_fast, after_ms}} ->
-        seconds = div(after_ms + 999, 1_000)
-        text = "Rate limit exceeded. Please retry after #{seconds} seconds."
-        Response.error_response(request_id, text, true)
-
-      {:error, reason} ->
-        Response.error_response(request_id, @texts[reason], reason == :not_running)
+      {:error, reason} -> refused(request_id, reason, args)
     end
   end
+
+  defp refused(request_id, :not_running, _args), do: ErrorResponse.build(request_id, :not_running)
+
+  defp refused(request_id, {:too_fast, after_ms}, _args),
+    do: ErrorResponse.build(request_id, {:too_fast, after_ms})
+
+  defp refused(request_id, reason, args) do
+    {text, code} = @refusals[reason]
+    Response.error_response(request_id, text, false, code: code, details: problems(reason, args))
+  end
+
+  defp problems(:invalid_argument, args) when not is_non_struct_map(args),
+    do: problems(:invalid_argument, %{})
+
+  defp problems(:invalid_argument, args) do
+    group = group_problem(args["group_id"])
+    message = if not is_map_key(args, "message"), do: problem("message", "required")
+    Enum.reject([group, message], &is_nil/1)
+  end
+
+  defp problems(:invalid_message, _args),
+    do: [problem("message", "max_digits", %{"limit" => Config.get(:request, :max_digits)})]
+
+  defp problems(:message_too_large, _args),
+    do: [problem("message", "max_bytes", %{"limit" => Config.get(:relay, :max_message_bytes)})]
+
+  defp problems(_reason, _args), do: nil
+
+  defp group_problem(nil), do: problem("group_id", "required")
+  defp group_problem(""), do: problem("group_id", "min_length", %{"limit" => 1})
+
+  defp group_problem(group) when not is_binary(group),
+    do: problem("group_id", "type", %{"expected" => "string"})
+
+  defp group_problem(group),
+    do: if(not String.valid?(group), do: problem("group_id", "encoding"))
+
+  defp problem(path, rule, more \\ %{}), do: Map.merge(%{"path" => path, "rule" => rule}, more)
 
   @doc "A message of the server."
   @spec from_server(reference(), String.t(), String.t(), term()) ::

@@ -98,7 +98,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
     case remaining(stream) do
       :infinity -> launch(stream)
       ms when ms > 0 -> launch(%{stream | timer: :erlang.start_timer(ms, self(), :deadline)})
-      _none -> timed_out(stream)
+      _none -> failed(stream, {:expired, timeout(stream)})
     end
   end
 
@@ -268,7 +268,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
       {:results, items} -> batch(stream, items, budget)
       {:last_result, item} -> finish(stream, Response.stream_response(id, item, false))
       :complete -> finish(stream, Response.stream_end_response(id))
-      {:error, %Response{} = response} -> finish(stream, last(response, id))
+      {:error, %Response{} = response} -> finish(stream, last(id, response))
       {:error, reason} -> failed(stream, {:error_result, reason})
       {__MODULE__, :stop} -> stopped(stream)
       {:timeout, ^timer, :deadline} -> timed_out(stream)
@@ -316,7 +316,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
       _returned when sent? -> loop(stream, budget)
       :open -> loop(stream, budget)
       {:last, value} -> finish(stream, Response.stream_response(stream.id, value, false))
-      {:response, response} -> finish(stream, last(response, stream.id))
+      {:response, response} -> finish(stream, last(stream.id, response))
       {:failed, failure} -> failed(stream, failure)
     end
   end
@@ -338,10 +338,10 @@ defmodule PhoenixGenApi.StreamCall.Server do
     choose(%{stream | context: %{context | target: nil}, remote: nil})
   end
 
-  defp last(response, id), do: %{response | request_id: id, has_more: false}
+  defp last(id, response), do: ErrorResponse.own(id, %{response | has_more: false})
 
   defp crashed(stream, kind, reason, stack) do
-    response = ErrorResponse.build(stream.id, {kind, reason})
+    response = ErrorResponse.build(stream.id, {:raised, kind, reason, stack})
     finish(stream, response, ErrorResponse.crash_metadata(kind, reason, stack))
   end
 

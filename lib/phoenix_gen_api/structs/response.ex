@@ -13,7 +13,42 @@ defmodule PhoenixGenApi.Structs.Response do
   | `async_response/1` | true | nil | nil | true | false | false |
   | `stream_response/3` | true | result | nil | true | as given | false |
   | `stream_end_response/1` | true | nil | nil | true | false | false |
-  | `error_response/3` | false | nil | error | false | false | as given |
+  | `error_response/4` | false | nil | error | false | false | as given |
+
+  ## Codes
+
+  A failure has a `code`, for programs, beside its `error`, a text for people. Clients should branch on
+  codes only:
+
+  | Code | When |
+  |---|---|
+  | `invalid_request` | the payload is no request |
+  | `unauthenticated` | the request needs a user and has none |
+  | `forbidden` | `Permission denied` |
+  | `rejected` | a before hook rejected the request |
+  | `unknown_function`, `disabled_function` | there is no such function, or it is switched off |
+  | `invalid_arguments` | the arguments do not fit their types |
+  | `missing_routing_key` | the value that chooses the node is absent or unusable |
+  | `error` | the function answered with an error of its own that has no code |
+  | `group_not_found`, `not_a_member`, `pending_member`, `muted` | a relay message was not sent |
+  | `rate_limited` | over a limit |
+  | `internal` | the function raised, or returned an error or something that cannot be sent |
+  | `unavailable` | no node, a full queue or pool, an open circuit, a lost connection |
+  | `timeout` | out of time |
+
+  Some codes come with `details`, a list of maps:
+
+    * `invalid_arguments`: every problem, at most 20, such as
+      `%{"path" => "order.lines[3].qty", "rule" => "max", "limit" => 9}`; see
+      `PhoenixGenApi.ArgumentHandler`
+    * `rate_limited`: `[%{"retry_after_ms" => 700}]`
+    * `unavailable`, `timeout` and `internal`: `[%{"executed" => "no"}]` if nothing was sent to a
+      function, `"yes"` if it returned, raised or exited, `"unknown"` otherwise. A request that was not
+      executed may be sent again.
+
+  A function's own error response may have a code of its own: 1 to 64 characters of `a-z`, `0-9` and
+  `_`. `internal`, `unavailable`, `timeout`, `rate_limited` and `unauthenticated` are the gateway's: it
+  replaces them, and malformed ones, with `error`.
 
   ## What a result may hold
 
@@ -32,7 +67,7 @@ defmodule PhoenixGenApi.Structs.Response do
   ## JSON
 
   `JSON.Encoder` is implemented, and `Jason.Encoder` if Jason is there when this library is
-  compiled. The object always has all seven keys.
+  compiled. The object always has its seven keys, an error also `code`, and `details` where there are any.
   """
 
   @type t :: %__MODULE__{
@@ -42,18 +77,22 @@ defmodule PhoenixGenApi.Structs.Response do
           error: term(),
           async: boolean(),
           has_more: boolean(),
-          can_retry: boolean()
+          can_retry: boolean(),
+          code: String.t() | nil,
+          details: [map()] | nil
         }
 
-  @typedoc "The seven fields as a plain map, values untouched."
+  @typedoc "The fields as a plain map, values untouched."
   @type encoded :: %{
-          request_id: String.t() | nil,
-          result: term(),
-          success: boolean(),
-          error: term(),
-          async: boolean(),
-          has_more: boolean(),
-          can_retry: boolean()
+          required(:request_id) => String.t() | nil,
+          required(:result) => term(),
+          required(:success) => boolean(),
+          required(:error) => term(),
+          required(:async) => boolean(),
+          required(:has_more) => boolean(),
+          required(:can_retry) => boolean(),
+          optional(:code) => String.t() | nil,
+          optional(:details) => [map()]
         }
 
   defstruct request_id: nil,
@@ -62,7 +101,9 @@ defmodule PhoenixGenApi.Structs.Response do
             error: nil,
             async: false,
             has_more: false,
-            can_retry: false
+            can_retry: false,
+            code: nil,
+            details: nil
 
   @doc "A result that is complete."
   @spec sync_response(String.t() | nil, term()) :: t()
@@ -99,11 +140,20 @@ defmodule PhoenixGenApi.Structs.Response do
 
   A function returns one to send an error text of its own; the gateway fills in the request id:
 
-      def buy(_isbn), do: Response.error_response(nil, "Out of stock")
+      def buy(_isbn), do: Response.error_response(nil, "Out of stock", false, code: "sold_out")
+
+  Options: `code:` and `details:`, see [Codes](#module-codes).
   """
-  @spec error_response(String.t() | nil, term(), boolean()) :: t()
-  def error_response(request_id, error, can_retry \\ false) do
-    %__MODULE__{request_id: request_id, error: error, can_retry: can_retry}
+  @spec error_response(String.t() | nil, term(), boolean(), code: String.t(), details: [map()]) ::
+          t()
+  def error_response(request_id, error, can_retry \\ false, opts \\ []) do
+    %__MODULE__{
+      request_id: request_id,
+      error: error,
+      can_retry: can_retry,
+      code: opts[:code],
+      details: opts[:details]
+    }
   end
 
   @doc "Whether the response reports a failure, that is, `success` is `false`."
@@ -115,12 +165,19 @@ defmodule PhoenixGenApi.Structs.Response do
   def is_error?(%__MODULE__{} = response), do: error?(response)
 
   @doc """
-  The response as a plain map with its seven atom keys. The values are not converted; the
-  options are ignored.
+  The response as a plain map with its seven atom keys; an error also has `:code`, and `:details`
+  unless they are nil. The values are not converted; the options are ignored.
   """
   @spec encode!(t(), term()) :: encoded()
   def encode!(response, opts \\ [])
-  def encode!(%__MODULE__{} = response, _opts), do: Map.from_struct(response)
+
+  def encode!(%__MODULE__{success: false, details: nil} = response, _opts),
+    do: response |> Map.from_struct() |> Map.delete(:details)
+
+  def encode!(%__MODULE__{success: false} = response, _opts), do: Map.from_struct(response)
+
+  def encode!(%__MODULE__{} = response, _opts),
+    do: response |> Map.from_struct() |> Map.drop([:code, :details])
 
   @doc "Like `encode!/2`, with `{:error, :invalid_response}` for anything but a response."
   @spec encode(term(), term()) :: encoded() | {:error, :invalid_response}

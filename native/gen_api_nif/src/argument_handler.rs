@@ -7,7 +7,7 @@ use crate::outcome;
 use crate::plan::PlanResource;
 use crate::schema::{Fault, SchemaResource};
 use crate::value::Arg;
-use gen_api_core::schema::{Formats, Outcome, Shape, TreeLimits};
+use gen_api_core::schema::{Failure, Formats, Outcome, Shape, TreeLimits};
 use rustler::types::atom;
 use rustler::{Encoder, Env, Error, NifResult, ResourceArc, Term};
 
@@ -15,6 +15,9 @@ use rustler::{Encoder, Env, Error, NifResult, ResourceArc, Term};
 /// some 10 ns, but a refused check walks the arguments up to four times, and entries of a large
 /// map cost three times as much: 10,000 units are at most some 400 us, whatever is sent.
 pub const BUDGET: u32 = 10_000;
+
+/// Problems of one request that are told.
+const MAX_PROBLEMS: usize = 20;
 
 /// Compiles schemas: `{fields, as_map?}` each. Dirty CPU scheduler: a schema of 10,000 types
 /// takes some milliseconds. Many in one call, because getting to that scheduler takes longer
@@ -60,6 +63,43 @@ fn argument_handler_convert_dirty<'a>(
     arguments: Map<'a>,
 ) -> Term<'a> {
     convert(env, plan, arguments, u64::MAX)
+}
+
+/// Every problem of the arguments of a plan, at most 20, in order: `[{code, path, a, b}]`, or
+/// `:out_of_budget` as above. Normal scheduler, at most [`BUDGET`] units of work.
+#[rustler::nif]
+fn argument_handler_problems<'a>(
+    env: Env<'a>,
+    plan: &PlanResource,
+    arguments: Map<'a>,
+) -> Term<'a> {
+    problems(env, plan, arguments, BUDGET.into())
+}
+
+/// The same without a bound on the work but the tree limits. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn argument_handler_problems_dirty<'a>(
+    env: Env<'a>,
+    plan: &PlanResource,
+    arguments: Map<'a>,
+) -> Term<'a> {
+    problems(env, plan, arguments, u64::MAX)
+}
+
+fn problems<'a>(env: Env<'a>, plan: &PlanResource, arguments: Map<'a>, units: u64) -> Term<'a> {
+    let schema = plan.schema();
+    let build = Builder {
+        env,
+        kept: &schema.kept,
+    };
+    let found = schema
+        .schema
+        .problems(Arg(arguments.0), &build, units, MAX_PROBLEMS);
+    let encode = |failure: &Failure<Arg<'a>>| outcome::failure(env, failure, &schema.kept);
+    match found {
+        Some(failures) => failures.iter().map(encode).collect::<Vec<_>>().encode(env),
+        None => atoms::out_of_budget().encode(env),
+    }
 }
 
 fn convert<'a>(env: Env<'a>, plan: &PlanResource, arguments: Map<'a>, units: u64) -> Term<'a> {

@@ -2,6 +2,8 @@ defmodule PhoenixGenApi.Channel.DetailTest do
   # Changes the configuration of the whole application.
   use PhoenixGenApi.ChannelCase, async: false
 
+  import PhoenixGenApi.Test.Answers
+
   alias PhoenixGenApi.Test.Options
 
   defmodule Api do
@@ -17,10 +19,10 @@ defmodule PhoenixGenApi.Channel.DetailTest do
     channel = join(Api)
     push_in(channel, payload(service, "unencodable", "r1"))
     assert_receive {:reply, _, :error, response}
-    assert response == Response.error_response("r1", "Internal Server Error: result.owner")
+    assert response == error("Internal Server Error: result.owner")
 
     send(channel, {:push, Response.sync_response("r2", [1, {}])})
     assert_receive {:push, "api", response}
-    assert response == Response.error_response("r2", "Internal Server Error: result[1]")
+    assert response == error("Internal Server Error: result[1]", false, id: "r2")
   end
 end

@@ -1,5 +1,7 @@
 defmodule PhoenixGenApi.Channel.SessionTest do
   use PhoenixGenApi.ChannelCase, async: true
+
+  import PhoenixGenApi.Test.Answers
   import ExUnit.CaptureLog
 
   defmodule Ordered do
@@ -165,10 +167,10 @@ defmodule PhoenixGenApi.Channel.SessionTest do
       push_in(channel, named(service, "c"))
       ref = push_in(channel, named(service, "d"))
       assert_receive {:reply, ^ref, :error, response}
-      assert response == Response.error_response("d", @unavailable, true)
+      assert response == error(@unavailable, true, id: "d")
       ref = push_in(channel, %{"request_id" => 5})
       assert_receive {:reply, ^ref, :error, response}
-      assert response == Response.error_response(nil, @unavailable, true)
+      assert response == error(@unavailable, true, id: nil)
 
       send(function, {:return, 1})
       send(running("b"), {:return, 1})
@@ -228,7 +230,7 @@ defmodule PhoenixGenApi.Channel.SessionTest do
       function = running("a")
       running("b")
       assert_receive {:reply, _, :error, response}
-      assert response == Response.error_response("c", @unavailable, true)
+      assert response == error(@unavailable, true, id: "c")
 
       # Others are not affected.
       push_in(channel, payload(service, "now", "d"))
@@ -543,7 +545,7 @@ defmodule PhoenixGenApi.Channel.SessionTest do
       running("a")
       kill_works(channel)
       assert_receive {:reply, _, :error, response}
-      assert response == Response.error_response("a", "Request processing failed")
+      assert response == error("Request processing failed", false, id: "a")
       send(running("b"), {:return, 1})
       assert_receive {:reply, _, :ok, %Response{request_id: "b"}}
     end
@@ -557,7 +559,7 @@ defmodule PhoenixGenApi.Channel.SessionTest do
       kill_works(channel)
       await_down(monitor)
       assert_receive {:push, "api", response}
-      assert response == Response.error_response("a", "Async execution failed")
+      assert response == error("Async execution failed", false, id: "a")
       assert settle(channel).running == %{}
     end
 

@@ -1,6 +1,8 @@
 defmodule PhoenixGenApi.Channel.StreamTest do
   use PhoenixGenApi.ChannelCase, async: true
 
+  import PhoenixGenApi.Test.Answers
+
   alias PhoenixGenApi.Structs.StreamHelper
 
   defmodule Api do
@@ -131,7 +133,7 @@ defmodule PhoenixGenApi.Channel.StreamTest do
     StreamHelper.send_result(out, 3)
     assert_receive {:push, "api", %Response{result: 1}}
     assert_receive {:push, "api", response}
-    assert response == Response.error_response("t", "Internal Server Error")
+    assert response == error("Internal Server Error", false, id: "t")
     assert_receive {:DOWN, ^monitor, :process, _, _}
     in_channel(channel)
     refute_received {:push, _, _}
@@ -166,7 +168,7 @@ defmodule PhoenixGenApi.Channel.StreamTest do
     {_function, out} = start(channel, service, "t")
     push_in(channel, payload(service, "feed", "u"))
     assert_receive {:reply, _, :error, response}
-    assert response == Response.error_response("u", "Service temporarily unavailable", true)
+    assert response == error("Service temporarily unavailable", true, id: "u")
     StreamHelper.send_complete(out)
     assert_receive {:push, "api", %Response{has_more: false}}
     start(channel, service, "v")
@@ -187,7 +189,7 @@ defmodule PhoenixGenApi.Channel.StreamTest do
     monitor = Process.monitor(function)
     for {pid, _} <- :sys.get_state(session(channel)).running, do: Process.exit(pid, :kill)
     assert_receive {:push, "api", response}
-    assert response == Response.error_response("t", "Stream execution failed")
+    assert response == error("Stream execution failed", false, id: "t")
     assert_receive {:DOWN, ^monitor, :process, _, _}
   end
 

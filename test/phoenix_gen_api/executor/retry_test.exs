@@ -143,7 +143,7 @@ defmodule PhoenixGenApi.Executor.RetryTest do
     all = [:error_result, :exception, :timeout]
 
     assert run(fun, retry: 2, retry_on: all, timeout: 100) ==
-             error("Request timed out after 100ms", true)
+             error("Request timed out after 100ms", true, executed: "yes")
 
     {fun, _attempts} = in_turn([fn -> raise "1" end, fn -> {:error, :a, :b} end])
     assert run(fun, retry: 2) == error("Unexpected execution result")

@@ -36,7 +36,9 @@ defmodule PhoenixGenApi.Structs.ResponseTest do
              error: nil,
              async: false,
              has_more: false,
-             can_retry: false
+             can_retry: false,
+             code: nil,
+             details: nil
            }
   end
 
@@ -65,7 +67,7 @@ defmodule PhoenixGenApi.Structs.ResponseTest do
 
   test "encode! gives the seven atom keys with untouched values" do
     response = Response.sync_response("r1", {:not, self()})
-    expected = Map.from_struct(response)
+    expected = response |> Map.from_struct() |> Map.drop([:code, :details])
     assert Response.encode!(response) == expected
     assert Response.encode!(response, any: :option) == expected
     assert Response.encode(response, []) == expected
@@ -77,12 +79,40 @@ defmodule PhoenixGenApi.Structs.ResponseTest do
     assert Response.encode(nil, []) == {:error, :invalid_response}
   end
 
-  test "the JSON object always has all seven keys" do
-    for response <- [Response.async_response(nil), Response.error_response("r1", "Out of stock")],
-        library <- @libraries do
-      assert JSON.decode!(library.encode!(response)) ==
-               response |> Map.from_struct() |> Map.new(fn {k, v} -> {Atom.to_string(k), v} end)
+  @seven ~w(request_id success result error async has_more can_retry)
+
+  test "a successful response has exactly seven keys in JSON, whatever its other fields hold" do
+    successes = [
+      Response.async_response(nil),
+      Response.sync_response("r1", 5),
+      Response.stream_end_response("r1"),
+      %{Response.sync_response("r1", 5) | code: "odd", details: [self()]}
+    ]
+
+    for response <- successes, library <- @libraries do
+      assert_same_keys(response, library, @seven)
     end
+  end
+
+  test "an error has its code in JSON, and details where it has any" do
+    coded = Response.error_response("r1", "Sold out", false, code: "sold_out")
+    detailed = Response.error_response("r1", "Slow", true, code: "slow", details: [%{"ms" => 5}])
+
+    for library <- @libraries do
+      assert_same_keys(Response.error_response("r1", "Sold out"), library, @seven ++ ["code"])
+      assert_same_keys(coded, library, @seven ++ ["code"])
+      assert_same_keys(detailed, library, @seven ++ ["code", "details"])
+    end
+
+    assert %{code: "sold_out"} = Response.encode!(coded)
+    assert %{code: "slow", details: [%{"ms" => 5}], can_retry: true} = Response.encode!(detailed)
+  end
+
+  # Both forms of a response hold the same.
+  defp assert_same_keys(response, library, keys) do
+    object = JSON.decode!(library.encode!(response))
+    assert Enum.sort(Map.keys(object)) == Enum.sort(keys)
+    assert object == Map.new(Response.encode!(response), fn {k, v} -> {Atom.to_string(k), v} end)
   end
 
   test "plain JSON content arrives unchanged" do

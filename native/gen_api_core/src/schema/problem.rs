@@ -53,8 +53,8 @@ pub enum Problem<'s, V> {
     TooManyItems(u32),
     /// Fewer items than that.
     TooFewItems(u32),
-    /// An item that a list of one kind of value does not take.
-    UnsupportedItem(V),
+    /// An item that a list of one kind of value does not take, and the kind it takes.
+    UnsupportedItem(V, TypeName),
     /// A map where only scalars go.
     NestedMap,
     /// A list where only scalars go.
@@ -62,11 +62,11 @@ pub enum Problem<'s, V> {
     /// Nil where only scalars go.
     UnsupportedNil,
     /// A string item over the limit of scalar lists.
-    ItemTooLong,
+    ItemTooLong(u32),
     /// A string value over the limit of flat maps, by its key.
-    EntryTooLong(V),
+    EntryTooLong(V, u32),
     /// A list value over the limit of flat maps, by its key.
-    EntryTooMany(V),
+    EntryTooMany(V, u32),
     /// A value that flat maps do not take, and its key.
     UnsupportedEntry(V, V),
     /// Keys that have to be there.
@@ -81,11 +81,38 @@ pub enum Problem<'s, V> {
     TooManyNodes(u32),
 }
 
-impl<'s, V> Failure<'s, V> {
+/// Failures in the order in which they are reported; there is at least one.
+#[derive(Debug)]
+pub(super) struct Failures<'s, V> {
+    pub(super) first: Failure<'s, V>,
+    pub(super) others: Vec<Failure<'s, V>>,
+}
+
+impl<'s, V> Failures<'s, V> {
     pub(super) fn new(problem: Problem<'s, V>) -> Box<Self> {
-        Box::new(Failure {
-            path: Vec::new(),
-            problem,
+        Box::new(Failures {
+            first: Failure {
+                path: Vec::new(),
+                problem,
+            },
+            others: Vec::new(),
         })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    pub(super) fn append(&mut self, more: Failures<'s, V>) {
+        self.others.push(more.first);
+        self.others.extend(more.others);
+    }
+
+    /// All of them lie below this segment.
+    pub(super) fn below(&mut self, segment: Segment) {
+        for failure in &mut self.others {
+            failure.path.insert(0, segment.clone());
+        }
+        self.first.path.insert(0, segment);
     }
 }

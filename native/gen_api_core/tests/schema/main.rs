@@ -8,6 +8,7 @@
 
 mod json;
 mod oracle;
+mod problems;
 mod stack;
 
 use gen_api_core::schema::{

@@ -2,7 +2,7 @@
 
 use super::super::tree::{Stop, Walk};
 use super::super::{text, Size, Type, TypeName};
-use super::{is_json, mismatch, Check, Converted, Problem, Segment};
+use super::{is_json, mismatch, settle, Check, Converted, Problem, Segment};
 use crate::value::{Build, Items, Value, View};
 
 impl<'a, B: Build<'a>> Check<'a, '_, B> {
@@ -19,19 +19,22 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
         self.meter.level(depth)?;
         let mut items = value.items();
         let mut count = 0u32;
+        let mut noted = None;
         for head in items.by_ref() {
             if count == size.max {
                 return self.list_size(name, size, value);
             }
             self.meter.node()?;
             if let Err(stop) = item(self, head) {
-                self.list_size(name, size, value)?;
-                return Err(stop.below(|| Segment::Index(count)));
+                if noted.is_none() {
+                    self.list_size(name, size, value)?;
+                }
+                self.note(&mut noted, stop.below(|| Segment::Index(count)))?;
             }
             count += 1;
         }
         if count >= size.min && items.is_proper() {
-            Ok(())
+            settle(noted)
         } else {
             self.list_size(name, size, value)
         }
@@ -64,7 +67,7 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
             depth,
             |check, value| match value.as_str() {
                 Some(bytes) => item(check, bytes),
-                None => Err(unsupported(value)),
+                None => Err(unsupported(value, TypeName::Str)),
             },
         )
     }
@@ -126,7 +129,7 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
             View::Str(bytes) => {
                 self.utf8(bytes)?;
                 if text::longer_than(bytes, max_length) {
-                    return Err(Problem::ItemTooLong.into());
+                    return Err(Problem::ItemTooLong(max_length).into());
                 }
                 Ok(())
             }
@@ -140,9 +143,9 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
 
 /// An item that a list of one kind of value does not take.
 #[cold]
-pub(super) fn unsupported<'a, 's, V: Value<'a>>(item: V) -> Stop<'s, V> {
+pub(super) fn unsupported<'a, 's, V: Value<'a>>(item: V, taken: TypeName) -> Stop<'s, V> {
     if is_json(item) {
-        Problem::UnsupportedItem(item).into()
+        Problem::UnsupportedItem(item, taken).into()
     } else {
         Problem::NotJson(item).into()
     }

@@ -2,9 +2,12 @@
 
 use super::super::tree::{Stop, Walk};
 use super::super::{text, FlatMap, TypeName};
-use super::{is_json, mismatch, Check, Problem, Segment};
+use super::{is_json, mismatch, settle, Check, Failures, Problem, Segment};
 use crate::value::{Build, Value, View};
 use ahash::AHashSet;
+
+/// A key and what is wrong with its value.
+type UnderKey<'a, 's, V> = (&'a [u8], Box<Failures<'s, V>>);
 
 impl<'a, B: Build<'a>> Check<'a, '_, B> {
     /// A map of any JSON content.
@@ -29,6 +32,7 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
         if len > rule.max_items as usize {
             return Err(Problem::TooManyItems(rule.max_items).into());
         }
+        let mut noted = None;
         if !rule.required.is_empty() {
             let sent: AHashSet<&[u8]> = map.entries().filter_map(|(key, _)| key.as_str()).collect();
             let missing: Vec<&str> = rule
@@ -38,7 +42,7 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
                 .filter(|key| !sent.contains(key.as_bytes()))
                 .collect();
             if !missing.is_empty() {
-                return Err(Problem::MissingKeys(missing).into());
+                self.note(&mut noted, Problem::MissingKeys(missing).into())?;
             }
         }
         if let Some(accept) = &rule.accept {
@@ -50,10 +54,13 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
             let keys = map.entries().map(|(key, _)| key);
             let rejected: Vec<B::V> = keys.filter(|key| !accepted(key)).collect();
             if !rejected.is_empty() {
-                return Err(Problem::RejectedKeys(rejected).into());
+                self.note(&mut noted, Problem::RejectedKeys(rejected).into())?;
             }
         }
-        self.flat_entries(rule, map, depth)
+        if let Err(stop) = self.flat_entries(rule, map, depth) {
+            self.note(&mut noted, stop)?;
+        }
+        settle(noted)
     }
 
     fn flat_entries<'s>(&mut self, rule: &'s FlatMap, map: B::V, depth: u32) -> Walk<'s, B::V> {
@@ -75,7 +82,7 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
             View::Str(bytes) => {
                 self.utf8(bytes).map_err(below)?;
                 if text::longer_than(bytes, rule.max_length) {
-                    return Err(Problem::EntryTooLong(key).into());
+                    return Err(Problem::EntryTooLong(key, rule.max_length).into());
                 }
                 Ok(())
             }
@@ -83,7 +90,9 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
                 self.meter.level(depth)?;
                 match self.count(value)? {
                     None => Err(Problem::UnsupportedEntry(value, key).into()),
-                    Some(count) if count > rule.max_list => Err(Problem::EntryTooMany(key).into()),
+                    Some(count) if count > rule.max_list => {
+                        Err(Problem::EntryTooMany(key, rule.max_list).into())
+                    }
                     Some(_) => self
                         .each_item(value, |check, item| {
                             check.scalar_item(item, rule.max_length)
@@ -133,21 +142,25 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
         list: B::V,
         mut item: impl FnMut(&mut Self, B::V) -> Walk<'s, B::V>,
     ) -> Walk<'s, B::V> {
+        let mut noted = None;
         for (index, value) in (0u32..).zip(list.items()) {
             self.meter.node()?;
-            item(self, value).map_err(|stop| stop.below(|| Segment::Index(index)))?;
+            if let Err(stop) = item(self, value) {
+                self.note(&mut noted, stop.below(|| Segment::Index(index)))?;
+            }
         }
-        Ok(())
+        settle(noted)
     }
 
     /// Each entry of a map whose keys must be strings. A large map has no order, so of
-    /// several problems the one under the smallest key is reported.
+    /// several problems those under the smallest keys are reported.
     fn entries<'s>(
         &mut self,
         map: B::V,
         mut entry: impl FnMut(&mut Self, B::V, B::V) -> Walk<'s, B::V>,
     ) -> Walk<'s, B::V> {
-        let mut first: Option<(&'a [u8], Stop<'s, B::V>)> = None;
+        // By their keys, ascending.
+        let mut noted: Vec<UnderKey<'a, 's, B::V>> = Vec::new();
         // By reference, for the stack.
         let mut entries = map.entries();
         for (key, value) in entries.by_ref() {
@@ -156,7 +169,7 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
                 let culprit = if map.is_struct() { map } else { key };
                 return Err(Problem::NotJson(culprit).into());
             };
-            if first.as_ref().is_some_and(|(smallest, _)| name > *smallest) {
+            if noted.len() == self.wanted && noted.last().is_some_and(|(last, _)| name > *last) {
                 continue;
             }
             let outcome = match self.utf8(name) {
@@ -166,13 +179,18 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
             match outcome {
                 Ok(()) => {}
                 Err(Stop::OutOfBudget) => return Err(Stop::OutOfBudget),
-                Err(stop) => first = Some((name, stop)),
+                Err(Stop::Failed(failures)) => {
+                    let place = noted.partition_point(|(other, _)| *other < name);
+                    noted.insert(place, (name, failures));
+                    noted.truncate(self.wanted);
+                }
             }
         }
-        match first {
-            None => Ok(()),
-            Some((_, stop)) => Err(stop),
-        }
+        let in_order = noted.into_iter().map(|(_, failures)| failures);
+        settle(in_order.reduce(|mut all, failures| {
+            all.append(*failures);
+            all
+        }))
     }
 }
 
