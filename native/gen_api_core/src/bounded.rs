@@ -1,7 +1,7 @@
 //! Values that clients choose, as keys of bounded size.
 //!
 //! A table that keeps what clients send must not keep it whole: two thousand values of 200 kB would take
-//! 400 MB. A value of up to [`MOST`] bytes is kept as it is; a longer one as a keyed hash of 128 bits, which
+//! 400 MB. A value of up to [`MAX_BYTES`] bytes is kept as it is; a longer one as a keyed hash of 128 bits, which
 //! nobody who does not know the keys can make collide. The keys are random and never leave this process.
 
 use std::borrow::Cow;
@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use crate::sync::RandomState;
 
 /// Most bytes of a value that is kept as it is.
-pub const MOST: usize = 64;
+pub const MAX_BYTES: usize = 64;
 
 /// First bytes of keys that are no text: none of the two begins a character in UTF-8.
 const HASHED: u8 = 0xFF;
@@ -33,11 +33,11 @@ impl Default for Bounded {
 }
 
 impl Bounded {
-    /// The key for a value: different values have different keys, which are at most [`MOST`] bytes long.
+    /// The key for a value: different values have different keys, which are at most [`MAX_BYTES`] bytes long.
     #[inline]
     pub fn key<'v>(&self, value: Cow<'v, [u8]>) -> Cow<'v, [u8]> {
         // A value that looks like a key of another kind is hashed too, so that it is none.
-        if value.len() <= MOST && value.first().is_none_or(|first| *first < TAGGED) {
+        if value.len() <= MAX_BYTES && value.first().is_none_or(|first| *first < TAGGED) {
             return value;
         }
         Cow::Owned(self.hashed(&value))
@@ -55,14 +55,14 @@ impl Bounded {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bounded, MOST};
+    use super::{Bounded, MAX_BYTES};
     use std::borrow::Cow;
     use std::collections::HashSet;
 
     #[test]
     fn short_text_is_kept_and_longer_text_is_not() {
         let bounded = Bounded::default();
-        let short = "é".repeat(MOST / 2);
+        let short = "é".repeat(MAX_BYTES / 2);
         assert_eq!(
             *bounded.key(Cow::Borrowed(short.as_bytes())),
             *short.as_bytes()

@@ -35,10 +35,10 @@ const SHARDS: usize = 16;
 const REVOKED_PER_SHARD: usize = 4_096;
 
 /// How long a revoked call is remembered: longer than the two can be apart on one connection.
-const REMEMBERED: Nanos = Nanos::from_secs(60);
+const REVOKED_FOR: Nanos = Nanos::from_secs(60);
 
 /// With fewer rows than this a shard is not looked through for those of dead processes.
-const FEW: usize = 64;
+const MIN_ROWS: usize = 64;
 
 /// What names a call among those of all nodes: something that its node has drawn at its start, and a number there.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -149,7 +149,7 @@ impl<P> Shard<P> {
     fn new() -> Self {
         Self {
             running: AHashMap::default(),
-            full: FEW,
+            full: MIN_ROWS,
             revoked: LinkedHashMap::with_hasher(RandomState::new()),
         }
     }
@@ -157,7 +157,7 @@ impl<P> Shard<P> {
     fn remember(&mut self, key: CallKey, now: Nanos, most: usize) {
         self.revoked.insert(key, now);
         while let Some((_, at)) = self.revoked.front() {
-            if self.revoked.len() <= most && now.saturating_sub(*at) < REMEMBERED {
+            if self.revoked.len() <= most && now.saturating_sub(*at) < REVOKED_FOR {
                 break;
             }
             self.revoked.pop_front();
@@ -172,6 +172,6 @@ impl<P: Copy> Shard<P> {
         if left < self.running.capacity() / 4 {
             self.running.shrink_to(2 * left);
         }
-        self.full = FEW.max(2 * left);
+        self.full = MIN_ROWS.max(2 * left);
     }
 }

@@ -1,7 +1,7 @@
 //! The core's conversions as terms.
 
 use crate::atoms;
-use crate::schema::Kept;
+use crate::schema::KeptTerms;
 use crate::value::Arg;
 use gen_api_core::schema::datetime::DateTime;
 use gen_api_core::value::Build;
@@ -11,7 +11,7 @@ use rustler::{Atom, Encoder, Env, Term};
 /// Makes converted values in the caller's environment.
 pub struct Builder<'a, 'k> {
     pub env: Env<'a>,
-    pub kept: &'k Kept,
+    pub kept: &'k KeptTerms,
 }
 
 impl<'a> Builder<'a, '_> {

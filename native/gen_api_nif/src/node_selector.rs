@@ -76,7 +76,7 @@ fn node_selector_pick<'a>(
     request: Map<'a>,
 ) -> NifResult<Term<'a>> {
     let route = routed.route()?;
-    Ok(route.routed(env, request, |key| route.pick(env, key)))
+    Ok(route.with_routing_key(env, request, |key| route.pick(env, key)))
 }
 
 /// The same with the bytes to route by. Dirty CPU scheduler: linear in their length.
@@ -98,7 +98,7 @@ fn node_selector_order<'a>(
     request: Map<'a>,
 ) -> NifResult<Term<'a>> {
     let route = routed.route()?;
-    Ok(route.routed(env, request, |key| route.order(env, key)))
+    Ok(route.with_routing_key(env, request, |key| route.order(env, key)))
 }
 
 /// The same with the bytes to route by.

@@ -1,7 +1,7 @@
 //! The outcome of a check as terms: `{code, path, a, b}` for a problem.
 
 use crate::atoms;
-use crate::schema::Kept;
+use crate::schema::KeptTerms;
 use crate::value::Arg;
 use gen_api_core::schema::datetime::ParseError;
 use gen_api_core::schema::{Bound, Failure, Problem, Segment, TypeName};
@@ -9,7 +9,7 @@ use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, Term};
 
 /// Encodes what is wrong; Elixir words it where somebody reads it.
-pub fn failure<'a>(env: Env<'a>, failure: &Failure<'_, Arg<'a>>, kept: &Kept) -> Term<'a> {
+pub fn failure<'a>(env: Env<'a>, failure: &Failure<'_, Arg<'a>>, kept: &KeptTerms) -> Term<'a> {
     let none = atom::nil().encode(env);
     let number = |n: &u32| n.encode(env);
     let (code, a, b) = match &failure.problem {

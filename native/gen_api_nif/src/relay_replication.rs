@@ -100,7 +100,7 @@ fn relay_set_remote(
 }
 
 /// Members without a device anywhere, of these other gateways and this one: `[{user, gone?}]` with
-/// whether his were on another one. Dirty CPU scheduler.
+/// whether theirs were on another one. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn relay_offline_members<'a>(
     env: Env<'a>,

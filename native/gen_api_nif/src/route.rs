@@ -189,7 +189,7 @@ impl Route {
     }
 
     /// Hands the bytes to route by to `then`.
-    pub fn routed<'a>(
+    pub fn with_routing_key<'a>(
         &self,
         env: Env<'a>,
         request: Map<'a>,

@@ -21,24 +21,24 @@ use rustler::{Atom, Encoder, Env, Error, Resource, Term};
 /// A compiled schema with the terms that it may have to return.
 pub struct SchemaResource {
     pub schema: Schema,
-    pub kept: Kept,
+    pub kept: KeptTerms,
 }
 
 #[rustler::resource_impl]
 impl Resource for SchemaResource {}
 
 /// Defaults, listed values and enum atoms, by their numbers.
-pub struct Kept {
+pub struct KeptTerms {
     terms: Terms,
     pub atoms: Vec<Atom>,
 }
 
-impl Kept {
+impl KeptTerms {
     /// A copy of a term takes some 3 ns a word; of a large one, more than a normal scheduler has.
-    pub fn save(&mut self, term: Term<'_>) -> schema::Kept {
+    pub fn save(&mut self, term: Term<'_>) -> schema::KeptValue {
         let id = self.terms.save(term);
         let units = self.terms.words(id).map_or(BUDGET + 1, |words| words / 4);
-        schema::Kept { id, units }
+        schema::KeptValue { id, units }
     }
 
     pub fn atom(&self, id: u32) -> Option<Atom> {
@@ -82,7 +82,7 @@ impl SchemaResource {
     ) -> Attempt<Self> {
         let mut compiler = Compiler {
             formats,
-            kept: Kept {
+            kept: KeptTerms {
                 terms: Terms::new(),
                 atoms: Vec::new(),
             },
@@ -99,7 +99,7 @@ impl SchemaResource {
 
 pub struct Compiler<'f> {
     pub formats: &'f mut Formats,
-    pub kept: Kept,
+    pub kept: KeptTerms,
     path: Vec<String>,
     limits: TreeLimits,
 }
@@ -222,7 +222,7 @@ impl Compiler<'_> {
     }
 
     /// A default goes through its own type, so that it is what a caller's value would become.
-    fn default(&mut self, r#type: &Type, value: Term<'_>) -> Attempt<schema::Kept> {
+    fn default(&mut self, r#type: &Type, value: Term<'_>) -> Attempt<schema::KeptValue> {
         let build = Builder {
             env: value.get_env(),
             kept: &self.kept,

@@ -48,17 +48,17 @@ impl Resource for SlotResource {
     const IMPLEMENTS_DOWN: bool = true;
 
     fn destructor(self, env: Env<'_>) {
-        act(env, self.pool.0.lost(&self.slot, now()));
+        apply(env, self.pool.0.lost(&self.slot, now()));
     }
 
     fn down<'a>(&'a self, env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
-        act(env, self.pool.0.ended(&self.slot, pid, now()));
+        apply(env, self.pool.0.ended(&self.slot, pid, now()));
     }
 }
 
 /// Sends what a step has others do. To a process that has died in the meantime there is nothing to
 /// say: the slot of one is given back by its death, and another server looks for itself.
-fn act(env: Env<'_>, effects: Effects<LocalPid, Message>) {
+fn apply(env: Env<'_>, effects: Effects<LocalPid, Message>) {
     for process in effects.wake.into_iter().flatten() {
         let _ = env.send(&process, (atoms::worker_pool(), atoms::wake()));
     }
@@ -155,7 +155,7 @@ fn worker_pool_admit<'a>(
     } else {
         Kind::Uncounted
     };
-    let on_death = || on_death.map(|(pid, message)| saved(env, pid, message));
+    let on_death = || on_death.map(|(pid, message)| save(env, pid, message));
     match pool.0.admit(kind, due, on_death, now) {
         Ok(slot) => ResourceArc::new(SlotResource {
             pool,
@@ -174,7 +174,7 @@ atom_enum!(RefusalAtom(Refusal) {
 });
 
 /// The message alone, or with its receiver, where the server sends it.
-fn saved<'a>(env: Env<'a>, pid: AnyPid<'a>, message: Term<'a>) -> OnDeath<LocalPid, Message> {
+fn save<'a>(env: Env<'a>, pid: AnyPid<'a>, message: Term<'a>) -> OnDeath<LocalPid, Message> {
     let to = pid.0.decode::<LocalPid>().ok();
     let own = OwnedEnv::new();
     let saved = match to {
@@ -217,7 +217,7 @@ fn worker_pool_enter(
     }
     let pool = &slot.pool.0;
     let (entry, effects) = pool.enter(&slot.slot, pid, orphaned, started, now());
-    act(env, effects);
+    apply(env, effects);
     EntryAtom(entry)
 }
 
@@ -242,7 +242,7 @@ fn worker_pool_leave<'a>(
         env.demonitor(&slot, &monitor);
     }
     let (left, effects) = slot.pool.0.leave(&slot.slot, result.0, now());
-    act(env, effects);
+    apply(env, effects);
     if let Some((pid, message)) = answer {
         // To one that has died in the meantime there is nothing to say.
         let _ = env.send(&pid, message);

@@ -10,10 +10,10 @@ use super::{Caller, Settings};
 use crate::clock::Nanos;
 
 /// Seconds that are looked at, and those when there were too few calls for that.
-const SHORT: u32 = 10;
-const LONG: u32 = 60;
+const SHORT_WINDOW: u32 = 10;
+const LONG_WINDOW: u32 = 60;
 /// So few calls in the short window that the long one is looked at.
-const FEW: u64 = 10;
+const FEW_CALLS: u64 = 10;
 /// More than the long window, so that no second shares its place with one that is still looked at.
 /// All that a model does is in one second; to loom each place is a branch.
 const PLACES: usize = if cfg!(loom) { 1 } else { 64 };
@@ -23,7 +23,7 @@ fn place_of(second: u32) -> usize {
     (second as usize).checked_rem(PLACES).unwrap_or_default()
 }
 /// Failures remembered with their caller. Failures beyond them count without a cap.
-const LOGGED: usize = 256;
+const MAX_LOGGED: usize = 256;
 
 /// Calls are kept by the second. The window is the current second and those before it.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Window {
             }
         }
         place.fetch_add(1, Relaxed);
-        self.see(caller, second);
+        self.note_caller(caller, second);
     }
 
     /// Adds a failure, and says what there is now.
@@ -98,7 +98,7 @@ impl Window {
         now: Nanos,
     ) -> Counts {
         let second = second(now);
-        self.see(caller, second);
+        self.note_caller(caller, second);
         let mut failures = self.failures.lock();
         let failures = failures.get_or_insert_with(|| Box::new(Failures::new()));
         let logged = caller.filter(|_| !lost);
@@ -137,9 +137,9 @@ impl Window {
     }
 
     fn count(&self, failures: Option<&Failures>, second: u32) -> Counts {
-        let short = self.count_last(SHORT, failures, second);
-        if short.calls < FEW {
-            self.count_last(LONG, failures, second)
+        let short = self.count_last(SHORT_WINDOW, failures, second);
+        if short.calls < FEW_CALLS {
+            self.count_last(LONG_WINDOW, failures, second)
         } else {
             short
         }
@@ -154,7 +154,7 @@ impl Window {
             .sum();
         let failures = failures.map_or(0, |failures| {
             let places = failures.places.iter().filter(|place| within(place.second));
-            if !self.several(second) {
+            if !self.has_several_callers(second) {
                 return places.map(|place| u64::from(place.all)).sum();
             }
             let uncapped: u64 = places.map(|place| u64::from(place.uncapped)).sum();
@@ -169,15 +169,15 @@ impl Window {
 
     /// Whether more than one caller was seen lately. In the long window in any case, or whoever waits until the
     /// others have been quiet for ten seconds could open it for them.
-    fn several(&self, second: u32) -> bool {
+    fn has_several_callers(&self, second: u32) -> bool {
         self.callers.iter().all(|slot| {
             let seen = slot.load(Relaxed) as u32;
-            seen != 0 && second.saturating_sub(seen - 1) < LONG
+            seen != 0 && second.saturating_sub(seen - 1) < LONG_WINDOW
         })
     }
 
     #[inline]
-    fn see(&self, caller: Option<Caller>, second: u32) {
+    fn note_caller(&self, caller: Option<Caller>, second: u32) {
         let Some(Caller(caller)) = caller else {
             return;
         };
@@ -238,7 +238,7 @@ impl Failures {
         if self.log.iter().filter(own).count() >= cap as usize {
             let oldest = self.log.iter().position(|entry| entry.0 == caller);
             oldest.and_then(|at| self.log.remove(at));
-        } else if self.log.len() >= LOGGED {
+        } else if self.log.len() >= MAX_LOGGED {
             if let Some((_, at)) = self.log.pop_front() {
                 // Not where a later second has taken its place.
                 let place = self.places.get_mut(place_of(at));

@@ -12,9 +12,9 @@ use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::MutexGuard;
 
 /// Charges of one check that need no allocation.
-const CHARGES: usize = 4;
+const INLINE_CHARGES: usize = 4;
 /// Other shards asked for idle credits by a check that finds none.
-const ASKED: usize = 8;
+const SHARDS_ASKED: usize = 8;
 
 /// What becomes of a request.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub enum Decision {
     Overflow,
 }
 
-type Charges<'a> = SmallVec<[Charge<'a>; CHARGES]>;
-type Locked<'a> = SmallVec<[MutexGuard<'a, Shard>; CHARGES]>;
+type Charges<'a> = SmallVec<[Charge<'a>; INLINE_CHARGES]>;
+type Locked<'a> = SmallVec<[MutexGuard<'a, Shard>; INLINE_CHARGES]>;
 
 /// One charge of a check of several.
 struct Charge<'a> {
@@ -143,7 +143,7 @@ impl Limiter {
     /// Locks the shards of all charges, in the order that everyone keeps to.
     #[inline]
     fn lock(&self, charges: &mut Charges<'_>) -> Locked<'_> {
-        let mut shards: SmallVec<[usize; CHARGES]> = SmallVec::new();
+        let mut shards: SmallVec<[usize; INLINE_CHARGES]> = SmallVec::new();
         for charge in charges.iter() {
             if shards.last() != Some(&charge.hashed.shard) {
                 shards.push(charge.hashed.shard);
@@ -219,10 +219,10 @@ impl Limiter {
     /// Asks some other shards for credits that they do not need now. Nobody is waited for.
     #[cold]
     fn collect_credits(&self) {
-        if self.pool.left() >= CHARGES {
+        if self.pool.left() >= INLINE_CHARGES {
             return;
         }
-        let asked = ASKED.min(self.shards.len());
+        let asked = SHARDS_ASKED.min(self.shards.len());
         let first = self.asked.fetch_add(asked, Relaxed);
         for index in first..first.wrapping_add(asked) {
             let slot = self.shards.get(index & (self.shards.len() - 1));

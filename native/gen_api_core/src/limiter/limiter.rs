@@ -11,9 +11,9 @@ use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::sync::Mutex;
 
 /// Windows swept under one lock, so that no check waits long for a sweep.
-const UNDER_ONE_LOCK: usize = 64;
+const WINDOWS_PER_LOCK: usize = 64;
 /// More shards than this would cost more than they spare.
-const MOST_SHARDS: usize = 4_096;
+const MAX_SHARDS: usize = 4_096;
 
 /// How a limiter is cut, and how much it may hold.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl Limiter {
     /// Holds nothing yet.
     #[must_use]
     pub fn new(caps: Caps) -> Self {
-        let shards = caps.shards.clamp(1, MOST_SHARDS).next_power_of_two();
+        let shards = caps.shards.clamp(1, MAX_SHARDS).next_power_of_two();
         Self {
             shards: (0..shards).map(|_| ShardLock::default()).collect(),
             hasher: Hasher::new(shards),
@@ -175,7 +175,7 @@ impl Limiter {
                     more: true,
                 };
             }
-            let slice = left.min(UNDER_ONE_LOCK);
+            let slice = left.min(WINDOWS_PER_LOCK);
             let swept = slot.lock().sweep(now, slice, &self.hasher, &self.pool);
             left -= swept.seen;
             windows += swept.dropped;

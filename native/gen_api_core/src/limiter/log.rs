@@ -5,18 +5,18 @@ use super::pages::Pages;
 use super::stamp::Stamp;
 
 /// Requests that need no memory of their own.
-const FEW: usize = 8;
+const INLINE: usize = 8;
 /// Longest ring. Growing one copies it, so it stays short.
 const RING: usize = 512;
 /// A log has to fall well below the size it grew at before it changes back, or one at the edge would change
 /// with every request.
-const FEW_AGAIN: usize = FEW / 2;
+const INLINE_AGAIN: usize = INLINE / 2;
 const RING_AGAIN: usize = RING / 4;
 
 /// A queue of stamps whose memory follows its length.
 #[derive(Debug)]
 pub(super) enum Log {
-    Few { len: u8, stamps: [Stamp; FEW] },
+    Few { len: u8, stamps: [Stamp; INLINE] },
     Ring(VecDeque<Stamp>),
     Pages(Box<Pages>),
 }
@@ -25,7 +25,7 @@ impl Default for Log {
     fn default() -> Self {
         Self::Few {
             len: 0,
-            stamps: [Stamp::default(); FEW],
+            stamps: [Stamp::default(); INLINE],
         }
     }
 }
@@ -61,7 +61,7 @@ impl Log {
             },
             Self::Ring(ring) if ring.len() < RING => {
                 if ring.len() == ring.capacity() {
-                    ring.reserve_exact((ring.len() / 4).max(FEW));
+                    ring.reserve_exact((ring.len() / 4).max(INLINE));
                 }
                 ring.push_back(stamp);
             }
@@ -91,7 +91,7 @@ impl Log {
             Self::Ring(ring) => {
                 let count = count.min(ring.len());
                 ring.drain(..count);
-                if ring.len() <= FEW_AGAIN {
+                if ring.len() <= INLINE_AGAIN {
                     *self = Self::few(ring);
                 } else if ring.len() < ring.capacity() / 4 {
                     ring.shrink_to(ring.len() * 2);
@@ -102,7 +102,7 @@ impl Log {
                 let released = pages.drop_front(count);
                 if pages.is_tidy() && pages.len() <= RING_AGAIN {
                     let ring = (0..pages.len()).map(|i| pages.get(i)).collect();
-                    *self = if pages.len() <= FEW_AGAIN {
+                    *self = if pages.len() <= INLINE_AGAIN {
                         Self::few(&ring)
                     } else {
                         Self::Ring(ring)
@@ -132,7 +132,7 @@ impl Log {
     }
 
     fn ring(stamps: impl Iterator<Item = Stamp>, last: Stamp) -> Self {
-        let mut ring = VecDeque::with_capacity(2 * FEW);
+        let mut ring = VecDeque::with_capacity(2 * INLINE);
         ring.extend(stamps);
         ring.push_back(last);
         Self::Ring(ring)

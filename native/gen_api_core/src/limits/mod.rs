@@ -163,7 +163,7 @@ impl Limits {
         for (service, request_type, scope) in scopes.all() {
             scope.0.store(next.limits(service, request_type), Relaxed);
         }
-        scopes.drop_unheld();
+        scopes.drop_unused();
         for active in previous.all() {
             if !kept.contains(&active.limit.id()) {
                 self.limiter.forget(active.limit.id());

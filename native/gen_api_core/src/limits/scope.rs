@@ -31,9 +31,9 @@ pub(super) struct Scopes {
 
 impl Scopes {
     /// Fewer than these are not worth a walk.
-    const FEW: usize = 1_024;
+    const MIN_SCOPES: usize = 1_024;
 
-    pub(super) fn drop_unheld(&mut self) {
+    pub(super) fn drop_unused(&mut self) {
         let mut kept = 0;
         for functions in self.by_function.values_mut() {
             functions.retain(|_, scope| Arc::strong_count(scope) > 1);
@@ -43,7 +43,7 @@ impl Scopes {
             .retain(|_, functions| !functions.is_empty());
         self.len = kept;
         // Twice as many: each scope pays for a walk once.
-        self.most = (2 * kept).max(Self::FEW);
+        self.most = (2 * kept).max(Self::MIN_SCOPES);
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (&str, &str, &Scope)> {
@@ -64,7 +64,7 @@ impl Scopes {
         new: impl FnOnce() -> Scope,
     ) -> Arc<Scope> {
         if self.len >= self.most {
-            self.drop_unheld();
+            self.drop_unused();
         }
         let functions = self.by_function.entry(service.into()).or_default();
         let known = functions.len();

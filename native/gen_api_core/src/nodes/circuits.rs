@@ -16,7 +16,7 @@ use crate::sync::{ArcSwap, Guard, Mutex};
 pub const MAX_CIRCUITS: usize = 1_024;
 
 /// From so many candidates on, open circuits are ignored where they leave fewer than half of them.
-const ENOUGH: usize = 3;
+const MIN_CANDIDATES: usize = 3;
 
 /// The circuits of one function: a breaker for each node that was called lately.
 ///
@@ -105,7 +105,7 @@ impl<N: Fn() -> Nanos> CircuitView<N> {
     /// over because of a circuit. What is left would only be overrun in their place.
     #[must_use]
     pub fn among(self, candidates: &Candidates) -> Self {
-        if self.0.is_none() || candidates.len() < ENOUGH {
+        if self.0.is_none() || candidates.len() < MIN_CANDIDATES {
             return self;
         }
         let usable = |&index: &usize| candidates.is_up(index) && self.allows(candidates.get(index));

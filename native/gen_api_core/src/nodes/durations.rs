@@ -5,7 +5,7 @@ use crate::sync::Mutex;
 
 /// Calls looked at: those of the last 10 seconds, the latest of them.
 const WINDOW: Nanos = Nanos::from_secs(10);
-const LATEST: usize = 128;
+const MAX_CALLS: usize = 128;
 
 /// How long the successful calls of one function took, lately.
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ impl Durations {
     /// nobody waits for it.
     pub fn add(&self, took: Nanos, now: Nanos) {
         if let Some(mut latest) = self.0.try_lock() {
-            if latest.len() >= LATEST {
+            if latest.len() >= MAX_CALLS {
                 latest.pop_front();
             }
             latest.push_back((now, took));
@@ -52,7 +52,7 @@ impl Durations {
 
 #[cfg(test)]
 mod tests {
-    use super::{Durations, LATEST};
+    use super::{Durations, MAX_CALLS};
     use crate::clock::Nanos;
 
     #[test]
@@ -71,6 +71,6 @@ mod tests {
         assert!(durations.is_idle(secs(15)));
         (0..10_000).for_each(|_| durations.add(Nanos(7), secs(20)));
         assert_eq!(durations.median(secs(20)), Some(Nanos(7)));
-        assert!(durations.bytes() <= 2 * LATEST * 16);
+        assert!(durations.bytes() <= 2 * MAX_CALLS * 16);
     }
 }

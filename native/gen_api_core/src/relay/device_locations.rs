@@ -95,7 +95,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
     }
 
     /// Members without a device on any node, of which there are `nodes`, a bit each: others have
-    /// none any more. Each with whether his were on one of those. Linear in the number of members, but
+    /// none any more. Each with whether theirs were on one of those. Linear in the number of members, but
     /// nobody waits for it for long.
     pub fn offline_members(&self, id: &str, nodes: u64) -> Vec<(Box<str>, bool)> {
         let mut offline = Vec::new();

@@ -128,7 +128,7 @@ impl<H: Copy + Eq> State<H> {
         before
     }
 
-    /// Forgets a member of whom there is nothing to know; his entry, if so.
+    /// Forgets a member of whom there is nothing to know; returns the entry, if so.
     pub(super) fn prune_member(
         &mut self,
         at: u32,

@@ -29,7 +29,7 @@ pub struct Bounds {
     pub pending: usize,
     /// Groups of a user.
     pub groups_per_user: usize,
-    /// How long somebody whose last device has ended may come back as if he had not gone.
+    /// How long somebody whose last device has ended may come back as if they had not left.
     pub grace_ms: u64,
 }
 

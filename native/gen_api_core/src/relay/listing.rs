@@ -53,7 +53,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         self.with_group(id, |_group, state| Ok((state.kind, state.created)))
     }
 
-    /// The groups that a user is in, with how he stands in each. They are looked at one after the
+    /// The groups that a user is in, with the status in each. They are looked at one after the
     /// other: what happens meanwhile may be seen in one and not in another.
     pub fn groups_of(&self, user: &str) -> Vec<(Box<str>, Status)> {
         let groups = self

@@ -29,7 +29,7 @@ impl MemberFlags {
     pub const ADMIN: Self = Self(8);
     /// Must not join.
     pub const BANNED: Self = Self(16);
-    /// Was accepted, and may come back for a while as if he had not gone.
+    /// Was accepted, and may come back for a while as if they had not left.
     pub const GRACE: Self = Self(32);
 
     const REMEMBERED: Self = Self(4 | 8 | 16 | 32);
@@ -80,7 +80,7 @@ impl MemberFlags {
         }
     }
 
-    /// Whether messages go to this user: he is in the group and not pending.
+    /// Whether messages go to this user, who is in the group and not pending.
     #[inline]
     #[must_use]
     pub const fn is_audience(self) -> bool {
@@ -109,7 +109,7 @@ pub(super) enum Devices<H> {
 
 /// Devices of a member on one node. Taking them all out costs up to the square of it, on a scheduler of the VM and
 /// while others wait for the group.
-const MOST: usize = 1_000;
+const MAX_DEVICES: usize = 1_000;
 
 impl<H: Copy + Eq> Devices<H> {
     /// Whether there may be one more.
@@ -120,7 +120,7 @@ impl<H: Copy + Eq> Devices<H> {
     pub(super) fn admit(&self, id: H) -> Result<(), Refusal> {
         if self.find(id).is_some() {
             Err(Refusal::AlreadyMember)
-        } else if self.len() >= MOST {
+        } else if self.len() >= MAX_DEVICES {
             Err(Refusal::TooManyDevices)
         } else {
             Ok(())
@@ -209,7 +209,7 @@ pub(super) struct Member<H> {
     pub(super) flags: MemberFlags,
     /// Which change of the group set the flags, for copies on other nodes.
     pub(super) version: u32,
-    /// The other nodes on which he has devices, a bit each.
+    /// The other nodes on which the user has devices, a bit each.
     pub(super) remote: u64,
 }
 
@@ -225,7 +225,7 @@ impl<H> Member<H> {
         }
     }
 
-    /// When he joined, in milliseconds of the caller's epoch.
+    /// When the user joined, in milliseconds of the caller's epoch.
     pub(super) fn joined_ms(&self) -> u64 {
         let [a, b, c, d, e, f] = self.joined;
         u64::from_le_bytes([a, b, c, d, e, f, 0, 0])

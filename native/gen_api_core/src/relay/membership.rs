@@ -164,7 +164,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         }
     }
 
-    /// A member is no longer in the group; what is to be remembered of him is.
+    /// A member is no longer in the group; what has to be remembered of them is.
     pub(super) fn mark_left(
         &self,
         group: &Arc<Group<H>>,
@@ -229,7 +229,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         Ok(())
     }
 
-    /// A user leaves with one device; whether it was his last one.
+    /// A user leaves with one device; whether it was the last one.
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// Far more than all nodes of one relay may count the version of a record on while they unite, by one for each
 /// other node, and not all of them by as many.
-const AHEAD: u32 = 4_096;
+const VERSION_JUMP: u32 = 4_096;
 
 /// What came of it that two nodes have united what they know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         if apart {
             // Or what is decided here next would be older than what others have made of the same.
             let state = lock.step()?;
-            state.clock = state.clock.saturating_add(AHEAD);
+            state.clock = state.clock.saturating_add(VERSION_JUMP);
         }
         Some(merged)
     }

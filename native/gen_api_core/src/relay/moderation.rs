@@ -28,11 +28,11 @@ pub enum Moderation {
     Mute,
     /// Gives it back.
     Unmute,
-    /// Takes somebody out; he may join again, without the admin role.
+    /// Takes somebody out, who may join again, without the admin role.
     Kick,
     /// Takes somebody out for good, or keeps somebody out who was never in.
     Ban,
-    /// Lets him join again.
+    /// Lifts a ban.
     Unban,
     /// Gives the admin role.
     Promote,

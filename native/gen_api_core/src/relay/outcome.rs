@@ -19,7 +19,7 @@ pub enum Refusal {
     TooManyGroups,
     /// The device is a member already.
     AlreadyMember,
-    /// The user has as many devices in the group, on this node, as he may have.
+    /// The user has as many devices in the group, on this node, as a user may have.
     TooManyDevices,
     /// The group has as many members, or pending ones, as it may have.
     GroupFull,
@@ -79,24 +79,24 @@ pub struct Left {
     pub group: Box<str>,
     /// The user.
     pub user: Box<str>,
-    /// Whether that was his last device on this node.
+    /// Whether that was their last device on this node.
     pub last: bool,
-    /// Whether he stays a member, until nodes agree that he has no device on any of them.
+    /// Whether they stay a member, until nodes agree that they have no device on any of them.
     pub stays: bool,
     /// And whether that is because others have some, as far as is known here.
     pub elsewhere: bool,
 }
 
-/// A member as others see him.
+/// A member as others see them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The user.
     pub user: Box<str>,
-    /// How he stands.
+    /// The status.
     pub status: Status,
-    /// Whether he is an admin.
+    /// Whether this is an admin.
     pub admin: bool,
-    /// When he joined.
+    /// When the user joined.
     pub joined_ms: u64,
     /// Devices on this node.
     pub devices: usize,

@@ -17,7 +17,7 @@ pub struct Device<'l, H> {
 }
 
 /// How many forms there are in a group besides that of devices themselves: a message is written once for each.
-const LANES: usize = 64;
+const MAX_LANES: usize = 64;
 
 /// An entry of the list that a fan-out walks.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -123,7 +123,7 @@ impl<H: Copy + Eq> State<H> {
         let unused = || self.lanes.iter().position(|lane| lane.devices == 0);
         let at = match known.or_else(unused) {
             Some(at) => at,
-            None if self.lanes.len() >= LANES && !key.is_empty() => return None,
+            None if self.lanes.len() >= MAX_LANES && !key.is_empty() => return None,
             None => {
                 self.lanes.push(Lane::default());
                 self.lanes.len() - 1
@@ -163,7 +163,7 @@ impl<H: Copy + Eq> State<H> {
         }
     }
 
-    /// A member has one device less here; whether he had it.
+    /// A member has one device less here; whether it was there.
     pub(super) fn detach(&mut self, at: u32, id: H) -> bool {
         let Some(slot) = self.members.get(at).and_then(|m| m.devices.find(id)) else {
             return false;

@@ -18,11 +18,11 @@ use std::hash::Hash;
 pub struct Record {
     /// The user.
     pub user: Box<str>,
-    /// How he stands.
+    /// The status and role.
     pub flags: MemberFlags,
     /// Which change of the group this is.
     pub version: u32,
-    /// When he joined.
+    /// When the user joined.
     pub joined_ms: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Users, each with the groups that know him. The bytes of an id are kept once.
+//! Users, each with the groups that know them. The bytes of an id are kept once.
 
 use super::group::Group;
 use crate::sync::Mutex;
@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use triomphe::ThinArc;
 
-/// A user: his id, and the groups that hold a record of him. One pointer.
+/// A user: the id, and the groups that hold a record of them. One pointer.
 pub(super) struct User<H>(ThinArc<Mutex<Groups<H>>, u8>);
 
 impl<H> Clone for User<H> {
@@ -106,7 +106,7 @@ impl<H> Users<H> {
         self.shards.get(spread & (self.shards.len() - 1))
     }
 
-    /// The user, with `group` among his groups; none if he has `most` of them.
+    /// The user, with `group` among their groups; none if they have `most` of them.
     pub(super) fn enter(
         &self,
         id: &str,

@@ -97,12 +97,12 @@ pub struct Type {
     /// Whether an explicit nil is accepted.
     pub allow_nil: bool,
     /// The default value, if there is one.
-    pub default: Option<Kept>,
+    pub default: Option<KeptValue>,
 }
 
 /// A value that the caller of the core keeps, because the core cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct KeptValue {
     /// Its number.
     pub id: u32,
     /// The work that a copy of it takes, in the units of [`Schema::check`].
@@ -229,14 +229,14 @@ pub enum Member {
 #[derive(Debug)]
 pub struct Members {
     listed: Vec<Member>,
-    shown: Kept,
+    shown: KeptValue,
     by_text: AHashMap<Box<str>, u32>,
 }
 
 impl Members {
     /// Indexes the listed values; `shown` is the list as it is kept for messages. Of a string and an atom with one text the string counts,
     /// because it needs no conversion.
-    pub fn new(listed: Vec<Member>, shown: Kept) -> Self {
+    pub fn new(listed: Vec<Member>, shown: KeptValue) -> Self {
         let mut by_text = AHashMap::new();
         for (index, member) in (0u32..).zip(&listed) {
             match member {

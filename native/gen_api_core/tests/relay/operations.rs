@@ -43,7 +43,7 @@ fn a_creator_is_an_active_admin_and_the_group_stays_without_him() {
     );
     assert_eq!(relay.remove_device(0, 0).len(), 1);
     assert!(rows(&relay).is_empty());
-    // Remembered: he needs nobody to accept him.
+    // Remembered: nobody has to accept them again.
     assert_eq!(join(&relay, "root", 2), Ok(Status::Active));
     assert!(rows(&relay)[0].admin);
 }
@@ -424,7 +424,7 @@ fn those_who_did_not_come_back_in_time_are_forgotten_in_the_end_and_at_once_wher
     let dies = |n: usize, now| {
         let (user, id) = (format!("user-{n}"), n as u64 + 2);
         relay.join("g", &user, device(id), now).unwrap();
-        // Refused the second time, when he is back as he was.
+        // Refused the second time, when they are back as they were.
         let _ = relay.moderate("g", Moderation::Accept, "root", &user, now);
         relay.remove_device(id, now);
     };

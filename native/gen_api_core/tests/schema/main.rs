@@ -12,8 +12,8 @@ mod problems;
 mod stack;
 
 use gen_api_core::schema::{
-    Bound, Field, Fields, Kept, Kind, Member, Members, Outcome, Problem, Range, Schema, Segment,
-    Shape, Size, StrRule, TreeLimits, Type, MAX_LEVELS,
+    Bound, Field, Fields, KeptValue, Kind, Member, Members, Outcome, Problem, Range, Schema,
+    Segment, Shape, Size, StrRule, TreeLimits, Type, MAX_LEVELS,
 };
 use json::{Json, Maker};
 use proptest::prelude::*;
@@ -190,7 +190,7 @@ fn the_tree_limits_come_first_and_hold_at_their_edge() {
 
 #[test]
 fn a_copy_of_what_is_kept_outside_counts_as_work() {
-    let large = Kept {
+    let large = KeptValue {
         id: 0,
         units: 1_000,
     };

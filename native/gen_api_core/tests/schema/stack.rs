@@ -6,7 +6,7 @@
 use super::json::{Json, Maker};
 use super::{field, limits, schema, size, string, typed};
 use gen_api_core::schema::{
-    Fields, Flags, FlatMap, Format, Kept, Kind, Outcome, Schema, StrRule, Type, MAX_LEVELS,
+    Fields, Flags, FlatMap, Format, KeptValue, Kind, Outcome, Schema, StrRule, Type, MAX_LEVELS,
 };
 use std::thread;
 
@@ -128,7 +128,7 @@ fn defaults_are_converted() {
     let r#type = Type {
         kind,
         allow_nil: false,
-        default: Some(Kept { id: 0, units: 1 }),
+        default: Some(KeptValue { id: 0, units: 1 }),
     };
     on_small_stack(|| {
         assert!(r#type.convert(&value, &Maker, limits(1_000)).is_ok());

@@ -11,7 +11,7 @@ mod scalar;
 
 use super::problem::{Failure, Failures, Problem, Segment};
 use super::tree::{Meter, Stop, Walk};
-use super::{Kept, Kind, Schema, Shape, TreeLimits, Type, TypeName};
+use super::{KeptValue, Kind, Schema, Shape, TreeLimits, Type, TypeName};
 use crate::value::{Build, Value, View};
 use smallvec::SmallVec;
 
@@ -186,7 +186,7 @@ impl<'a, 'b, B: Build<'a>> Check<'a, 'b, B> {
 
     fn absent<'s>(&mut self, r#type: &'s Type) -> Walk<'s, B::V, Converted<B::V>> {
         match r#type.default {
-            Some(Kept { id, units }) => {
+            Some(KeptValue { id, units }) => {
                 self.meter.work(units)?;
                 Ok(Some(self.build.default_value(id)))
             }
