@@ -65,6 +65,8 @@ defmodule PhoenixGenApi.SmallStacks do
         args = %{"a" => wrapped(levels, innermost, around)}
         {_, _} = ArgumentHandler.convert(plan, %Request{args: args})
         _ = Native.argument_handler_convert_dirty(handle, args)
+        _ = Native.argument_handler_problems(handle, args)
+        _ = Native.argument_handler_problems_dirty(handle, args)
       end
 
       {name, levels}

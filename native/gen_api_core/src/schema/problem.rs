@@ -81,38 +81,11 @@ pub enum Problem<'s, V> {
     TooManyNodes(u32),
 }
 
-/// Failures in the order in which they are reported; there is at least one.
-#[derive(Debug)]
-pub(super) struct Failures<'s, V> {
-    pub(super) first: Failure<'s, V>,
-    pub(super) others: Vec<Failure<'s, V>>,
-}
-
-impl<'s, V> Failures<'s, V> {
+impl<'s, V> Failure<'s, V> {
     pub(super) fn new(problem: Problem<'s, V>) -> Box<Self> {
-        Box::new(Failures {
-            first: Failure {
-                path: Vec::new(),
-                problem,
-            },
-            others: Vec::new(),
+        Box::new(Failure {
+            path: Vec::new(),
+            problem,
         })
-    }
-
-    pub(super) fn len(&self) -> usize {
-        1 + self.others.len()
-    }
-
-    pub(super) fn append(&mut self, more: Failures<'s, V>) {
-        self.others.push(more.first);
-        self.others.extend(more.others);
-    }
-
-    /// All of them lie below this segment.
-    pub(super) fn below(&mut self, segment: Segment) {
-        for failure in &mut self.others {
-            failure.path.insert(0, segment.clone());
-        }
-        self.first.path.insert(0, segment);
     }
 }

@@ -1,6 +1,6 @@
 //! Walks over content that no type describes.
 
-use super::problem::{Failures, Problem};
+use super::problem::{Failure, Problem};
 use super::TreeLimits;
 use crate::value::{Items, Value, View};
 
@@ -17,7 +17,7 @@ pub(super) struct Meter {
 /// Why a walk stopped.
 pub(super) enum Stop<'s, V> {
     /// Something is wrong.
-    Failed(Box<Failures<'s, V>>),
+    Failed(Box<Failure<'s, V>>),
     /// The work allowed here is used up.
     OutOfBudget,
 }
@@ -26,7 +26,7 @@ pub(super) type Walk<'s, V, T = ()> = Result<T, Stop<'s, V>>;
 
 impl<'s, V> From<Problem<'s, V>> for Stop<'s, V> {
     fn from(problem: Problem<'s, V>) -> Self {
-        Stop::Failed(Failures::new(problem))
+        Stop::Failed(Failure::new(problem))
     }
 }
 

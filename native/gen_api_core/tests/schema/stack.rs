@@ -21,7 +21,10 @@ fn on_small_stack<T: Send>(run: impl FnOnce() -> T + Send) -> T {
 }
 
 fn is_valid(schema: &Schema, args: &Json) -> bool {
-    matches!(schema.check(args, &Maker, u64::MAX), Outcome::Valid(_))
+    let valid = matches!(schema.check(args, &Maker, u64::MAX), Outcome::Valid(_));
+    let problems = schema.problems(args, &Maker, u64::MAX, 20);
+    assert_eq!(problems.is_some_and(|all| all.is_empty()), valid);
+    valid
 }
 
 const LEVELS: usize = MAX_LEVELS as usize;

@@ -2,7 +2,7 @@
 
 use super::super::tree::{Stop, Walk};
 use super::super::{text, Size, Type, TypeName};
-use super::{is_json, mismatch, settle, Check, Converted, Problem, Segment};
+use super::{is_json, mismatch, Check, Converted, Problem, Segment};
 use crate::value::{Build, Items, Value, View};
 
 impl<'a, B: Build<'a>> Check<'a, '_, B> {
@@ -19,22 +19,19 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
         self.meter.level(depth)?;
         let mut items = value.items();
         let mut count = 0u32;
-        let mut noted = None;
         for head in items.by_ref() {
             if count == size.max {
                 return self.list_size(name, size, value);
             }
             self.meter.node()?;
             if let Err(stop) = item(self, head) {
-                if noted.is_none() {
-                    self.list_size(name, size, value)?;
-                }
-                self.note(&mut noted, stop.below(|| Segment::Index(count)))?;
+                self.list_size(name, size, value)?;
+                return Err(stop.below(|| Segment::Index(count)));
             }
             count += 1;
         }
         if count >= size.min && items.is_proper() {
-            settle(noted)
+            Ok(())
         } else {
             self.list_size(name, size, value)
         }
@@ -102,7 +99,12 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
 
     /// What is wrong with a list as a whole, which comes before what is wrong with an item.
     #[cold]
-    fn list_size<'s>(&mut self, name: TypeName, size: Size, list: B::V) -> Walk<'s, B::V> {
+    pub(super) fn list_size<'s>(
+        &mut self,
+        name: TypeName,
+        size: Size,
+        list: B::V,
+    ) -> Walk<'s, B::V> {
         match self.count(list)? {
             None => Err(mismatch(name, list)),
             Some(count) if count > size.max => Err(Problem::TooManyItems(size.max).into()),

@@ -2,12 +2,9 @@
 
 use super::super::tree::{Stop, Walk};
 use super::super::{text, FlatMap, TypeName};
-use super::{is_json, mismatch, settle, Check, Failures, Problem, Segment};
+use super::{is_json, mismatch, Check, Problem, Segment};
 use crate::value::{Build, Value, View};
 use ahash::AHashSet;
-
-/// A key and what is wrong with its value.
-type UnderKey<'a, 's, V> = (&'a [u8], Box<Failures<'s, V>>);
 
 impl<'a, B: Build<'a>> Check<'a, '_, B> {
     /// A map of any JSON content.
@@ -32,35 +29,15 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
         if len > rule.max_items as usize {
             return Err(Problem::TooManyItems(rule.max_items).into());
         }
-        let mut noted = None;
-        if !rule.required.is_empty() {
-            let sent: AHashSet<&[u8]> = map.entries().filter_map(|(key, _)| key.as_str()).collect();
-            let missing: Vec<&str> = rule
-                .required
-                .iter()
-                .map(|key| &**key)
-                .filter(|key| !sent.contains(key.as_bytes()))
-                .collect();
-            if !missing.is_empty() {
-                self.note(&mut noted, Problem::MissingKeys(missing).into())?;
-            }
+        let missing = rule.missing(map);
+        if !missing.is_empty() {
+            return Err(Problem::MissingKeys(missing).into());
         }
-        if let Some(accept) = &rule.accept {
-            let accepted = |key: &B::V| {
-                key.as_str()
-                    .and_then(|bytes| std::str::from_utf8(bytes).ok())
-                    .is_some_and(|key| accept.contains(key))
-            };
-            let keys = map.entries().map(|(key, _)| key);
-            let rejected: Vec<B::V> = keys.filter(|key| !accepted(key)).collect();
-            if !rejected.is_empty() {
-                self.note(&mut noted, Problem::RejectedKeys(rejected).into())?;
-            }
+        let rejected = rule.rejected(map);
+        if !rejected.is_empty() {
+            return Err(Problem::RejectedKeys(rejected).into());
         }
-        if let Err(stop) = self.flat_entries(rule, map, depth) {
-            self.note(&mut noted, stop)?;
-        }
-        settle(noted)
+        self.flat_entries(rule, map, depth)
     }
 
     fn flat_entries<'s>(&mut self, rule: &'s FlatMap, map: B::V, depth: u32) -> Walk<'s, B::V> {
@@ -69,7 +46,7 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
         })
     }
 
-    fn flat_entry<'s>(
+    pub(super) fn flat_entry<'s>(
         &mut self,
         rule: &'s FlatMap,
         key: B::V,
@@ -142,25 +119,21 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
         list: B::V,
         mut item: impl FnMut(&mut Self, B::V) -> Walk<'s, B::V>,
     ) -> Walk<'s, B::V> {
-        let mut noted = None;
         for (index, value) in (0u32..).zip(list.items()) {
             self.meter.node()?;
-            if let Err(stop) = item(self, value) {
-                self.note(&mut noted, stop.below(|| Segment::Index(index)))?;
-            }
+            item(self, value).map_err(|stop| stop.below(|| Segment::Index(index)))?;
         }
-        settle(noted)
+        Ok(())
     }
 
     /// Each entry of a map whose keys must be strings. A large map has no order, so of
-    /// several problems those under the smallest keys are reported.
+    /// several problems the one under the smallest key is reported.
     fn entries<'s>(
         &mut self,
         map: B::V,
         mut entry: impl FnMut(&mut Self, B::V, B::V) -> Walk<'s, B::V>,
     ) -> Walk<'s, B::V> {
-        // By their keys, ascending.
-        let mut noted: Vec<UnderKey<'a, 's, B::V>> = Vec::new();
+        let mut first: Option<(&'a [u8], Stop<'s, B::V>)> = None;
         // By reference, for the stack.
         let mut entries = map.entries();
         for (key, value) in entries.by_ref() {
@@ -169,7 +142,7 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
                 let culprit = if map.is_struct() { map } else { key };
                 return Err(Problem::NotJson(culprit).into());
             };
-            if noted.len() == self.wanted && noted.last().is_some_and(|(last, _)| name > *last) {
+            if first.as_ref().is_some_and(|(smallest, _)| name > *smallest) {
                 continue;
             }
             let outcome = match self.utf8(name) {
@@ -179,23 +152,46 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
             match outcome {
                 Ok(()) => {}
                 Err(Stop::OutOfBudget) => return Err(Stop::OutOfBudget),
-                Err(Stop::Failed(failures)) => {
-                    let place = noted.partition_point(|(other, _)| *other < name);
-                    noted.insert(place, (name, failures));
-                    noted.truncate(self.wanted);
-                }
+                Err(stop) => first = Some((name, stop)),
             }
         }
-        let in_order = noted.into_iter().map(|(_, failures)| failures);
-        settle(in_order.reduce(|mut all, failures| {
-            all.append(*failures);
-            all
-        }))
+        match first {
+            None => Ok(()),
+            Some((_, stop)) => Err(stop),
+        }
+    }
+}
+
+impl FlatMap {
+    /// Keys that have to be there and are not.
+    pub(super) fn missing<'a, V: Value<'a>>(&self, map: V) -> Vec<&str> {
+        if self.required.is_empty() {
+            return Vec::new();
+        }
+        let sent: AHashSet<&[u8]> = map.entries().filter_map(|(key, _)| key.as_str()).collect();
+        let required = self.required.iter().map(|key| &**key);
+        required
+            .filter(|key| !sent.contains(key.as_bytes()))
+            .collect()
+    }
+
+    /// Keys that are there and are not accepted.
+    pub(super) fn rejected<'a, V: Value<'a>>(&self, map: V) -> Vec<V> {
+        let Some(accept) = &self.accept else {
+            return Vec::new();
+        };
+        let accepted = |key: &V| {
+            key.as_str()
+                .and_then(|bytes| std::str::from_utf8(bytes).ok())
+                .is_some_and(|key| accept.contains(key))
+        };
+        let keys = map.entries().map(|(key, _)| key);
+        keys.filter(|key| !accepted(key)).collect()
     }
 }
 
 /// A key that is not UTF-8 is shown with replacement characters.
-fn name_of<'a, V: Value<'a>>(key: V) -> Segment {
+pub(super) fn name_of<'a, V: Value<'a>>(key: V) -> Segment {
     let bytes = key.as_str().unwrap_or_default();
     Segment::Name(String::from_utf8_lossy(bytes).into())
 }

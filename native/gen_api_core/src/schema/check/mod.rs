@@ -4,12 +4,13 @@
 //! else may be wrong when the bet is lost. So of several problems the one with precedence is
 //! found on the way out, where time does not matter.
 
+mod every;
 mod list;
 mod map;
 mod record;
 mod scalar;
 
-use super::problem::{Failure, Failures, Problem, Segment};
+use super::problem::{Failure, Problem, Segment};
 use super::tree::{Meter, Stop, Walk};
 use super::{KeptValue, Kind, Schema, Shape, TreeLimits, Type, TypeName};
 use crate::value::{Build, Value, View};
@@ -43,56 +44,29 @@ impl Schema {
     ) -> Outcome<'s, B::V> {
         let mut walked = Check::new(build, self.limits, units).arguments(self, args);
         if matches!(walked, Err(Stop::Failed(_))) {
-            walked = self.first_problems(args, build, units, 1);
+            walked = self.first_problem(args, build, units);
         }
         match walked {
             Ok(list) => Outcome::Valid(list),
             Err(Stop::OutOfBudget) => Outcome::OutOfBudget,
-            Err(Stop::Failed(failures)) => Outcome::Invalid(Box::new(failures.first)),
+            Err(Stop::Failed(failure)) => Outcome::Invalid(failure),
         }
     }
 
-    /// Every problem of a map of arguments, at most `max`, in the order in which they count:
-    /// a tree limit alone, else undeclared arguments, then the arguments in their order, and so
-    /// in each value that has parts. The first is that of [`Schema::check`]; there is none where
-    /// that is content.
-    ///
-    /// `None` if it takes more work than `units`.
-    pub fn problems<'s, 'a, B: Build<'a>>(
-        &'s self,
-        args: B::V,
-        build: &B,
-        units: u64,
-        max: usize,
-    ) -> Option<Vec<Failure<'s, B::V>>> {
-        match self.first_problems(args, build, units, max) {
-            Ok(_list) => Some(Vec::new()),
-            Err(Stop::OutOfBudget) => None,
-            Err(Stop::Failed(failures)) => {
-                let mut all = vec![failures.first];
-                all.extend(failures.others);
-                all.truncate(max);
-                Some(all)
-            }
-        }
-    }
-
-    /// The problems that come first: the tree limits come before everything else (a
+    /// The problem that comes first: the tree limits come before everything else (a
     /// successful walk has counted every value, a failed one has not), then the arguments
     /// in their order.
     #[cold]
-    fn first_problems<'s, 'a, B: Build<'a>>(
+    fn first_problem<'s, 'a, B: Build<'a>>(
         &'s self,
         args: B::V,
         build: &B,
         units: u64,
-        wanted: usize,
     ) -> Walk<'s, B::V, B::V> {
         Meter::new(self.limits, units).measure_entries(args, 1)?;
         let mut check = Check::new(build, self.limits, units);
         check.in_order = true;
         check.by_name = self.shape == Shape::Map;
-        check.wanted = wanted.max(1);
         check.arguments(self, args)
     }
 }
@@ -108,11 +82,8 @@ impl Type {
         let mut check = Check::new(build, limits, u64::MAX);
         match check.value(self, value, 1) {
             Ok(converted) => Ok(converted),
-            Err(Stop::Failed(failures)) => Err(Box::new(failures.first)),
-            Err(Stop::OutOfBudget) => {
-                let failures = Failures::new(Problem::TooManyNodes(limits.max_nodes));
-                Err(Box::new(failures.first))
-            }
+            Err(Stop::Failed(failure)) => Err(failure),
+            Err(Stop::OutOfBudget) => Err(Failure::new(Problem::TooManyNodes(limits.max_nodes))),
         }
     }
 }
@@ -130,12 +101,7 @@ struct Check<'a, 'b, B: Build<'a>> {
     in_order: bool,
     /// Whether that is the order of the names, for the arguments themselves.
     by_name: bool,
-    /// How many problems are worth going on for.
-    wanted: usize,
 }
-
-/// The failures of the parts of a value.
-type Noted<'s, V> = Option<Box<Failures<'s, V>>>;
 
 impl<'a, 'b, B: Build<'a>> Check<'a, 'b, B> {
     fn new(build: &'b B, limits: TreeLimits, units: u64) -> Self {
@@ -146,28 +112,7 @@ impl<'a, 'b, B: Build<'a>> Check<'a, 'b, B> {
             keys: SmallVec::new(),
             in_order: false,
             by_name: false,
-            wanted: 1,
         }
-    }
-
-    /// Notes what is wrong with a part of a value; stops when that is enough.
-    #[cold]
-    fn note<'s>(&self, noted: &mut Noted<'s, B::V>, stop: Stop<'s, B::V>) -> Walk<'s, B::V> {
-        let Stop::Failed(failures) = stop else {
-            return Err(stop);
-        };
-        let all = match noted.take() {
-            None => failures,
-            Some(mut all) => {
-                all.append(*failures);
-                all
-            }
-        };
-        if all.len() >= self.wanted {
-            return Err(Stop::Failed(all));
-        }
-        *noted = Some(all);
-        Ok(())
     }
 
     fn arguments<'s>(&mut self, schema: &'s Schema, args: B::V) -> Walk<'s, B::V, B::V> {
@@ -291,18 +236,10 @@ impl<V> Stop<'_, V> {
     /// pays nothing for it.
     #[cold]
     fn below(mut self, segment: impl FnOnce() -> Segment) -> Self {
-        if let Stop::Failed(failures) = &mut self {
-            failures.below(segment());
+        if let Stop::Failed(failure) = &mut self {
+            failure.path.insert(0, segment());
         }
         self
-    }
-}
-
-/// All parts have been looked at.
-fn settle<V>(noted: Noted<'_, V>) -> Walk<'_, V> {
-    match noted {
-        None => Ok(()),
-        Some(failures) => Err(Stop::Failed(failures)),
     }
 }
 

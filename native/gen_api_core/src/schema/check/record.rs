@@ -5,7 +5,7 @@
 
 use super::super::tree::{Stop, Walk};
 use super::super::{Field, Fields, TypeName};
-use super::{mismatch, settle, Check, Converted, Noted, Problem, Segment};
+use super::{mismatch, Check, Converted, Problem, Segment};
 use crate::value::{Build, Value};
 use smallvec::SmallVec;
 
@@ -132,7 +132,7 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
 
     #[inline(never)]
     fn absent_fields<'s>(&mut self, fields: &'s Fields, map: B::V, first: usize) -> Walk<'s, B::V> {
-        let sent = self.sent(fields, map, &mut None)?;
+        let sent = self.sent(fields, map)?;
         for (place, (field, sent)) in fields.iter().zip(&sent).enumerate() {
             if sent.is_none() {
                 let default = self.absent(&field.r#type)?;
@@ -151,8 +151,7 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
         depth: u32,
         (first, first_key): (usize, usize),
     ) -> Walk<'s, B::V, bool> {
-        let mut noted = None;
-        let sent = self.sent(fields, map, &mut noted)?;
+        let sent = self.sent(fields, map)?;
         let mut unchanged = true;
         // Arguments have an order that the caller knows, fields have none.
         let by_name = self.by_name || depth > 1;
@@ -165,14 +164,8 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
                 Some((_key, value)) => self.value(&field.r#type, value, depth),
                 None => self.absent(&field.r#type),
             };
-            let converted = match checked {
-                Ok(converted) => converted,
-                Err(stop) => {
-                    let stop = stop.below(|| Segment::Name(field.name.clone()));
-                    self.note(&mut noted, stop)?;
-                    continue;
-                }
-            };
+            let converted =
+                checked.map_err(|stop| stop.below(|| Segment::Name(field.name.clone())))?;
             unchanged &= converted.is_none() && sent.is_some();
             let value = converted.or(sent.map(|(_key, value)| value));
             self.put(first + place, value.unwrap_or_else(|| self.build.nil()));
@@ -180,21 +173,14 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
                 self.put_key(first_key.saturating_add(place), key);
             }
         }
-        settle(noted)?;
         Ok(unchanged)
     }
 
     /// What a map holds under the declared names, in declared order.
     #[inline(never)]
-    fn sent<'s>(
-        &mut self,
-        fields: &'s Fields,
-        map: B::V,
-        noted: &mut Noted<'s, B::V>,
-    ) -> Walk<'s, B::V, Vec<Sent<B::V>>> {
+    fn sent<'s>(&mut self, fields: &'s Fields, map: B::V) -> Walk<'s, B::V, Vec<Sent<B::V>>> {
         let mut sent = vec![None; fields.len()];
         let mut cursor = 0;
-        let mut undeclared = false;
         for (key, value) in map.entries() {
             let slot = key
                 .as_str()
@@ -202,26 +188,15 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
                 .and_then(|(place, _field)| sent.get_mut(place));
             match slot {
                 Some(slot) => *slot = Some((key, value)),
-                None => {
-                    self.meter.work(1)?;
-                    undeclared = true;
-                }
+                None => return Err(self.extra(fields, map)),
             }
-        }
-        if undeclared {
-            let stop = self.extra(fields, map);
-            // A record type is no data: none of its fields counts.
-            if map.is_struct() {
-                return Err(stop);
-            }
-            self.note(noted, stop)?;
         }
         Ok(sent)
     }
 
     #[cold]
     #[inline(never)]
-    fn extra<'s>(&mut self, fields: &'s Fields, map: B::V) -> Stop<'s, B::V> {
+    pub(super) fn extra<'s>(&mut self, fields: &'s Fields, map: B::V) -> Stop<'s, B::V> {
         if map.is_struct() {
             return mismatch(TypeName::Map, map);
         }
