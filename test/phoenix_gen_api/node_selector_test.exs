@@ -905,5 +905,53 @@ defmodule PhoenixGenApi.NodeSelectorTest do
       :sys.get_state(health)
       assert NodeSelector.node_status(a) == :up
     end
+
+    test "nodes that are down are probed 32 at a time, skipping those that came back meanwhile" do
+      nodes = fresh(100)
+      config = config(nodes, :random)
+      assert :ok = ConfigDb.add(config)
+      on_exit(fn -> ConfigDb.delete("nodes", config.request_type) end)
+      for node <- nodes, do: NodeSelector.mark(node, :down)
+      test = self()
+      running = :counters.new(1, [])
+
+      connect = fn node ->
+        :counters.add(running, 1, 1)
+        send(test, {:probed, node, self()})
+        receive do: (:go_on -> :counters.sub(running, 1, 1))
+      end
+
+      round = Task.async(fn -> NodeSelector.Health.probe(test, connect) end)
+
+      first =
+        for _ <- 1..32 do
+          assert_receive {:probed, node, prober}
+          {node, prober}
+        end
+
+      # Other tests may have left nodes that are down.
+      first_nodes = for {node, _} <- first, do: node
+      [last | back] = nodes -- first_nodes
+      for node <- back, do: NodeSelector.mark(node, :up)
+      assert :counters.get(running, 1) == 32
+      for {_, prober} <- first, do: send(prober, :go_on)
+
+      probed = go_on(round, fn -> assert :counters.get(running, 1) <= 32 end)
+      assert last in probed
+      assert probed -- back == probed
+    end
+  end
+
+  # Lets a round of probes end; the nodes that it has probed meanwhile.
+  defp go_on(%Task{ref: ref} = round, check, probed \\ []) do
+    receive do
+      {:probed, node, prober} ->
+        check.()
+        send(prober, :go_on)
+        go_on(round, check, [node | probed])
+
+      {^ref, :ok} ->
+        probed
+    end
   end
 end

@@ -10,6 +10,11 @@ defmodule PhoenixGenApi.NodeSelector.Health do
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.NodeSelector
 
+  # A host that swallows packets takes seven seconds to fail and must not delay the others. But
+  # `:net_kernel` looks up the hosts of all connections, one after the other: probing thousands
+  # of nodes at once delays every other connection by minutes.
+  @concurrency 32
+
   @doc false
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
 
@@ -19,7 +24,7 @@ defmodule PhoenixGenApi.NodeSelector.Health do
     # Events before this process lived, or while it was being restarted.
     for node <- Node.list(:connected), do: NodeSelector.mark(node, :up)
     schedule()
-    {:ok, %{prober: nil}}
+    {:ok, %{prober: nil, sweeper: nil}}
   end
 
   @impl true
@@ -34,20 +39,19 @@ defmodule PhoenixGenApi.NodeSelector.Health do
     {:noreply, state}
   end
 
-  # Connecting may block for seconds, so it is done aside, one round at a time.
-  def handle_info(:probe, %{prober: nil} = state) do
-    schedule()
-    {_pid, ref} = spawn_monitor(&probe/0)
-    {:noreply, %{state | prober: ref}}
-  end
-
+  # Connecting may block for seconds, so it is done aside, one round at a time. Sweeping does not
+  # wait for a round.
   def handle_info(:probe, state) do
     schedule()
-    {:noreply, state}
+    health = self()
+    state = aside(state, :sweeper, &sweep/0)
+    {:noreply, aside(state, :prober, fn -> probe(health) end)}
   end
 
-  def handle_info({:DOWN, ref, :process, _pid, _reason}, %{prober: ref} = state),
-    do: {:noreply, %{state | prober: nil}}
+  def handle_info({:DOWN, ref, :process, _pid, _reason}, state),
+    do:
+      {:noreply,
+       Map.new(state, fn {name, running} -> {name, if(running != ref, do: running)} end)}
 
   def handle_info(_other, state), do: {:noreply, state}
 
@@ -55,21 +59,27 @@ defmodule PhoenixGenApi.NodeSelector.Health do
     Process.send_after(self(), :probe, Config.get(:node_selector, :probe_interval))
   end
 
-  defp probe do
+  defp aside(state, name, fun), do: Map.update!(state, name, &(&1 || elem(spawn_monitor(fun), 1)))
+
+  defp sweep do
     NodeSelector.sweep(Gateway.handle!(:node_selector))
     Circuits.sweep()
+  end
 
-    # All at once: a host that swallows packets takes seven seconds to fail, and must not keep
-    # the others waiting. The round ends with the slowest, so that rounds do not pile up.
-    probes =
-      for {node, :down} <- NodeSelector.node_statuses(),
-          do: spawn_monitor(fn -> connect(node) end)
+  # A long round skips nodes that came back meanwhile, and ends with the process that began it.
+  @doc false
+  def probe(health, connect \\ &connect/1) do
+    down = for {node, :down} <- NodeSelector.node_statuses(), do: node
 
-    for {pid, monitor} <- probes do
-      receive do
-        {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
-      end
-    end
+    down
+    |> Stream.take_while(fn _node -> Process.alive?(health) end)
+    |> Stream.filter(&(NodeSelector.node_status(&1) == :down))
+    |> Task.async_stream(connect,
+      max_concurrency: @concurrency,
+      ordered: false,
+      timeout: :infinity
+    )
+    |> Stream.run()
   end
 
   defp connect(node) do
