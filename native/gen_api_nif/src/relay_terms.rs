@@ -10,7 +10,6 @@ use gen_api_core::relay::{
     Refusal, Status,
 };
 use rustler::types::atom;
-use rustler::types::tuple::get_tuple;
 use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, Term};
 
 atom_enum!(Kind(GroupType) {
@@ -141,39 +140,44 @@ pub struct Change<'a> {
 }
 
 impl<'a> Decoder<'a> for Change<'a> {
+    // By size: a tuple of a known one is decoded without a vector of its elements.
     fn decode(term: Term<'a>) -> NifResult<Self> {
-        let parts = get_tuple(term)?;
-        let [tag, group, rest @ ..] = &parts[..] else {
-            return Err(Error::BadArg);
+        type Three<'a> = (Atom, &'a str, &'a str);
+        type Four<'a> = (Atom, &'a str, &'a str, bool);
+        type Five<'a> = (Atom, &'a str, Term<'a>, &'a str, Term<'a>);
+        let (group, command) = if let Ok((tag, group, user)) = term.decode::<Three>() {
+            if tag == atoms::join() {
+                (group, Command::Join { user })
+            } else if tag == atoms::leave() {
+                (group, Command::Leave { user })
+            } else {
+                return Err(Error::BadArg);
+            }
+        } else if let Ok((tag, group, user, died)) = term.decode::<Four>() {
+            if tag != atoms::depart() {
+                return Err(Error::BadArg);
+            }
+            (group, Command::LeaveIfOffline { user, died })
+        } else {
+            let (tag, group, kind, user, last): Five = term.decode()?;
+            let command = if tag == atoms::create() {
+                Command::Create {
+                    kind: kind.decode::<Kind>()?.0,
+                    user,
+                    created: created(last.decode()?),
+                }
+            } else if tag == atoms::change() {
+                Command::Moderate {
+                    moderation: kind.decode::<ModerationAtom>()?.0,
+                    actor: user,
+                    target: last.decode()?,
+                }
+            } else {
+                return Err(Error::BadArg);
+            };
+            (group, command)
         };
-        let tag: Atom = tag.decode()?;
-        let command = match *rest {
-            [user] if tag == atoms::join() => Command::Join {
-                user: user.decode()?,
-            },
-            [user] if tag == atoms::leave() => Command::Leave {
-                user: user.decode()?,
-            },
-            [user, died] if tag == atoms::depart() => Command::LeaveIfOffline {
-                user: user.decode()?,
-                died: died.decode()?,
-            },
-            [kind, user, at] if tag == atoms::create() => Command::Create {
-                kind: kind.decode::<Kind>()?.0,
-                user: user.decode()?,
-                created: created(at.decode()?),
-            },
-            [verb, actor, target] if tag == atoms::change() => Command::Moderate {
-                moderation: verb.decode::<ModerationAtom>()?.0,
-                actor: actor.decode()?,
-                target: target.decode()?,
-            },
-            _ => return Err(Error::BadArg),
-        };
-        Ok(Change {
-            group: group.decode()?,
-            command,
-        })
+        Ok(Change { group, command })
     }
 }
 
