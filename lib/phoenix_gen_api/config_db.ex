@@ -59,6 +59,7 @@ defmodule PhoenixGenApi.ConfigDb do
   @type rejection :: :invalid_config | {:mfa_not_allowed, term()} | :not_running
 
   @unversioned "0.0.0"
+  @max_name_bytes 8_192
   @added_here "added on this gateway; delete it there first"
 
   @doc """
@@ -499,7 +500,9 @@ defmodule PhoenixGenApi.ConfigDb do
   defp name(service) when is_atom(service) and service != nil, do: Atom.to_string(service)
   defp name(service), do: text(service)
 
-  defp text(text) when is_binary(text), do: if(String.valid?(text), do: text, else: "")
+  defp text(text) when is_binary(text) and byte_size(text) <= @max_name_bytes,
+    do: if(String.valid?(text), do: text, else: "")
+
   defp text(_other), do: ""
 
   defp found(reason) when reason in [:not_found, :disabled], do: {:error, reason}

@@ -391,7 +391,7 @@ defmodule PhoenixGenApi.RateLimiter do
   # What no limit can have is no error: there is just no limit to charge.
   defp limit(scope, key)
        when key in [:user_id, :device_id, :ip_address] or (is_binary(key) and key != "") do
-    with true <- is_atom(key) or String.valid?(key),
+    with true <- is_atom(key) or name?(key),
          {:ok, scope} <- scope(scope) do
       {:ok, scope}
     else
@@ -407,10 +407,13 @@ defmodule PhoenixGenApi.RateLimiter do
     do: scope({Atom.to_string(service), type})
 
   defp scope({service, type}) when is_binary(service) and is_binary(type) do
-    if String.valid?(service) and String.valid?(type), do: {:ok, {service, type}}, else: :none
+    if name?(service) and name?(type), do: {:ok, {service, type}}, else: :none
   end
 
   defp scope(_other), do: :none
+
+  # No limit has a longer one.
+  defp name?(text), do: byte_size(text) <= 8_192 and String.valid?(text)
 
   # A hand-made request may hold anything; no limit has such a name.
   defp text(text) when is_binary(text), do: text

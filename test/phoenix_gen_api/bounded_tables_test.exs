@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.BoundedTablesTest do
   # large the messages that these are parts of.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{ConfigDb, ConfigFailed, ConfigReceiver, Relay}
+  alias PhoenixGenApi.{ConfigDb, ConfigFailed, ConfigReceiver, RateLimiter, Relay}
   alias PhoenixGenApi.ConfigPuller.Source
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Service.GuardRegistry
@@ -124,6 +124,14 @@ defmodule PhoenixGenApi.BoundedTablesTest do
         assert {:ok, _} = FunConfig.validate_with_details(Map.put(config, field, part(8_192)))
       end
 
+      # Nothing is registered under them.
+      assert ConfigDb.get(long, "t") == {:error, :not_found}
+      assert ConfigDb.disable("s", long) == {:error, :not_found}
+      assert ConfigDb.resolve("s", "t", long) == {:error, :not_found}
+      assert RateLimiter.get_rate_limit_status("ann", {long, "t"}, :user_id) == []
+      assert RateLimiter.get_rate_limit_status("ann", :global, long) == []
+      assert RateLimiter.check_rate_limit("ann", {"s", long}, :user_id) == :ok
+
       push = %PushConfig{service: "s", nodes: [:a@h], config_version: "1", fun_configs: [config]}
 
       assert PushConfig.validate_with_details(%{push | config_version: long}) ==
@@ -224,13 +232,13 @@ defmodule PhoenixGenApi.BoundedTablesTest do
   end
 
   test "a topic that is too long to keep in each group has no lane of its own" do
-    socket = %{serializer: __MODULE__, topic: part(1_024), transport_pid: self()}
+    socket = %{serializer: __MODULE__, topic: part(3_900), transport_pid: self()}
     :ok = Fastlane.open(socket, "event", JSON)
     assert {_, _, lane} = Fastlane.joining(self())
-    assert byte_size(lane) in 1_024..1_500
+    assert byte_size(lane) in 3_900..4_096
 
     Process.delete(Fastlane)
-    :ok = Fastlane.open(%{socket | topic: part(1_025)}, "event", JSON)
+    :ok = Fastlane.open(%{socket | topic: part(4_096)}, "event", JSON)
     assert {_, _, ""} = Fastlane.joining(self())
   end
 end

@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.RateLimiter.Limit do
 
   | Field | Accepted | Default |
   |---|---|---|
-  | `key` | `:user_id`, `:device_id`, `:ip_address`, or a non-empty string: the request argument of that name | required |
+  | `key` | `:user_id`, `:device_id`, `:ip_address`, or a non-empty string of at most 8,192 bytes, as all names: the request argument of that name | required |
   | `max_requests` | integer 0..1_000_000; 0 denies every request | required |
   | `window_ms` | integer 1..2_678_400_000 milliseconds (31 days) | required |
   | `on_missing` | for a request that has no value for `key`: `:skip` this limit, `:deny` the request, or count it in one `:shared` window | `:skip` |
@@ -129,7 +129,9 @@ defmodule PhoenixGenApi.RateLimiter.Limit do
     if text?(type), do: nil, else: "request_type must be a non-empty string"
   end
 
-  defp text?(value), do: is_binary(value) and value != "" and String.valid?(value)
+  # No name of a function is longer.
+  defp text?(value),
+    do: is_binary(value) and value != "" and byte_size(value) <= 8_192 and String.valid?(value)
 
   defp normalise(%{service: service} = limit) when is_atom(service),
     do: %{limit | service: Atom.to_string(service)}

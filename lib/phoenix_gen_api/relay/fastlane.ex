@@ -14,20 +14,21 @@ defmodule PhoenixGenApi.Relay.Fastlane do
   @type joining :: {pid(), pid(), binary()}
 
   @channel ""
-  # The client chooses its topics, and each group that a device joins keeps the lane.
-  @max_topic_bytes 1_024
+  # The client chooses its topics, and each group that a device joins keeps the lane. The native side takes
+  # twice as much.
+  @max_lane_bytes 4_096
 
   @doc """
   In a channel that is about to be joined: its own process, if it joins a group, is passed by, unless
-  the topic has more than 1,024 bytes.
+  topic and event have more than some 4,000 bytes.
   """
   @spec open(struct(), String.t(), module()) :: :ok
-  def open(%{topic: topic}, _event, _json_library) when byte_size(topic) > @max_topic_bytes,
-    do: :ok
-
   def open(socket, event, json_library) do
     lane = lane(socket.serializer, socket.topic, event, json_library)
-    Process.put(__MODULE__, {socket.transport_pid, lane})
+
+    if byte_size(lane) <= @max_lane_bytes,
+      do: Process.put(__MODULE__, {socket.transport_pid, lane})
+
     :ok
   end
 

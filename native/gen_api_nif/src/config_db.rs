@@ -4,7 +4,7 @@
 //! another writer, and listings follow the size of the table: both run on dirty schedulers.
 
 use crate::atoms;
-use crate::decode::{atom_enum, List};
+use crate::decode::{atom_enum, List, Name};
 use crate::plan::{self, PlanResource};
 use gen_api_core::table::{version, Entry, Function, Lookup, Origin, Switched, Table};
 use rustler::types::atom;
@@ -88,11 +88,11 @@ fn found<'t>(lookup: Lookup<'t, Plan>) -> Result<&'t Plan, Atom> {
 fn config_db_get<'a>(
     env: Env<'a>,
     table: &TableResource,
-    service: &str,
-    request_type: &str,
+    service: Name<'_>,
+    request_type: Name<'_>,
     version: Binary<'a>,
 ) -> Term<'a> {
-    table.0.function(service, request_type, |function| {
+    table.0.function(&service, &request_type, |function| {
         let lookup = function.map_or(Lookup::NotFound, |function| function.exact(&version));
         match found(lookup) {
             Ok(plan) => plan.encode(env),
@@ -106,10 +106,10 @@ fn config_db_get<'a>(
 fn config_db_latest<'a>(
     env: Env<'a>,
     table: &TableResource,
-    service: &str,
-    request_type: &str,
+    service: Name<'_>,
+    request_type: Name<'_>,
 ) -> Term<'a> {
-    table.0.function(service, request_type, |function| {
+    table.0.function(&service, &request_type, |function| {
         match function.and_then(Function::latest) {
             Some(version) => version.payload().encode(env),
             None => atoms::not_found().encode(env),
@@ -233,13 +233,13 @@ fn config_db_list<'a>(env: Env<'a>, table: &TableResource) -> Term<'a> {
 fn config_db_origin<'a>(
     env: Env<'a>,
     table: &TableResource,
-    service: &str,
-    request_type: &str,
-    version: &str,
+    service: Name<'_>,
+    request_type: Name<'_>,
+    version: Name<'_>,
 ) -> Term<'a> {
-    table.0.function(service, request_type, |function| {
+    table.0.function(&service, &request_type, |function| {
         let origin = function
-            .and_then(|function| function.origin(version))
+            .and_then(|function| function.origin(&version))
             .map(Source);
         match origin {
             Some(source) => source.encode(env),

@@ -2,7 +2,7 @@
 //!
 //! rustler's own decoders for lists, enums and maps panic or raise texts that show the argument.
 
-use rustler::{Decoder, Error, NifResult, Term};
+use rustler::{Binary, Decoder, Error, NifResult, Term};
 
 /// A proper list.
 pub struct List<T>(pub Vec<T>);
@@ -20,6 +20,42 @@ impl<'a, T: Decoder<'a>> Decoder<'a> for List<T> {
         } else {
             Err(Error::BadArg)
         }
+    }
+}
+
+/// Most bytes of a [`Name`]. Those of configs are no longer, nor are ids of groups and users or names of nodes.
+pub const NAME_BYTES: usize = 8_192;
+
+/// A name that clients, services or nodes have chosen: checking, hashing and copying it takes some microseconds.
+#[derive(Clone, Copy)]
+pub struct Name<'a>(&'a str);
+
+impl<'a> Decoder<'a> for Name<'a> {
+    #[inline]
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let bytes: Binary = term.decode()?;
+        if bytes.len() > NAME_BYTES {
+            return Err(Error::BadArg);
+        }
+        let text = std::str::from_utf8(bytes.as_slice());
+        text.map(Name).map_err(|_| Error::BadArg)
+    }
+}
+
+impl<'a> Name<'a> {
+    /// Its text.
+    #[inline]
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+impl std::ops::Deref for Name<'_> {
+    type Target = str;
+
+    #[inline]
+    fn deref(&self) -> &str {
+        self.0
     }
 }
 

@@ -3,7 +3,7 @@
 //! A choice is linear in the number of the function's nodes, some nanoseconds each, and runs on
 //! a normal scheduler. What makes, sorts or lists nodes runs on a dirty one.
 
-use crate::decode::{atom_enum, List, Map};
+use crate::decode::{atom_enum, List, Map, Name};
 use crate::mode::ModeSpec;
 use crate::route::{Route, RouteResource, Routed};
 use gen_api_core::clock::Nanos;
@@ -126,8 +126,8 @@ atom_enum!(Event(NodeEvent) {
 
 /// Notes what has become of a node; whether that changed anything.
 #[rustler::nif]
-fn node_selector_mark(selector: &SelectorResource, node: &str, event: Event) -> bool {
-    selector.0.registry().note(node, event.0)
+fn node_selector_mark(selector: &SelectorResource, node: Name<'_>, event: Event) -> bool {
+    selector.0.registry().note(&node, event.0)
 }
 
 atom_enum!(Status(NodeStatus) {
@@ -150,8 +150,8 @@ fn node_selector_statuses(selector: &SelectorResource) -> Vec<(String, Status, u
 
 /// The status of one node.
 #[rustler::nif]
-fn node_selector_status(selector: &SelectorResource, node: &str) -> Status {
-    Status(selector.0.registry().status(node))
+fn node_selector_status(selector: &SelectorResource, node: Name<'_>) -> Status {
+    Status(selector.0.registry().status(&node))
 }
 
 /// Every round robin starts over.

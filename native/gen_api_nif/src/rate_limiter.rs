@@ -5,7 +5,7 @@
 //! runs on a dirty one.
 
 use crate::atoms;
-use crate::decode::{atom_enum, List, Map};
+use crate::decode::{atom_enum, List, Map, Name, NAME_BYTES};
 use crate::value::Arg;
 use gen_api_core::clock::Nanos;
 use gen_api_core::limiter::Caps;
@@ -42,8 +42,8 @@ impl<'a> Decoder<'a> for KeyTerm {
         if let Some((_, key)) = keys.into_iter().find(|(name, _)| *name == term) {
             return Ok(KeyTerm(key));
         }
-        let name: String = term.decode()?;
-        Ok(KeyTerm(Key::Argument(name.into_boxed_str())))
+        let name: Name = term.decode()?;
+        Ok(KeyTerm(Key::Argument((*name).into())))
     }
 }
 
@@ -64,11 +64,8 @@ impl<'a> Decoder<'a> for ScopeTerm {
         if atoms::global() == term {
             return Ok(ScopeTerm(None));
         }
-        let (service, request_type): (String, String) = term.decode()?;
-        Ok(ScopeTerm(Some((
-            service.into_boxed_str(),
-            request_type.into_boxed_str(),
-        ))))
+        let (service, request_type): (Name, Name) = term.decode()?;
+        Ok(ScopeTerm(Some(((*service).into(), (*request_type).into()))))
     }
 }
 
@@ -133,13 +130,14 @@ fn value_of<'a>(env: Env<'a>, Map(request): Map<'a>, key: &Key) -> Option<Term<'
     }
 }
 
-/// What is not UTF-8 names nothing.
+/// What is not UTF-8, or longer than names are, names nothing.
 fn name(bytes: &[u8]) -> &str {
+    let bytes = if bytes.len() > NAME_BYTES { &[] } else { bytes };
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
-/// An instance without limits.
-#[rustler::nif]
+/// An instance without limits. Dirty CPU scheduler: makes all shards.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn rate_limiter_new(
     shards: usize,
     max_keys: usize,

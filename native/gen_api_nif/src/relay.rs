@@ -3,6 +3,7 @@
 //! Every operation on a group is constant in its size and runs on a normal scheduler; what walks
 //! all members or groups runs on a dirty one.
 
+use crate::decode::Name;
 use crate::relay_monitor::{monitor_device, monitored};
 use crate::relay_terms::{
     answer, bounds, created, device, done, BoundsTerm, CreatedTerm, Joining, Kind, ModerationAtom,
@@ -43,22 +44,22 @@ fn relay_configure(
 fn relay_create<'a>(
     env: Env<'a>,
     relay: ResourceArc<RelayResource>,
-    id: &str,
+    id: Name<'_>,
     kind: Kind,
-    user: &str,
+    user: Name<'_>,
     joining: Joining<'a>,
     at: CreatedTerm,
 ) -> Term<'a> {
     let outcome = relay
         .0
-        .create(id, kind.0, user, device(&joining), created(at));
+        .create(&id, kind.0, &user, device(&joining), created(at));
     monitored(env, &relay, joining.0, outcome)
 }
 
 /// Deletes a group: how many members were in it, or why not. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn relay_delete<'a>(env: Env<'a>, relay: &RelayResource, id: &str) -> Term<'a> {
-    answer(env, relay.0.delete(id))
+fn relay_delete<'a>(env: Env<'a>, relay: &RelayResource, id: Name<'_>) -> Term<'a> {
+    answer(env, relay.0.delete(&id))
 }
 
 /// A device joins: `{:ok, status}` or why not. Normal scheduler.
@@ -66,12 +67,12 @@ fn relay_delete<'a>(env: Env<'a>, relay: &RelayResource, id: &str) -> Term<'a> {
 fn relay_join<'a>(
     env: Env<'a>,
     relay: ResourceArc<RelayResource>,
-    id: &str,
-    user: &str,
+    id: Name<'_>,
+    user: Name<'_>,
     joining: Joining<'a>,
     now_ms: u64,
 ) -> Term<'a> {
-    let outcome = relay.0.join(id, user, device(&joining), now_ms);
+    let outcome = relay.0.join(&id, &user, device(&joining), now_ms);
     if outcome.is_ok_and(|joined| joined.unmonitored) {
         monitor_device(env, &relay, joining.0);
     }
@@ -84,11 +85,11 @@ fn relay_join<'a>(
 fn relay_leave<'a>(
     env: Env<'a>,
     relay: &RelayResource,
-    id: &str,
-    user: &str,
+    id: Name<'_>,
+    user: Name<'_>,
     now_ms: u64,
 ) -> Term<'a> {
-    done(env, relay.0.leave(id, user, now_ms))
+    done(env, relay.0.leave(&id, &user, now_ms))
 }
 
 /// A user leaves with one device: whether that was the last one, or why not. Normal scheduler.
@@ -96,12 +97,12 @@ fn relay_leave<'a>(
 fn relay_leave_device<'a>(
     env: Env<'a>,
     relay: &RelayResource,
-    id: &str,
-    user: &str,
+    id: Name<'_>,
+    user: Name<'_>,
     pid: LocalPid,
     now_ms: u64,
 ) -> Term<'a> {
-    answer(env, relay.0.leave_device(id, user, pid, now_ms))
+    answer(env, relay.0.leave_device(&id, &user, pid, now_ms))
 }
 
 /// A member does something to another one. Normal scheduler.
@@ -109,13 +110,13 @@ fn relay_leave_device<'a>(
 fn relay_moderate<'a>(
     env: Env<'a>,
     relay: &RelayResource,
-    id: &str,
+    id: Name<'_>,
     moderation: ModerationAtom,
-    actor: &str,
-    target: &str,
+    actor: Name<'_>,
+    target: Name<'_>,
     now_ms: u64,
 ) -> Term<'a> {
-    let outcome = relay.0.moderate(id, moderation.0, actor, target, now_ms);
+    let outcome = relay.0.moderate(&id, moderation.0, &actor, &target, now_ms);
     done(env, outcome)
 }
 

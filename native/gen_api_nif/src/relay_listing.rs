@@ -1,5 +1,6 @@
 //! NIFs that list what the relay holds. They run on a dirty scheduler.
 
+use crate::decode::Name;
 use crate::relay::RelayResource;
 use crate::relay_terms::{page_or_refusal, Kind, StatusAtom};
 use gen_api_core::relay::Origin;
@@ -11,11 +12,11 @@ use rustler::{Encoder, Env, Term};
 fn relay_page<'a>(
     env: Env<'a>,
     relay: &RelayResource,
-    id: &str,
+    id: Name<'_>,
     start: usize,
     count: usize,
 ) -> Term<'a> {
-    let page = relay.0.page(id, start, count);
+    let page = relay.0.page(&id, start, count);
     let kind = |env, origin: &Origin| Kind(origin.kind).encode(env);
     page_or_refusal(env, page, kind, |env, row| {
         let status = StatusAtom(row.status);
@@ -25,8 +26,8 @@ fn relay_page<'a>(
 
 /// `[{group, status}]` of a user. Dirty CPU scheduler: it waits for each group in turn.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn relay_groups_of<'a>(env: Env<'a>, relay: &RelayResource, user: &str) -> Term<'a> {
-    let groups = relay.0.groups_of(user);
+fn relay_groups_of<'a>(env: Env<'a>, relay: &RelayResource, user: Name<'_>) -> Term<'a> {
+    let groups = relay.0.groups_of(&user);
     let groups: Vec<(&str, StatusAtom)> = groups
         .iter()
         .map(|(group, status)| (&**group, StatusAtom(*status)))

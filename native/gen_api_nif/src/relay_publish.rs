@@ -1,6 +1,6 @@
 //! Messages to a group: to whom they go, and sending them.
 
-use crate::decode::List;
+use crate::decode::{List, Name};
 use crate::node_selector::now;
 use crate::relay::RelayResource;
 use crate::relay_terms::refused;
@@ -25,17 +25,22 @@ impl std::panic::RefUnwindSafe for DeliveryResource {}
 fn relay_publish<'a>(
     env: Env<'a>,
     relay: &RelayResource,
-    id: &str,
-    user: Option<&str>,
+    id: Name<'_>,
+    user: Option<Name<'_>>,
     now: i64,
 ) -> Term<'a> {
-    delivery_term(env, relay.0.publish(id, user, Nanos::from_signed(now)))
+    delivery_term(
+        env,
+        relay
+            .0
+            .publish(&id, user.as_deref(), Nanos::from_signed(now)),
+    )
 }
 
 /// The same for a message that needs no permission and is not counted. Normal scheduler.
 #[rustler::nif]
-fn relay_fan_out<'a>(env: Env<'a>, relay: &RelayResource, id: &str) -> Term<'a> {
-    delivery_term(env, relay.0.fan_out(id))
+fn relay_fan_out<'a>(env: Env<'a>, relay: &RelayResource, id: Name<'_>) -> Term<'a> {
+    delivery_term(env, relay.0.fan_out(&id))
 }
 
 fn delivery_term(env: Env<'_>, outcome: Result<FanOut<LocalPid>, Refusal>) -> Term<'_> {

@@ -1,6 +1,6 @@
 //! NIFs of `PhoenixGenApi.Relay` for groups that several gateways hold.
 
-use crate::decode::{List, NodeBit};
+use crate::decode::{List, Name, NodeBit};
 use crate::relay::RelayResource;
 use crate::relay_monitor::monitored;
 use crate::relay_terms::{
@@ -34,8 +34,8 @@ fn relay_decide<'a>(
 
 /// Deletes a group for all gateways: how many members were in it, or why not. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn relay_decide_delete<'a>(env: Env<'a>, relay: &RelayResource, id: &str) -> Term<'a> {
-    answer(env, relay.0.decide_delete(id))
+fn relay_decide_delete<'a>(env: Env<'a>, relay: &RelayResource, id: Name<'_>) -> Term<'a> {
+    answer(env, relay.0.decide_delete(&id))
 }
 
 /// A device of somebody who is in the group: `:ok` or why not. Normal scheduler.
@@ -43,11 +43,11 @@ fn relay_decide_delete<'a>(env: Env<'a>, relay: &RelayResource, id: &str) -> Ter
 fn relay_attach<'a>(
     env: Env<'a>,
     relay: ResourceArc<RelayResource>,
-    id: &str,
-    user: &str,
+    id: Name<'_>,
+    user: Name<'_>,
     joining: Joining<'a>,
 ) -> Term<'a> {
-    let unmonitored = relay.0.attach(id, user, device(&joining));
+    let unmonitored = relay.0.attach(&id, &user, device(&joining));
     monitored(env, &relay, joining.0, unmonitored)
 }
 
@@ -56,46 +56,46 @@ fn relay_attach<'a>(
 fn relay_detach<'a>(
     env: Env<'a>,
     relay: &RelayResource,
-    id: &str,
-    user: &str,
+    id: Name<'_>,
+    user: Name<'_>,
     pid: LocalPid,
 ) -> Term<'a> {
-    done(env, relay.0.detach(id, user, pid))
+    done(env, relay.0.detach(&id, &user, pid))
 }
 
 /// Whether a user has devices here, or this one. Normal scheduler.
 #[rustler::nif]
 fn relay_has_local_device(
     relay: &RelayResource,
-    id: &str,
-    user: &str,
+    id: Name<'_>,
+    user: Name<'_>,
     pid: Option<LocalPid>,
 ) -> bool {
-    relay.0.has_local_device(id, user, pid)
+    relay.0.has_local_device(&id, &user, pid)
 }
 
 /// Copies a record; whether devices were taken out. Normal scheduler.
 #[rustler::nif]
 fn relay_put(
     relay: &RelayResource,
-    id: &str,
+    id: Name<'_>,
     group: OriginTerm,
     member: RecordTerm<'_>,
     evict: bool,
 ) -> bool {
-    relay.0.put(id, origin(group), &record(member), evict)
+    relay.0.put(&id, origin(group), &record(member), evict)
 }
 
 /// Notes whether another gateway has devices of a user. Normal scheduler.
 #[rustler::nif]
 fn relay_set_remote(
     relay: &RelayResource,
-    id: &str,
-    user: &str,
+    id: Name<'_>,
+    user: Name<'_>,
     node: NodeBit,
     there: bool,
 ) -> Atom {
-    relay.0.set_remote(id, user, node.0, there);
+    relay.0.set_remote(&id, &user, node.0, there);
     atom::ok()
 }
 
@@ -105,10 +105,10 @@ fn relay_set_remote(
 fn relay_offline_members<'a>(
     env: Env<'a>,
     relay: &RelayResource,
-    id: &str,
+    id: Name<'_>,
     nodes: u64,
 ) -> Vec<Term<'a>> {
-    let absent = relay.0.offline_members(id, nodes);
+    let absent = relay.0.offline_members(&id, nodes);
     let absent = absent.iter();
     absent
         .map(|(user, gone)| (&**user, *gone).encode(env))
@@ -117,8 +117,8 @@ fn relay_offline_members<'a>(
 
 /// `{status, origin, record}` of a user, in the group or not, or why not. Normal scheduler.
 #[rustler::nif]
-fn relay_record<'a>(env: Env<'a>, relay: &RelayResource, id: &str, user: &str) -> Term<'a> {
-    record_or_refusal(env, relay.0.record_of(id, user))
+fn relay_record<'a>(env: Env<'a>, relay: &RelayResource, id: Name<'_>, user: Name<'_>) -> Term<'a> {
+    record_or_refusal(env, relay.0.record_of(&id, &user))
 }
 
 /// The names of all groups. Dirty CPU scheduler.
@@ -132,11 +132,11 @@ fn relay_ids<'a>(env: Env<'a>, relay: &RelayResource) -> Vec<Term<'a>> {
 fn relay_records<'a>(
     env: Env<'a>,
     relay: &RelayResource,
-    id: &str,
+    id: Name<'_>,
     start: usize,
     count: usize,
 ) -> Term<'a> {
-    let page = relay.0.records(id, start, count);
+    let page = relay.0.records(&id, start, count);
     page_or_refusal(env, page, origin_term, |env, (record, here)| {
         (record_term(env, record), *here).encode(env)
     })
@@ -148,7 +148,7 @@ fn relay_records<'a>(
 fn relay_merge<'a>(
     env: Env<'a>,
     relay: &RelayResource,
-    id: &str,
+    id: Name<'_>,
     group: OriginTerm,
     node: NodeBit,
     apart: bool,
@@ -159,7 +159,7 @@ fn relay_merge<'a>(
         .into_iter()
         .map(|(member, there)| (record(member), there))
         .collect();
-    let merged = relay.0.merge(id, origin(group), node.0, apart, &records);
+    let merged = relay.0.merge(&id, origin(group), node.0, apart, &records);
     let out: Vec<&str> = merged.out.iter().map(|user| &**user).collect();
     let forgotten = merged.forgotten.iter();
     let forgotten: Vec<Term> = forgotten.map(|record| record_term(env, record)).collect();

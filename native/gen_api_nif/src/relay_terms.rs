@@ -4,7 +4,7 @@
 //! `{user, flags, version, joined_ms}`.
 
 use crate::atoms;
-use crate::decode::atom_enum;
+use crate::decode::{atom_enum, Name, NAME_BYTES};
 use gen_api_core::relay::{
     Bounds, Command, Created, Device, GroupType, MemberFlags, Moderation, Origin, Page, Record,
     Refusal, Status,
@@ -103,13 +103,26 @@ pub fn page_or_refusal<'a, T>(
 }
 
 /// Who joins, whom messages are sent to, and in which form.
-pub type Joining<'a> = (LocalPid, LocalPid, Binary<'a>);
+pub type Joining<'a> = (LocalPid, LocalPid, Lane<'a>);
+
+/// The form, which each group keeps: no longer than a name.
+pub struct Lane<'a>(Binary<'a>);
+
+impl<'a> Decoder<'a> for Lane<'a> {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let bytes: Binary = term.decode()?;
+        if bytes.len() > NAME_BYTES {
+            return Err(Error::BadArg);
+        }
+        Ok(Lane(bytes))
+    }
+}
 
 pub fn device<'d>(joining: &'d Joining<'_>) -> Device<'d, LocalPid> {
     Device {
         id: joining.0,
         to: joining.1,
-        lane: &joining.2,
+        lane: &joining.2 .0,
     }
 }
 
@@ -142,14 +155,24 @@ pub struct Change<'a> {
 impl<'a> Decoder<'a> for Change<'a> {
     // By size: a tuple of a known one is decoded without a vector of its elements.
     fn decode(term: Term<'a>) -> NifResult<Self> {
-        type Three<'a> = (Atom, &'a str, &'a str);
-        type Four<'a> = (Atom, &'a str, &'a str, bool);
-        type Five<'a> = (Atom, &'a str, Term<'a>, &'a str, Term<'a>);
+        type Three<'a> = (Atom, Name<'a>, Name<'a>);
+        type Four<'a> = (Atom, Name<'a>, Name<'a>, bool);
+        type Five<'a> = (Atom, Name<'a>, Term<'a>, Name<'a>, Term<'a>);
         let (group, command) = if let Ok((tag, group, user)) = term.decode::<Three>() {
             if tag == atoms::join() {
-                (group, Command::Join { user })
+                (
+                    group,
+                    Command::Join {
+                        user: user.as_str(),
+                    },
+                )
             } else if tag == atoms::leave() {
-                (group, Command::Leave { user })
+                (
+                    group,
+                    Command::Leave {
+                        user: user.as_str(),
+                    },
+                )
             } else {
                 return Err(Error::BadArg);
             }
@@ -157,32 +180,41 @@ impl<'a> Decoder<'a> for Change<'a> {
             if tag != atoms::depart() {
                 return Err(Error::BadArg);
             }
-            (group, Command::LeaveIfOffline { user, died })
+            (
+                group,
+                Command::LeaveIfOffline {
+                    user: user.as_str(),
+                    died,
+                },
+            )
         } else {
             let (tag, group, kind, user, last): Five = term.decode()?;
             let command = if tag == atoms::create() {
                 Command::Create {
                     kind: kind.decode::<Kind>()?.0,
-                    user,
+                    user: user.as_str(),
                     created: created(last.decode()?),
                 }
             } else if tag == atoms::change() {
                 Command::Moderate {
                     moderation: kind.decode::<ModerationAtom>()?.0,
-                    actor: user,
-                    target: last.decode()?,
+                    actor: user.as_str(),
+                    target: last.decode::<Name>()?.as_str(),
                 }
             } else {
                 return Err(Error::BadArg);
             };
             (group, command)
         };
-        Ok(Change { group, command })
+        Ok(Change {
+            group: group.as_str(),
+            command,
+        })
     }
 }
 
 pub type OriginTerm = (Kind, u64, u64, u64);
-pub type RecordTerm<'a> = (&'a str, FlagsByte, u32, u64);
+pub type RecordTerm<'a> = (Name<'a>, FlagsByte, u32, u64);
 
 /// rustler would take the low byte of a larger number.
 pub struct FlagsByte(u8);
@@ -205,7 +237,7 @@ pub fn origin((kind, ms, by, changed_ms): OriginTerm) -> Origin {
 
 pub fn record((user, flags, version, joined_ms): RecordTerm<'_>) -> Record {
     Record {
-        user: user.into(),
+        user: (*user).into(),
         flags: MemberFlags::from_bits(flags.0),
         version,
         joined_ms,

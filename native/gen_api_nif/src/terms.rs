@@ -38,7 +38,7 @@ impl Terms {
 
     /// Keeps a copy and returns its number.
     pub fn save(&mut self, term: Term<'_>) -> u32 {
-        let words = words(term, SMALL + 1);
+        let words = words(term, SMALL + 1, external_words);
         let store = if words > SMALL {
             &mut self.large
         } else {
@@ -71,8 +71,18 @@ impl Terms {
     }
 }
 
+/// Whether a normal scheduler may copy the term. Looks at no more of it than may be copied, so not at what a
+/// function holds.
+pub fn is_small(term: Term<'_>) -> bool {
+    words(term, SMALL + 1, |_fun| SMALL + 1) <= SMALL
+}
+
+fn external_words(term: Term<'_>) -> u32 {
+    count(term.to_binary().len() / 2)
+}
+
 /// Roughly the words that a copy of a term takes on a heap; `most` if there are as many or more.
-fn words(term: Term<'_>, most: u32) -> u32 {
+fn words(term: Term<'_>, most: u32, of_fun: fn(Term<'_>) -> u32) -> u32 {
     let (mut words, mut open) = (0u32, vec![term]);
     while let Some(term) = open.pop() {
         words = words.saturating_add(match term.get_type() {
@@ -89,8 +99,8 @@ fn words(term: Term<'_>, most: u32) -> u32 {
                 Binary::from_term(term).map_or(8, |b| count(b.len().min(64) / 8 + 3))
             }
             TermType::Integer if term.decode::<i64>().is_ok_and(is_immediate) => 0,
-            // Long integers, and functions with what they hold.
-            TermType::Integer | TermType::Fun => count(term.to_binary().len() / 2),
+            TermType::Integer => external_words(term),
+            TermType::Fun => of_fun(term),
             TermType::Atom => 0,
             _ => 4,
         });

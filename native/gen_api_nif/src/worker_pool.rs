@@ -7,6 +7,7 @@
 use crate::atoms;
 use crate::decode::{atom_enum, AnyPid};
 use crate::node_selector::now;
+use crate::terms::is_small;
 use gen_api_core::breaker::{Settings, Transition};
 use gen_api_core::clock::Nanos;
 use gen_api_core::worker_pool::{
@@ -16,7 +17,9 @@ use gen_api_core::worker_pool::{
 use parking_lot::Mutex;
 use rustler::env::SavedTerm;
 use rustler::types::atom;
-use rustler::{Atom, Encoder, Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
+use rustler::{
+    Atom, Encoder, Env, Error, LocalPid, Monitor, NifResult, OwnedEnv, Resource, ResourceArc, Term,
+};
 
 /// A term in an environment of its own.
 type Message = (OwnedEnv, SavedTerm);
@@ -139,7 +142,8 @@ fn worker_pool_stop(env: Env<'_>, pool: &PoolResource) -> Vec<LocalPid> {
     kill
 }
 
-/// Accepts a task or says why not. `on_death` is nil or `{pid, message}`, sent if the task fails.
+/// Accepts a task or says why not. `on_death` is nil or `{pid, message}`, sent if the task fails; a large message
+/// is refused, as it is copied whenever the process ends.
 #[rustler::nif]
 fn worker_pool_admit<'a>(
     env: Env<'a>,
@@ -147,7 +151,10 @@ fn worker_pool_admit<'a>(
     counted: bool,
     timeout_ms: Option<u64>,
     on_death: Option<(AnyPid<'a>, Term<'a>)>,
-) -> Term<'a> {
+) -> NifResult<Term<'a>> {
+    if on_death.is_some_and(|(_pid, message)| !is_small(message)) {
+        return Err(Error::BadArg);
+    }
     let now = now();
     let due = timeout_ms.map(|ms| now.saturating_add(Nanos::from_millis(ms)));
     let kind = if counted {
@@ -156,7 +163,7 @@ fn worker_pool_admit<'a>(
         Kind::Uncounted
     };
     let on_death = || on_death.map(|(pid, message)| save(env, pid, message));
-    match pool.0.admit(kind, due, on_death, now) {
+    Ok(match pool.0.admit(kind, due, on_death, now) {
         Ok(slot) => ResourceArc::new(SlotResource {
             pool,
             slot,
@@ -164,7 +171,7 @@ fn worker_pool_admit<'a>(
         })
         .encode(env),
         Err(why) => RefusalAtom(why).encode(env),
-    }
+    })
 }
 
 atom_enum!(RefusalAtom(Refusal) {
@@ -229,7 +236,7 @@ atom_enum!(TaskResultAtom(TaskResult) {
 
 /// The task of a slot has ended; returns what that did to the circuit, or `:killed`. `answer` is nil or
 /// `{pid, message}` for a process of this node: a process that is killed has sent either this or
-/// what was to be sent should it die, never both and never neither.
+/// what was to be sent should it die, never both and never neither. The message is copied, as by `send/2`.
 #[rustler::nif]
 fn worker_pool_leave<'a>(
     env: Env<'a>,
