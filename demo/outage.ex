@@ -46,7 +46,7 @@ defmodule Demo.Outage do
     Enum.each(requests, &Client.send(run.clients.ann, id, &1))
     frames = frames(4, began)
     well = {:ok, success("desk b")}
-    hung = {:error, failed(@timed_out, true)}
+    hung = failure(@timed_out, "timeout", can_retry("unknown"))
 
     seen =
       for {_at, kind, json} <- frames, do: {kind, Map.delete(JSON.decode!(json), "request_id")}

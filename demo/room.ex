@@ -40,7 +40,7 @@ defmodule Demo.Room do
       :ok = Relay.mute_member(@room, "root", "dan")
       lists()
     end)
-    |> say("dan", "me too", failure("You are muted and cannot send messages"), [])
+    |> say("dan", "me too", failure("You are muted and cannot send messages", "muted"), [])
     |> say("ann", "dan?", relayed(4), ["root", "ann", "cyd", "dan"])
     |> kill()
     |> say("ann", "still here?", relayed(2), ["root", "ann"])

@@ -5,7 +5,7 @@ defmodule Demo.Run do
 
   alias Demo.{CallRecorder, Client, Nodes, Transcript}
 
-  # The members of a response besides its request id.
+  # The members of a response besides its request id. A failure has a code as well.
   @blank %{
     "success" => false,
     "result" => nil,
@@ -115,11 +115,17 @@ defmodule Demo.Run do
   def item(value), do: {:push, frame(value, true)}
   def ended, do: {:push, frame(nil, false)}
   def only_the_id, do: {:ok, %{}}
-  def failure(text, can_retry \\ false), do: {:error, failed(text, can_retry)}
+
+  def failure(text, code, more \\ %{}),
+    do: {:error, Map.merge(%{@blank | "error" => text}, Map.put(more, "code", code))}
 
   def success(value), do: %{@blank | "success" => true, "result" => value}
 
-  def failed(text, can_retry), do: %{@blank | "error" => text, "can_retry" => can_retry}
+  @doc "For `failure/3`: whether the function ran, as far as the gateway knows."
+  def ran?(answer), do: %{"details" => [%{"executed" => answer}]}
+
+  @doc "The same of a failure that is worth another try."
+  def can_retry(answer), do: Map.put(ran?(answer), "can_retry", true)
 
   defp frame(value, more?),
     do: %{@blank | "success" => true, "result" => value, "async" => true, "has_more" => more?}

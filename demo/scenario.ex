@@ -110,16 +110,27 @@ defmodule Demo.Scenario do
   defp rejections(run) do
     bad_order = request("books", "order", %{order: order(12)})
 
+    too_many = %{
+      "details" => [%{"path" => "order.lines[0].qty", "rule" => "max", "limit" => 9}]
+    }
+
     run
     |> heading("The gateway refuses")
-    |> step("wrong argument", bad_order, [failure("argument validation failed")], [])
+    |> step(
+      "wrong argument",
+      bad_order,
+      [failure("argument validation failed", "invalid_arguments", too_many)],
+      []
+    )
     |> event("detail_error is switched on", :ok, fn -> detail_error(true) end)
     |> step(
       "wrong argument, with its path",
       bad_order,
       [
         failure(
-          ~s(argument validation failed: invalid argument value for "order.lines[0].qty", must be at most 9)
+          ~s(argument validation failed: invalid argument value for "order.lines[0].qty", must be at most 9),
+          "invalid_arguments",
+          too_many
         )
       ],
       []
@@ -128,7 +139,7 @@ defmodule Demo.Scenario do
     |> step(
       "missing permission, whatever the payload claims",
       books("remove") ++ [user_roles: ["admin"]],
-      [failure("Permission denied")],
+      [failure("Permission denied", "forbidden")],
       []
     )
     |> step(
@@ -141,19 +152,19 @@ defmodule Demo.Scenario do
     |> step(
       "unknown function",
       books("burn"),
-      [failure("unsupported function: burn version latest")],
+      [failure("unsupported function: burn version latest", "unknown_function")],
       []
     )
     |> step(
       "no request at all",
       [service: "books", args: 5],
-      [failure("Invalid request: Missing required fields: request_type")],
+      [failure("Invalid request: Missing required fields: request_type", "invalid_request")],
       []
     )
     |> step(
       "a function that raises \"database password is hunter2\"",
       books("broken"),
-      [failure("Internal Server Error")],
+      [failure("Internal Server Error", "internal", ran?("yes"))],
       ["service_a"]
     )
   end
@@ -167,7 +178,7 @@ defmodule Demo.Scenario do
     |> step(
       "disabled version",
       find("2.0.0"),
-      [failure("disabled function: find version 2.0.0")],
+      [failure("disabled function: find version 2.0.0", "disabled_function")],
       []
     )
     |> step(
@@ -182,7 +193,7 @@ defmodule Demo.Scenario do
     |> step(
       "an API that is not there yet",
       request("books", "count", %{}),
-      [failure("unsupported function: count version latest")],
+      [failure("unsupported function: count version latest", "unknown_function")],
       []
     )
     |> event("service_a pushes version 1.1, which has it", {:ok, :accepted}, &publish/0)
@@ -207,7 +218,7 @@ defmodule Demo.Scenario do
     |> step(
       ~s("books" has no other node),
       books("find"),
-      [failure("No service node available", true)],
+      [failure("No service node available", "unavailable", can_retry("no"))],
       []
     )
   end
@@ -233,7 +244,7 @@ defmodule Demo.Scenario do
     frames = frames(2, began)
 
     wanted = [
-      {:error, failed("Service temporarily unavailable", true)},
+      failure("Service temporarily unavailable", "unavailable", can_retry("unknown")),
       {:ok, success("done")}
     ]
 
