@@ -319,7 +319,7 @@ defmodule Bench.Relay do
       spawn_link(fn ->
         publish = fn publish ->
           {_, fan, [{lane, ""}], _} = Native.relay_fan_out(relay, "busy")
-          send_all(relay, fan, [{lane, :tick}])
+          send_all(relay, fan, [{lane, :tick, 0}])
           publish.(publish)
         end
 
@@ -367,7 +367,8 @@ defmodule Bench.Relay do
   end
 
   defp send_all(relay, fan, messages) do
-    if elem(Native.relay_send(relay, fan, messages), 0), do: send_all(relay, fan, messages)
+    if elem(Native.relay_send(relay, Gateway.handle!(:connections), fan, messages, 0), 0),
+      do: send_all(relay, fan, messages)
   end
 
   defp memory do

@@ -16,7 +16,8 @@ defmodule PhoenixGenApi.RoomsTest do
     groups: ~w(relay),
     services:
       ~w(service service_guard config_pusher config_puller config_receiver config_sync json_config),
-    parts: ~w(argument_handler config_db hooks node_selector permission rate_limiter worker_pool),
+    parts:
+      ~w(argument_handler client_connection config_db hooks node_selector permission rate_limiter worker_pool),
     calls: ~w(rpc),
     plans: ~w(plan circuits cluster),
     ground: ~w(

@@ -28,12 +28,20 @@ defmodule PhoenixGenApi.Channel do
   | `concurrency` | `1` | requests of one channel executing at a time; 1 keeps them strictly in order |
   | `max_pending` | `100` | waiting requests per channel; 0 lets none wait |
   | `max_running` | `100` | running async and stream requests per channel; 0 allows none |
+  | `max_wait_ms` | `10_000` | how long a request waits for its turn |
   | `relay` | `:channel` | whether messages of groups that are joined in `join/3` come to the channel, or straight to the client (`:fastlane`) |
   | `relay_event` | that of `event` | event on which relay messages are pushed |
   | `relay_request_id` | `true` | `false`: relay messages carry `request_id: nil` for everyone but their sender, and always come through the channel |
 
-  A request beyond `max_pending` or `max_running` gets `Service temporarily unavailable`, with
-  `can_retry` true, and is not executed. Unknown options and bad values are compile errors.
+  A request over `max_pending` or `max_running`, or one that has waited for `max_wait_ms`, gets
+  `Service temporarily unavailable`, with `can_retry` true, and is not executed. Unknown options
+  and bad values are compile errors.
+
+  Two more bounds hold for all channels of a connection together: at most
+  `config :phoenix_gen_api, :channel, max_connection_requests: 200` unfinished requests, and
+  `max_client_bytes: 8_388_608` waiting for the client. While more bytes than that wait, requests
+  wait too, streams pause, and relay messages are skipped; at four times as many the connection
+  is closed.
 
   ## Identity
 
@@ -103,9 +111,11 @@ defmodule PhoenixGenApi.Channel do
   """
 
   alias PhoenixGenApi.Channel.{Delivery, Identity, Options, PhoenixAdapter, Session}
+  alias PhoenixGenApi.ClientConnection
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor
   alias PhoenixGenApi.JsonEncoding
+  alias PhoenixGenApi.Relay
   alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Structs.{Request, Response}
   alias PhoenixGenApi.Log
@@ -121,6 +131,7 @@ defmodule PhoenixGenApi.Channel do
   # Kept in the process, not in the socket: callers of handle_in/3 may go on with either socket.
   @sessions {__MODULE__, :sessions}
   @json_library {__MODULE__, :json_library}
+  @connection {__MODULE__, :connection}
 
   @doc """
   Takes one message of a client, whatever its payload: a request or a cancel.
@@ -160,7 +171,13 @@ defmodule PhoenixGenApi.Channel do
 
   def handle_info({:relay_message, response}, socket, options) do
     options = Options.new!(options)
-    push(socket, Options.relay_event(options), relayed(response, socket, options))
+
+    if ClientConnection.room?(connection(socket)) do
+      push(socket, Options.relay_event(options), relayed(response, socket, options))
+    else
+      Relay.Events.dropped(group(response), :slow_consumer, 1)
+      {:noreply, socket}
+    end
   end
 
   def handle_info({:stream_started, _request_id, _pid}, socket, _options), do: {:noreply, socket}
@@ -183,8 +200,24 @@ defmodule PhoenixGenApi.Channel do
   end
 
   defp push(socket, event, response) do
-    Delivery.push(socket, event, JsonEncoding.encodable(response, json_library()))
+    {response, bytes} = JsonEncoding.measured(response, json_library())
+    Delivery.push(connection(socket), socket, event, response, bytes)
     {:noreply, socket}
+  end
+
+  defp group(%Response{result: %{"group_id" => group}}), do: group
+  defp group(_response), do: nil
+
+  defp connection(socket) do
+    case Process.get(@connection) do
+      {_share, pid} = connection when pid == socket.transport_pid ->
+        connection
+
+      _none ->
+        connection = ClientConnection.open(socket.transport_pid)
+        Process.put(@connection, connection)
+        connection
+    end
   end
 
   # A client that matches answers by their id must not take another user's message for one.

@@ -28,6 +28,20 @@ defmodule PhoenixGenApi.Integers do
     end
   end
 
+  @doc "The characters that an integer takes in decimal; of a long one about as many."
+  @spec width(integer()) :: pos_integer()
+  def width(integer) when integer < 0, do: 1 + width(-integer)
+  def width(integer) when integer < 10, do: 1
+  def width(integer) when integer < 100, do: 2
+  def width(integer) when integer < 1_000, do: 3
+  def width(integer) when integer < 10_000, do: 4
+  def width(integer) when integer < 100_000, do: 5
+  def width(integer) when integer < 1_000_000, do: 6
+  def width(integer) when integer < 10_000_000, do: 7
+  def width(integer) when integer < 100_000_000, do: 8
+  def width(integer) when integer < @small, do: 8 + width(div(integer, 100_000_000))
+  def width(integer), do: ceil((:erlang.external_size(integer) - 4) * @digits_per_byte)
+
   @doc """
   Whether all integers in a term of lists and maps have at most `max_digits` digits. `bytes` is the
   size of the term in the external format: most are too small to hold a longer one.

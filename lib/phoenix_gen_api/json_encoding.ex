@@ -8,8 +8,12 @@ defmodule PhoenixGenApi.JsonEncoding do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Integers
+  alias PhoenixGenApi.Log
+  alias PhoenixGenApi.Native
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.Response
+
+  require Log
 
   @type json_library :: module()
 
@@ -67,6 +71,12 @@ defmodule PhoenixGenApi.JsonEncoding do
   defp keys?(:none), do: true
   defp keys?(_other_key), do: false
 
+  @typedoc "Why a term cannot be sent: the path of the first value that no encoder takes, or its size."
+  @type refusal :: String.t() | :too_large
+
+  # Bytes of JSON from which on a result is worth a warning.
+  @large 8_388_608
+
   @doc """
   Whether `json_library` (a module with `encode_to_iodata!/1`, such as `JSON` or `Jason`) can
   encode the term, or the path of the first value that it cannot encode.
@@ -79,71 +89,143 @@ defmodule PhoenixGenApi.JsonEncoding do
   """
   @spec check(term(), json_library()) :: :ok | {:error, String.t()}
   def check(term, json_library) do
-    case bad(term, json_library) do
-      :ok when json_library in [JSON, Jason] -> :ok
-      :ok -> if encodes?(term, json_library), do: :ok, else: {:error, path([], term)}
+    with {:ok, _bytes} <- measure(term, json_library, :infinity), do: :ok
+  end
+
+  @doc """
+  The same, with the bytes that the JSON takes: exactly as `JSON` writes it, but for numbers of
+  more than 18 digits and structs that only another library can encode. `:too_large` if these are
+  more than `max`.
+  """
+  @spec measure(term(), json_library(), pos_integer() | :infinity) ::
+          {:ok, non_neg_integer()} | {:error, refusal()}
+  def measure(term, json_library, max) do
+    case walk(term, 0, {json_library, max, Config.get(:request, :max_digits)}) do
+      bytes when is_integer(bytes) and bytes > max -> {:error, :too_large}
+      bytes when is_integer(bytes) -> encoded(term, json_library, bytes)
       {:bad, segments} -> {:error, path(segments, term)}
+      :too_large -> {:error, :too_large}
     end
   end
+
+  defp encoded(_term, library, bytes) when library in [JSON, Jason], do: {:ok, bytes}
+
+  defp encoded(term, library, bytes),
+    do: if(encode(term, library), do: {:ok, bytes}, else: {:error, path([], term)})
 
   # Runs for every reply, hence allocates nothing until something is wrong: a path is put
-  # together on the way back up.
-  defp bad(text, _library) when is_binary(text),
-    do: if(String.valid?(text, :fast_ascii), do: :ok, else: {:bad, []})
-
-  defp bad(value, _library) when is_float(value) or is_atom(value), do: :ok
-
-  defp bad(value, _library) when is_integer(value) do
-    if Integers.short?(value, Config.get(:request, :max_digits)), do: :ok, else: {:bad, []}
-  end
-
-  defp bad(list, library) when is_list(list), do: bad_item(list, library, 0)
-  defp bad(%_{} = struct, library), do: bad_struct(struct, library)
-  defp bad(map, library) when is_map(map), do: bad_pair(:maps.next(:maps.iterator(map)), library)
-  defp bad(_value, _library), do: {:bad, []}
-
-  defp bad_item([item | rest], library, index) do
-    case bad(item, library) do
-      :ok -> bad_item(rest, library, index + 1)
-      {:bad, segments} -> {:bad, [index | segments]}
+  # together on the way back up. `size` is that of what was before.
+  defp walk(text, size, _how) when is_binary(text) do
+    case text_size(text) do
+      nil -> {:bad, []}
+      bytes -> size + bytes
     end
   end
 
-  defp bad_item([], _library, _index), do: :ok
-  defp bad_item(_improper_tail, _library, _index), do: {:bad, []}
+  defp walk(value, size, {_library, _max, digits}) when is_integer(value),
+    do: if(Integers.short?(value, digits), do: size + Integers.width(value), else: {:bad, []})
 
-  defp bad_pair({key, value, next}, library) when is_key(key) do
-    with :ok <- bad(key, library), :ok <- bad(value, library) do
-      bad_pair(:maps.next(next), library)
+  defp walk(value, size, _how) when value in [nil, true], do: size + 4
+  defp walk(false, size, _how), do: size + 5
+
+  defp walk(atom, size, how) when is_atom(atom), do: atom |> Atom.to_string() |> walk(size, how)
+
+  defp walk(value, size, _how) when is_float(value),
+    do: size + byte_size(:erlang.float_to_binary(value, [:short]))
+
+  defp walk([], size, _how), do: size + 2
+  defp walk(list, size, how) when is_list(list), do: walk_items(list, size + 1, how, 0)
+  defp walk(%_{} = struct, size, how), do: walk_struct(struct, size, how)
+
+  defp walk(map, size, _how) when map == %{}, do: size + 2
+
+  defp walk(map, size, how) when is_map(map),
+    do: walk_pairs(:maps.next(:maps.iterator(map)), size + 1, how)
+
+  defp walk(_value, _size, _how), do: {:bad, []}
+
+  defp walk_items(_list, size, {_library, max, _digits}, _index) when size > max, do: :too_large
+
+  # With a comma behind each, or the bracket.
+  defp walk_items([item | rest], size, how, index) do
+    case walk(item, size + 1, how) do
+      {:bad, segments} -> {:bad, [index | segments]}
+      :too_large -> :too_large
+      size -> walk_items(rest, size, how, index + 1)
+    end
+  end
+
+  defp walk_items([], size, _how, _index), do: size
+  defp walk_items(_improper_tail, _size, _how, _index), do: {:bad, []}
+
+  defp walk_pairs({_key, _value, _next}, size, {_library, max, _digits}) when size > max,
+    do: :too_large
+
+  defp walk_pairs({key, value, next}, size, how) when is_key(key) do
+    with size when is_integer(size) <- walk_key(key, size + 2, how),
+         size when is_integer(size) <- walk(value, size, how) do
+      walk_pairs(:maps.next(next), size, how)
     else
       {:bad, segments} -> {:bad, [{:key, key} | segments]}
+      :too_large -> :too_large
     end
   end
 
-  defp bad_pair(:none, _library), do: :ok
-  defp bad_pair(_other_key, _library), do: {:bad, []}
+  defp walk_pairs(:none, size, _how), do: size
+  defp walk_pairs(_other_key, _size, _how), do: {:bad, []}
 
-  defp bad_struct(%Response{success: false} = response, library),
-    do: response |> Response.encode!() |> bad(library)
+  # In quotation marks, whatever it is.
+  defp walk_key(key, size, how) when is_number(key), do: walk(key, size + 2, how)
+
+  defp walk_key(key, size, how) when is_atom(key),
+    do: key |> Atom.to_string() |> walk(size, how)
+
+  defp walk_key(key, size, how), do: walk(key, size, how)
+
+  # Most texts are short and plain, and a native call takes as long as some twenty characters.
+  defp text_size(text) when byte_size(text) <= 24, do: plain_size(text, 2) || native_size(text)
+  defp text_size(text), do: native_size(text)
+
+  defp plain_size(<<char, rest::binary>>, size)
+       when char >= 0x20 and char < 0x80 and char != ?" and char != ?\\,
+       do: plain_size(rest, size + 1)
+
+  defp plain_size(<<>>, size), do: size
+  defp plain_size(_text, _size), do: nil
+
+  defp native_size(text) do
+    with :out_of_budget <- Native.json_encoding_text_size(text),
+         do: Native.json_encoding_text_size_dirty(text)
+  end
+
+  defp walk_struct(%Response{success: false} = response, size, how),
+    do: response |> Response.encode!() |> walk(size, how)
 
   # What is not written need not be encodable.
-  defp bad_struct(%Response{} = response, library),
-    do: %{response | code: nil, details: nil} |> Map.from_struct() |> bad(library)
+  defp walk_struct(%Response{} = response, size, how),
+    do: response |> Map.from_struct() |> Map.drop([:code, :details]) |> walk(size, how)
 
   # Dates are by far the most frequent structs: recognised by their fields instead of by a trial.
-  defp bad_struct(
+  defp walk_struct(
          %module{calendar: Calendar.ISO, year: year, month: month, day: day} = date,
-         library
+         size,
+         how
        )
        when module in [Date, NaiveDateTime, DateTime] and year in -9999..9999 and month in 1..12 and
               day in 1..31 do
-    if module == Date or time?(date), do: :ok, else: bad_trial(date, library)
+    sign = if year < 0, do: 1, else: 0
+
+    cond do
+      module == Date -> size + sign + 12
+      time?(date) -> size + sign + 12 + time_size(date)
+      true -> trial(date, size, how)
+    end
   end
 
-  defp bad_struct(struct, library) do
+  defp walk_struct(struct, size, how) do
     case plain(struct) do
-      {:ok, ^struct} -> bad_trial(struct, library)
-      {:ok, plain} -> bad(plain, library)
+      {:ok, ^struct} -> trial(struct, size, how)
+      {:ok, plain} -> walk(plain, size, how)
     end
   rescue
     _tampered -> {:bad, []}
@@ -160,29 +242,62 @@ defmodule PhoenixGenApi.JsonEncoding do
 
   defp offset?(_time), do: false
 
+  defp time_size(%{microsecond: {_us, digits}} = time),
+    do: 9 + if(digits == 0, do: 0, else: digits + 1) + offset_size(time)
+
+  defp offset_size(%{utc_offset: 0, std_offset: 0, time_zone: "Etc/UTC"}), do: 1
+  defp offset_size(%{utc_offset: _offset}), do: 6
+  defp offset_size(_naive), do: 0
+
   # Only the encoder of a struct knows what it makes of it.
-  defp bad_trial(struct, library), do: if(encodes?(struct, library), do: :ok, else: {:bad, []})
-
-  defp encodes?(term, library) do
-    case library do
-      JSON -> JSON.encode_to_iodata!(term, encoder())
-      library -> library.encode_to_iodata!(term)
+  defp trial(struct, size, {library, _max, _digits}) do
+    case encode(struct, library) do
+      nil -> {:bad, []}
+      json -> size + IO.iodata_length(json)
     end
+  end
 
-    true
+  defp encode(term, JSON), do: attempt(fn -> JSON.encode_to_iodata!(term, encoder()) end)
+  defp encode(term, library), do: attempt(fn -> library.encode_to_iodata!(term) end)
+
+  defp attempt(encode) do
+    encode.()
   rescue
-    _exception -> false
+    _exception -> nil
   catch
-    _kind, _value -> false
+    _kind, _value -> nil
   end
 
   @doc "The response, or an error in its place when it cannot be written as JSON."
   @spec encodable(term(), module()) :: term()
-  def encodable(payload, json_library) do
-    case check(payload, json_library) do
-      :ok -> payload
-      {:error, path} -> not_encodable(payload, path)
+  def encodable(payload, json_library), do: payload |> measured(json_library) |> elem(0)
+
+  @doc "The same for what goes to a client, with its size: an error also when it is too large."
+  @spec measured(term(), module(), pos_integer()) :: {term(), non_neg_integer()}
+  def measured(payload, json_library, max \\ Config.get(:request, :max_result_bytes)) do
+    case measure(payload, json_library, max) do
+      {:ok, bytes} ->
+        if bytes > @large, do: warn(payload, bytes)
+        {payload, bytes}
+
+      {:error, :too_large} ->
+        error(payload, "result too large")
+
+      {:error, path} ->
+        error(payload, path)
     end
+  end
+
+  defp error(payload, reason) do
+    response = not_encodable(payload, reason)
+    {response, byte_size(response.error) + byte_size(response.request_id || "") + 128}
+  end
+
+  defp warn(payload, bytes) do
+    Log.warning(
+      "phoenix_gen_api: a result of #{bytes} bytes for request " <>
+        SafeInspect.inspect(request_id(payload))
+    )
   end
 
   @doc "What is sent in the place of something that cannot be encoded, because of that path."

@@ -128,6 +128,43 @@ defmodule PhoenixGenApi.Native do
   @spec config_db_compare(String.t(), String.t()) :: :lt | :eq | :gt
   def config_db_compare(_a, _b), do: not_loaded()
 
+  # PhoenixGenApi.ClientConnection
+
+  @spec client_connection_new() :: handle()
+  def client_connection_new, do: not_loaded()
+
+  @spec client_connection_share(handle(), pid()) :: handle()
+  def client_connection_share(_connections, _pid), do: not_loaded()
+
+  @spec client_connection_count(handle()) :: non_neg_integer()
+  def client_connection_count(_connections), do: not_loaded()
+
+  @spec client_connection_sent(handle(), non_neg_integer()) :: non_neg_integer()
+  def client_connection_sent(_share, _bytes), do: not_loaded()
+
+  @spec client_connection_waiting(handle()) :: non_neg_integer()
+  def client_connection_waiting(_share), do: not_loaded()
+
+  @spec client_connection_seen(handle(), non_neg_integer()) :: non_neg_integer()
+  def client_connection_seen(_share, _frames), do: not_loaded()
+
+  @spec client_connection_begin(handle(), non_neg_integer()) :: boolean()
+  def client_connection_begin(_share, _max), do: not_loaded()
+
+  @spec client_connection_finish(handle()) :: :ok
+  def client_connection_finish(_share), do: not_loaded()
+
+  @spec client_connection_unfinished(handle()) :: non_neg_integer()
+  def client_connection_unfinished(_share), do: not_loaded()
+
+  # PhoenixGenApi.JsonEncoding
+
+  @spec json_encoding_text_size(binary()) :: non_neg_integer() | nil | :out_of_budget
+  def json_encoding_text_size(_text), do: not_loaded()
+
+  @spec json_encoding_text_size_dirty(binary()) :: non_neg_integer() | nil
+  def json_encoding_text_size_dirty(_text), do: not_loaded()
+
   # PhoenixGenApi.NodeSelector
 
   @type unchosen :: :key_not_found | :invalid_key | {:convert, number() | binary()}
@@ -403,9 +440,14 @@ defmodule PhoenixGenApi.Native do
   @spec relay_fan_out(handle(), String.t()) :: relay_delivery() | atom()
   def relay_fan_out(_relay, _group), do: not_loaded()
 
-  @spec relay_send(handle(), handle(), [{non_neg_integer(), term()}]) ::
-          {boolean(), non_neg_integer(), [pid()]}
-  def relay_send(_relay, _delivery, _messages), do: not_loaded()
+  @spec relay_send(
+          handle(),
+          handle(),
+          handle(),
+          [{non_neg_integer(), term(), non_neg_integer()}],
+          non_neg_integer()
+        ) :: {boolean(), non_neg_integer(), [pid()], [{pid(), non_neg_integer()}]}
+  def relay_send(_relay, _connections, _delivery, _messages, _limit), do: not_loaded()
 
   @spec relay_set_slow(handle(), [pid()]) :: :ok
   def relay_set_slow(_relay, _pids), do: not_loaded()

@@ -48,6 +48,7 @@ defmodule PhoenixGenApi.Supervisor do
 
     Gateway.publish(%{
       config_db: Native.config_db_new(),
+      connections: Native.client_connection_new(),
       node_selector: Native.node_selector_new(ttl, entries),
       rate_limiter:
         Native.rate_limiter_new(

@@ -73,7 +73,13 @@ defmodule PhoenixGenApi.ConfigTest do
       map_max_items: 1_000,
       max_nodes: 100_000
     ],
-    request: [max_payload_bytes: 1_000_000, max_field_bytes: 1_024, max_digits: 1_024],
+    request: [
+      max_payload_bytes: 1_000_000,
+      max_field_bytes: 1_024,
+      max_digits: 1_024,
+      max_result_bytes: 67_108_864
+    ],
+    channel: [max_client_bytes: 8_388_608, max_connection_requests: 200],
     node_selector: [probe_interval: 5_000, sticky_ttl_ms: 3_600_000, sticky_max_entries: 100_000],
     stream: [max_unacked: 64],
     relay: [
@@ -289,6 +295,9 @@ defmodule PhoenixGenApi.ConfigTest do
       {:request, :max_payload_bytes, 0, "a positive integer (bytes)"},
       {:request, :max_field_bytes, 0, "a positive integer (bytes)"},
       {:request, :max_digits, 0, "a positive integer"},
+      {:request, :max_result_bytes, 0, "a positive integer (bytes)"},
+      {:channel, :max_client_bytes, 0, "a positive integer (bytes)"},
+      {:channel, :max_connection_requests, 0, "a positive integer"},
       {:node_selector, :probe_interval, 0, @ms},
       {:node_selector, :sticky_ttl_ms, 0, @ms},
       {:node_selector, :sticky_max_entries, 0, @positive},
@@ -341,7 +350,7 @@ defmodule PhoenixGenApi.ConfigTest do
 
     test "an unknown key of a section is an error" do
       assert sentence(request: [max_payload: 1]) ==
-               "config :phoenix_gen_api, :request: expected :max_payload_bytes, :max_field_bytes or :max_digits, got the unknown key :max_payload"
+               "config :phoenix_gen_api, :request: expected :max_payload_bytes, :max_field_bytes, :max_digits or :max_result_bytes, got the unknown key :max_payload"
 
       assert sentence(request: %{"max_field_bytes" => 1}) =~
                ~s(got the unknown key "max_field_bytes")

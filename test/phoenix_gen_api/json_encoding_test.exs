@@ -51,6 +51,77 @@ defmodule PhoenixGenApi.JsonEncodingTest do
     end
   end
 
+  describe "measure" do
+    test "gives the bytes that JSON writes" do
+      for result <- values(), result = Response.sync_response("r1", result) do
+        written = result |> Map.from_struct() |> JSON.encode!(JsonEncoding.encoder())
+        assert JsonEncoding.measure(result, JSON, :infinity) == {:ok, byte_size(written)}
+      end
+    end
+
+    test "is off by less than a quarter for numbers of any length" do
+      for number <- [2 ** 60, -(2 ** 64), 10 ** 40, 10 ** 1_000 + 7] do
+        {:ok, bytes} = JsonEncoding.measure([number], JSON, :infinity)
+        assert_in_delta bytes, byte_size(JSON.encode!([number])), 0.25 * bytes
+      end
+    end
+
+    test "stops where the term is too large" do
+      endless = List.duplicate(String.duplicate("x", 1_000), 1_000)
+      assert JsonEncoding.measure(endless, JSON, 10_000) == {:error, :too_large}
+      assert JsonEncoding.measure(%{a: endless}, JSON, 10_000) == {:error, :too_large}
+      assert JsonEncoding.measure(String.duplicate("x", 101), JSON, 102) == {:error, :too_large}
+      assert JsonEncoding.measure(String.duplicate("x", 100), JSON, 102) == {:ok, 102}
+    end
+
+    test "puts an error in the place of a result that is too large" do
+      response = Response.sync_response("r1", String.duplicate("x", 1_000))
+      assert {^response, _bytes} = JsonEncoding.measured(response, JSON, 2_000)
+      assert {refused, bytes} = JsonEncoding.measured(response, JSON, 500)
+      assert %Response{request_id: "r1", success: false, result: nil} = refused
+      assert refused.error == "Internal Server Error"
+      assert bytes < 500
+    end
+
+    defp values do
+      texts = [
+        "",
+        "plain",
+        ~s("quoted" \\ \n\t),
+        <<0, 1, 31, 127>>,
+        "日本語 é",
+        String.duplicate("é", 100)
+      ]
+
+      large = [String.duplicate("x", 300_000), String.duplicate("\"", 300_000)]
+      integers = for e <- 0..17, n <- [10 ** e - 1, 10 ** e, -(10 ** e)], do: n
+      floats = [0.0, -1.5, 1.0e300, 1.0e-300, 3.141592653589793]
+
+      dates = [
+        ~D[2026-01-01],
+        ~D[-0001-01-01],
+        ~N[2026-01-01 10:00:00],
+        ~N[2026-01-01 10:00:00.123],
+        ~U[2026-01-01 00:00:00.123456Z],
+        ~T[10:00:00]
+      ]
+
+      plain = texts ++ large ++ integers ++ floats ++ dates ++ [nil, true, false, :atom, [], %{}]
+
+      plain ++
+        [
+          plain,
+          [[plain]],
+          Map.new(Enum.with_index(texts)),
+          %{1 => 1, 2.5 => [], a: %{b: %{}}, nil: nil},
+          MapSet.new([1, 2]),
+          %Derived{shown: [1, "x"]},
+          URI.parse("http://a/b"),
+          Version.parse!("1.2.3")
+        ]
+    end
+  end
+
   test "the path of the first offending value is named" do
     assert check(%{items: [1, 2, 3, %{owner: self()}]}) == {:error, "result.items[3].owner"}
     assert check({:a}) == {:error, "result"}

@@ -164,10 +164,12 @@ defmodule PhoenixGenApi.RelayLoadTest do
   defp send_nothing(relay, id, test) do
     {_audience, fan, _lanes, 0} = Native.relay_fan_out(relay, id)
 
-    Stream.repeatedly(fn -> Native.relay_send(relay, fan, []) end)
+    connections = Native.client_connection_new()
+
+    Stream.repeatedly(fn -> Native.relay_send(relay, connections, fan, [], 0) end)
     |> Enum.find(&(not elem(&1, 0)))
 
-    {false, 0, []} = Native.relay_send(relay, fan, [])
+    {false, 0, [], []} = Native.relay_send(relay, connections, fan, [], 0)
     send(test, {self(), :sent})
     swallow()
   end
@@ -327,7 +329,7 @@ defmodule PhoenixGenApi.RelayLoadTest do
     relay = PhoenixGenApi.Gateway.handle!(:relay)
     {20_001, fan, [{lane, ""}], 0} = Native.relay_fan_out(relay, id)
 
-    slices = slices(relay, fan, [{lane, :tick}], [])
+    slices = slices(relay, fan, [{lane, :tick, 0}], [])
     assert length(slices) > 1
     # A busy machine takes the scheduler away during some of them.
     assert Enum.min(slices) < 1_000
@@ -336,7 +338,10 @@ defmodule PhoenixGenApi.RelayLoadTest do
 
   defp slices(relay, fan, messages, taken) do
     started = System.monotonic_time(:microsecond)
-    {more?, 0, _sample} = Native.relay_send(relay, fan, messages)
+
+    {more?, 0, _sample, []} =
+      Native.relay_send(relay, Native.client_connection_new(), fan, messages, 0)
+
     taken = [System.monotonic_time(:microsecond) - started | taken]
     if more?, do: slices(relay, fan, messages, taken), else: taken
   end

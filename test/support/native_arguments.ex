@@ -87,6 +87,8 @@ defmodule PhoenixGenApi.NativeArguments do
     slot = {:handle, [:slot]}
     relay = {:handle, [:relay]}
     plan = {:handle, [:plan]}
+    connections = {:handle, [:connections]}
+    share = {:handle, [:share]}
     function = [table, :text, :text, :text]
     in_group = [relay, :text, :text]
     decide = for change <- @changes, do: {:relay_decide, [relay, {:tuple, change}, :u64]}
@@ -123,6 +125,17 @@ defmodule PhoenixGenApi.NativeArguments do
         config_db_list: [table],
         config_db_origin: function,
         config_db_compare: [:text, :text],
+        client_connection_new: [],
+        client_connection_share: [connections, :pid],
+        client_connection_count: [connections],
+        client_connection_sent: [share, :u64],
+        client_connection_waiting: [share],
+        client_connection_seen: [share, :u64],
+        client_connection_begin: [share, :u32],
+        client_connection_finish: [share],
+        client_connection_unfinished: [share],
+        json_encoding_text_size: [:binary],
+        json_encoding_text_size_dirty: [:binary],
         node_selector_new: [:u64, :usize],
         node_selector_limit: [selector, :u64, :usize],
         node_selector_route: [
@@ -193,7 +206,13 @@ defmodule PhoenixGenApi.NativeArguments do
         relay_moderate: [relay, :text, @verb, :text, :text, :u64],
         relay_publish: [relay, :text, {:nilable, :text}, :i64],
         relay_fan_out: [relay, :text],
-        relay_send: [relay, {:handle, [:delivery]}, {:list, {:tuple, [:u32, :term]}}],
+        relay_send: [
+          relay,
+          connections,
+          {:handle, [:delivery]},
+          {:list, {:tuple, [:u32, :term, :u64]}},
+          :u64
+        ],
         relay_set_slow: [relay, {:list, :pid}],
         relay_disconnects: [relay, :usize],
         relay_ack_disconnect: [relay],
@@ -232,8 +251,11 @@ defmodule PhoenixGenApi.NativeArguments do
     {1, delivery, _lanes, 0} = Native.relay_fan_out(relay, "text")
     pool = Native.worker_pool_new(2, 2, 5, 0.5, 1_000)
     :ok = Native.worker_pool_set_server(pool)
+    connections = Native.client_connection_new()
 
     %{
+      connections: connections,
+      share: Native.client_connection_share(connections, self()),
       selector: selector,
       schema: schema,
       plan: plan(selector, schema),

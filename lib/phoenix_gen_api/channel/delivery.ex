@@ -4,20 +4,25 @@ defmodule PhoenixGenApi.Channel.Delivery do
   # requests may deliver. Nothing here raises because of what is delivered.
 
   alias PhoenixGenApi.Channel.{Options, PhoenixAdapter}
+  alias PhoenixGenApi.ClientConnection
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.JsonEncoding
   alias PhoenixGenApi.Relay.Fastlane
   alias PhoenixGenApi.Structs.Response
 
-  @enforce_keys [:mode, :event, :socket, :json_library]
+  @enforce_keys [:mode, :event, :socket, :json_library, :connection]
   defstruct @enforce_keys
+
+  # Topic, event and refs of a frame, about.
+  @envelope 64
 
   @type t :: %__MODULE__{
           mode: :reply | :push | :both,
           event: String.t(),
           # without the assigns, see PhoenixAdapter.strip/1
           socket: struct(),
-          json_library: module()
+          json_library: module(),
+          connection: ClientConnection.t()
         }
 
   @doc "For the requests of a channel."
@@ -27,7 +32,8 @@ defmodule PhoenixGenApi.Channel.Delivery do
       mode: options.deliver,
       event: options.event,
       socket: PhoenixAdapter.strip(socket),
-      json_library: json_library()
+      json_library: json_library(),
+      connection: ClientConnection.open(socket.transport_pid)
     }
   end
 
@@ -51,9 +57,12 @@ defmodule PhoenixGenApi.Channel.Delivery do
   def answer(_delivery, ref, {:none, id}), do: reply_ok(ref, %{request_id: id})
 
   def answer(delivery, ref, %Response{} = response) do
-    response = JsonEncoding.encodable(response, delivery.json_library)
-    if delivery.mode != :reply, do: push(delivery.socket, delivery.event, response)
-    if delivery.mode != :push, do: reply(ref, response)
+    {response, bytes} = JsonEncoding.measured(response, delivery.json_library)
+
+    if delivery.mode != :reply,
+      do: push(delivery.connection, delivery.socket, delivery.event, response, bytes)
+
+    if delivery.mode != :push, do: reply(delivery.connection, ref, response, bytes)
     :ok
   end
 
@@ -61,11 +70,18 @@ defmodule PhoenixGenApi.Channel.Delivery do
   @spec cancelled(PhoenixAdapter.ref(), String.t(), boolean()) :: :ok
   def cancelled(ref, id, cancelled?), do: reply_ok(ref, %{request_id: id, cancelled: cancelled?})
 
-  @doc "Pushes a response, or whatever else somebody has sent for pushing."
-  @spec push(struct(), String.t(), term()) :: :ok
-  def push(socket, event, payload), do: attempt(payload, &PhoenixAdapter.push(socket, event, &1))
+  @doc "Pushes a response, or whatever else somebody has sent for pushing, of so many bytes."
+  @spec push(ClientConnection.t(), struct(), String.t(), term(), non_neg_integer()) :: :ok
+  def push(connection, socket, event, payload, bytes) do
+    ClientConnection.sent(connection, bytes + @envelope)
+    attempt(payload, &PhoenixAdapter.push(socket, event, &1))
+  end
 
-  defp reply(ref, response) do
+  defp reply(_connection, nil, _response, _bytes), do: :ok
+
+  defp reply(connection, ref, response, bytes) do
+    ClientConnection.sent(connection, bytes + @envelope)
+
     attempt(response, fn
       %Response{success: false} = response -> PhoenixAdapter.reply(ref, {:error, response})
       response -> PhoenixAdapter.reply(ref, {:ok, response})

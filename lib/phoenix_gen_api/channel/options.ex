@@ -11,6 +11,7 @@ defmodule PhoenixGenApi.Channel.Options do
     concurrency: 1,
     max_pending: 100,
     max_running: 100,
+    max_wait_ms: 10_000,
     relay: :channel,
     relay_event: nil,
     relay_request_id: true
@@ -27,6 +28,7 @@ defmodule PhoenixGenApi.Channel.Options do
           concurrency: pos_integer(),
           max_pending: non_neg_integer(),
           max_running: non_neg_integer(),
+          max_wait_ms: pos_integer(),
           relay: :channel | :fastlane,
           # nil: that of requests
           relay_event: String.t() | nil,
@@ -104,6 +106,9 @@ defmodule PhoenixGenApi.Channel.Options do
 
   defp wrong(:concurrency, count),
     do: unless(is_integer(count) and count > 0, do: "a positive integer")
+
+  defp wrong(:max_wait_ms, ms),
+    do: unless(ms in 1..0xFFFF_FFFF, do: "a positive number of milliseconds")
 
   defp wrong(max, count) when max in [:max_pending, :max_running],
     do: unless(is_integer(count) and count >= 0, do: "a non-negative integer")

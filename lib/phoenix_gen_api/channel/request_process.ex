@@ -7,8 +7,8 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   # That is also how such a request is ended, whether by a cancel, the end of the channel or
   # anything else: work never outlives its receiver, so this process just goes.
 
-  alias PhoenixGenApi.Channel.Delivery
-  alias PhoenixGenApi.Channel.Session
+  alias PhoenixGenApi.Channel.{Delivery, Session}
+  alias PhoenixGenApi.ClientConnection
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor
   alias PhoenixGenApi.JsonEncoding
@@ -16,7 +16,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @enforce_keys [:session, :channel, :delivery, :id, :request, :device, :ref]
-  defstruct @enforce_keys ++ [capacity: 0]
+  defstruct @enforce_keys ++ [capacity: 0, budget: 0]
 
   @type t :: %__MODULE__{
           session: pid(),
@@ -26,8 +26,9 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
           request: Request.t() | nil,
           device: Executor.device(),
           ref: PhoenixGenApi.Channel.PhoenixAdapter.ref(),
-          # frames until the next look at the channel and the connection
-          capacity: non_neg_integer()
+          # frames, and their bytes, until the next look at the channel and the connection
+          capacity: non_neg_integer(),
+          budget: integer()
         }
 
   @doc "Starts the process."
@@ -65,7 +66,8 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
         Delivery.answer(process.delivery, process.ref, acknowledgement)
         Session.acknowledged(process.session)
         # Arguments may be large, and streams long.
-        receive_later(%{process | request: nil}, kind)
+        budget = ClientConnection.channel_budget()
+        receive_later(%{process | request: nil, budget: budget}, kind)
 
       {:refused, response} ->
         Delivery.answer(process.delivery, process.ref, response)
@@ -82,27 +84,31 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
         receive_later(process, kind)
 
       {:async_call, response} ->
-        finish(process, kind, {:async_call, encodable(process, response)})
+        {response, _bytes} = measured(process, response)
+        finish(process, kind, {:async_call, response})
 
       {:stream_response, response} ->
-        frame(process, kind, encodable(process, response))
+        {response, bytes} = measured(process, response)
+        frame(process, kind, response, bytes)
 
       _other ->
         receive_later(process, kind)
     end
   end
 
-  defp frame(process, kind, %Response{success: true, has_more: true} = response) do
+  defp frame(process, kind, %Response{success: true, has_more: true} = response, bytes) do
     send(process.channel, {:stream_response, response})
+    %{capacity: capacity, budget: budget} = process
 
-    case pause(process, 0) do
+    case keep_pace(%{process | capacity: capacity - 1, budget: budget - bytes}) do
       {:ok, process} -> receive_later(process, kind)
       :cancel -> cancelled(process, kind)
     end
   end
 
   # An item that cannot be encoded is an error frame by now, which ends a stream like any other.
-  defp frame(process, kind, response), do: finish(process, kind, {:stream_response, response})
+  defp frame(process, kind, response, _bytes),
+    do: finish(process, kind, {:stream_response, response})
 
   # The session is asked, so that no cancel is confirmed for what ends at the same moment.
   defp finish(process, kind, last) do
@@ -118,21 +124,21 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
     send(process.channel, {:stream_response, Response.stream_end_response(process.id)})
   end
 
-  defp encodable(process, response),
-    do: JsonEncoding.encodable(response, process.delivery.json_library)
+  defp measured(process, response),
+    do: JsonEncoding.measured(response, process.delivery.json_library)
 
   # This process is the receiver that a stream looks at. It in turn looks at the channel and at
   # the process of the connection, so that its own messages come to wait when theirs do, and the
   # stream sees that. A channel passes pushes on at once: where the client reads slowly they
   # wait for the connection, whose process is in a write.
-  defp pause(%{capacity: capacity} = process, 0) when capacity > 1,
-    do: {:ok, %{process | capacity: capacity - 1}}
+  defp keep_pace(%{capacity: capacity, budget: budget} = process)
+       when capacity > 0 and budget > 0,
+       do: {:ok, process}
+
+  defp keep_pace(process), do: pause(process, 0)
 
   defp pause(process, waited) do
-    case min(
-           Mailbox.capacity(process.channel),
-           Mailbox.capacity(process.delivery.socket.transport_pid)
-         ) do
+    case capacity(process) do
       0 ->
         wait = Mailbox.next_wait_ms(waited)
 
@@ -143,7 +149,15 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
         end
 
       capacity ->
-        {:ok, %{process | capacity: capacity}}
+        {:ok, %{process | capacity: capacity, budget: ClientConnection.channel_budget()}}
     end
+  end
+
+  defp capacity(%{channel: channel, delivery: delivery, budget: budget}) do
+    # How large the messages are that wait for the channel, nobody knows: after so many bytes it
+    # has to catch up.
+    if (budget > 0 or Mailbox.empty?(channel)) and ClientConnection.room?(delivery.connection),
+      do: min(Mailbox.capacity(channel), Mailbox.capacity(delivery.socket.transport_pid)),
+      else: 0
   end
 end

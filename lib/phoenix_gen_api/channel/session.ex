@@ -15,6 +15,7 @@ defmodule PhoenixGenApi.Channel.Session do
   import PhoenixGenApi.Plan, only: [plan: 1]
 
   alias PhoenixGenApi.Channel.{Delivery, Options, PhoenixAdapter, RequestProcess}
+  alias PhoenixGenApi.ClientConnection
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor
@@ -25,6 +26,9 @@ defmodule PhoenixGenApi.Channel.Session do
   # A client of good will cancels what it has asked for, once. More than so many cancels in a
   # second are no better than requests, and wait with them.
   @cancels_per_second 100
+
+  # Nobody says when a client has read enough for the next request.
+  @look_ms 20
 
   @typedoc """
   A decoded request, or what is to be answered instead of executing it, when its turn comes; or a
@@ -39,8 +43,11 @@ defmodule PhoenixGenApi.Channel.Session do
     :callers,
     :options,
     :delivery,
+    # {until, ref, item}, in order of arrival and hence of their times
     waiting: :queue.new(),
     waiting_count: 0,
+    # when the queue is looked at without any request having ended: {at, timer}
+    look: nil,
     # pid => %{id, ref, long?, answering?}: those that have a slot
     executing: %{},
     # pid => {id, :async | :stream}: those that may be cancelled
@@ -107,6 +114,12 @@ defmodule PhoenixGenApi.Channel.Session do
   end
 
   @impl true
+  def handle_cast({:request, ref, {:ok, _request, _device} = item}, state) do
+    if ClientConnection.begin_request(state.delivery.connection),
+      do: {:noreply, admit(ref, item, state)},
+      else: {:noreply, refuse(ref, item, :max_connection_requests, state)}
+  end
+
   def handle_cast({:request, ref, item}, state), do: {:noreply, admit(ref, item, state)}
 
   def handle_cast({:cancel, ref, id}, state) do
@@ -122,7 +135,11 @@ defmodule PhoenixGenApi.Channel.Session do
     end
   end
 
-  def handle_cast({:answering, pid}, state), do: {:noreply, mark_answering(state, pid)}
+  # A client that reacts to the answer finds it counted no more.
+  def handle_cast({:answering, pid}, state) do
+    finished(state)
+    {:noreply, mark_answering(state, pid)}
+  end
 
   def handle_cast({:acknowledged, pid}, state),
     do: {:noreply, next(%{state | executing: Map.delete(state.executing, pid)})}
@@ -136,6 +153,7 @@ defmodule PhoenixGenApi.Channel.Session do
     if reserved? or long(state) < state.options.max_running do
       {:reply, :ok, %{state | running: Map.put(state.running, pid, {id, kind})}}
     else
+      finished(state)
       # It runs by now.
       {:reply, {:refused, ErrorResponse.build(id, {:channel, :max_running}, :unknown)}, state}
     end
@@ -148,8 +166,12 @@ defmodule PhoenixGenApi.Channel.Session do
 
   def handle_call(:finishing, {pid, _tag}, state) do
     case Map.pop(state.running, pid) do
-      {nil, _running} -> {:reply, :cancelled, state}
-      {_request, running} -> {:reply, :ok, %{state | running: running}}
+      {nil, _running} ->
+        {:reply, :cancelled, state}
+
+      {_request, running} ->
+        finished(state)
+        {:reply, :ok, %{state | running: running}}
     end
   end
 
@@ -159,6 +181,7 @@ defmodule PhoenixGenApi.Channel.Session do
 
   def handle_info({:EXIT, pid, reason}, state) do
     if reason != :normal, do: answer_for(pid, state)
+    if unfinished?(pid, state), do: finished(state)
 
     state = %{
       state
@@ -169,10 +192,25 @@ defmodule PhoenixGenApi.Channel.Session do
     {:noreply, next(state)}
   end
 
+  def handle_info({:timeout, timer, :look}, %{look: {_at, timer}} = state),
+    do: {:noreply, next(%{expire(state) | look: nil})}
+
   def handle_info(_other, state), do: {:noreply, state}
 
+  defp unfinished?(pid, state) do
+    case state do
+      %{running: %{^pid => _request}} -> true
+      %{executing: %{^pid => %{answering?: answering?}}} -> not answering?
+      _finished -> false
+    end
+  end
+
   defp end_running(pids, state) do
-    Enum.each(pids, &send(&1, :cancel))
+    for pid <- pids do
+      send(pid, :cancel)
+      finished(state)
+    end
+
     {length(pids), %{state | running: Map.drop(state.running, pids)}}
   end
 
@@ -198,29 +236,76 @@ defmodule PhoenixGenApi.Channel.Session do
 
   defp admit(ref, item, state) do
     cond do
-      # None waits then.
-      free_slot?(state) ->
+      state.waiting_count == 0 and may_start?(state) ->
         start_item(ref, item, state)
 
       state.waiting_count < state.options.max_pending + nearly_free(state.executing) ->
-        waiting = :queue.in({ref, item}, state.waiting)
-        %{state | waiting: waiting, waiting_count: state.waiting_count + 1}
+        until = now() + state.options.max_wait_ms
+        waiting = :queue.in({until, ref, item}, state.waiting)
+        look_again(%{state | waiting: waiting, waiting_count: state.waiting_count + 1})
 
       true ->
-        Delivery.answer(state.delivery, ref, unavailable(id(item), :max_pending))
-        state
+        refuse_begun(ref, item, :max_pending, state)
     end
   end
 
+  defp refuse_begun(ref, item, limit, state) do
+    if match?({:ok, _request, _device}, item), do: finished(state)
+    refuse(ref, item, limit, state)
+  end
+
+  defp refuse(ref, item, limit, state) do
+    response = ErrorResponse.build(id(item), {:channel, limit})
+    Delivery.answer(state.delivery, ref, response)
+    state
+  end
+
+  defp next(%{waiting_count: 0} = state), do: state
+
   defp next(state) do
-    with true <- free_slot?(state),
-         {{:value, {ref, item}}, waiting} <- :queue.out(state.waiting) do
-      state = %{state | waiting: waiting, waiting_count: state.waiting_count - 1}
+    if may_start?(state) do
+      {{_until, ref, item}, state} = dequeue(state)
       next(start_item(ref, item, state))
     else
-      _no_slot_or_none_waiting -> state
+      look_again(state)
     end
   end
+
+  defp dequeue(state) do
+    {{:value, first}, waiting} = :queue.out(state.waiting)
+    {first, %{state | waiting: waiting, waiting_count: state.waiting_count - 1}}
+  end
+
+  # Those that have waited too long are not executed.
+  defp expire(%{waiting_count: 0} = state), do: state
+
+  defp expire(state) do
+    {:value, {until, _ref, _item}} = :queue.peek(state.waiting)
+
+    if until <= now() do
+      {{_until, ref, item}, state} = dequeue(state)
+      expire(refuse_begun(ref, item, :max_wait_ms, state))
+    else
+      state
+    end
+  end
+
+  # While requests wait for a slot it is looked at when the first has waited long enough.
+  defp look_again(state) do
+    {:value, {until, _ref, _item}} = :queue.peek(state.waiting)
+    at = if free_slot?(state), do: min(until, now() + @look_ms), else: until
+
+    case state.look do
+      {sooner, _timer} when sooner <= at ->
+        state
+
+      later ->
+        with {_at, timer} <- later, do: :erlang.cancel_timer(timer)
+        %{state | look: {at, :erlang.start_timer(at, self(), :look, abs: true)}}
+    end
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
 
   defp start_item(ref, {:error, response}, state) do
     Delivery.answer(state.delivery, ref, response)
@@ -234,12 +319,11 @@ defmodule PhoenixGenApi.Channel.Session do
   end
 
   # Refused ahead of executing: a function that has been called cannot be taken back.
-  defp start_item(ref, {:ok, request, device}, state) do
+  defp start_item(ref, {:ok, request, device} = item, state) do
     long? = long?(request)
 
     if long? and long(state) >= state.options.max_running do
-      Delivery.answer(state.delivery, ref, unavailable(request.request_id, :max_running))
-      state
+      refuse_begun(ref, item, :max_running, state)
     else
       job = %{id: request.request_id, ref: ref, long?: long?, answering?: false}
       pid = start_process(request, device, ref, state)
@@ -270,6 +354,10 @@ defmodule PhoenixGenApi.Channel.Session do
     end
   end
 
+  # Nothing more is made for a client that has not read what it has.
+  defp may_start?(state),
+    do: free_slot?(state) and ClientConnection.room?(state.delivery.connection)
+
   defp free_slot?(state), do: map_size(state.executing) < state.options.concurrency
 
   # Slots whose answer is being sent.
@@ -291,9 +379,9 @@ defmodule PhoenixGenApi.Channel.Session do
     end
   end
 
+  defp finished(state), do: ClientConnection.finish_request(state.delivery.connection)
+
   defp id({:cancel, id}), do: id
   defp id({:ok, request, _device}), do: request.request_id
   defp id({:error, response}), do: response.request_id
-
-  defp unavailable(id, full), do: ErrorResponse.build(id, {:channel, full})
 end

@@ -92,7 +92,15 @@ defmodule PhoenixGenApi.Config.Schema do
       {:max_payload_bytes, {:positive, @bytes}, 1_000_000, "size of a request payload"},
       {:max_field_bytes, {:positive, @bytes}, 1_024, "size of each string field of a request"},
       {:max_digits, {:positive, nil}, 1_024,
-       "decimal digits of an integer in arguments, relay messages and results"}
+       "decimal digits of an integer in arguments, relay messages and results"},
+      {:max_result_bytes, {:positive, @bytes}, 67_108_864,
+       "size of a result in JSON; of one above 8,388,608 the log warns"}
+    ],
+    channel: [
+      {:max_client_bytes, {:positive, @bytes}, 8_388_608,
+       "bytes waiting for one connection, above which its requests wait, its streams pause and relay messages to it are skipped; above four times as many it is closed"},
+      {:max_connection_requests, {:positive, nil}, 200,
+       "unfinished requests of one connection, over all its channels"}
     ],
     node_selector: [
       {:probe_interval, {:positive, @ms}, 5_000,

@@ -88,6 +88,11 @@ defmodule PhoenixGenApi.Relay.Fastlane do
       nil
   end
 
+  @doc "The bytes of a message that is a frame."
+  @spec bytes(term()) :: non_neg_integer()
+  def bytes({:socket_push, _kind, data}), do: byte_size(data)
+  def bytes(_of_the_channel), do: 0
+
   # One binary for all: data in pieces would be put together again by each transport.
   defp frame(serializer, broadcast) do
     case serializer.fastlane!(broadcast) do

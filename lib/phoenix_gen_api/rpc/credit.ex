@@ -10,7 +10,12 @@ defmodule PhoenixGenApi.RPC.Credit do
   # Nothing is ever sent to a process that does not wait for it at that moment: a producer may be
   # a GenServer, and nothing may get into its mailbox.
 
+  import Bitwise
+
   alias PhoenixGenApi.RPC
+
+  # Items of more than a kilobyte count as several: what waits on the way is bounded in bytes.
+  @unit 10
 
   @slot __MODULE__
 
@@ -28,19 +33,27 @@ defmodule PhoenixGenApi.RPC.Credit do
   @spec send_item(t(), term()) :: :ok | :ended
   def send_item({stream, max, node, count}, item) do
     send(stream, {:result, item})
-    if due?(stream, max, node, count), do: wait(stream), else: :ok
+    if due?(stream, max, node, count, weight(item)), do: wait(stream), else: :ok
   end
 
+  @doc "How many items of at most 2^`unit` bytes one of this size counts as."
+  @spec weight(term(), non_neg_integer()) :: pos_integer()
+  def weight(item, unit \\ @unit)
+  def weight(item, unit) when is_binary(item), do: 1 + (byte_size(item) >>> unit)
+  def weight(item, _unit) when is_atom(item) or is_float(item), do: 1
+  def weight(item, _unit) when item in -0xFFFF_FFFF..0xFFFF_FFFF, do: 1
+  def weight(item, unit), do: 1 + (:erlang.external_size(item) >>> unit)
+
   # Some 20 ns; counting in the dictionary of the process is twice that.
-  defp due?(_stream, max, node, count) when node == node(),
-    do: rem(:atomics.add_get(count, 1, 1), max) == 0
+  defp due?(_stream, max, node, count, weight) when node == node(),
+    do: rem(:atomics.add_get(count, 1, weight), max) < weight
 
   # On a third node there is only the process itself to count for, one stream at a time: a
   # process that serves several by turns waits with each of its turns.
-  defp due?(stream, max, _node, _count) do
+  defp due?(stream, max, _node, _count, weight) do
     case Process.get(@slot) do
-      {^stream, sent} when sent + 1 < max ->
-        Process.put(@slot, {stream, sent + 1})
+      {^stream, sent} when sent + weight < max ->
+        Process.put(@slot, {stream, sent + weight})
         false
 
       _other ->

@@ -171,12 +171,13 @@ defmodule PhoenixGenApi.RPC.Producer do
     kind, reason -> raised(producer, kind, reason, __STACKTRACE__)
   end
 
-  # A batch: how many items are on the way unanswered, how many are in it, and those.
-  defp collect(_work, {sent, held, items}, item, size) when held + 1 < size,
-    do: {:cont, {sent, held + 1, [item | items]}}
-
-  defp collect(producer, {sent, held, items}, item, _size),
-    do: flush(producer, {sent, held + 1, [item | items]})
+  # A batch: how many items are on the way unanswered, how many are in it, and those. A large one
+  # counts as several.
+  defp collect(producer, {sent, held, items}, item, size) do
+    held = held + Credit.weight(item)
+    batch = {sent, held, [item | items]}
+    if held < size, do: {:cont, batch}, else: flush(producer, batch)
+  end
 
   # Waits before the enumerable makes the next item.
   defp flush(%{stream: stream, max_unacked: max, halt: halt}, {sent, held, items}) do

@@ -11,12 +11,19 @@ defmodule PhoenixGenApi.StreamCall.Mailbox do
   # How long a look at a process of another node may take.
   @timeout_ms 1_000
 
-  @doc "How many messages it may be sent before it is looked at again; 0 if too many wait."
-  @spec capacity(pid()) :: non_neg_integer()
-  def capacity(pid) do
-    waiting = waiting(pid)
+  @doc """
+  How many messages it may be sent before it is looked at again; 0 if too many wait. Messages of
+  some size count as several, `weight` as many for those that wait.
+  """
+  @spec capacity(pid(), pos_integer()) :: non_neg_integer()
+  def capacity(pid, weight \\ 1) do
+    waiting = waiting(pid) * weight
     if waiting > @max, do: 0, else: div(@max - waiting, @share) + 1
   end
+
+  @doc "Whether nothing waits for it."
+  @spec empty?(pid()) :: boolean()
+  def empty?(pid), do: waiting(pid) == 0
 
   defp waiting(pid) when node(pid) == node(), do: length_of(Process.info(pid, :message_queue_len))
 

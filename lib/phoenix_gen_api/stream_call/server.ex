@@ -18,9 +18,12 @@ defmodule PhoenixGenApi.StreamCall.Server do
   alias PhoenixGenApi.Structs.{Response, StreamHelper}
   alias PhoenixGenApi.WorkerPool
 
+  # Items of more than 256 bytes count as several for the receiver.
+  @unit 8
+
   @enforce_keys [:context, :key, :callers, :exempt, :since]
   defstruct @enforce_keys ++
-              [:receiver, :id, :monitor, :timer, :remote, ref: nil, sent?: false]
+              [:receiver, :id, :monitor, :timer, :remote, ref: nil, sent?: false, weight: 1]
 
   @typep t :: %__MODULE__{
            context: Context.t(),
@@ -37,7 +40,9 @@ defmodule PhoenixGenApi.StreamCall.Server do
            remote: Remote.t() | nil,
            ref: reference() | nil,
            # whether anything was sent; then the function's return does not count
-           sent?: boolean()
+           sent?: boolean(),
+           # what the largest item counts as that the receiver was sent since the last look at it
+           weight: pos_integer()
          }
 
   @doc "A stream for a call whose arguments are converted, requested by the calling process."
@@ -165,15 +170,15 @@ defmodule PhoenixGenApi.StreamCall.Server do
     }
   end
 
-  # `budget` is the number of frames until the next look at the receiver.
-  defp loop(stream, 0), do: pause(stream, 0)
+  # `budget` is the number of frames until the next look at the receiver; a large one counts as
+  # several.
+  defp loop(stream, budget) when budget <= 0, do: pause(stream, 0)
 
   defp loop(stream, budget) do
     receive do
       {:result, item} ->
         %{receiver: receiver, id: id} = stream = sent(stream)
-        send(receiver, {:stream_response, Response.stream_response(id, item)})
-        items(stream, receiver, id, budget - 1)
+        item(stream, receiver, id, item, budget)
 
       message ->
         handle(stream, message, budget)
@@ -181,18 +186,28 @@ defmodule PhoenixGenApi.StreamCall.Server do
   end
 
   # One item after the other, with nothing looked up in the stream for each.
-  defp items(stream, _receiver, _id, 0), do: pause(stream, 0)
+  defp items(stream, _receiver, _id, budget) when budget <= 0, do: pause(stream, 0)
 
   defp items(stream, receiver, id, budget) do
     receive do
-      {:result, item} ->
-        send(receiver, {:stream_response, Response.stream_response(id, item)})
-        items(stream, receiver, id, budget - 1)
-
-      message ->
-        handle(stream, message, budget)
+      {:result, item} -> item(stream, receiver, id, item, budget)
+      message -> handle(stream, message, budget)
     end
   end
+
+  defp item(stream, receiver, id, item, budget) do
+    send(receiver, {:stream_response, Response.stream_response(id, item)})
+
+    case Credit.weight(item, @unit) do
+      1 -> items(stream, receiver, id, budget - 1)
+      weight -> items(heavier(stream, weight), receiver, id, budget - weight)
+    end
+  end
+
+  defp heavier(%{weight: heaviest} = stream, weight) when weight > heaviest,
+    do: %{stream | weight: weight}
+
+  defp heavier(stream, _weight), do: stream
 
   defp sent(%{sent?: true} = stream), do: stream
   defp sent(stream), do: %{stream | sent?: true}
@@ -215,22 +230,24 @@ defmodule PhoenixGenApi.StreamCall.Server do
 
   # Less than a credit of them, so that they need no look in between.
   defp batch(%{receiver: receiver, id: id} = stream, items, budget) do
-    loop(sent(stream), max(budget - send_all(items, receiver, id, 0), 0))
+    {spent, heaviest} = send_all(items, receiver, id, 0, 1)
+    stream |> sent() |> heavier(heaviest) |> loop(budget - spent)
   end
 
-  defp send_all([item | items], receiver, id, sent) do
+  defp send_all([item | items], receiver, id, spent, heaviest) do
     send(receiver, {:stream_response, Response.stream_response(id, item)})
-    send_all(items, receiver, id, sent + 1)
+    weight = Credit.weight(item, @unit)
+    send_all(items, receiver, id, spent + weight, max(heaviest, weight))
   end
 
-  defp send_all([], _receiver, _id, sent), do: sent
+  defp send_all([], _receiver, _id, spent, heaviest), do: {spent, heaviest}
 
   # Senders get no answers meanwhile, so they come to wait as well.
   defp pause(stream, waited) do
-    capacity = Mailbox.capacity(stream.receiver)
+    capacity = Mailbox.capacity(stream.receiver, stream.weight)
 
     if capacity > 0 do
-      loop(stream, capacity)
+      loop(%{stream | weight: 1}, capacity)
     else
       wait = Mailbox.next_wait_ms(waited)
       if waited == 0, do: move_queue_off_heap()

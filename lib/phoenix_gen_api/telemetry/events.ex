@@ -98,7 +98,9 @@ defmodule PhoenixGenApi.Telemetry.Events do
     {:relay, [:relay, :publish], @stop ++ [:recipients], [:group_id, :user_id],
      "a message was sent to `recipients` members"},
     {:relay, [:relay, :drop], [:count], [:reason, :group_id],
-     "messages that were not delivered; `reason` is `:slow_consumer` or `:slow_gateway`"}
+     "messages that were not delivered; `reason` is `:slow_consumer` or `:slow_gateway`"},
+    {:channel, [:channel, :disconnect], @start, [:reason],
+     "a connection was closed; `reason` is `:slow_consumer`: its client does not read"}
   ]
 
   to_event = fn {group, name, measurements, metadata, doc} ->

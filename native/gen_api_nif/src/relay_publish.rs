@@ -1,5 +1,6 @@
 //! Messages to a group: to whom they go, and sending them.
 
+use crate::client_connection::{open, ConnectionsResource};
 use crate::decode::{List, Name};
 use crate::node_selector::now;
 use crate::relay::RelayResource;
@@ -68,20 +69,32 @@ fn lane_term<'a>(env: Env<'a>, (number, key): &(u32, Arc<[u8]>)) -> Term<'a> {
     (*number, key).encode(env)
 }
 
-/// Sends the message of each lane to its devices for some hundred microseconds: `{more?, dropped,
-/// sample}`. The lanes are in order, as in a delivery. `dropped` did not get it, because they are slow;
-/// `sample` are some who did. Normal scheduler.
+/// What one slice of a delivery did: `{more?, dropped, sample, full}`.
+type SliceTerm = (bool, usize, Vec<LocalPid>, Vec<(LocalPid, u32)>);
+
+/// Sends the message of each lane to its devices for some hundred microseconds. The lanes are
+/// `{number, message, bytes}` in order, as in a delivery; bytes other than 0 are counted for the
+/// connection of the device. `dropped` did not get it, because they are slow; `sample` are some who
+/// did; `full`, with the number of the lane, are those for which more than `limit` bytes may wait.
+/// Normal scheduler.
 #[rustler::nif]
 fn relay_send<'a>(
     env: Env<'a>,
     relay: &RelayResource,
+    connections: ResourceArc<ConnectionsResource>,
     delivery: &DeliveryResource,
-    messages: List<(u32, Term<'a>)>,
-) -> (bool, usize, Vec<LocalPid>) {
+    messages: List<(u32, Term<'a>, u64)>,
+    limit: u64,
+) -> SliceTerm {
+    let mut full = Vec::new();
     let slice = relay.0.deliver(&delivery.0, now, |to, lane| {
         // A group that is joined through topics of each user's own has as many lanes.
-        let of_lane = messages.0.binary_search_by_key(&lane, |(lane, _)| *lane);
-        if let Some((_, message)) = of_lane.ok().and_then(|at| messages.0.get(at)) {
+        let of_lane = messages.0.binary_search_by_key(&lane, |(lane, _, _)| *lane);
+        if let Some((_, message, bytes)) = of_lane.ok().and_then(|at| messages.0.get(at)) {
+            if *bytes > 0 && !open(env, &connections, to).sent_within(*bytes, limit) {
+                full.push((to, lane));
+                return;
+            }
             // One that has ended is being taken out already.
             let _ = env.send(&to, *message);
         }
@@ -89,7 +102,7 @@ fn relay_send<'a>(
     if slice.more {
         rustler::schedule::consume_timeslice(env, 50);
     }
-    (slice.more, slice.dropped, slice.sample)
+    (slice.more, slice.dropped, slice.sample, full)
 }
 
 /// From now on nothing is sent to these. Dirty CPU scheduler.

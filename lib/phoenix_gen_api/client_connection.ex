@@ -1,0 +1,110 @@
+defmodule PhoenixGenApi.ClientConnection do
+  @moduledoc false
+  # What waits for one client, over all channels of its connection: bytes that were sent to the
+  # process of the connection and that the client has not read, and unfinished requests.
+  #
+  # Above the soft limit requests wait, streams pause and relay messages are skipped; above four
+  # times that the client is not reading at all, and the connection is closed. What the native side
+  # knows is at most too much, so nobody looks at the process before it has been sent that much.
+
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.Log
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.Telemetry
+
+  require Log
+
+  @hard 4
+
+  # The share of the soft limit that one stream may send to the channel between two looks at it.
+  @share 64
+
+  @typedoc "A channel's share of the connection of a process; nil where no gateway runs."
+  @type t :: {share :: reference(), pid()} | nil
+
+  @doc "The connection of a process of this node. The share ends with the calling process."
+  @spec open(pid()) :: t()
+  def open(transport) when node(transport) == node() do
+    case Gateway.handle(:connections) do
+      {:ok, connections} -> {Native.client_connection_share(connections, transport), transport}
+      {:error, :not_running} -> nil
+    end
+  end
+
+  def open(_transport), do: nil
+
+  @doc "Whether the client has read enough to be sent more."
+  @spec room?(t()) :: boolean()
+  def room?(nil), do: true
+
+  def room?({share, _transport} = connection) do
+    soft = soft()
+    Native.client_connection_waiting(share) <= soft or look(connection) <= soft
+  end
+
+  @doc "The bytes that wait for the client, about."
+  @spec waiting(t()) :: non_neg_integer()
+  def waiting(nil), do: 0
+  def waiting(connection), do: look(connection)
+
+  @doc "Ahead of sending so many bytes. Closes the connection of a client that does not read."
+  @spec sent(t(), non_neg_integer()) :: :ok
+  def sent(nil, _bytes), do: :ok
+
+  def sent({share, transport} = connection, bytes) do
+    hard = @hard * soft()
+
+    # What is about to be sent is one more than what waits already.
+    if Native.client_connection_sent(share, bytes) > hard and look(connection, 1) > hard,
+      do: close(transport),
+      else: :ok
+  end
+
+  @doc "How many bytes may be sent to a channel until the next look at its messages."
+  @spec channel_budget() :: pos_integer()
+  def channel_budget, do: max(div(soft(), @share), 1)
+
+  @doc "The soft limit, in bytes."
+  @spec soft() :: pos_integer()
+  def soft, do: Config.get(:channel, :max_client_bytes)
+
+  @doc "Begins a request, unless the connection has too many that are unfinished."
+  @spec begin_request(t()) :: boolean()
+  def begin_request(nil), do: true
+
+  def begin_request({share, _transport}),
+    do: Native.client_connection_begin(share, Config.get(:channel, :max_connection_requests))
+
+  @doc "A request is finished."
+  @spec finish_request(t()) :: :ok
+  def finish_request(nil), do: :ok
+  def finish_request({share, _transport}), do: Native.client_connection_finish(share)
+
+  defp look({share, transport}, more \\ 0) do
+    case Process.info(transport, :message_queue_len) do
+      {:message_queue_len, frames} -> Native.client_connection_seen(share, frames + more)
+      nil -> 0
+    end
+  end
+
+  # It may trap exits, and would find the message behind everything else. Its channels go with it.
+  defp close(transport) do
+    if Process.alive?(transport) do
+      Process.exit(transport, :kill)
+
+      Telemetry.execute(
+        [:phoenix_gen_api, :channel, :disconnect],
+        Telemetry.start_measurements(),
+        %{reason: :slow_consumer}
+      )
+
+      Log.warning(
+        "phoenix_gen_api: closed a connection whose client does not read (slow_consumer): more than " <>
+          "#{@hard * soft()} bytes were waiting"
+      )
+    end
+
+    :ok
+  end
+end
