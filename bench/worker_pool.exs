@@ -214,7 +214,7 @@ defmodule Bench.WorkerPool do
   end
 
   defp admitted(handle, counted?) do
-    slot = Native.worker_pool_admit(handle, counted?, nil, nil)
+    slot = Native.worker_pool_admit(handle, counted?, nil, nil, nil)
     :run = Native.worker_pool_enter(slot, false, nil, 0)
     Native.worker_pool_leave(slot, :returned, nil)
   end

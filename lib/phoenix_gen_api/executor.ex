@@ -93,6 +93,16 @@ defmodule PhoenixGenApi.Executor do
   end
 
   @doc false
+  # The same for a request that comes from a client: what one user may have at a time is bounded.
+  @spec execute_for_client(Request.t(), pid(), device()) :: {result(), later? :: boolean()}
+  def execute_for_client(request, receiver, device) do
+    find_plan = fn -> lookup(request) end
+    run = fn -> stages(request, receiver, device, find_plan, &Context.from_client/1) end
+    {result, rest} = observed(request, run)
+    {result, rest == :later}
+  end
+
+  @doc false
   # The limits by who sends it, for what never becomes a request.
   @spec charge_sender(Request.t()) :: :ok | {:error, term()}
   def charge_sender(request) do
@@ -195,9 +205,10 @@ defmodule PhoenixGenApi.Executor do
 
   # The request, on one page. Limits come in two groups: by who sends it, ahead of everything, and
   # by what the client claims, once the request is known to be permitted and valid.
-  defp stages(request, receiver, device, find_plan) do
+  defp stages(request, receiver, device, find_plan, mark \\ & &1) do
     with {:ok, plan, claims} <- charged(find_plan.(), request, device),
-         {:ok, context} <- request |> Context.new(plan, receiver) |> Context.before() do
+         context = request |> Context.new(plan, receiver) |> mark.(),
+         {:ok, context} <- Context.before(context) do
       with {:ok, context} <- Context.authorise(context),
            {:ok, context} <- Context.convert(context),
            :ok <- Context.charge_claims(context, claims) do

@@ -374,9 +374,17 @@ defmodule PhoenixGenApi.Native do
   @spec worker_pool_stop(handle()) :: [pid()]
   def worker_pool_stop(_pool), do: not_loaded()
 
-  @spec worker_pool_admit(handle(), boolean(), non_neg_integer() | nil, {pid(), term()} | nil) ::
-          handle() | :queue_full | :circuit_open | :closed
-  def worker_pool_admit(_pool, _counted?, _timeout_ms, _on_death), do: not_loaded()
+  @spec worker_pool_admit(
+          handle(),
+          boolean(),
+          non_neg_integer() | nil,
+          {pid(), term()} | nil,
+          {name :: binary(), ipv6_prefix :: 0..128 | nil, most :: non_neg_integer()} | nil
+        ) :: handle() | :closed | :queue_full | :circuit_open | :user_share
+  def worker_pool_admit(_pool, _counted?, _timeout_ms, _on_death, _caller), do: not_loaded()
+
+  @spec worker_pool_waits(handle()) :: boolean()
+  def worker_pool_waits(_slot), do: not_loaded()
 
   @spec worker_pool_enter(handle(), boolean(), pid() | nil, integer()) ::
           :run | :late | :orphan | :wait | :gone

@@ -22,6 +22,7 @@ defmodule PhoenixGenApi.StreamCall do
   and what is guaranteed.
   """
 
+  alias PhoenixGenApi.Config
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor.Context
   alias PhoenixGenApi.Gateway
@@ -31,6 +32,7 @@ defmodule PhoenixGenApi.StreamCall do
   alias PhoenixGenApi.WorkerPool
 
   @pool :stream_pool
+
   # Kept in the process: it lives and ends with that.
   @on_stop_own {__MODULE__, :on_stop_own}
 
@@ -137,23 +139,34 @@ defmodule PhoenixGenApi.StreamCall do
       {:answer, final, crash}
     end
 
+    within = min(Server.timeout(stream), Config.get(:stream, :start_timeout_ms))
+
     opts = [
+      caller: context.caller,
+      start_within: within,
+      # Also while it waits it can be stopped.
+      spawned: &Registry.watch(stream.key, &1),
       on_death: {context.receiver, died},
-      max_wait: {Server.timeout(stream), context.receiver}
+      max_wait: {:infinity, context.receiver}
     ]
 
     with :ok <- Registry.enter(stream.key, false) do
       case WorkerPool.submit(@pool, task, opts) do
-        {:ok, pid} ->
-          Registry.watch(stream.key, pid)
+        {:ok, _pid} ->
+          :ok
 
         {:error, reason} ->
           Registry.leave(stream.key)
-          {:error, refusal(reason)}
+          {:error, refusal(reason, stream, within)}
       end
     end
   end
 
-  defp refusal(:pool_not_found), do: {:stream_not_started, :pool_not_found}
-  defp refusal(reason), do: {:pool, reason}
+  # Its whole time has passed.
+  defp refusal(:no_slot, stream, within) do
+    if Server.timeout(stream) == within, do: {:expired, within}, else: {:pool, :no_slot}
+  end
+
+  defp refusal(:pool_not_found, _stream, _within), do: {:stream_not_started, :pool_not_found}
+  defp refusal(reason, _stream, _within), do: {:pool, reason}
 end

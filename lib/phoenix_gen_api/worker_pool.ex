@@ -30,6 +30,7 @@ defmodule PhoenixGenApi.WorkerPool do
   time after.
   """
 
+  alias PhoenixGenApi.Config
   alias PhoenixGenApi.Config.Type
   alias PhoenixGenApi.Explanation
   alias PhoenixGenApi.Gateway
@@ -51,6 +52,9 @@ defmodule PhoenixGenApi.WorkerPool do
   @longest_ms 0x3FFF_FFFF_FFFF
 
   @type refusal :: :queue_full | :circuit_open | :pool_not_found
+
+  # A user may have that many tasks however small the pool is.
+  @smallest_share 10
 
   @doc """
   Starts a pool registered under `name:`.
@@ -189,20 +193,42 @@ defmodule PhoenixGenApi.WorkerPool do
   #
   # `max_wait: {ms, pid | nil}` is for how long and for whom it waits in the queue. Then it is
   # run at once, outside the pool, and must return an answer without doing any work.
+  #
+  # `caller:` is a name of which the pool has only so many tasks at a time, see `user_share`.
+  # `start_within:` has the calling process wait for a slot, for so many ms; after that the task
+  # is as if it had never been submitted. `spawned:` is called with its process before that.
   @spec submit(GenServer.name(), (-> term()),
           owner: pid(),
           on_death: {pid(), term()},
-          max_wait: {timeout(), pid() | nil}
-        ) :: {:ok, pid()} | {:error, refusal()}
+          max_wait: {timeout(), pid() | nil},
+          caller: String.t() | {:address, String.t()} | nil,
+          start_within: pos_integer(),
+          spawned: (pid() -> term())
+        ) :: {:ok, pid()} | {:error, refusal() | :user_share | :no_slot}
   def submit(pool, fun, opts) do
     case Server.find(pool) do
-      {handle, %{name: name}} ->
-        admit(name, handle, fun, false, opts)
+      {handle, %{name: name, pool_size: size}} ->
+        admit(name, handle, fun, false, with_share(opts, size))
 
       nil ->
         {:error, :pool_not_found}
     end
   end
+
+  defp with_share(opts, size) do
+    case opts[:caller] do
+      nil ->
+        opts
+
+      caller ->
+        {name, prefix} = named(caller)
+        share = trunc(size * Config.get(:worker_pool, :user_share))
+        [{:share, {name, prefix, max(share, @smallest_share)}} | opts]
+    end
+  end
+
+  defp named({:address, address}), do: {address, Config.get(:rate_limiter, :ipv6_prefix)}
+  defp named(user), do: {user, nil}
 
   @doc false
   # Ends the wait of a task that was submitted with `max_wait`: it need not wait, whatever it has been told.
@@ -213,7 +239,9 @@ defmodule PhoenixGenApi.WorkerPool do
   end
 
   defp admit(pool, handle, fun, counts?, opts) do
-    case Native.worker_pool_admit(handle, counts?, opts[:timeout], opts[:on_death]) do
+    timeout = opts[:timeout]
+
+    case Native.worker_pool_admit(handle, counts?, timeout, opts[:on_death], opts[:share]) do
       :closed ->
         {:error, :pool_not_found}
 
@@ -221,12 +249,57 @@ defmodule PhoenixGenApi.WorkerPool do
         Events.rejected(pool, :circuit_open)
         {:error, :circuit_open}
 
-      :queue_full ->
-        {:error, :queue_full}
+      refused when refused in [:queue_full, :user_share] ->
+        {:error, refused}
 
       slot ->
-        max_wait = opts[:max_wait] || {:infinity, nil}
-        {:ok, Task.start(slot, pool, fun, counts?, opts[:owner], max_wait)}
+        start(slot, pool, fun, counts?, opts)
+    end
+  end
+
+  defp start(slot, pool, fun, counts?, opts) do
+    {timeout, receiver} = opts[:max_wait] || {:infinity, nil}
+    within = opts[:start_within]
+
+    if within && Native.worker_pool_waits(slot) do
+      starter = :erlang.alias([:reply])
+      max_wait = {timeout, receiver, starter}
+      slot |> spawn_task(pool, fun, counts?, max_wait, opts) |> await_start(starter, within)
+    else
+      {:ok, spawn_task(slot, pool, fun, counts?, {timeout, receiver, nil}, opts)}
+    end
+  end
+
+  defp spawn_task(slot, pool, fun, counts?, max_wait, opts) do
+    pid = Task.start(slot, pool, fun, counts?, opts[:owner], max_wait)
+    if spawned = opts[:spawned], do: spawned.(pid)
+    pid
+  end
+
+  # A task that dies meanwhile has been accepted: `on_death` tells.
+  defp await_start(pid, starter, within) do
+    monitor = Process.monitor(pid)
+
+    started =
+      receive do
+        {^starter, :started} -> :ok
+        {:DOWN, ^monitor, :process, _pid, _reason} -> :ok
+      after
+        within -> withdraw(pid, monitor, starter)
+      end
+
+    Process.demonitor(monitor, [:flush])
+    with :ok <- started, do: {:ok, pid}
+  end
+
+  # Its turn may come just now.
+  defp withdraw(pid, monitor, starter) do
+    send(pid, {__MODULE__, :withdraw, starter})
+
+    receive do
+      {^starter, :started} -> :ok
+      {^starter, :withdrawn} -> {:error, :no_slot}
+      {:DOWN, ^monitor, :process, _pid, _reason} -> :ok
     end
   end
 

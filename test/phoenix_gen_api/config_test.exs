@@ -55,6 +55,7 @@ defmodule PhoenixGenApi.ConfigTest do
       circuit_breaker_cooldown: 60_000,
       # beyond the contract, and off
       circuit_breaker_failure_rate: 0.5,
+      user_share: 0.2,
       circuit_breaker_window: 100
     ],
     circuit_breaker: [
@@ -81,7 +82,7 @@ defmodule PhoenixGenApi.ConfigTest do
     ],
     channel: [max_client_bytes: 8_388_608, max_connection_requests: 200],
     node_selector: [probe_interval: 5_000, sticky_ttl_ms: 3_600_000, sticky_max_entries: 100_000],
-    stream: [max_unacked: 64],
+    stream: [max_unacked: 64, start_timeout_ms: 1_000],
     relay: [
       cluster: true,
       sync_timeout: 5_000,
@@ -275,6 +276,7 @@ defmodule PhoenixGenApi.ConfigTest do
       {:worker_pool, :async_pool_size, 0, @positive},
       {:worker_pool, :stream_pool_size, 0, @positive},
       {:worker_pool, :max_queue_size, -1, "a non-negative integer"},
+      {:worker_pool, :user_share, 2, "a number from 0 to 1"},
       {:worker_pool, :circuit_breaker_threshold, 0, @positive},
       {:worker_pool, :circuit_breaker_cooldown, 0, @ms},
       {:worker_pool, :circuit_breaker_failure_rate, 0, "nil or a number above 0 and at most 1"},
@@ -302,6 +304,7 @@ defmodule PhoenixGenApi.ConfigTest do
       {:node_selector, :sticky_ttl_ms, 0, @ms},
       {:node_selector, :sticky_max_entries, 0, @positive},
       {:stream, :max_unacked, 0, @positive},
+      {:stream, :start_timeout_ms, 0, @ms},
       {:relay, :cluster, nil, "true or false"},
       {:relay, :sync_timeout, :infinity, @ms},
       {:relay, :rejoin_grace_ms, -1, "a non-negative integer (milliseconds)"},

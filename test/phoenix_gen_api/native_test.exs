@@ -136,7 +136,7 @@ defmodule PhoenixGenApi.NativeTest do
     end
 
     defp slot(pool) do
-      slot = Native.worker_pool_admit(pool, true, 60_000, {self(), :died})
+      slot = Native.worker_pool_admit(pool, true, 60_000, {self(), :died}, nil)
       true = is_reference(slot)
       slot
     end

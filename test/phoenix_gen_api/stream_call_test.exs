@@ -42,6 +42,21 @@ defmodule PhoenixGenApi.StreamCallTest do
 
   defp run(config, fields \\ []), do: Executor.execute_with_config!(request(fields), config)
 
+  # A stream for this process that waits for its slot, in a request that another process makes.
+  defp run_waiting(config, fields \\ []) do
+    type = "waiting-#{System.unique_integer([:positive])}"
+    :ok = ConfigDb.add(%{config | request_type: type})
+    on_exit(fn -> ConfigDb.delete("test", type) end)
+    test = self()
+    %{request_id: id} = request = request([{:request_type, type} | fields])
+    {:ok, before} = Registry.find(test, id)
+    spawn_link(fn -> Executor.execute!(request, receiver: test) end)
+
+    Await.until(fn ->
+      match?({:ok, now} when length(now) > length(before), Registry.find(test, id))
+    end)
+  end
+
   defp start(config, fields \\ []) do
     request = request(fields)
     id = request.request_id
@@ -591,9 +606,7 @@ defmodule PhoenixGenApi.StreamCallTest do
 
       with_full_pool(fn free ->
         config = plain(fn -> send(test, :ran) end, timeout: 100)
-        assert run(config) == Response.stream_response("r1", :init)
-        assert_receive {:stream_started, "r1", _pid}
-        assert frames() == {[], error("Request timed out after 100ms", true, executed: "no")}
+        assert run(config) == error("Request timed out after 100ms", true, executed: "no")
         Await.until(fn -> WorkerPool.status(:stream_pool).queued_tasks == 0 end)
         assert Registry.find(test, "r1") == {:ok, []}
         free.()
@@ -618,7 +631,7 @@ defmodule PhoenixGenApi.StreamCallTest do
       test = self()
 
       with_full_pool(fn _free ->
-        assert %Response{success: true} = run(plain(fn -> send(test, :ran) end))
+        run_waiting(plain(fn -> send(test, :ran) end))
         :ok = Supervisor.terminate_child(WorkerPoolSupervisor, :stream_pool)
         {:ok, _pool} = Supervisor.restart_child(WorkerPoolSupervisor, :stream_pool)
         assert frames() == {[], error("Stream execution failed")}
@@ -631,7 +644,7 @@ defmodule PhoenixGenApi.StreamCallTest do
 
     test "comes when its process is killed while it waits, and nothing is left to be stopped" do
       with_full_pool(fn free ->
-        assert %Response{success: true} = run(plain(fn -> [1] end))
+        run_waiting(plain(fn -> [1] end))
         killed = fn -> lost_in_the_queue("r2") end
         :sys.suspend(Registry)
         killed.()
@@ -652,7 +665,7 @@ defmodule PhoenixGenApi.StreamCallTest do
 
     defp lost_in_the_queue(id) do
       before = Process.list()
-      assert %Response{success: true} = run(plain(fn -> [1] end), request_id: id)
+      run_waiting(plain(fn -> [1] end), request_id: id)
       [waiting] = for pid <- Process.list() -- before, waits_for_turn?(pid), do: pid
       Process.exit(waiting, :kill)
       assert_receive {:stream_response, %Response{request_id: ^id, success: false}}
@@ -929,7 +942,7 @@ defmodule PhoenixGenApi.StreamCallTest do
       test = self()
 
       with_full_pool(fn free ->
-        assert %Response{success: true} = run(plain(fn -> send(test, :ran) end))
+        run_waiting(plain(fn -> send(test, :ran) end))
         assert PhoenixGenApi.stop_stream("r1") == :ok
         assert frames() == {[], ended()}
         assert PhoenixGenApi.stop_stream("r1") == {:error, :not_found}
@@ -941,7 +954,7 @@ defmodule PhoenixGenApi.StreamCallTest do
 
     test "by id gives the place in the queue back, also of streams without a timeout" do
       with_full_pool(fn free ->
-        for _ <- 1..3, do: assert(%Response{success: true} = run(plain(fn -> [1] end)))
+        for _ <- 1..3, do: run_waiting(plain(fn -> [1] end))
         assert PhoenixGenApi.stop_stream("r1") == :ok
         for _ <- 1..3, do: assert(frames() == {[], ended()})
         Await.until(fn -> WorkerPool.status(:stream_pool).queued_tasks == 0 end)
@@ -955,7 +968,7 @@ defmodule PhoenixGenApi.StreamCallTest do
       for accident <- [:pool, :kill] do
         with_full_pool(fn free ->
           before = Process.list()
-          assert %Response{success: true} = run(plain(fn -> [1] end))
+          run_waiting(plain(fn -> [1] end))
           [waiting] = for pid <- Process.list() -- before, waits_for_turn?(pid), do: pid
           # It does not come to anything before the accident.
           :erlang.suspend_process(waiting)
@@ -982,7 +995,7 @@ defmodule PhoenixGenApi.StreamCallTest do
       hook = {Functions, :finished, [fn _, _, response -> send(test, {:after, response}) end]}
 
       with_full_pool(fn free ->
-        run(plain(fn -> [1] end, after_execute: hook))
+        run_waiting(plain(fn -> [1] end, after_execute: hook))
         assert PhoenixGenApi.stop_stream("r1") == :ok
         assert_receive {:after, response}
         assert response == ended()
@@ -1206,7 +1219,9 @@ defmodule PhoenixGenApi.StreamCallTest do
   end
 
   # Runs `fun` with a function that frees the pool, which is full until then.
+  # Requests wait for as long as the test takes.
   defp with_full_pool(fun) do
+    PhoenixGenApi.Test.Options.set(:stream, start_timeout_ms: 600_000)
     status = WorkerPool.status(:stream_pool)
     test = self()
     size = status.idle_workers + status.busy_workers

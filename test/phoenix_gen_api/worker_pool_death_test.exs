@@ -302,7 +302,7 @@ defmodule PhoenixGenApi.WorkerPoolDeathTest do
     parent = self()
 
     # What is left of a submitter that dies between two lines.
-    spawn(fn -> Native.worker_pool_admit(handle, false, nil, {parent, :died}) end)
+    spawn(fn -> Native.worker_pool_admit(handle, false, nil, {parent, :died}, nil) end)
     assert_receive :died
     assert Await.until(fn -> idle(pool) end)
     assert %{total_tasks_executed: 0} = WorkerPool.status(pool)

@@ -188,7 +188,14 @@ defmodule PhoenixGenApi.NativeArguments do
         worker_pool_set_server: [pool],
         worker_pool_take_work: [pool],
         worker_pool_stop: [pool],
-        worker_pool_admit: [pool, :boolean, {:nilable, :u64}, @message],
+        worker_pool_admit: [
+          pool,
+          :boolean,
+          {:nilable, :u64},
+          @message,
+          {:nilable, {:tuple, [:binary, {:nilable, :u32}, :u32]}}
+        ],
+        worker_pool_waits: [slot],
         worker_pool_enter: [slot, :boolean, {:nilable, :pid}, :i64],
         worker_pool_leave: [
           slot,
@@ -265,7 +272,7 @@ defmodule PhoenixGenApi.NativeArguments do
       limiter: Native.rate_limiter_new(2, 100, 1_000),
       calls: Native.rpc_server_new(),
       pool: pool,
-      slot: Native.worker_pool_admit(pool, true, 60_000, {self(), :died}),
+      slot: Native.worker_pool_admit(pool, true, 60_000, {self(), :died}, nil),
       relay: relay,
       delivery: delivery
     }

@@ -41,7 +41,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   end
 
   defp run(process) do
-    case Executor.execute_for(process.request, self(), process.device) do
+    case Executor.execute_for_client(process.request, self(), process.device) do
       {{:ok, :none}, _later?} -> answer(process, {:none, process.id})
       {%Response{} = acknowledgement, true} -> acknowledge(process, acknowledgement)
       {%Response{} = response, false} -> answer(process, response)

@@ -58,6 +58,8 @@ defmodule PhoenixGenApi.Config.Schema do
        "time an open pool circuit waits before its probe"},
       {:circuit_breaker_failure_rate, {:or, {:one_of, [nil]}, :fraction}, 0.5,
        "the share of all tasks of the last 10 seconds that these failures have to be; `nil` is 0.5"},
+      {:user_share, :share, 0.2,
+       "the share of a pool that the requests of one user may have at a time, 10 tasks at least; by address for anonymous ones"},
       {:circuit_breaker_window, {:positive, nil}, 100, "accepted, without effect"}
     ],
     circuit_breaker: [
@@ -111,7 +113,9 @@ defmodule PhoenixGenApi.Config.Schema do
     ],
     stream: [
       {:max_unacked, {:positive, nil}, 64,
-       "items that each producer of a stream may be ahead of its receiver"}
+       "items that each producer of a stream may be ahead of its receiver"},
+      {:start_timeout_ms, {:positive, @ms}, 1_000,
+       "how long a request waits for a slot of `:stream_pool` before it is refused"}
     ],
     relay: [
       {:cluster, :boolean, true, "whether connected gateways form one relay"},

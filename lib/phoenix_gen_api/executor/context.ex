@@ -27,6 +27,7 @@ defmodule PhoenixGenApi.Executor.Context do
     :plan,
     :receiver,
     :target,
+    :caller,
     arguments: [],
     waited: 0,
     attempts: 0,
@@ -41,6 +42,8 @@ defmodule PhoenixGenApi.Executor.Context do
           plan: Plan.t(),
           receiver: pid(),
           target: target() | nil,
+          # of a request that a client has sent: who counts for a share of the worker pools
+          caller: Circuits.caller(),
           arguments: [term()],
           # ms in the queue of a pool or for nodes out of reach, which count against the timeout
           waited: non_neg_integer(),
@@ -50,6 +53,10 @@ defmodule PhoenixGenApi.Executor.Context do
         }
   @type crash :: map() | nil
   @type done :: {Response.t() | {:ok, :none}, crash() | :later}
+
+  @doc "The same, for a request of a client: it counts for their share of the worker pools."
+  @spec from_client(t()) :: t()
+  def from_client(context), do: %{context | caller: Circuits.caller(context.request)}
 
   @spec new(Request.t(), Plan.t(), pid()) :: t()
   def new(request, plan, receiver) do

@@ -47,9 +47,9 @@ defmodule PhoenixGenApi.Executor.Dispatch do
 
     notify = if opts[:owner], do: [on_death: died], else: []
     task = fn -> deliver(%{context | waited: now() - submitted}) end
-    queue_timeout = [max_wait: {queue_timeout(context.plan), nil}]
+    bounds = [max_wait: {queue_timeout(context.plan), nil}, caller: context.caller]
 
-    case WorkerPool.submit(:async_pool, task, opts ++ notify ++ queue_timeout) do
+    case WorkerPool.submit(:async_pool, task, opts ++ notify ++ bounds) do
       {:ok, _pid} -> {acknowledgement, :later}
       {:error, reason} -> Context.finish(context, {:pool, reason})
     end

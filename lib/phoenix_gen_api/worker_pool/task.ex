@@ -7,8 +7,8 @@ defmodule PhoenixGenApi.WorkerPool.Task do
   alias PhoenixGenApi.WorkerPool
   alias PhoenixGenApi.WorkerPool.Events
 
-  @typedoc "For how many ms a task waits in the queue, and for whom, at most."
-  @type max_wait :: {timeout(), pid() | nil}
+  @typedoc "For how many ms a task waits in the queue, and for whom, at most; and who is told of its start."
+  @type max_wait :: {timeout(), pid() | nil, starter :: reference() | nil}
 
   # The longest that the VM can wait in a receive, some 49 days.
   @longest_wait 0xFFFF_FFFF
@@ -42,7 +42,7 @@ defmodule PhoenixGenApi.WorkerPool.Task do
     end
   end
 
-  defp wait(slot, pool, fun, counts?, {timeout, receiver}) do
+  defp wait(slot, pool, fun, counts?, {timeout, receiver, starter}) do
     # Of one on another node a later monitor could tell later: the task might begin.
     monitor = if receiver && node(receiver) == node(), do: Process.monitor(receiver)
 
@@ -51,6 +51,7 @@ defmodule PhoenixGenApi.WorkerPool.Task do
         if monitor, do: Process.demonitor(monitor, [:flush])
         started = System.monotonic_time()
         entry = Native.worker_pool_enter(slot, false, nil, started)
+        if starter && entry != :wait, do: send(starter, {starter, :started})
         proceed(entry, slot, pool, fun, counts?, started)
 
       {:DOWN, ^monitor, :process, ^receiver, _reason} ->
@@ -58,6 +59,12 @@ defmodule PhoenixGenApi.WorkerPool.Task do
 
       {WorkerPool, :cancel_wait} ->
         leave_queue(slot, fun)
+
+      # Nobody has been told of it.
+      {WorkerPool, :withdraw, ^starter} ->
+        Native.worker_pool_leave(slot, :answered, nil)
+        send(starter, {starter, :withdrawn})
+        :ok
     after
       wait_ms(timeout) -> leave_queue(slot, fun)
     end
@@ -78,7 +85,7 @@ defmodule PhoenixGenApi.WorkerPool.Task do
     do: perform(slot, pool, fun, counts?, started)
 
   defp proceed(:wait, slot, pool, fun, counts?, _started),
-    do: wait(slot, pool, fun, counts?, {:infinity, nil})
+    do: wait(slot, pool, fun, counts?, {:infinity, nil, nil})
 
   defp proceed(:late, slot, pool, _fun, _counts?, started),
     do: refused(slot, pool, :timeout, started)

@@ -111,6 +111,7 @@ rustler::atoms! {
     opened,
     later,
     out_of_budget,
+    user_share,
     orphan,
     overflow,
     owner_died,

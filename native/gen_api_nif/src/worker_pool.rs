@@ -5,20 +5,21 @@
 //! has to be told of every task.
 
 use crate::atoms;
-use crate::decode::{atom_enum, AnyPid};
+use crate::decode::{atom_enum, AnyPid, NAME_BYTES};
 use crate::node_selector::now;
 use crate::terms::is_small;
 use gen_api_core::breaker::{Settings, Transition};
 use gen_api_core::clock::Nanos;
 use gen_api_core::worker_pool::{
-    Cause, Circuit, Effects, Entry, Kind, Left, Notice, OnDeath, Refusal, Slot, TaskResult,
+    Cause, Circuit, Effects, Entry, Kind, Left, Name, Notice, OnDeath, Refusal, Slot, TaskResult,
     WorkerPool,
 };
 use parking_lot::Mutex;
 use rustler::env::SavedTerm;
 use rustler::types::atom;
 use rustler::{
-    Atom, Encoder, Env, Error, LocalPid, Monitor, NifResult, OwnedEnv, Resource, ResourceArc, Term,
+    Atom, Binary, Encoder, Env, Error, LocalPid, Monitor, NifResult, OwnedEnv, Resource,
+    ResourceArc, Term,
 };
 
 /// A term in an environment of its own.
@@ -143,7 +144,8 @@ fn worker_pool_stop(env: Env<'_>, pool: &PoolResource) -> Vec<LocalPid> {
 }
 
 /// Accepts a task or says why not. `on_death` is nil or `{pid, message}`, sent if the task fails; a large message
-/// is refused, as it is copied whenever the process ends.
+/// is refused, as it is copied whenever the process ends. `caller` is nil or `{name, nil, most}` for a user and
+/// `{name, bits, most}` for an address, of whom there may be only so many tasks at a time.
 #[rustler::nif]
 fn worker_pool_admit<'a>(
     env: Env<'a>,
@@ -151,10 +153,20 @@ fn worker_pool_admit<'a>(
     counted: bool,
     timeout_ms: Option<u64>,
     on_death: Option<(AnyPid<'a>, Term<'a>)>,
+    caller: Option<(Binary<'a>, Option<u32>, u32)>,
 ) -> NifResult<Term<'a>> {
     if on_death.is_some_and(|(_pid, message)| !is_small(message)) {
         return Err(Error::BadArg);
     }
+    let caller = caller.as_ref().map(|(name, prefix, most)| {
+        // A longer one is no name that a client can send.
+        let name = name.get(..NAME_BYTES).unwrap_or(name);
+        let name = match prefix {
+            None => Name::User(name),
+            Some(bits) => Name::Address(name, *bits),
+        };
+        (name, *most)
+    });
     let now = now();
     let due = timeout_ms.map(|ms| now.saturating_add(Nanos::from_millis(ms)));
     let kind = if counted {
@@ -163,7 +175,7 @@ fn worker_pool_admit<'a>(
         Kind::Uncounted
     };
     let on_death = || on_death.map(|(pid, message)| save(env, pid, message));
-    Ok(match pool.0.admit(kind, due, on_death, now) {
+    Ok(match pool.0.admit_for(caller, kind, due, on_death, now) {
         Ok(slot) => ResourceArc::new(SlotResource {
             pool,
             slot,
@@ -178,7 +190,14 @@ atom_enum!(RefusalAtom(Refusal) {
     closed => Refusal::Closed,
     queue_full => Refusal::QueueFull,
     circuit_open => Refusal::CircuitOpen,
+    user_share => Refusal::ShareTaken,
 });
+
+/// Whether the turn of an accepted task has not come yet.
+#[rustler::nif]
+fn worker_pool_waits(slot: &SlotResource) -> bool {
+    slot.slot.waits()
+}
 
 /// The message alone, or with its receiver, where the server sends it.
 fn save<'a>(env: Env<'a>, pid: AnyPid<'a>, message: Term<'a>) -> OnDeath<LocalPid, Message> {

@@ -58,7 +58,7 @@ defmodule PhoenixGenApi.Channel.SlowClientTest do
           gate: [response_type: :async]
         ] do
       {function, fields} = Keyword.pop(fields, :function, type)
-      fields = [mfa: {Functions, function, [self()]}, nodes: :local] ++ fields
+      fields = [mfa: {Functions, function, [self()]}, nodes: :local, timeout: 60_000] ++ fields
       config = struct!(%FunConfig{service: service, request_type: "#{type}"}, fields)
       :ok = ConfigDb.add(config)
     end
@@ -144,7 +144,8 @@ defmodule PhoenixGenApi.Channel.SlowClientTest do
 
   test "a connection has at most max_connection_requests unfinished requests over its channels",
        %{service: service, reader: reader} do
-    channels = for _ <- 1..4, do: join_slow(Wide, reader)
+    # Of nobody: a user's share of the pool is another bound.
+    channels = for _ <- 1..4, do: join(Wide, %{}, SlowReader, reader)
     for channel <- channels, n <- 1..50, do: request(channel, service, "gate", n)
     gates = for _ <- 1..200, do: running()
     acknowledged = for _ <- 1..200, do: SlowReader.read(reader)

@@ -29,18 +29,21 @@
 //! | `tasks` | the steps of tasks, without what others do |
 //! | `queue` | how many run and wait, and who waits |
 //! | `running` | the tasks that run, their deadlines, and those to be killed |
+//! | `shares` | how many tasks each caller has |
 //! | `task` | a task on its way through the steps |
 
 mod pool;
 mod queue;
 mod running;
 mod server;
+mod shares;
 mod slot;
 mod task;
 mod tasks;
 
 pub use pool::{Circuit, Left, Refusal, Status, Work, WorkerPool};
 pub use server::Notice;
+pub use shares::{Caller, Name};
 pub use slot::{Effects, OnDeath, Slot, TaskResult};
 pub use task::{Cause, Task};
 pub use tasks::{TaskStatus, Tasks};
@@ -67,6 +70,8 @@ pub enum Admission<P> {
     Full,
     /// The circuit is open.
     CircuitOpen,
+    /// The caller has as many tasks as one may.
+    ShareTaken,
 }
 
 /// The answer to a process that comes with a task.

@@ -1,4 +1,5 @@
 use super::server::{Notice, Server};
+use super::shares::Name;
 use super::slot::{Effects, OnDeath, Slot, TaskResult};
 use super::task::Cause;
 use super::tasks::Tasks;
@@ -22,6 +23,8 @@ pub enum Refusal {
     QueueFull,
     /// The circuit is open.
     CircuitOpen,
+    /// The caller has as many tasks as one may.
+    ShareTaken,
 }
 
 /// What became of a task that its process has left.
@@ -128,13 +131,31 @@ impl<P: Copy + PartialEq, M> WorkerPool<P, M> {
         on_death: impl FnOnce() -> Option<OnDeath<P, M>>,
         now: Nanos,
     ) -> Result<Slot<P, M>, Refusal> {
+        self.admit_for(None, kind, due, on_death, now)
+    }
+
+    /// The same for a caller, by its name, who may have only so many tasks at a time.
+    ///
+    /// # Errors
+    ///
+    /// See [`Refusal`].
+    pub fn admit_for(
+        &self,
+        caller: Option<(Name<'_>, u32)>,
+        kind: Kind,
+        due: Option<Nanos>,
+        on_death: impl FnOnce() -> Option<OnDeath<P, M>>,
+        now: Nanos,
+    ) -> Result<Slot<P, M>, Refusal> {
         if !self.server.is_open() {
             return Err(Refusal::Closed);
         }
-        match self.tasks.admit(kind, due, now) {
+        let caller = caller.map(|(name, most)| self.tasks.caller(&name, most));
+        match self.tasks.admit_for(caller, kind, due, now) {
             Admission::Accepted(task) => Ok(Slot::new(task, on_death())),
             Admission::Full => Err(Refusal::QueueFull),
             Admission::CircuitOpen => Err(Refusal::CircuitOpen),
+            Admission::ShareTaken => Err(Refusal::ShareTaken),
         }
     }
 
@@ -214,6 +235,12 @@ impl<P: Copy + PartialEq, M> WorkerPool<P, M> {
     /// Nobody can run the task any more: its submitter died before it made the process.
     pub fn lost(&self, slot: &Slot<P, M>, now: Nanos) -> Effects<P, M> {
         self.end(slot, End::Failed, now).1
+    }
+
+    /// How many callers have tasks.
+    #[must_use]
+    pub fn callers(&self) -> usize {
+        self.tasks.callers()
     }
 
     /// The numbers, at this moment.

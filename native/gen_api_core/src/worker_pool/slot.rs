@@ -67,6 +67,12 @@ impl<P: Copy + PartialEq, M> Slot<P, M> {
         }
     }
 
+    /// Whether its turn has not come yet.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.task.waits()
+    }
+
     /// Names the process that the task works for. Before it is watched: it may die at once.
     pub fn set_owner(&self, owner: P) {
         *self.owner.lock() = Some(owner);

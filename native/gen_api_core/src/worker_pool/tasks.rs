@@ -7,6 +7,7 @@ use crate::sync::Mutex;
 
 use super::queue::{Place, Queue};
 use super::running::Running;
+use super::shares::{Caller, Name, Shares};
 use super::task::{Cause, Progress, Stage, Task};
 use super::{Admission, End, Entry, Finish, Kind, Reached};
 use crate::breaker::{self, Breaker, Check, Outcome, Settings, Transition};
@@ -18,6 +19,7 @@ pub struct Tasks<P> {
     queue: Queue<P>,
     running: Running<P>,
     breaker: Breaker,
+    shares: Shares,
     stopped: AtomicBool,
     ended: AtomicU64,
     failed: AtomicU64,
@@ -50,6 +52,7 @@ impl<P: Copy> Tasks<P> {
             queue: Queue::new(size, max_waiting),
             running: Running::new(),
             breaker: Breaker::new(settings),
+            shares: Shares::new(),
             stopped: AtomicBool::new(false),
             ended: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -58,6 +61,46 @@ impl<P: Copy> Tasks<P> {
 
     /// Accepts a task or refuses it. After `due` it will not be begun.
     pub fn admit(&self, kind: Kind, due: Option<Nanos>, now: Nanos) -> Admission<P> {
+        self.admit_for(None, kind, due, now)
+    }
+
+    /// The same for a caller, who may have only so many tasks at a time.
+    pub fn admit_for(
+        &self,
+        caller: Option<Caller>,
+        kind: Kind,
+        due: Option<Nanos>,
+        now: Nanos,
+    ) -> Admission<P> {
+        if caller.is_some_and(|caller| !self.shares.take(caller)) {
+            return Admission::ShareTaken;
+        }
+        let admission = self.admit_counted(caller, kind, due, now);
+        if let (Some(caller), Admission::Full | Admission::CircuitOpen) = (caller, &admission) {
+            self.shares.give_back(caller);
+        }
+        admission
+    }
+
+    /// A caller by its name, for [`Tasks::admit_for`].
+    #[must_use]
+    pub fn caller(&self, name: &Name<'_>, most: u32) -> Caller {
+        self.shares.caller(name, most)
+    }
+
+    /// How many callers have tasks.
+    #[must_use]
+    pub fn callers(&self) -> usize {
+        self.shares.callers()
+    }
+
+    fn admit_counted(
+        &self,
+        caller: Option<Caller>,
+        kind: Kind,
+        due: Option<Nanos>,
+        now: Nanos,
+    ) -> Admission<P> {
         let (permit, may_wait) = match kind {
             Kind::Uncounted if refuses(self.breaker.state(now)) => return Admission::CircuitOpen,
             Kind::Uncounted => (None, true),
@@ -77,6 +120,7 @@ impl<P: Copy> Tasks<P> {
                 number,
                 due,
                 permit,
+                caller,
                 progress: Mutex::new(Progress {
                     stage,
                     process: None,
@@ -159,6 +203,9 @@ impl<P: Copy> Tasks<P> {
             transition: Transition::None,
             cause,
         };
+        if let (Some(caller), false) = (task.caller, stage == Stage::Ended) {
+            self.shares.give_back(caller);
+        }
         match stage {
             Stage::Ended => finish.reached = Reached::Ended,
             Stage::Waiting => self.queue.remove(task.number),

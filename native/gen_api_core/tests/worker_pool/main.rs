@@ -8,5 +8,6 @@
 )]
 
 mod effects;
+mod shares;
 mod steps;
 mod threads;

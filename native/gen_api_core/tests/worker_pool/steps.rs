@@ -82,7 +82,7 @@ proptest! {
                         prop_assert_eq!(slots.len(), size as usize);
                         prop_assert_eq!(queue.len(), max_waiting as usize);
                     }
-                    Admission::CircuitOpen => prop_assert!(false, "it never opens"),
+                    refused => prop_assert!(false, "it never opens: {refused:?}"),
                 },
                 Step::Enter(index) if !tasks.is_empty() => {
                     let number = index.index(tasks.len());

@@ -70,7 +70,7 @@ impl World {
                     self.refused.fetch_add(1, SeqCst);
                     std::thread::yield_now();
                 }
-                Admission::CircuitOpen => panic!("nothing fails"),
+                refused => panic!("nothing fails: {refused:?}"),
             }
             if woken.try_recv().is_ok() {
                 waiting.retain(|task| !self.try_run(task, me));
