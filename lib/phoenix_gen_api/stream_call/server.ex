@@ -365,15 +365,11 @@ defmodule PhoenixGenApi.StreamCall.Server do
   defp stopped(stream), do: finish(stream, Response.stream_end_response(stream.id))
   defp failed(stream, failure), do: finish(stream, ErrorResponse.build(stream.id, failure))
 
-  defp timed_out(%{context: %{plan: plan(timeout: timeout)}} = stream) do
+  defp timed_out(%{context: %{plan: plan(timeout: timeout)}, remote: remote} = stream) do
     # A host that swallows every packet. Connecting fails only after seven seconds, when
     # requests have given up: they must not go on choosing it.
-    with %{client: client} <- stream.remote,
-         true <- Client.unreachable?(client),
-         do: NodeSelector.mark(client.node, :down)
-
-    remote = stream.remote && Remote.timed_out(stream.remote)
-    failed(%{stream | remote: remote}, {:timeout, timeout})
+    if Client.unreachable?(remote.client), do: NodeSelector.mark(remote.client.node, :down)
+    failed(%{stream | remote: Remote.timed_out(remote)}, {:timeout, timeout})
   end
 
   # There is nobody to be told.
