@@ -409,6 +409,15 @@ fn a_function_is_remembered_while_held_or_while_there_is_something_to_remember()
 }
 
 #[test]
+fn all_routes_of_a_function_share_the_name_that_sticky_values_hold_on_to() {
+    let selector = selector();
+    let call_stats = selector.call_stats();
+    let of = |name| Arc::clone(call_stats.of_function(name).key());
+    assert!(Arc::ptr_eq(&of(NAME), &of(NAME)));
+    assert_ne!(of(["ab", "c", "1"]), of(["a", "bc", "1"]));
+}
+
+#[test]
 fn a_node_list_without_end_does_not_make_circuits_without_end() {
     let selector = selector();
     let stats = selector.call_stats().of_function(NAME);

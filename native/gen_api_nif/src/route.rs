@@ -51,15 +51,17 @@ impl Route {
     ) -> Self {
         let candidates = Candidates::new(selector.0.registry(), names.iter().map(String::as_str));
         let stats = selector.0.call_stats().of_function(function);
-        let name = || function.join("\0").into_bytes();
         let (mode, key_source) = match mode {
             ModeSpec::Random => (Mode::Random, None),
             ModeSpec::Hash(key) => (Mode::Rendezvous, Some(key)),
             ModeSpec::Sticky(key) => {
-                let function = name().into();
+                let function = Arc::clone(stats.key());
                 (Mode::Sticky { function }, Some(key))
             }
-            ModeSpec::RoundRobin => (Mode::RoundRobin(selector.0.cursor(&name())), None),
+            ModeSpec::RoundRobin => (
+                Mode::RoundRobin(selector.0.cursor(&function.join("\0").into_bytes())),
+                None,
+            ),
             ModeSpec::LeastBusy => (Mode::LeastBusy, None),
             ModeSpec::Weighted(weights) => {
                 let weights = Weights::new(&candidates, |name| weights.get(name).copied());

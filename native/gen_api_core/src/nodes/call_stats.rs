@@ -21,6 +21,8 @@ const KEEP_COOLDOWNS: u64 = 10;
 #[derive(Debug)]
 pub struct CallStats {
     name: [Box<str>; 3],
+    // Only of functions with sticky values.
+    key: OnceLock<Arc<[u8]>>,
     circuits: Circuits,
     // Most functions are not tried again, and a budget takes 300 bytes.
     budget: OnceLock<Box<Budget>>,
@@ -40,6 +42,14 @@ impl CallStats {
     #[must_use]
     pub fn name(&self) -> [&str; 3] {
         self.name.each_ref().map(|part| &**part)
+    }
+
+    /// What it is called in [`super::Mode::Sticky`]: the same bytes for all routes of the function, which each
+    /// remembered value holds on to.
+    #[must_use]
+    pub fn key(&self) -> &Arc<[u8]> {
+        self.key
+            .get_or_init(|| self.name().join("\0").into_bytes().into())
     }
 
     /// Its circuits.
@@ -145,6 +155,7 @@ impl CallStatsTable {
         let new = || {
             Arc::new(CallStats {
                 name: name.map(Box::from),
+                key: OnceLock::new(),
                 circuits: Circuits::default(),
                 budget: OnceLock::new(),
                 durations: OnceLock::new(),
@@ -239,7 +250,8 @@ impl CallStatsTable {
             let budget = stats.budget.get().map_or(0, |_| size_of::<Budget>());
             let durations = stats.durations.get();
             let durations = durations.map_or(0, |d| size_of::<Durations>() + d.bytes());
-            fixed + names + stats.circuits.bytes() + budget + durations
+            let key = stats.key.get().map_or(0, |key| key.len());
+            fixed + names + key + stats.circuits.bytes() + budget + durations
         });
         table.capacity() * (size_of::<Arc<CallStats>>() + 1) + each.sum::<usize>()
     }
