@@ -116,8 +116,8 @@ defmodule PhoenixGenApi.NativeFuzz.Terms do
     case :rand.uniform(4) do
       1 -> :rand.uniform(300) - 20
       2 -> pick([0, 1, -1, 32, 33, 63, 64, 255, 256])
-      3 -> pick(for bits <- [7, 8, 31, 32, 53, 63, 64, 65], off <- [-1, 0], do: 2 ** bits + off)
-      4 -> -pick(for bits <- [7, 31, 63, 64, 128], do: 2 ** bits + 1)
+      3 -> Bitwise.bsl(1, pick([7, 8, 31, 32, 53, 63, 64, 65])) - pick([0, 1])
+      4 -> -Bitwise.bsl(1, pick([7, 31, 63, 64, 128])) - 1
     end
   end
 
@@ -146,32 +146,28 @@ defmodule PhoenixGenApi.NativeFuzz.Terms do
   end
 
   defp identifier(context) do
-    held = pick(context.large)
-
-    pick([
-      context.sink,
-      self(),
-      make_ref(),
-      pid_of("elsewhere@host"),
-      pid_of(""),
+    case :rand.uniform(10) do
+      1 -> context.sink
+      2 -> self()
+      3 -> make_ref()
+      4 -> pid_of(pick(["elsewhere@host", ""]))
       # A reference and a port of another node.
-      :erlang.binary_to_term(<<131, 90, 3::16, 119, 3, "a@b", 1::32, 1::32, 2::32, 3::32>>),
-      :erlang.binary_to_term(<<131, 89, 119, 3, "a@b", 7::32, 1::32>>),
-      dead(context),
-      hd(Port.list()),
-      &String.upcase/1,
-      Function.capture(NoSuchModule, :no_such, 3),
-      fn -> held end
-    ])
+      5 -> :erlang.binary_to_term(<<131, 90, 3::16, 119, 3, "a@b", 1::32, 1::32, 2::32, 3::32>>)
+      6 -> :erlang.binary_to_term(<<131, 89, 119, 3, "a@b", 7::32, 1::32>>)
+      7 -> context.dead
+      8 -> hd(Port.list())
+      9 -> Function.capture(pick([String, NoSuchModule]), :upcase, 1)
+      10 -> holding(pick(context.large))
+    end
   end
+
+  defp holding(term), do: fn -> term end
 
   # Of nodes that nobody has heard of.
   defp pid_of(node) do
     size = byte_size(node)
     :erlang.binary_to_term(<<131, 88, 119, size, node::binary, 1::32, 2::32, 3::32>>)
   end
-
-  defp dead(context), do: Map.get(context, :dead, self())
 
   @doc "A right term of a kind of `PhoenixGenApi.NativeArguments`."
   def right(kind, context)
@@ -247,7 +243,7 @@ defmodule PhoenixGenApi.NativeFuzz.Terms do
 
   def mutated([_ | _] = list, context) do
     if :rand.uniform(4) == 1 or length(list) > 100,
-      do: pick([list ++ :improper, [list], tl(list), [any(context, 1) | list]]),
+      do: mutated_whole(list, context),
       else: List.update_at(list, :rand.uniform(length(list)) - 1, &mutated(&1, context))
   rescue
     # It is improper itself.
@@ -274,13 +270,35 @@ defmodule PhoenixGenApi.NativeFuzz.Terms do
     end
   end
 
-  def mutated(integer, context) when is_integer(integer),
-    do: pick([-integer, integer + 1, integer - 1, integer * 2 ** 64, any(context, 1)])
+  def mutated(integer, context) when is_integer(integer) do
+    case :rand.uniform(5) do
+      1 -> -integer
+      2 -> integer + 1
+      3 -> integer - 1
+      4 -> Bitwise.bsl(integer, 64)
+      5 -> any(context, 1)
+    end
+  end
 
-  def mutated(binary, context) when is_binary(binary),
-    do: pick([binary <> <<255>>, <<binary::binary, 1::3>>, binary <> "x", any(context, 1)])
+  def mutated(binary, context) when is_binary(binary) do
+    case :rand.uniform(4) do
+      1 -> binary <> <<255>>
+      2 -> <<binary::binary, 1::3>>
+      3 -> binary <> "x"
+      4 -> any(context, 1)
+    end
+  end
 
   def mutated(_other, context), do: any(context, 2)
+
+  defp mutated_whole(list, context) do
+    case :rand.uniform(4) do
+      1 -> list ++ :improper
+      2 -> [list]
+      3 -> tl(list)
+      4 -> [any(context, 1) | list]
+    end
+  end
 
   @doc "One of them."
   def pick(list), do: Enum.at(list, :rand.uniform(length(list)) - 1)
