@@ -5,7 +5,9 @@
 //! wait are about those of the last so many messages. Messages that others send to the process
 //! and do not tell make it more than that, never less.
 
-use crate::sync::atomic::{AtomicU32, Ordering::AcqRel, Ordering::Acquire};
+use crate::sync::atomic::{
+    AtomicBool, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Release,
+};
 use crate::sync::{DashMap, Mutex, RandomState};
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -71,6 +73,7 @@ impl Sent {
 pub struct Connection {
     sent: Mutex<Sent>,
     unfinished: AtomicU32,
+    closed: AtomicBool,
 }
 
 impl Connection {
@@ -134,8 +137,12 @@ impl Share {
         &self.connection
     }
 
-    /// Begins a request, unless the connection has `max` already.
+    /// Begins a request, unless the connection has `max` already, or is closed: a channel may
+    /// still have many messages of a client that has gone.
     pub fn begin(&self, max: u32) -> bool {
+        if self.connection.closed.load(Acquire) {
+            return false;
+        }
         let one_more = |count| (count < max).then_some(count + 1);
         let begun = self
             .connection
@@ -213,7 +220,9 @@ impl<P: Copy + Eq + Hash> Connections<P> {
 
     /// The process has ended.
     pub fn ended(&self, process: P) {
-        self.by_process.remove(&process);
+        if let Some((_, connection)) = self.by_process.remove(&process) {
+            connection.closed.store(true, Release);
+        }
     }
 
     /// How many there are.
@@ -296,6 +305,19 @@ mod tests {
         second.finish();
         second.finish();
         assert_eq!(connection.unfinished(), 0);
+    }
+
+    #[test]
+    fn nothing_begins_for_a_client_that_has_gone() {
+        let connections = Connections::default();
+        let share = Share::new(connections.open(1, || true));
+        assert!(share.begin(10));
+        connections.ended(1);
+        assert!(!share.begin(10));
+        share.finish();
+        assert_eq!(share.connection().unfinished(), 0);
+        let late = Share::new(connections.open(2, || false));
+        assert!(!late.begin(10));
     }
 
     #[test]

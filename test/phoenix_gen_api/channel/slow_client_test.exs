@@ -176,6 +176,25 @@ defmodule PhoenixGenApi.Channel.SlowClientTest do
 
   defp unfinished({share, _pid}), do: PhoenixGenApi.Native.client_connection_unfinished(share)
 
+  test "requests that a channel has of a client that has gone are not executed",
+       %{service: service, reader: reader} do
+    channel = join_slow(Api, reader)
+    request(channel, service, "large", "before")
+    assert %{"success" => true} = SlowReader.read(reader)
+    assert_received :called
+
+    :sys.suspend(channel)
+    for n <- 1..10, do: request(channel, service, "large", n)
+    monitor = Process.monitor(reader)
+    Process.exit(reader, :kill)
+    assert_receive {:DOWN, ^monitor, :process, ^reader, :killed}
+    connection = ClientConnection.open(reader)
+    until(fn -> not ClientConnection.begin_request(connection) end)
+    :sys.resume(channel)
+    until(fn -> settled?(channel, 0) and in_channel(channel) == :ok end)
+    refute_received :called
+  end
+
   test "every way in which a request ends is counted as an end", %{
     service: service,
     reader: reader
