@@ -56,7 +56,7 @@ defmodule PhoenixGenApi.NativeFuzz do
       signatures: List.to_tuple(NativeArguments.signatures()),
       types: Outcome.types(),
       large: Terms.large(),
-      log: opts[:log] && File.open!(opts[:log], [:raw, :write]),
+      log: opts[:log],
       report: %{calls: %{}, repeated: 0, failures: []}
     }
 
@@ -74,16 +74,23 @@ defmodule PhoenixGenApi.NativeFuzz do
   # Every round in a process of its own, whose messages and handles go with it.
   defp round(numbers, state, watcher) do
     held = ask(watcher)
-    state = apart(fn -> Enum.reduce(numbers, {state, context(state)}, &step/2) |> elem(0) end)
+    state = apart(fn -> steps(numbers, state) end)
 
     # What a NIF has held a scheduler with, a call or a destructor, does so again.
     if held == [] and ask(watcher) != [] and
          Enum.all?(1..3, fn _ ->
-           apart(fn -> Enum.reduce(numbers, {state, context(state)}, &step/2) && :ok end)
+           apart(fn -> steps(numbers, state) && :ok end)
            ask(watcher) != []
          end),
        do: failed(state, hd(numbers), :some_nif, :long_schedule),
        else: state
+  end
+
+  defp steps(numbers, state) do
+    # A raw file is that of the process which has opened it.
+    log = state.log && File.open!(state.log, [:raw, :write, :read])
+    context = Map.put(context(state), :log, log)
+    numbers |> Enum.reduce({state, context}, &step/2) |> elem(0)
   end
 
   defp apart(fun) do
@@ -119,7 +126,7 @@ defmodule PhoenixGenApi.NativeFuzz do
 
   defp step(number, {state, context}) do
     {name, arguments} = call = call(number, state, context)
-    if state.log, do: :file.pwrite(state.log, 0, "#{number} #{name}                    \n")
+    if context.log, do: :file.pwrite(context.log, 0, "#{number} #{name}                    \n")
     {us, outcome} = timed(call)
     kind = kind(outcome)
     state = update_in(state.report.calls[kind], &((&1 || 0) + 1))
