@@ -39,7 +39,6 @@ defmodule PhoenixGenApi.Channel.Session do
 
   defstruct [
     :channel,
-    :monitor,
     :callers,
     :options,
     :delivery,
@@ -102,11 +101,14 @@ defmodule PhoenixGenApi.Channel.Session do
   def init({channel, callers, options, delivery}) do
     Process.flag(:trap_exit, true)
     Process.set_label({__MODULE__, delivery.socket.topic})
+    Process.monitor(channel)
+    # A channel finds behind everything else that its client has gone: results would be made and
+    # written for nobody meanwhile.
+    Process.monitor(delivery.socket.transport_pid)
 
     {:ok,
      %__MODULE__{
        channel: channel,
-       monitor: Process.monitor(channel),
        callers: callers,
        options: options,
        delivery: delivery
@@ -176,7 +178,7 @@ defmodule PhoenixGenApi.Channel.Session do
   end
 
   @impl true
-  def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{monitor: monitor} = state),
+  def handle_info({:DOWN, _monitor, :process, _pid, _reason}, state),
     do: {:stop, :shutdown, state}
 
   def handle_info({:EXIT, pid, reason}, state) do

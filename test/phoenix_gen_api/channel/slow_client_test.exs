@@ -191,8 +191,22 @@ defmodule PhoenixGenApi.Channel.SlowClientTest do
     connection = ClientConnection.open(reader)
     until(fn -> not ClientConnection.begin_request(connection) end)
     :sys.resume(channel)
-    until(fn -> settled?(channel, 0) and in_channel(channel) == :ok end)
+    last = session(channel)
+    until(fn -> not Process.alive?(last) end)
     refute_received :called
+  end
+
+  test "what runs for a client that has gone ends, also while its channel is busy",
+       %{service: service, reader: reader} do
+    register(service, "gate", arg_types: %{"name" => :string})
+    channel = join_slow(Api, reader)
+    push_in(channel, payload(service, "gate", "g", %{"args" => %{"name" => "g"}}))
+    assert_receive {:running, "g", function}
+    monitor = Process.monitor(function)
+    :sys.suspend(channel)
+    Process.exit(reader, :kill)
+    assert_receive {:DOWN, ^monitor, :process, ^function, _reason}
+    :sys.resume(channel)
   end
 
   test "every way in which a request ends is counted as an end", %{
