@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.CircuitsClusterTest do
   # Circuits between functions and real nodes that hang, die and come back.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   import PhoenixGenApi.Test.Answers
 

@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.ExecutorClusterTest do
   # Calls between real nodes.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   import PhoenixGenApi.Test.Answers
 

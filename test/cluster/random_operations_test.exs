@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.RandomOperationsTest do
   # Clients that do anything at any time, through channels and without, while processes of the
   # library are killed and a node dies and comes back. Requests without channels and what is
   # answered to them: random_requests_test.exs.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   alias PhoenixGenApi.{Await, ConfigDb, Executor, NodeSelector, WorkerPool}
   alias PhoenixGenApi.ChannelCase
@@ -36,10 +36,6 @@ defmodule PhoenixGenApi.RandomOperationsTest do
 
   # Only for what was begun at the moment in which a process was killed.
   @rare ["Async execution failed", "Stream execution failed", "Failed to start stream"]
-
-  defmodule Api do
-    use PhoenixGenApi, event: "api", concurrency: 4
-  end
 
   test "10,000 random operations give each request one final answer and leave nothing" do
     Options.set(:circuit_breaker, cooldown_ms: 100)
@@ -228,7 +224,7 @@ defmodule PhoenixGenApi.RandomOperationsTest do
 
   defp join do
     socket = %Phoenix.Socket{
-      channel: Api,
+      channel: Operations.Api,
       topic: "api:1",
       join_ref: "1",
       serializer: ChannelCase.Verbatim,

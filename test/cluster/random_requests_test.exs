@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.RandomRequestsTest do
   # Requests of every kind with every outcome, on two nodes, one of which dies and comes back.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   alias PhoenixGenApi.{Await, ConfigDb, Executor, NodeSelector, RPC}
   alias PhoenixGenApi.WorkerPool

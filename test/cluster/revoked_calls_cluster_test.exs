@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.RevokedCallsClusterTest do
   # Callers that stop waiting before they have heard which process their function is.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   alias PhoenixGenApi.{Await, Executor, StreamCall, WorkerPool}
   alias PhoenixGenApi.RPC

@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.ServiceGuardClusterTest do
   # Guarded service nodes, with this node as the gateway.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   alias PhoenixGenApi.{Await, Config, ConfigDb, ConfigPuller, ConfigPusher, Executor}
   alias PhoenixGenApi.RPC

@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.StreamClusterTest do
   # Streams between real nodes.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   import PhoenixGenApi.Test.Answers
 

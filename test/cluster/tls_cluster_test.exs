@@ -1,7 +1,7 @@
 defmodule PhoenixGenApi.TlsClusterTest do
   # What the guide Deployment says about TLS, with its own commands. The peers speak TLS with each
   # other; this node, which does not, talks to them over a connection of its own.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   alias PhoenixGenApi.{BootAudit, ConfigDb, ConfigPusher, ConfigReceiver, Executor}
   alias PhoenixGenApi.Structs.{FunConfig, Request}

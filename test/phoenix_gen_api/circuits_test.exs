@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.CircuitsTest do
   # The circuit between a function and the gateway itself; of other nodes, see the cluster tests.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   import PhoenixGenApi.Test.Answers
 

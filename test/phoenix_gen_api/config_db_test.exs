@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.ConfigDbTest do
   # Empties the table and takes the gateway away.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   import PhoenixGenApi.Test.Answers
   import ExUnit.CaptureLog

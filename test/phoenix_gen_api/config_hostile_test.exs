@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.ConfigHostileTest do
   # Whatever stands in a field of a config: nothing raises, and the good configs beside it are kept.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   alias PhoenixGenApi.{Await, ConfigDb, ConfigFailed, ConfigPuller, ConfigReceiver}
   alias PhoenixGenApi.Executor

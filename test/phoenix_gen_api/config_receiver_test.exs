@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.ConfigReceiverTest do
   # One table per node; the settings are those of the application.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   import ExUnit.CaptureLog
 

@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.ExecutorTest do
   # Counts the processes of the node, and changes its configuration.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   import PhoenixGenApi.Test.Answers
 

@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.NativeTest do
   # Measures the memory of the whole VM.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   alias PhoenixGenApi.{Await, Gateway, Native, NativeArguments, Plan}
   alias PhoenixGenApi.Structs.{FunConfig, Request}

@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.RelayLoadTest do
   # Many at once, those who are too slow, and what may be configured.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   alias PhoenixGenApi.{Await, Native, Relay, Telemetry}
   alias PhoenixGenApi.Structs.Request

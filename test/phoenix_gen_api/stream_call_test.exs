@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.StreamCallTest do
   # The pool, and the table of streams, are shared.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   import PhoenixGenApi.Test.Answers
   import PhoenixGenApi.Test.Functions, only: [config: 2, request: 0, request: 1]

@@ -4,6 +4,11 @@ defmodule PhoenixGenApi.Test.Operations do
 
   alias PhoenixGenApi.Structs.StreamHelper
 
+  defmodule Api do
+    @moduledoc false
+    use PhoenixGenApi, event: "api", concurrency: 4
+  end
+
   def quick(recorder, info), do: tell(recorder, info) && "done"
 
   def hold(ms, recorder, info) do

@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.Executor.RetryTest do
   # Handlers see the retries of the whole node.
-  use ExUnit.Case, async: false
+  use PhoenixGenApi.Test.OwnVM
 
   import PhoenixGenApi.Test.Answers
 
