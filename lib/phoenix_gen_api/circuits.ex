@@ -135,6 +135,19 @@ defmodule PhoenixGenApi.Circuits do
   def end_call(handle, node, {routed, index, _caller}, result),
     do: handle |> Native.executor_settle(routed, index, result) |> emit_change(node)
 
+  @doc """
+  Counts a failure of something that is no call of its own: `result` as `classify/1` gives it.
+  """
+  @spec count_failure(node(), counter(), result()) :: :ok
+  def count_failure(node, counter, result) when result in [:failure, :lost] do
+    with handle when handle != :circuit_open <- begin_call(counter),
+         do: end_call(handle, node, counter, result)
+
+    :ok
+  end
+
+  def count_failure(_node, _counter, _no_failure), do: :ok
+
   # Telemetry hears of a circuit that has opened or closed.
   defp emit_change(:ok, _node), do: :ok
 

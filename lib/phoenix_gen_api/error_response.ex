@@ -40,13 +40,9 @@ defmodule PhoenixGenApi.ErrorResponse do
     }
   end
 
-  @doc """
-  The response for what became of a call.
-
-  `executed` is that of earlier attempts, where there were any.
-  """
-  @spec from_outcome(term(), term(), timeout(), executed()) :: Response.t()
-  def from_outcome(id, outcome, timeout, executed \\ :no) do
+  @doc "The response that a call has returned, or nil if it has failed."
+  @spec from_return(term(), term()) :: Response.t() | nil
+  def from_return(id, outcome) do
     case outcome do
       # A response is never nested in another.
       {:return, {:ok, %Response{} = response}} ->
@@ -62,7 +58,7 @@ defmodule PhoenixGenApi.ErrorResponse do
         Response.sync_response(id, value)
 
       _failed ->
-        build(id, failure(outcome, timeout), executed)
+        nil
     end
   end
 
@@ -109,9 +105,13 @@ defmodule PhoenixGenApi.ErrorResponse do
   def executed({:stream_failed, _reason}), do: :yes
   def executed({:timeout, _ms}), do: :unknown
   def executed({:node_down, :noconnection}), do: :unknown
-  def executed({kind, _reason}) when kind in [:error, :exit, :throw], do: :unknown
+  def executed({:bug, _kind, _reason, _stack}), do: :unknown
   def executed(bug) when bug in [:async_failed, :stream_failed, :request_failed], do: :unknown
   def executed(_before_the_call), do: :no
+
+  @doc "The code of a failure."
+  @spec code(failure()) :: String.t()
+  def code(failure), do: failure |> message() |> elem(0)
 
   @doc "The worse of two: what one attempt has begun no other one takes back."
   @spec worse(executed(), executed()) :: executed()
@@ -157,8 +157,15 @@ defmodule PhoenixGenApi.ErrorResponse do
     do: {"unavailable", "Rate limit service unavailable", true}
 
   defp message({:hook_rejected, _reason}), do: {"rejected", "hook rejected", false}
-  defp message({:permission_denied, nil}), do: {"unauthenticated", "Permission denied", false}
-  defp message({:permission_denied, _user}), do: {"forbidden", "Permission denied", false}
+  defp message({:hook_failed, _hook, _outcome}), do: {"rejected", "hook rejected", false}
+
+  defp message({:permission_denied, nil, _why}),
+    do: {"unauthenticated", "Permission denied", false}
+
+  defp message({:permission_denied, _user, _why}), do: {"forbidden", "Permission denied", false}
+
+  # Of a response that has been made already.
+  defp message({:own, code}), do: {code, "", false}
 
   defp message({:invalid_arguments, _exception, _details}),
     do: {"invalid_arguments", "argument validation failed", false}
@@ -187,7 +194,7 @@ defmodule PhoenixGenApi.ErrorResponse do
     do: {"internal", "Request processing failed", false}
 
   defp message(failure) when is_tuple(failure) do
-    if elem(failure, 0) in [:no_node, :node_down, :pool, :channel],
+    if elem(failure, 0) in [:no_node, :node_down, :pool, :channel, :permission_unanswered],
       do: {"unavailable", "Service temporarily unavailable", true},
       else: {"internal", "Internal Server Error", false}
   end
@@ -234,8 +241,12 @@ defmodule PhoenixGenApi.ErrorResponse do
   # What may be added to the text.
   defp reason({:raised, kind, reason, stack}), do: SafeInspect.reason(kind, reason, stack)
 
-  defp reason({kind, reason}) when kind in [:error, :exit, :throw],
-    do: SafeInspect.reason(kind, reason)
+  defp reason({:bug, kind, reason, stack}), do: SafeInspect.reason(kind, reason, stack)
+
+  defp reason({:hook_failed, _hook, {:raised, kind, reason, stack}}),
+    do: SafeInspect.reason(kind, reason, stack)
+
+  defp reason({:hook_failed, _hook, {:timeout, ms}}), do: "hook timed out after #{ms}ms"
 
   defp reason({:invalid_arguments, exception, _details}),
     do: SafeInspect.reason(:error, exception)

@@ -57,7 +57,8 @@ defmodule PhoenixGenApi.Executor do
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Errors.DecodeError
-  alias PhoenixGenApi.Executor.{Context, Dispatch}
+  alias PhoenixGenApi.Executor.{Context, Dispatch, Outcome}
+  alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Identity
   alias PhoenixGenApi.Plan
@@ -88,7 +89,7 @@ defmodule PhoenixGenApi.Executor do
   # return one that looks like an acknowledgement. Nor does the config, which may be another by now.
   @spec execute_for(Request.t(), pid(), device()) :: {result(), later? :: boolean()}
   def execute_for(request, receiver, device) do
-    {result, rest} = observed(request, fn -> run(request, receiver, device) end)
+    {result, rest} = observed(request, 0, fn -> run(request, receiver, device) end)
     {result, rest == :later}
   end
 
@@ -98,7 +99,7 @@ defmodule PhoenixGenApi.Executor do
   def execute_for_client(request, receiver, device) do
     find_plan = fn -> lookup(request) end
     run = fn -> stages(request, receiver, device, find_plan, &Context.from_client/1) end
-    {result, rest} = observed(request, run)
+    {result, rest} = observed(request, 0, run)
     {result, rest == :later}
   end
 
@@ -113,7 +114,7 @@ defmodule PhoenixGenApi.Executor do
   @spec execute_with_config!(Request.t(), FunConfig.t()) :: result()
   def execute_with_config!(%Request{} = request, %FunConfig{} = config) do
     find_plan = fn -> given(config) end
-    request |> observed(fn -> stages(request, self(), :verified, find_plan) end) |> elem(0)
+    request |> observed(0, fn -> stages(request, self(), :verified, find_plan) end) |> elem(0)
   end
 
   @doc """
@@ -155,7 +156,10 @@ defmodule PhoenixGenApi.Executor do
         request |> identified(identity) |> execute_from(device(params, identity))
 
       {:error, %DecodeError{} = error} ->
-        ErrorResponse.build(id(params), {:invalid_request, error})
+        id = id(params)
+        failure = {:invalid_request, error}
+        FailureLog.log(failure, FailureLog.about(identified(%Request{request_id: id}, identity)))
+        ErrorResponse.build(id, failure)
     end
   end
 
@@ -165,13 +169,18 @@ defmodule PhoenixGenApi.Executor do
   """
   @spec sync_call(Request.t(), FunConfig.t()) :: Response.t()
   def sync_call(%Request{} = request, %FunConfig{} = config) do
-    guarded(request, fn ->
-      with {:ok, plan} <- compiled(config),
-           {:ok, context} <- request |> Context.new(plan, self()) |> Context.convert() do
-        Dispatch.run(context)
-      end
-    end)
-    |> elem(0)
+    started = System.monotonic_time()
+
+    {response, {failure, context}} =
+      guarded(request, fn ->
+        with {:ok, plan} <- compiled(config),
+             {:ok, context} <- request |> Context.new(plan, self()) |> Context.convert() do
+          Dispatch.run(context)
+        end
+      end)
+
+    if failure, do: FailureLog.log(failure, context || FailureLog.about(request), started)
+    response
   end
 
   @doc """
@@ -181,11 +190,11 @@ defmodule PhoenixGenApi.Executor do
   @spec execute_with_timeout!(Request.t(), pos_integer()) :: result()
   def execute_with_timeout!(%Request{} = request, ms \\ 5_000) do
     # What begins here ends here, also for telemetry: the process that runs it may be killed.
-    observed(request, fn ->
+    observed(request, 0, fn ->
       case RPC.Local.call(__MODULE__, :run, [request, self()], ms) do
         {:return, done} -> done
         :timeout -> {:error, {:timeout, ms}}
-        {:raised, kind, reason, stack} -> crashed(request, kind, reason, stack)
+        {:raised, kind, reason, stack} -> bug(request, kind, reason, stack)
       end
     end)
     |> elem(0)
@@ -215,6 +224,7 @@ defmodule PhoenixGenApi.Executor do
         Dispatch.start(context)
       else
         {:error, failure} -> Context.finish(context, failure)
+        {:error, failure, context} -> Context.finish(context, failure)
       end
     end
   end
@@ -244,7 +254,8 @@ defmodule PhoenixGenApi.Executor do
     with {:ok, _selector} <- Gateway.handle(:node_selector), do: Plan.compile_unstored(config)
   end
 
-  defp observed(request, run) do
+  # `queued` is for how long the request has waited for its turn, in native units.
+  defp observed(request, queued, run) do
     started = System.monotonic_time()
 
     metadata = %{
@@ -256,41 +267,26 @@ defmodule PhoenixGenApi.Executor do
 
     Telemetry.execute(@event ++ [:start], Telemetry.start_measurements(started), metadata)
     {result, rest} = done = guarded(request, run)
-    stopped(Telemetry.stop_measurements(started), metadata, result, rest)
+    Outcome.emit(request, result, rest, started, queued)
     done
   end
-
-  defp stopped(measurements, metadata, result, rest) when rest in [nil, :later] do
-    outcome = %{success: success?(result), async: async?(result)}
-    Telemetry.execute(@event ++ [:stop], measurements, Map.merge(metadata, outcome))
-  end
-
-  defp stopped(measurements, metadata, _result, crash),
-    do: Telemetry.execute(@event ++ [:exception], measurements, Map.merge(metadata, crash))
 
   # Last line of defence: a bug of this library is one request's error.
   defp guarded(request, fun) do
     case fun.() do
-      {:error, failure} -> {ErrorResponse.build(request.request_id, failure), nil}
+      {:error, failure} -> {ErrorResponse.build(request.request_id, failure), {failure, nil}}
       {_result, _rest} = done -> done
     end
   catch
     kind, reason ->
-      crashed(request, kind, reason, __STACKTRACE__)
+      bug(request, kind, reason, __STACKTRACE__)
   end
 
-  defp crashed(request, kind, reason, stack) do
+  defp bug(request, kind, reason, stack) do
     ErrorResponse.log_bug(kind, reason, stack)
-
-    {ErrorResponse.build(request.request_id, {kind, reason}),
-     ErrorResponse.crash_metadata(kind, reason, stack)}
+    failure = {:bug, kind, reason, stack}
+    {ErrorResponse.build(request.request_id, failure), {failure, nil}}
   end
-
-  defp success?({:ok, :none}), do: true
-  defp success?(%Response{success: success}), do: success
-
-  defp async?({:ok, :none}), do: true
-  defp async?(%Response{async: async}), do: async
 
   # Taken out ahead of decoding: what does not count must not make a request invalid either.
   defp trusted(params, opts) do

@@ -18,14 +18,12 @@ defmodule PhoenixGenApi.Hooks do
 
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Explanation
+  alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Format
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
   alias PhoenixGenApi.Telemetry
-  alias PhoenixGenApi.Log
-
-  require Log
 
   @doc """
   Calls `function(request, config, extra...)` before a function runs.
@@ -38,11 +36,21 @@ defmodule PhoenixGenApi.Hooks do
   def run_before(nil, request, config), do: {:ok, request, config}
 
   def run_before(hook, request, config) do
+    with {:failed, reason, _outcome} <- before(hook, request, config), do: {:error, reason}
+  end
+
+  @doc false
+  # The same, with what became of a hook that failed.
+  @spec before(FunConfig.hook(), Request.t(), FunConfig.t()) ::
+          {:ok, Request.t(), FunConfig.t()}
+          | {:error, term()}
+          | {:failed, String.t(), outcome :: term()}
+  def before(hook, request, config) do
     case run(:before, hook, [request, config], config.hook_timeout) do
       {:ok, {:ok, %Request{} = request, %FunConfig{} = config}} -> {:ok, request, config}
       {:ok, {:error, reason}} -> {:error, reason}
       {:ok, _other} -> {:error, :invalid_hook_return}
-      {:error, reason} -> {:error, reason}
+      failed -> failed
     end
   end
 
@@ -58,8 +66,8 @@ defmodule PhoenixGenApi.Hooks do
       {:ok, value} ->
         value
 
-      {:error, _reason} ->
-        Log.error("after_execute of #{SafeInspect.inspect(config.request_type)} failed")
+      {:failed, _reason, outcome} ->
+        FailureLog.hook_failed({:hook_failed, hook, outcome}, request, config)
         result
     end
   end
@@ -112,12 +120,12 @@ defmodule PhoenixGenApi.Hooks do
       :timeout ->
         reason = "hook timed out after #{timeout}ms"
         failed(type, measurements, metadata, :timeout, reason, [])
-        {:error, reason}
+        {:failed, reason, {:timeout, timeout}}
 
       {:raised, kind, reason, stack} ->
-        reason = SafeInspect.reason(kind, reason)
-        failed(type, measurements, metadata, :error, reason, stack)
-        {:error, reason}
+        text = SafeInspect.reason(kind, reason, stack)
+        failed(type, measurements, metadata, :error, text, stack)
+        {:failed, text, outcome}
     end
   end
 

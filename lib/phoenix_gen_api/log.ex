@@ -32,6 +32,39 @@ defmodule PhoenixGenApi.Log do
   def at(level, message, metadata \\ []) when is_function(message, 0),
     do: Logger.log(level, fn -> text(message.()) end, metadata)
 
+  @doc "What the process of a function has as Logger metadata, whatever is in the request."
+  @spec metadata(map(), term()) :: map()
+  def metadata(%{user_id: user, service: service, request_type: type}, request_id) do
+    %{
+      request_id: value(request_id),
+      user_id: value(user),
+      service: value(service),
+      request_type: value(type)
+    }
+  end
+
+  @doc "A value of the metadata, whoever has chosen it."
+  @spec value(term()) :: String.t() | nil
+  def value(text) when is_binary(text), do: SafeInspect.one_line(text)
+  def value(nil), do: nil
+  def value(atom) when is_atom(atom), do: atom |> Atom.to_string() |> value()
+  def value(other), do: SafeInspect.inspect(other, 100)
+
+  @doc """
+  Makes that the metadata of the calling process.
+
+  One that a gateway has spawned on another node has its group leader there, and the log of neither
+  node would take its lines. They are written where it runs.
+  """
+  @spec adopt(map() | nil) :: :ok
+  def adopt(nil), do: :ok
+
+  def adopt(metadata) do
+    if node(Process.group_leader()) == node(),
+      do: :logger.set_process_metadata(metadata),
+      else: :logger.set_process_metadata(Map.put(metadata, :gl, Process.whereis(:init)))
+  end
+
   @doc "What is written for a message."
   @spec text(message()) :: String.t()
   def text({line, stack}), do: Enum.join([text(line) | frames(stack)], "\n    ")

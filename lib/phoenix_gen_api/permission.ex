@@ -15,9 +15,11 @@ defmodule PhoenixGenApi.Permission do
   | `{:role, roles}` | `user_roles` and `roles` share an element |
 
   `permission_callback: {module, function, args}` replaces `check_permission`. It is called as
-  `apply(module, function, [request | args])`; `true` or `:ok` grants, anything else, a raise or
-  no answer within `hook_timeout` denies. It runs on the gateway for `nodes: :local`, otherwise
-  on the node that is going to run the function.
+  `apply(module, function, [request | args])`; `true` or `:ok` grants, anything else or a raise
+  denies. It runs on the gateway for `nodes: :local`, otherwise on the node that is going to run the
+  function. No answer within `hook_timeout` and a lost connection are no denial: they count against
+  the node, as a call would, the next node is asked, and without one the request is answered
+  `Service temporarily unavailable`, not executed.
 
   Permission is decided before the arguments are validated, on the arguments as sent.
   """
@@ -47,7 +49,7 @@ defmodule PhoenixGenApi.Permission do
   @doc "`nil`, or raises `PhoenixGenApi.Permission.PermissionDenied`."
   @spec check_permission!(Request.t(), FunConfig.t()) :: nil
   def check_permission!(request, config) do
-    unless check_permission(request, config), do: raise(denied(request, config))
+    unless check_permission(request, config), do: raise(exception(request, config))
     nil
   end
 
@@ -65,20 +67,32 @@ defmodule PhoenixGenApi.Permission do
   end
 
   def check_permission_remote!(%Request{} = request, %{permission_callback: _} = config, node) do
-    unless remote?(request, config, node) == :ok, do: raise(denied(request, config))
+    unless remote?(request, config, node) == :ok, do: raise(exception(request, config))
     :ok
   end
 
   @doc false
-  # The request path. `node` is where the callback runs, if there is one.
+  # The request path. `node` is where the callback runs, if there is one. A failure is one of
+  # `PhoenixGenApi.ErrorResponse`; a callback that has not decided may be asked on another node.
   @spec authorise(Plan.t(), Request.t(), node()) ::
-          :ok | {:error, {:permission_denied, user :: String.t() | nil} | :not_connected}
+          :ok
+          | {:error,
+             :not_connected | {:permission_denied | :permission_unanswered, term(), tuple()}}
   def authorise(plan, request, node) when has(plan, :permission_callback) do
     config = Plan.config(plan)
 
     case callback(config, request, node) do
-      :not_connected -> {:error, :not_connected}
-      answer -> outcome(answer == :ok, request, config.permission_callback)
+      :ok ->
+        :ok
+
+      :not_connected ->
+        {:error, :not_connected}
+
+      {:denied, outcome} ->
+        denied(request, {:callback, config.permission_callback, outcome})
+
+      {:unanswered, outcome} ->
+        {:error, {:permission_unanswered, config.permission_callback, outcome}}
     end
   end
 
@@ -90,8 +104,10 @@ defmodule PhoenixGenApi.Permission do
 
   def authorise(plan(permission: permission) = plan, request, _node) do
     orders = if match?({:arg, _}, permission), do: Plan.config(plan).arg_orders
-    outcome(granted?(permission, request, orders), request, permission)
+    if granted?(permission, request, orders), do: :ok, else: denied(request, {:mode, permission})
   end
+
+  defp denied(request, why), do: {:error, {:permission_denied, request.user_id, why}}
 
   @doc false
   # Adds the `strategy`. Does not run a callback.
@@ -117,7 +133,11 @@ defmodule PhoenixGenApi.Permission do
           Explanation.passes(desc)
 
         true ->
-          Explanation.refuses(desc, {:permission_denied, request.user_id}, held(mode, request))
+          Explanation.refuses(
+            desc,
+            {:permission_denied, request.user_id, {:mode, mode}},
+            held(mode, request)
+          )
       end
 
     Map.put(explanation, :strategy, strategy)
@@ -145,13 +165,6 @@ defmodule PhoenixGenApi.Permission do
       end
 
     "user_id #{SafeInspect.inspect(request.user_id, 60)}, #{held}"
-  end
-
-  defp outcome(true, _request, _mode), do: :ok
-
-  defp outcome(false, request, mode) do
-    Log.warning(Exception.message(denied(request, mode)))
-    {:error, {:permission_denied, request.user_id}}
   end
 
   defp granted?(false, _request, _orders), do: true
@@ -210,8 +223,11 @@ defmodule PhoenixGenApi.Permission do
   defp first_connected([], _request, _config), do: :denied
 
   defp first_connected([node | nodes], request, config) do
-    with :not_connected <- callback(config, request, node),
-         do: first_connected(nodes, request, config)
+    case callback(config, request, node) do
+      :not_connected -> first_connected(nodes, request, config)
+      {:unanswered, _outcome} -> first_connected(nodes, request, config)
+      decided -> decided
+    end
   end
 
   defp callback(%{permission_callback: {m, f, a}} = config, request, node)
@@ -220,14 +236,15 @@ defmodule PhoenixGenApi.Permission do
       {:return, granted} when granted in [true, :ok] -> :ok
       # Nothing was sent: another node may be asked.
       unsent when unsent in [:not_connected, :unreachable] -> :not_connected
-      _ -> :denied
+      # That says something of the node, and nothing of the user.
+      :timeout -> {:unanswered, :timeout}
+      {:node_down, _reason} = lost -> {:unanswered, lost}
+      other -> {:denied, other}
     end
   end
 
-  defp callback(_config, _request, _node), do: :denied
+  defp callback(_config, _request, _node), do: {:denied, :malformed}
 
-  defp denied(request, %{permission_callback: callback, check_permission: kind}),
-    do: denied(request, callback || kind)
-
-  defp denied(request, mode), do: PermissionDenied.exception(request: request, mode: mode)
+  defp exception(request, %{permission_callback: callback, check_permission: kind}),
+    do: PermissionDenied.exception(request: request, mode: callback || kind)
 end

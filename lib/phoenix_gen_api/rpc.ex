@@ -21,25 +21,27 @@ defmodule PhoenixGenApi.RPC do
 
   @doc """
   Applies a function on a node. `counter` is what `NodeSelector.pick/2` gave to count it on;
-  without it no circuit is asked or told.
+  without it no circuit is asked or told. `metadata` is for the log of the function.
   """
-  @spec call(node(), module(), atom(), [term()], timeout(), Circuits.counter()) :: outcome()
-  def call(node, module, function, args, timeout, counter \\ nil) do
+  @spec call(node(), module(), atom(), [term()], timeout(), Circuits.counter(), map() | nil) ::
+          outcome()
+  def call(node, module, function, args, timeout, counter \\ nil, metadata \\ nil) do
     case Circuits.begin_call(counter) do
       :circuit_open ->
         :circuit_open
 
       handle ->
-        outcome = run(handle, node, {module, function, args}, Local.bounded(timeout))
+        outcome = run(handle, node, {module, function, args}, Local.bounded(timeout), metadata)
         finish(handle, node, counter, outcome)
         outcome
     end
   end
 
-  defp run(handle, node, call, timeout) when node == node(),
-    do: Local.run(handle, call, timeout)
+  defp run(handle, node, call, timeout, metadata) when node == node(),
+    do: Local.run(handle, call, timeout, metadata)
 
-  defp run(handle, node, call, timeout), do: Client.call(handle, node, call, timeout)
+  defp run(handle, node, call, timeout, metadata),
+    do: Client.call(handle, node, call, timeout, metadata)
 
   defp finish(handle, node, nil, _outcome), do: Circuits.end_call(handle, node, nil, :none)
 

@@ -3,6 +3,7 @@ defmodule PhoenixGenApi.SafeInspect do
   # Terms and texts in messages, cut to a size that does not depend on what a client sent:
   # the work is bounded as well as the text.
 
+  import Bitwise, only: [&&&: 2, |||: 2]
   import Inspect.Algebra, only: [string: 1]
 
   @max_bytes 500
@@ -51,21 +52,23 @@ defmodule PhoenixGenApi.SafeInspect do
   @spec reason(:error | :exit | :throw, term(), Exception.stacktrace()) :: String.t()
   def reason(:error, :undef, [{module, function, arguments, _location} | _])
       when is_atom(module) and is_atom(function),
-      do: truncate("function #{mfa(module, function, arguments)} is undefined")
+      do: "function #{mfa(module, function, arguments)} is undefined"
 
   def reason(:error, :function_clause, [{module, function, arguments, _location} | _])
       when is_atom(module) and is_atom(function),
-      do: truncate("no function clause matching in #{mfa(module, function, arguments)}")
+      do: "no function clause matching in #{mfa(module, function, arguments)}"
 
   def reason(kind, reason, _stack), do: reason(kind, reason)
 
-  defp mfa(module, function, arguments) when is_list(arguments),
+  @doc "A function of a stacktrace by its name and arity, whatever stands there for its arguments."
+  @spec mfa(module(), atom(), term()) :: String.t()
+  def mfa(module, function, arguments) when is_list(arguments),
     do: mfa(module, function, if(List.improper?(arguments), do: 0, else: length(arguments)))
 
-  defp mfa(module, function, arity) when is_integer(arity) and arity in 0..255,
-    do: Exception.format_mfa(module, function, arity)
+  def mfa(module, function, arity) when is_integer(arity) and arity in 0..255,
+    do: module |> Exception.format_mfa(function, arity) |> truncate()
 
-  defp mfa(module, function, _malformed), do: Exception.format_mfa(module, function, 0)
+  def mfa(module, function, _malformed), do: mfa(module, function, 0)
 
   @doc "The text, cut at `max_bytes` and never inside a character."
   @spec truncate(String.t(), pos_integer()) :: String.t()
@@ -110,8 +113,21 @@ defmodule PhoenixGenApi.SafeInspect do
   """
   @spec one_line(binary()) :: String.t()
   def one_line(text) do
-    if plain?(text), do: text, else: escape(text, [])
+    if ascii?(text) or plain?(text), do: text, else: escape(text, [])
   end
+
+  # Ids are, in all requests. Seven characters at a time, which is what fits a small integer: whether
+  # one of them is beyond ASCII, below the space or a delete shows in its highest bit.
+  defp ascii?(<<chars::56, rest::binary>>)
+       when ((chars ||| chars - 0x20202020202020 ||| chars + 0x01010101010101) &&&
+               0x80808080808080) == 0,
+       do: ascii?(rest)
+
+  defp ascii?(<<_chars::56, _rest::binary>>), do: false
+  defp ascii?(rest), do: ascii_char?(rest)
+
+  defp ascii_char?(<<char, rest::binary>>) when char in 0x20..0x7E, do: ascii_char?(rest)
+  defp ascii_char?(rest), do: rest == ""
 
   # Nearly every text is: no look at each character then.
   defp plain?(text),

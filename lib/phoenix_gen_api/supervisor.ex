@@ -12,6 +12,7 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.ConfigPuller
   alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.ConfigSync
+  alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.NodeSelector
@@ -37,6 +38,7 @@ defmodule PhoenixGenApi.Supervisor do
     WorkerPool.Registry.new()
     Cluster.new()
     ConfigFailed.new()
+    FailureLog.Limit.new()
     ConfigPuller.new()
     ConfigReceiver.new()
     RateLimiter.Settings.new()
@@ -68,6 +70,7 @@ defmodule PhoenixGenApi.Supervisor do
     children = [
       RPC.Capabilities,
       ConfigFailed,
+      FailureLog.Limit,
       NodeSelector.Health,
       RPC.Reaper,
       RateLimiter.Server,

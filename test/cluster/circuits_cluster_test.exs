@@ -266,6 +266,27 @@ defmodule PhoenixGenApi.CircuitsClusterTest do
     wake.()
   end
 
+  test "a node that hangs in its permission callback opens its circuit", %{well: well} do
+    {_, node} = peer = Cluster.start_peer()
+    callback = {Functions, :told, [true, self()]}
+
+    config =
+      config([node, well], :node_name, [],
+        permission_callback: callback,
+        hook_timeout: 200,
+        choose_node_mode: {Functions, :choose, [fn nodes, _request -> nodes end]}
+      )
+
+    wake = Cluster.suspend(peer)
+    Await.until(fn -> run(config) == ok(well) && state(config) == :open end)
+    assert_received {:open, ^node}
+    asked()
+    # From now on nobody waits for it.
+    for _ <- 1..5, do: assert(run(config) == ok(well))
+    assert asked() == List.duplicate(well, 5)
+    wake.()
+  end
+
   test "a node whose circuit opens while its permission callback runs gives way to another", %{
     well: well
   } do

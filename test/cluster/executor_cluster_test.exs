@@ -413,12 +413,33 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
       end
     end
 
-    test "that takes too long denies and is killed there", %{a: a} do
+    test "that takes too long is no denial, and is killed there", %{a: a} do
       slow = {Functions, :told_late, [self()]}
       config = config(a, :node_name, [], permission_callback: slow, hook_timeout: 500)
-      assert run(config) == error("Permission denied")
+      assert run(config) == error("Service temporarily unavailable", true)
       assert_ends(running())
       refute_received _
+    end
+
+    test "is asked on the next candidate where the first does not answer or is lost", %{a: a} do
+      {_, hung} = peer = Cluster.start_peer()
+      wake = Cluster.suspend(peer)
+      {_, lost} = dying = Cluster.start_peer()
+
+      config =
+        config([hung, lost, a], :node_name, [],
+          choose_node_mode: in_order([hung, lost, a]),
+          permission_callback: {Functions, :told_late, [self()]},
+          hook_timeout: 5_000
+        )
+
+      call = Task.async(fn -> run(config) end)
+      assert_receive {:running, _callback, ^lost}, 30_000
+      Cluster.stop_peer(dying)
+      assert_receive {:running, callback, ^a}, 30_000
+      send(callback, {:return, true})
+      assert Task.await(call, :infinity) == ok(a)
+      wake.()
     end
 
     test "is asked on the next candidate where the first cannot be connected", %{a: a} do
@@ -464,6 +485,17 @@ defmodule PhoenixGenApi.ExecutorClusterTest do
       assert Permission.check_permission_remote!(request(), config, b) == :ok
       assert_received {:asked, ^b}
     end
+  end
+
+  test "a function has the request as Logger metadata where the library runs, and logs there", %{
+    a: a
+  } do
+    config = config(a, :log_metadata, [self()])
+    assert %Response{success: true} = run(config, user_id: "ann")
+    assert_receive {:metadata, ^a, metadata, leader}
+    assert metadata == %{request_id: "r1", user_id: "ann", service: "remote", request_type: "t"}
+    # Of another node the log takes no lines.
+    assert node(leader) == a
   end
 
   test "a function knows its callers where the library runs", %{a: a, b: b} do

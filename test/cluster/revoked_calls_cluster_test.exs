@@ -137,7 +137,7 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     wake = Cluster.suspend(peer)
     callback = {Functions, :told_late, [self()]}
     late = endless(node, permission_callback: callback, hook_timeout: 200)
-    assert %Response{error: "Permission denied"} = run(late)
+    assert %Response{error: "Service temporarily unavailable"} = run(late)
     wake.()
     assert_nothing_runs(node)
   end
@@ -202,7 +202,15 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
     key = RPC.Client.key()
     assert :erpc.call(node, RPC.Server, :revoke, [key]) == :ok
     assert :erpc.call(node, RPC.Server, :size, []) == {0, 1}
-    arguments = [[self()], :erlang, :send, [self(), {:began, String.duplicate("x", 600_000)}]]
+
+    arguments = [
+      [self()],
+      nil,
+      :erlang,
+      :send,
+      [self(), {:began, String.duplicate("x", 600_000)}]
+    ]
+
     request = :erlang.spawn_request(node, RPC.Server, :run, [key | arguments], [:monitor])
     assert_receive {:spawn_reply, ^request, :ok, pid}, 30_000
     assert_receive {:DOWN, ^request, :process, ^pid, :normal}, 30_000

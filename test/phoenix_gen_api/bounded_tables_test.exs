@@ -25,6 +25,8 @@ defmodule PhoenixGenApi.BoundedTablesTest do
     PhoenixGenApi.ConfigSync.PushStore =>
       "a row for each service, 10,000 deleted ones; names of at most 8 KB, pushes of at most 256 MiB",
     PhoenixGenApi.ConfigSync.ServiceLock => "a row for each push or pull that is being stored",
+    PhoenixGenApi.FailureLog.Limit =>
+      "1,000 users of at most 64 bytes for each second, for two seconds",
     PhoenixGenApi.RPC.Guard => "100,000 rows and 64 MiB",
     PhoenixGenApi.RateLimiter.Settings => "what operators configure",
     PhoenixGenApi.Relay.Peers => "a row for each connected gateway",

@@ -97,6 +97,7 @@ defmodule PhoenixGenApi.ConfigTest do
       max_mailbox: 10_000,
       slow_consumer: :skip
     ],
+    log: [level: :info, values: false],
     service_guard: [enabled: false, listings: [], allow: []]
   ]
 
@@ -317,6 +318,8 @@ defmodule PhoenixGenApi.ConfigTest do
       {:relay, :member_messages_per_second, "5", "nil or a positive integer"},
       {:relay, :max_mailbox, 0, @positive},
       {:relay, :slow_consumer, :drop, ":skip or :disconnect"},
+      {:log, :level, :loud, ":error, :warning, :notice, :info, :debug or false"},
+      {:log, :values, nil, "true or false"},
       {:service_guard, :enabled, nil, "true or false"},
       {:service_guard, :listings, [Enum],
        "a list of {module, function} and {module, function, args} tuples"},

@@ -47,6 +47,21 @@ defmodule PhoenixGenApi.TelemetryMetricsTest do
     end
   end
 
+  test "requests have summaries by code, on a page of their own" do
+    summaries =
+      for %Elixir.Telemetry.Metrics.Summary{} = summary <- Telemetry.metrics(), do: summary
+
+    assert Enum.map(summaries, & &1.tags) |> Enum.uniq() == [[:service, :request_type, :code]]
+
+    for metric <- Telemetry.metrics(),
+        do: assert("GenApi " <> _page = metric.reporter_options[:nav])
+
+    [summary | _] = summaries
+    failed = %{service: "s", request_type: "t", code: "timeout"}
+    assert %{code: "timeout"} = summary.tag_values.(failed)
+    assert %{code: "ok"} = summary.tag_values.(%{failed | code: nil})
+  end
+
   test "a counter counts one for each event" do
     counters =
       for %Elixir.Telemetry.Metrics.Counter{} = counter <- Telemetry.metrics(), do: counter

@@ -20,8 +20,10 @@ defmodule PhoenixGenApi.TelemetryTest do
   # Section 12 of the contract, row by row: {event, measurements, metadata}
   @table [
     {[:executor, :request, :start], [:system_time], @request},
-    {[:executor, :request, :stop], [:duration_us], @request ++ [:success, :async]},
-    {[:executor, :request, :exception], [:duration_us], @request ++ @failure},
+    {[:executor, :request, :stop], [:duration_us, :queued_us],
+     @request ++ [:success, :async, :code, :node, :attempts, :reason]},
+    {[:executor, :request, :exception], [:duration_us, :queued_us],
+     @request ++ @failure ++ [:code, :node, :attempts]},
     {[:executor, :retry], [:attempt, :backoff_ms], [:mode, :type, :nodes, :request_id]},
     {[:executor, :retry, :exhausted], [], [:request_id, :mode, :last_error]},
     {[:rate_limiter, :check], [:duration_us], @check},

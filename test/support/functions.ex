@@ -60,6 +60,12 @@ defmodule PhoenixGenApi.Test.Functions do
     if how == :returned, do: [pid], else: exit({:linked, pid})
   end
 
+  def log_metadata(pid) do
+    {gl, metadata} = Logger.metadata() |> Map.new() |> Map.pop(:gl, Process.group_leader())
+    send(pid, {:metadata, node(), metadata, gl})
+    :told
+  end
+
   def hang, do: Process.sleep(:infinity)
   def node_and(value), do: [node(), value]
   def crash(:raise), do: raise("database password is hunter2")

@@ -138,6 +138,12 @@ defmodule PhoenixGenApi.Config.Schema do
       {:slow_consumer, {:one_of, [:skip, :disconnect]}, :skip,
        "what becomes of a recipient that is too slow: it gets nothing until it has caught up by half, or it is ended"}
     ],
+    log: [
+      {:level, {:one_of, [:error, :warning, :notice, :info, :debug, false]}, :info,
+       "from which level on failed requests are logged, `false` for none; `log` of a `FunConfig` wins"},
+      {:values, :boolean, false,
+       "log the messages of exceptions that quote values, such as `MatchError` and `KeyError`; otherwise these are only named"}
+    ],
     service_guard: [
       {:enabled, :boolean, false,
        "whether this node runs for gateways only what it has registered; `true` for the whole section is short for this, and any other key of the section means it"},

@@ -6,6 +6,7 @@ defmodule PhoenixGenApi.Executor.Attempt do
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
   alias PhoenixGenApi.Executor.Context
+  alias PhoenixGenApi.Log
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Security
@@ -68,7 +69,9 @@ defmodule PhoenixGenApi.Executor.Attempt do
          {:ok, remaining} <- remaining(context) do
       arguments = arguments(context, context.request)
 
-      case RPC.call(node, module, function, arguments, remaining, counter) do
+      metadata = Log.metadata(context.request, context.request_id)
+
+      case RPC.call(node, module, function, arguments, remaining, counter, metadata) do
         :not_connected ->
           NodeSelector.mark(node, :down)
           :not_connected

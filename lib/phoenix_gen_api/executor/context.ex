@@ -3,8 +3,8 @@ defmodule PhoenixGenApi.Executor.Context do
   # One request on its way through the stages, and the stages before the call.
   #
   # A stage returns the context, or `{:error, failure}` (worded by `ErrorResponse`). A request that
-  # ends returns `{result, rest}`; the rest is what telemetry says of a function that raised,
-  # or `:later` when the result is an acknowledgement.
+  # ends returns `{result, rest}`; the rest is the failure, if there is one, with the context as it
+  # was then, or `:later` when the result is an acknowledgement.
 
   import PhoenixGenApi.Plan, only: [has: 2]
 
@@ -51,8 +51,8 @@ defmodule PhoenixGenApi.Executor.Context do
           attempts: non_neg_integer(),
           executed: ErrorResponse.executed()
         }
-  @type crash :: map() | nil
-  @type done :: {Response.t() | {:ok, :none}, crash() | :later}
+  @type done ::
+          {Response.t() | {:ok, :none}, {ErrorResponse.failure() | nil, t() | nil} | :later}
 
   @doc "The same, for a request of a client: it counts for their share of the worker pools."
   @spec from_client(t()) :: t()
@@ -104,17 +104,19 @@ defmodule PhoenixGenApi.Executor.Context do
   def before(context) do
     config = Plan.config(context.plan)
 
-    case Hooks.run_before(config.before_execute, context.request, config) do
+    case Hooks.before(config.before_execute, context.request, config) do
       {:ok, request, ^config} -> {:ok, %{context | request: request}}
       {:ok, request, changed} -> replan(%{context | request: request}, changed)
       {:error, %Response{} = response} -> rejected(context, response)
       {:error, reason} -> finish(context, {:hook_rejected, reason})
+      {:failed, _, outcome} -> finish(context, {:hook_failed, config.before_execute, outcome})
     end
   end
 
   defp rejected(context, response) do
     response = ErrorResponse.from_hook(context.request_id, response, "rejected")
-    {after_hook(context, response), nil}
+    failure = if response.success == false, do: {:own, response.code}
+    {after_hook(context, response), {failure, context}}
   end
 
   defp replan(context, config) do
@@ -125,25 +127,45 @@ defmodule PhoenixGenApi.Executor.Context do
   end
 
   @doc "Permission. A callback runs where the function will, so the node is chosen first."
-  @spec authorise(t()) :: {:ok, t()} | {:error, term()}
+  @spec authorise(t()) ::
+          {:ok, t()} | {:error, ErrorResponse.failure()} | {:error, ErrorResponse.failure(), t()}
   def authorise(%{plan: plan} = context) when has(plan, :permission_callback) do
-    with {:ok, %{target: {node, _}} = chosen} <- Attempt.choose(context) do
-      case Permission.authorise(plan, context.request, node) do
-        :ok ->
-          {:ok, chosen}
-
-        {:error, :not_connected} ->
-          NodeSelector.mark(node, :down)
-          authorise(context)
-
-        {:error, denied} ->
-          {:error, denied}
-      end
-    end
+    with {:ok, chosen} <- Attempt.choose(context), do: ask(chosen, [], nil)
   end
 
   def authorise(%{plan: plan} = context) do
     with :ok <- Permission.authorise(plan, context.request, node()), do: {:ok, context}
+  end
+
+  # One node after the other, until a callback decides. `failure` is that of the last one that was
+  # asked and has not decided.
+  defp ask(%{plan: plan, request: request, target: {node, counter}} = context, asked, failure) do
+    case Permission.authorise(plan, request, node) do
+      :ok ->
+        {:ok, context}
+
+      {:error, :not_connected} ->
+        NodeSelector.mark(node, :down)
+        ask_next(context, [node | asked], failure)
+
+      {:error, {:permission_unanswered, _callback, outcome} = failure} ->
+        Circuits.count_failure(node, counter, Circuits.classify(outcome))
+        ask_next(context, [node | asked], failure)
+
+      {:error, denied} ->
+        {:error, denied, context}
+    end
+  end
+
+  defp ask_next(context, asked, failure) do
+    with {:ok, targets} <- NodeSelector.candidates(context.plan, context.request),
+         target when target != nil <- Enum.find(targets, &(elem(&1, 0) not in asked)) do
+      ask(%{context | target: target}, asked, failure)
+    else
+      _none_left when failure != nil -> {:error, failure, context}
+      {:error, reason} -> {:error, {:no_node, reason}}
+      nil -> {:error, {:no_node, {:all_nodes_unavailable, Enum.map(asked, &{&1, :down})}}}
+    end
   end
 
   @doc "The arguments."
@@ -162,7 +184,7 @@ defmodule PhoenixGenApi.Executor.Context do
   @spec finish(t(), ErrorResponse.failure()) :: done()
   def finish(context, failure) do
     response = ErrorResponse.build(context.request_id, failure, context.executed)
-    {after_hook(context, response), nil}
+    {after_hook(context, response), {failure, context}}
   end
 
   @doc "The after hook: the response, or what it makes of that."

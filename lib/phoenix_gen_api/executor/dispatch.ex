@@ -6,21 +6,18 @@ defmodule PhoenixGenApi.Executor.Dispatch do
 
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor.{Attempt, Context, Retry}
+  alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.Relay
-  alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Structs.Response
   alias PhoenixGenApi.WorkerPool
-  alias PhoenixGenApi.Log
-
-  require Log
 
   @doc "Runs the call as its response type says."
   @spec start(Context.t()) :: Context.done()
   def start(%{plan: plan(response_type: :sync)} = context) do
-    {response, crash} = run(context)
-    {Context.after_hook(context, response), crash}
+    {response, rest} = run(context)
+    {Context.after_hook(context, response), rest}
   end
 
   def start(%{plan: plan(response_type: :async)} = context) do
@@ -40,13 +37,13 @@ defmodule PhoenixGenApi.Executor.Dispatch do
   def start(context), do: Context.finish(context, :unsupported_response_type)
 
   defp submit_to_pool(context, acknowledgement, opts) do
-    submitted = now()
+    submitted = System.monotonic_time()
 
     died =
       {context.receiver, {:async_call, ErrorResponse.build(context.request_id, :async_failed)}}
 
     notify = if opts[:owner], do: [on_death: died], else: []
-    task = fn -> deliver(%{context | waited: now() - submitted}) end
+    task = fn -> deliver(context, submitted) end
     bounds = [max_wait: {queue_timeout(context.plan), nil}, caller: context.caller]
 
     case WorkerPool.submit(:async_pool, task, opts ++ notify ++ bounds) do
@@ -63,24 +60,18 @@ defmodule PhoenixGenApi.Executor.Dispatch do
   end
 
   # The pool sends the answer.
-  defp deliver(%{plan: plan(response_type: type)} = context) do
-    {response, crash} = run(context)
+  defp deliver(%{plan: plan(response_type: type)} = context, submitted) do
+    waited = System.convert_time_unit(System.monotonic_time() - submitted, :native, :millisecond)
+    {response, {failure, chosen}} = run(%{context | waited: waited})
+    if failure, do: FailureLog.log(failure, chosen, submitted)
     # Whatever the function or the hook has made, it is the answer and no acknowledgement.
     response = %{Context.after_hook(context, %{response | async: false}) | async: false}
-    if type == :none, do: log_unheard_failure(response)
-    {:answer, if(type == :async, do: {context.receiver, {:async_call, response}}), crash}
-  end
-
-  # Nobody else is told. What the error says may quote the request, so that is for debugging.
-  defp log_unheard_failure(%Response{success: true}), do: :ok
-
-  defp log_unheard_failure(%Response{request_id: id, error: error}) do
-    Log.warning("request #{SafeInspect.inspect(id)} of response type :none failed")
-    Log.debug("request #{SafeInspect.inspect(id)}: #{SafeInspect.inspect(error)}")
+    answer = if type == :async, do: {context.receiver, {:async_call, response}}
+    {:answer, answer, crash(failure)}
   end
 
   @doc "Node selection and the call, retries included, in this process."
-  @spec run(Context.t()) :: {Response.t(), Context.crash()}
+  @spec run(Context.t()) :: {Response.t(), {ErrorResponse.failure() | nil, Context.t()}}
   # The relay is part of the gateway: it needs the request, and no process of its own.
   def run(%{plan: plan(module: Relay, function: :handle_relay, arguments: []) = plan} = context)
       when has(plan, :local) do
@@ -89,19 +80,31 @@ defmodule PhoenixGenApi.Executor.Dispatch do
       config = Plan.config(plan)
       args = named(config.arg_orders, context.arguments, context.request.args)
       response = Relay.handle_relay(%{context.request | args: args}, config)
-      {%{response | request_id: context.request_id}, nil}
+      done(%{response | request_id: context.request_id}, context)
     else
-      outcome -> {response_of(context, outcome), nil}
+      outcome -> failed(context, outcome)
     end
   end
 
   def run(context) do
     {outcome, context} = outcome(context)
-    {response_of(context, outcome), crash(outcome)}
+
+    case ErrorResponse.from_return(context.request_id, outcome) do
+      nil -> failed(context, outcome)
+      response -> done(response, context)
+    end
   end
 
-  defp response_of(%{request_id: id, plan: plan(timeout: timeout)} = context, outcome),
-    do: ErrorResponse.from_outcome(id, outcome, timeout, context.executed)
+  # A function's own error is one too.
+  defp done(%Response{success: false, code: code} = response, context),
+    do: {response, {{:own, code}, context}}
+
+  defp done(response, context), do: {response, {nil, context}}
+
+  defp failed(%{request_id: id, plan: plan(timeout: timeout)} = context, outcome) do
+    failure = ErrorResponse.failure(outcome, timeout)
+    {ErrorResponse.build(id, failure, context.executed), {failure, context}}
+  end
 
   # Its only wait is that in the queue.
   defp check_queue_wait(%{plan: plan, waited: waited}) do
@@ -122,7 +125,5 @@ defmodule PhoenixGenApi.Executor.Dispatch do
   defp crash({:raised, kind, reason, stack}),
     do: ErrorResponse.crash_metadata(kind, reason, stack)
 
-  defp crash(_outcome), do: nil
-
-  defp now, do: System.monotonic_time(:millisecond)
+  defp crash(_failure), do: nil
 end

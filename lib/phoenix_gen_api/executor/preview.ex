@@ -34,7 +34,7 @@ defmodule PhoenixGenApi.Executor.Preview do
 
   # Only the functions of this node can be looked up.
   defp call(%FunConfig{mfa: {module, function, _} = mfa} = config) do
-    arity = arity(config)
+    arity = FunConfig.arity(config)
     name = Format.function(mfa, arity)
     timeout = Format.duration(config.timeout)
     desc = "#{name}, at most #{timeout}#{retry(FunConfig.normalize_retry(config.retry), config)}"
@@ -46,17 +46,12 @@ defmodule PhoenixGenApi.Executor.Preview do
 
       config.nodes == :local and :erlang.module_loaded(module) and
           not :erlang.function_exported(module, function, arity) ->
-        Explanation.refuses(desc, {:error, :undef}, "there is no such function")
+        failure = {:raised, :error, :undef, [{module, function, arity, []}]}
+        Explanation.refuses(desc, failure, "there is no such function")
 
       true ->
         Explanation.passes(desc, "#{name} is not run here")
     end
-  end
-
-  # The number of arguments in the call.
-  defp arity(%{mfa: {_module, _function, fixed}} = config) do
-    given = if config.arg_orders == :map, do: 1, else: length(config.arg_orders || [])
-    given + length(fixed) + if(config.request_info, do: 1, else: 0)
   end
 
   # Streams are not retried.

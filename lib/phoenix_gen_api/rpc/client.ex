@@ -96,23 +96,28 @@ defmodule PhoenixGenApi.RPC.Client do
   @max_small_integer 0x7FF_FFFF_FFFF_FFFF
 
   @doc "Calls a function on another node and waits for the outcome. `handle` is that of the call."
-  @spec call(reference(), node(), mfargs(), timeout()) :: RPC.outcome()
-  def call(handle, node, call, timeout) do
+  @spec call(reference(), node(), mfargs(), timeout(), map() | nil) :: RPC.outcome()
+  def call(handle, node, call, timeout, metadata) do
     case Capabilities.lookup(node) do
-      true -> handle |> start_function(node, call) |> await(timeout)
+      true -> handle |> start_function(node, call, metadata) |> await(timeout)
       false -> call_by_proxy(node, call, timeout)
-      :unknown -> discover_first(handle, node, call, timeout)
+      :unknown -> discover_first(handle, node, call, timeout, metadata)
     end
   end
 
   # Once per connection.
-  defp discover_first(handle, node, call, timeout) do
+  defp discover_first(handle, node, call, timeout, metadata) do
     since = now()
 
     case Capabilities.discover(node, &call_by_proxy(node, &1, timeout)) do
-      {:ok, true} -> handle |> start_function(node, call) |> await(remaining(timeout, since))
-      {:ok, false} -> call_by_proxy(node, call, remaining(timeout, since))
-      not_sent -> not_sent
+      {:ok, true} ->
+        handle |> start_function(node, call, metadata) |> await(remaining(timeout, since))
+
+      {:ok, false} ->
+        call_by_proxy(node, call, remaining(timeout, since))
+
+      not_sent ->
+        not_sent
     end
   end
 
@@ -121,11 +126,11 @@ defmodule PhoenixGenApi.RPC.Client do
 
   # Unlike `:erpc.call` this learns the pid, and has a key until then, so that it can end a
   # function that nobody waits for any more.
-  defp start_function(handle, node, {module, function, args}) do
+  defp start_function(handle, node, {module, function, args}, metadata) do
     key = key()
     callers = [self() | Process.get(:"$callers", [])]
     Native.executor_set_node(handle, node, key)
-    entry = {Server, :run, [key, callers, module, function, args]}
+    entry = {Server, :run, [key, callers, metadata, module, function, args]}
     request(:server, node, key, entry, handle)
   end
 

@@ -6,6 +6,7 @@ defmodule PhoenixGenApi.RPC.Local do
   # The result travels as the exit reason of that process, so a call costs one message, and
   # nothing can arrive after the caller has stopped waiting.
 
+  alias PhoenixGenApi.Log
   alias PhoenixGenApi.Native
 
   # The longest that the VM can wait in a receive, some 49 days.
@@ -32,7 +33,7 @@ defmodule PhoenixGenApi.RPC.Local do
   @spec call(module(), atom(), [term()], timeout()) :: outcome()
   def call(module, function, args, timeout) do
     handle = Native.executor_begin(nil, 0, nil)
-    outcome = run(handle, {module, function, args}, bounded(timeout))
+    outcome = run(handle, {module, function, args}, bounded(timeout), nil)
     Native.executor_end(handle)
     outcome
   end
@@ -43,12 +44,13 @@ defmodule PhoenixGenApi.RPC.Local do
   def bounded(timeout), do: timeout
 
   @doc "Applies a function under the handle of its call, which kills it if the caller dies."
-  @spec run(reference(), {module(), atom(), [term()]}, timeout()) :: outcome()
-  def run(handle, {module, function, args}, timeout) do
+  @spec run(reference(), {module(), atom(), [term()]}, timeout(), map() | nil) :: outcome()
+  def run(handle, {module, function, args}, timeout, metadata) do
     caller = self()
     callers = [caller | Process.get(:"$callers", [])]
 
-    {pid, monitor} = spawn_monitor(__MODULE__, :run, [caller, callers, module, function, args])
+    {pid, monitor} =
+      spawn_monitor(__MODULE__, :run, [caller, callers, metadata, module, function, args])
 
     Native.executor_set_process(handle, pid)
 
@@ -64,9 +66,10 @@ defmodule PhoenixGenApi.RPC.Local do
   end
 
   @doc false
-  @spec run(pid(), [pid()], module(), atom(), [term()]) :: no_return()
-  def run(caller, callers, module, function, args) do
+  @spec run(pid(), [pid()], map() | nil, module(), atom(), [term()]) :: no_return()
+  def run(caller, callers, metadata, module, function, args) do
     Process.put(:"$callers", callers)
+    Log.adopt(metadata)
 
     outcome =
       try do

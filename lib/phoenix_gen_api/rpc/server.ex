@@ -11,6 +11,7 @@ defmodule PhoenixGenApi.RPC.Server do
   # spawns one. A function that is killed leaves a row behind, but never more of them stay than
   # functions run, and a thousand.
 
+  alias PhoenixGenApi.Log
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.RPC.{Guard, Local}
 
@@ -24,21 +25,23 @@ defmodule PhoenixGenApi.RPC.Server do
     :ok
   end
 
-  @doc "Whether gateways have to begin their calls here with `run/5`. They ask this."
+  @doc "Whether gateways have to begin their calls here with `run/6`. They ask this."
   @spec ready?() :: boolean()
   def ready?, do: calls() != nil or Guard.guarded?()
 
   @doc """
   Where a gateway's call begins, in the process that it has spawned here. It ends as
   `:erpc.execute_call/4` does: with the result as its exit reason, marked by the key. As in
-  `RPC.Local.run/5` the function knows its `callers`, and leaves what it has linked itself with alone.
+  `RPC.Local` the function knows its `callers`, has the `metadata` of its request for the log, and leaves
+  what it has linked itself with alone.
   """
-  @spec run(key(), [pid()], module(), atom(), [term()]) :: nil | no_return()
-  def run(key, callers, module, function, args) do
+  @spec run(key(), [pid()], map() | nil, module(), atom(), [term()]) :: nil | no_return()
+  def run(key, callers, metadata, module, function, args) do
     calls = calls()
 
     if enter?(calls, key) do
       Process.put(:"$callers", callers)
+      Log.adopt(metadata)
 
       try do
         if Guard.guarded?(),

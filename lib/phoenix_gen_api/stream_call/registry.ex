@@ -11,7 +11,9 @@ defmodule PhoenixGenApi.StreamCall.Registry do
   use GenServer
 
   alias PhoenixGenApi.ErrorResponse
+  alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.OwnedTable
+  alias PhoenixGenApi.Structs.Request
 
   @table __MODULE__
   @sweep_ms 60_000
@@ -126,8 +128,12 @@ defmodule PhoenixGenApi.StreamCall.Registry do
 
   # Whoever takes a stream out of the table sends its final frame.
   defp clear({receiver, id, _ref} = key) do
-    with [{_key, _pid, true}] <- :ets.take(@table, key),
-         do: send(receiver, {:stream_response, ErrorResponse.build(id, :stream_failed)})
+    with [{_key, _pid, unpooled?}] <- :ets.take(@table, key) do
+      FailureLog.log(:stream_failed, FailureLog.about(%Request{request_id: id}))
+
+      if unpooled?,
+        do: send(receiver, {:stream_response, ErrorResponse.build(id, :stream_failed)})
+    end
   end
 
   defp lost?({receiver, _id, _ref}, nil), do: gone?(receiver)

@@ -187,12 +187,8 @@ defmodule PhoenixGenApi.StreamCall.Remote do
   defp close(%{success_reported?: true, circuit_result: result} = remote)
        when result in [:failure, :lost] do
     end_call(remote, :none)
-    {_node, counter} = remote.target
-
-    with handle when handle != :circuit_open <- Circuits.begin_call(counter),
-         do: end_call(%{remote | handle: handle}, result)
-
-    :ok
+    {node, counter} = remote.target
+    Circuits.count_failure(node, counter, result)
   end
 
   defp close(%{success_reported?: true} = remote), do: end_call(remote, :none)

@@ -10,7 +10,9 @@ defmodule PhoenixGenApi.StreamCall.Server do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor.{Attempt, Context}
+  alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Hooks
+  alias PhoenixGenApi.Log
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RPC.{Client, Credit, Producer, ReturnValue}
@@ -70,7 +72,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
   Its sending and the end of the process should be one step, or a process that is killed between
   them gets a second final frame from whoever notices its death.
   """
-  @spec run(t()) :: {final(), Context.crash()}
+  @spec run(t()) :: {final(), map() | nil}
   def run(%__MODULE__{} = stream) do
     Registry.begin(stream.key)
     begin(stream)
@@ -166,6 +168,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
       callers: [self() | stream.callers],
       max_unacked: Config.get(:stream, :max_unacked),
       helper?: has(plan, :request_info),
+      metadata: Log.metadata(request, stream.id),
       mfa: {module, function, Attempt.arguments(context, helper)}
     }
   end
@@ -285,7 +288,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
       {:results, items} -> batch(stream, items, budget)
       {:last_result, item} -> finish(stream, Response.stream_response(id, item, false))
       :complete -> finish(stream, Response.stream_end_response(id))
-      {:error, %Response{} = response} -> finish(stream, last(id, response))
+      {:error, %Response{} = response} -> answered(stream, response)
       {:error, reason} -> failed(stream, {:error_result, reason})
       {__MODULE__, :stop} -> stopped(stream)
       {:timeout, ^timer, :deadline} -> timed_out(stream)
@@ -322,18 +325,19 @@ defmodule PhoenixGenApi.StreamCall.Server do
 
   # It will be called nowhere else. Arguments may be large, and streams long.
   defp drop_arguments(%{context: context} = stream) do
-    request = if has(context.plan, :after_execute), do: context.request
+    request = context.request
+    request = if has(context.plan, :after_execute), do: request, else: %{request | args: %{}}
     %{stream | context: %{context | arguments: [], request: request}}
   end
 
   defp outcome(%{sent?: sent?} = stream, outcome, budget) do
     case outcome do
-      {:raised, kind, reason, stack} -> crashed(stream, kind, reason, stack)
-      {:died, reason} -> crashed(stream, :exit, reason, [])
+      {:raised, _kind, _reason, _stack} = raised -> failed(stream, raised)
+      {:died, reason} -> failed(stream, {:raised, :exit, reason, []})
       _returned when sent? -> loop(stream, budget)
       :open -> loop(stream, budget)
       {:last, value} -> finish(stream, Response.stream_response(stream.id, value, false))
-      {:response, response} -> finish(stream, last(stream.id, response))
+      {:response, response} -> answered(stream, response)
       {:failed, failure} -> failed(stream, failure)
     end
   end
@@ -355,15 +359,28 @@ defmodule PhoenixGenApi.StreamCall.Server do
     choose(%{stream | context: %{context | target: nil}, remote: nil})
   end
 
-  defp last(id, response), do: ErrorResponse.own(id, %{response | has_more: false})
-
-  defp crashed(stream, kind, reason, stack) do
-    response = ErrorResponse.build(stream.id, {:raised, kind, reason, stack})
-    finish(stream, response, ErrorResponse.crash_metadata(kind, reason, stack))
+  # A response that the function has made ends its stream.
+  defp answered(stream, response) do
+    response = ErrorResponse.own(stream.id, %{response | has_more: false})
+    if response.success == false, do: log(stream, {:own, response.code})
+    finish(stream, response)
   end
 
   defp stopped(stream), do: finish(stream, Response.stream_end_response(stream.id))
-  defp failed(stream, failure), do: finish(stream, ErrorResponse.build(stream.id, failure))
+
+  defp failed(stream, failure) do
+    log(stream, failure)
+    finish(stream, ErrorResponse.build(stream.id, failure), crash(failure))
+  end
+
+  defp crash({:raised, kind, reason, stack}),
+    do: ErrorResponse.crash_metadata(kind, reason, stack)
+
+  defp crash(_failure), do: nil
+
+  defp log(%{context: context, since: since}, failure) do
+    FailureLog.log(failure, context, System.convert_time_unit(since, :millisecond, :native))
+  end
 
   defp timed_out(%{context: %{plan: plan(timeout: timeout)}, remote: remote} = stream) do
     # A host that swallows every packet. Connecting fails only after seven seconds, when

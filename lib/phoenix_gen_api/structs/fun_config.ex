@@ -33,6 +33,7 @@ defmodule PhoenixGenApi.Structs.FunConfig do
   | `retry_on` | list of `:error_result`, `:exception`, `:timeout`, `:node_down` | all but `:timeout` |
   | `before_execute`, `after_execute` | `nil`, `{module, function}`, `{module, function, args}` | `nil` |
   | `hook_timeout` | 1 to 300,000 ms | `5_000` |
+  | `log` | from which level on failed requests are logged: a `Logger` level, `false` for none, or `nil` for that of `config :phoenix_gen_api, :log` | `nil` |
   """
 
   alias PhoenixGenApi.Structs.FieldMap
@@ -62,7 +63,8 @@ defmodule PhoenixGenApi.Structs.FunConfig do
             retry_on: [:error_result, :exception, :node_down],
             before_execute: nil,
             after_execute: nil,
-            hook_timeout: 5_000
+            hook_timeout: 5_000,
+            log: nil
 
   @type arg_mfa :: {module(), atom(), [term()]}
   @type hook :: {module(), atom()} | arg_mfa()
@@ -87,7 +89,8 @@ defmodule PhoenixGenApi.Structs.FunConfig do
           retry_on: [:error_result | :exception | :timeout | :node_down],
           before_execute: nil | hook(),
           after_execute: nil | hook(),
-          hook_timeout: pos_integer()
+          hook_timeout: pos_integer(),
+          log: nil | Logger.level() | false
         }
 
   @doc "Whether `PhoenixGenApi.ConfigDb.add/1` would accept the config; logs each error."
@@ -133,6 +136,14 @@ defmodule PhoenixGenApi.Structs.FunConfig do
   """
   @spec normalize_retry(term()) :: nil | {:same_node | :all_nodes, pos_integer()}
   defdelegate normalize_retry(retry), to: Validation
+
+  @doc false
+  # The number of arguments in the call, of a normalised config.
+  @spec arity(t()) :: arity()
+  def arity(%__MODULE__{mfa: {_module, _function, fixed}} = config) do
+    given = if config.arg_orders == :map, do: 1, else: length(config.arg_orders || [])
+    given + length(fixed) + if(config.request_info, do: 1, else: 0)
+  end
 
   @doc "The version, `\"0.0.0\"` for `nil`."
   @spec version(t()) :: String.t()

@@ -35,9 +35,11 @@ defmodule PhoenixGenApi.Telemetry.Events do
   events =
     [
       {:executor, [:executor, :request, :start], @start, @request, "a request begins"},
-      {:executor, [:executor, :request, :stop], @stop, @request ++ [:success, :async],
-       "a request was answered; `async` is true for async, stream and none, where the answer is the acknowledgement"},
-      {:executor, [:executor, :request, :exception], @stop, @request ++ @failure,
+      {:executor, [:executor, :request, :stop], @stop ++ [:queued_us],
+       @request ++ [:success, :async, :code, :node, :attempts, :reason],
+       "a request was answered; `async` is true for async, stream and none, where the answer is the acknowledgement; `code` and `reason` are `nil` on success; `queued_us` is its time in the queue of a channel"},
+      {:executor, [:executor, :request, :exception], @stop ++ [:queued_us],
+       @request ++ @failure ++ [:code, :node, :attempts],
        "the last attempt of the function raised, exited or threw (`kind` `:error`, `:exit`, `:throw`)"},
       {:executor, [:executor, :retry], [:attempt, :backoff_ms],
        [:mode, :type, :nodes, :request_id],

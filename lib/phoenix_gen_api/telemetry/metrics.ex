@@ -14,6 +14,12 @@ defmodule PhoenixGenApi.Telemetry.Metrics do
   @metrics [
     {:distribution, [:executor, :request, :stop], :duration, @function ++ [:success],
      "time to the response, or to the acknowledgement of async work"},
+    {:summary, [:executor, :request, :stop], :duration, @function ++ [:code],
+     "the same by code, `ok` where there is none"},
+    {:summary, [:executor, :request, :stop], :queued_us, @function ++ [:code],
+     "microseconds in the queue of a channel"},
+    {:summary, [:executor, :request, :exception], :duration, @function ++ [:code],
+     "time to the answer of requests whose function raised, exited or threw"},
     {:counter, [:executor, :request, :exception], nil, @function,
      "requests whose function raised, exited or threw"},
     {:counter, [:executor, :retry], nil, [:mode, :type], "calls tried again"},
@@ -43,9 +49,18 @@ defmodule PhoenixGenApi.Telemetry.Metrics do
     # Milliseconds: from a function that does next to nothing to one that nobody waits for.
     @buckets [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000]
 
+    # The pages of LiveDashboard, by the first part of the event.
+    @pages %{
+      executor: "GenApi requests",
+      rate_limiter: "GenApi limits",
+      hook: "GenApi hooks",
+      worker_pool: "GenApi pools",
+      config: "GenApi services"
+    }
+
     def all, do: Enum.map(@metrics, &define/1)
 
-    defp define({kind, event, measurement, tags, description}) do
+    defp define({kind, [part | _] = event, measurement, tags, description}) do
       event = [:phoenix_gen_api | event]
       name = event ++ [measurement || :count]
 
@@ -54,15 +69,18 @@ defmodule PhoenixGenApi.Telemetry.Metrics do
         measurement: measurement || (&__MODULE__.one/1),
         tags: tags,
         tag_values: &__MODULE__.tag_values/1,
-        description: description
+        description: description,
+        reporter_options: [nav: @pages[part]] ++ buckets(measurement)
       ]
 
       apply(Elixir.Telemetry.Metrics, kind, [name, options ++ unit(measurement)])
     end
 
-    defp unit(:duration),
-      do: [unit: {:native, :millisecond}, reporter_options: [buckets: @buckets]]
+    defp buckets(:duration), do: [buckets: @buckets]
+    defp buckets(_measurement), do: []
 
+    defp unit(:duration), do: [unit: {:native, :millisecond}]
+    defp unit(:queued_us), do: [unit: :microsecond]
     defp unit(_measurement), do: []
   else
     def all, do: {:error, :telemetry_metrics_not_available}
@@ -87,7 +105,7 @@ defmodule PhoenixGenApi.Telemetry.Metrics do
   """
   @spec tag_values(map()) :: map()
   def tag_values(%{service: service, request_type: type} = metadata) do
-    metadata = Map.put_new(metadata, :node, nil)
+    metadata = Map.merge(metadata, %{node: metadata[:node], code: metadata[:code] || "ok"})
 
     if registered?(service, type),
       do: metadata,

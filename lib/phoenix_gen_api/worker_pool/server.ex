@@ -7,12 +7,15 @@ defmodule PhoenixGenApi.WorkerPool.Server do
   # then is found by the next server process.
   use GenServer
 
+  alias PhoenixGenApi.Log
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.WorkerPool
   alias PhoenixGenApi.WorkerPool.{Events, Registry}
 
   # For the last tasks of a pool that is stopped to be gone.
   @kill_ms 1_000
+
+  require Log
 
   @doc "The pool of that name or process, with its options; nil when there is none."
   @spec find(GenServer.server()) :: Registry.pool() | nil
@@ -110,6 +113,8 @@ defmodule PhoenixGenApi.WorkerPool.Server do
   defp wait(ms), do: min(ms, 0xFFFF_FFFF)
 
   defp emit({:killed, started, cause, changed}, name) do
+    # By whom nobody knows. Otherwise it was its pool, for a reason that is none for a line.
+    if cause == nil, do: Log.warning("a task of the pool #{inspect(name)} was killed")
     Events.circuit(name, changed)
     Events.failed(name, started, Events.crash(:exit, cause || :killed))
   end

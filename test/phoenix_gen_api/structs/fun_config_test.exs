@@ -188,7 +188,8 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
                retry_on: [:error_result, :exception, :node_down],
                before_execute: nil,
                after_execute: nil,
-               hook_timeout: 5_000
+               hook_timeout: 5_000,
+               log: nil
              }
     end
 

@@ -24,6 +24,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   @max_retries 100
   @unversioned "0.0.0"
   @names [:service, :request_type, :version]
+  @levels [:emergency, :alert, :critical, :error, :warning, :notice, :info, :debug]
 
   @messages [
     request_type: "request_type must be a non-empty string",
@@ -49,7 +50,8 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
       "before_execute must be nil or a valid {module, function} or {module, function, args} tuple",
     after_execute:
       "after_execute must be nil or a valid {module, function} or {module, function, args} tuple",
-    hook_timeout: "hook_timeout must be a positive integer"
+    hook_timeout: "hook_timeout must be a positive integer",
+    log: "log must be nil, a Logger level, or false"
   ]
 
   @doc "The normalised config and its compiled schema, or every error in field order."
@@ -137,6 +139,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   defp valid?(:before_execute, value), do: value == nil or hook?(value)
   defp valid?(:after_execute, value), do: value == nil or hook?(value)
   defp valid?(:hook_timeout, value), do: is_integer(value) and value in 1..@max_hook_timeout
+  defp valid?(:log, value), do: value in [nil, false | @levels]
 
   defp name?(value) do
     is_binary(value) and value != "" and not too_long?(value) and String.valid?(value)
