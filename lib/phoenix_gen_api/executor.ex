@@ -95,12 +95,19 @@ defmodule PhoenixGenApi.Executor do
 
   @doc false
   # The same for a request that comes from a client: what one user may have at a time is bounded.
-  @spec execute_for_client(Request.t(), pid(), device()) :: {result(), later? :: boolean()}
-  def execute_for_client(request, receiver, device) do
+  # The result can be written with that library, and has that many bytes where these are known.
+  @spec execute_for_client(Request.t(), pid(), device(), module()) ::
+          {result(), :later | (bytes :: non_neg_integer() | nil)}
+  def execute_for_client(request, receiver, device, json_library) do
     find_plan = fn -> lookup(request) end
-    run = fn -> stages(request, receiver, device, find_plan, &Context.from_client/1) end
-    {result, rest} = observed(request, 0, run)
-    {result, rest == :later}
+    client = &Context.from_client(&1, json_library)
+    run = fn -> stages(request, receiver, device, find_plan, client) end
+
+    case observed(request, 0, run) do
+      {result, :later} -> {result, :later}
+      {result, {_failure, %Context{bytes: bytes}}} -> {result, bytes}
+      {result, _no_context} -> {result, nil}
+    end
   end
 
   @doc false

@@ -277,28 +277,30 @@ defmodule PhoenixGenApi.JsonEncoding do
   def measured(payload, json_library, max \\ Config.get(:request, :max_result_bytes)) do
     case measure(payload, json_library, max) do
       {:ok, bytes} ->
-        if bytes > @large, do: warn(payload, bytes)
+        warn_if_large(payload, bytes)
         {payload, bytes}
 
-      {:error, :too_large} ->
-        error(payload, "result too large")
-
-      {:error, path} ->
-        error(payload, path)
+      {:error, refusal} ->
+        response = not_encodable(payload, reason(refusal))
+        {response, byte_size(response.error) + byte_size(response.request_id || "") + 128}
     end
   end
 
-  defp error(payload, reason) do
-    response = not_encodable(payload, reason)
-    {response, byte_size(response.error) + byte_size(response.request_id || "") + 128}
-  end
+  @doc "What operators read of a refusal."
+  @spec reason(refusal()) :: String.t()
+  def reason(:too_large), do: "result too large"
+  def reason(path), do: path
 
-  defp warn(payload, bytes) do
+  @doc "Results of that size are better sent as a stream."
+  @spec warn_if_large(term(), non_neg_integer()) :: :ok
+  def warn_if_large(payload, bytes) when bytes > @large do
     Log.warning(
       "phoenix_gen_api: a result of #{bytes} bytes for request " <>
         SafeInspect.inspect(request_id(payload))
     )
   end
+
+  def warn_if_large(_payload, _bytes), do: :ok
 
   @doc "What is sent in the place of something that cannot be encoded, because of that path."
   @spec not_encodable(term(), String.t() | nil) :: Response.t()

@@ -51,7 +51,9 @@ defmodule PhoenixGenApi.Plan do
     # the native side knows the nodes and how to choose among them
     fixed_route: 64,
     # a rate limit applies; set by the native side, which knows of every change of limits
-    limited: 128
+    limited: 128,
+    # its results have a bound of their own
+    result_limit: 256
   ]
 
   # Plans made in one native call.
@@ -173,7 +175,8 @@ defmodule PhoenixGenApi.Plan do
       permission_callback: config.permission_callback != nil,
       retry: config.retry != nil,
       local: config.nodes == :local,
-      fixed_route: fixed_route?(config)
+      fixed_route: fixed_route?(config),
+      result_limit: config.max_result_bytes != nil
     ]
 
     for {flag, true} <- set, reduce: 0, do: (bits -> bits ||| Keyword.fetch!(@flags, flag))

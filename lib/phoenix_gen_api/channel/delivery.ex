@@ -50,15 +50,23 @@ defmodule PhoenixGenApi.Channel.Delivery do
   def receipt(%{deliver: :push}, ref, id), do: reply_ok(ref, %{request_id: id})
   def receipt(_options, _ref, _id), do: :ok
 
-  @doc "Answers a request: `:none` when its outcome is nobody's business."
-  @spec answer(t(), PhoenixAdapter.ref(), Response.t() | {:none, String.t()}) :: :ok
+  @doc """
+  Answers a request: `:none` when its outcome is nobody's business. A response of so many bytes
+  is known to be writable.
+  """
+  @spec answer(t(), PhoenixAdapter.ref(), Response.t() | {:none, String.t()}, bytes) :: :ok
+        when bytes: non_neg_integer() | nil
+  def answer(delivery, ref, answer, bytes \\ nil)
   # The receipt was the answer.
-  def answer(%{mode: :push}, _ref, {:none, _id}), do: :ok
-  def answer(_delivery, ref, {:none, id}), do: reply_ok(ref, %{request_id: id})
+  def answer(%{mode: :push}, _ref, {:none, _id}, _bytes), do: :ok
+  def answer(_delivery, ref, {:none, id}, _bytes), do: reply_ok(ref, %{request_id: id})
 
-  def answer(delivery, ref, %Response{} = response) do
+  def answer(delivery, ref, %Response{} = response, nil) do
     {response, bytes} = JsonEncoding.measured(response, delivery.json_library)
+    answer(delivery, ref, response, bytes)
+  end
 
+  def answer(delivery, ref, %Response{} = response, bytes) do
     if delivery.mode != :reply,
       do: push(delivery.connection, delivery.socket, delivery.event, response, bytes)
 

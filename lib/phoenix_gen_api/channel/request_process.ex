@@ -41,10 +41,12 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   end
 
   defp run(process) do
-    case Executor.execute_for_client(process.request, self(), process.device) do
-      {{:ok, :none}, _later?} -> answer(process, {:none, process.id})
-      {%Response{} = acknowledgement, true} -> acknowledge(process, acknowledgement)
-      {%Response{} = response, false} -> answer(process, response)
+    %{request: request, device: device, delivery: %{json_library: json_library}} = process
+
+    case Executor.execute_for_client(request, self(), device, json_library) do
+      {{:ok, :none}, _later} -> answer(process, {:none, process.id}, nil)
+      {%Response{} = acknowledgement, :later} -> acknowledge(process, acknowledgement)
+      {%Response{} = response, bytes} -> answer(process, response, bytes)
     end
   catch
     kind, reason ->
@@ -53,9 +55,9 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
       exit({:shutdown, :bug})
   end
 
-  defp answer(process, answer) do
+  defp answer(process, answer, bytes) do
     Session.answering(process.session)
-    Delivery.answer(process.delivery, process.ref, answer)
+    Delivery.answer(process.delivery, process.ref, answer, bytes)
   end
 
   defp acknowledge(process, acknowledgement) do

@@ -34,6 +34,7 @@ defmodule PhoenixGenApi.Structs.FunConfig do
   | `before_execute`, `after_execute` | `nil`, `{module, function}`, `{module, function, args}` | `nil` |
   | `hook_timeout` | 1 to 300,000 ms | `5_000` |
   | `log` | from which level on failed requests are logged: a `Logger` level, `false` for none, or `nil` for that of `config :phoenix_gen_api, :log` | `nil` |
+  | `max_result_bytes` | size of a result in JSON, for clients: bytes, or `nil` for that of `config :phoenix_gen_api, :request` | `nil` |
   """
 
   alias PhoenixGenApi.Structs.FieldMap
@@ -64,7 +65,8 @@ defmodule PhoenixGenApi.Structs.FunConfig do
             before_execute: nil,
             after_execute: nil,
             hook_timeout: 5_000,
-            log: nil
+            log: nil,
+            max_result_bytes: nil
 
   @type arg_mfa :: {module(), atom(), [term()]}
   @type hook :: {module(), atom()} | arg_mfa()
@@ -90,7 +92,8 @@ defmodule PhoenixGenApi.Structs.FunConfig do
           before_execute: nil | hook(),
           after_execute: nil | hook(),
           hook_timeout: pos_integer(),
-          log: nil | Logger.level() | false
+          log: nil | Logger.level() | false,
+          max_result_bytes: pos_integer() | nil
         }
 
   @doc "Whether `PhoenixGenApi.ConfigDb.add/1` would accept the config; logs each error."

@@ -209,6 +209,48 @@ defmodule PhoenixGenApi.Channel.SlowClientTest do
     :sys.resume(channel)
   end
 
+  for type <- [:sync, :async] do
+    test "a result over max_result_bytes is an internal error, also for operators (#{type})",
+         %{service: service, reader: reader} do
+      test = self()
+      id = "r-#{System.unique_integer([:positive])}"
+
+      register(service, "echo",
+        arg_types: %{"text" => :string},
+        response_type: unquote(type),
+        max_result_bytes: 1_000
+      )
+
+      Telemetry.attach_requests(id, fn
+        [_, _, _, :stop], _measurements, %{request_id: ^id} = stop, _config ->
+          send(test, {:stop, stop})
+
+        _event, _measurements, _metadata, _config ->
+          :ok
+      end)
+
+      on_exit(fn -> Telemetry.detach_all(id) end)
+      channel = join_slow(Api, reader)
+      args = %{"args" => %{"text" => String.duplicate("x", 1_000)}}
+
+      log =
+        ExUnit.CaptureLog.capture_log(fn ->
+          push_in(channel, payload(service, "echo", id, args))
+          if unquote(type) == :async, do: assert(%{"success" => true} = SlowReader.read(reader))
+          refused = SlowReader.read(reader)
+          assert %{"code" => "internal", "error" => "Internal Server Error"} = refused
+          assert refused["details"] == [%{"executed" => "yes"}]
+          assert_receive {:stop, stop}
+          if unquote(type) == :sync, do: assert(%{success: false, code: "internal"} = stop)
+        end)
+
+      assert log =~ "result too large"
+      push_in(channel, payload(service, "echo", "small", %{"args" => %{"text" => "x"}}))
+      if unquote(type) == :async, do: assert(%{"success" => true} = SlowReader.read(reader))
+      assert %{"result" => "x"} = SlowReader.read(reader)
+    end
+  end
+
   test "every way in which a request ends is counted as an end", %{
     service: service,
     reader: reader

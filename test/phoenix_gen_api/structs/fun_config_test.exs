@@ -189,7 +189,8 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
                before_execute: nil,
                after_execute: nil,
                hook_timeout: 5_000,
-               log: nil
+               log: nil,
+               max_result_bytes: nil
              }
     end
 
