@@ -112,8 +112,10 @@ defmodule PhoenixGenApi.Channel do
 
   alias PhoenixGenApi.Channel.{Delivery, Identity, Options, PhoenixAdapter, Session}
   alias PhoenixGenApi.ClientConnection
+  alias PhoenixGenApi.Config
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor
+  alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.JsonEncoding
   alias PhoenixGenApi.Relay
   alias PhoenixGenApi.StreamCall
@@ -166,14 +168,17 @@ defmodule PhoenixGenApi.Channel do
         when socket: socket()
   def handle_info({tag, response}, socket, options)
       when tag in [:push, :async_call, :stream_response] do
-    push(socket, Options.new!(options).event, response)
+    # How large a result may be was asked where it came from.
+    max = if tag == :push, do: Config.get(:request, :max_result_bytes), else: :infinity
+    push(socket, Options.new!(options).event, response, max)
   end
 
   def handle_info({:relay_message, response}, socket, options) do
     options = Options.new!(options)
 
     if ClientConnection.room?(connection(socket)) do
-      push(socket, Options.relay_event(options), relayed(response, socket, options))
+      response = relayed(response, socket, options)
+      push(socket, Options.relay_event(options), response, :infinity)
     else
       Relay.Events.dropped(group(response), :slow_consumer, 1)
       {:noreply, socket}
@@ -199,8 +204,9 @@ defmodule PhoenixGenApi.Channel do
     {:noreply, socket}
   end
 
-  defp push(socket, event, response) do
-    {response, bytes} = JsonEncoding.measured(response, json_library())
+  defp push(socket, event, response, max) do
+    {response, bytes, failure} = JsonEncoding.measured(response, json_library(), max)
+    if failure, do: FailureLog.log(failure, about(response.request_id))
     Delivery.push(connection(socket), socket, event, response, bytes)
     {:noreply, socket}
   end
@@ -242,7 +248,7 @@ defmodule PhoenixGenApi.Channel do
     identity = Identity.of(socket.assigns)
 
     if options.require_verified_user_id and identity.user_id == nil do
-      {:error, ErrorResponse.build(id, :unauthenticated)}
+      {:error, failed(id, :unauthenticated, identity)}
     else
       case payload |> Identity.without_claims(socket.assigns, options) |> Request.decode() do
         {:ok, request} ->
@@ -263,10 +269,19 @@ defmodule PhoenixGenApi.Channel do
   # What is no request counts against the limits of who sends it all the same.
   defp invalid(id, error, identity) do
     case Executor.charge_sender(struct!(%Request{request_id: id}, Map.from_struct(identity))) do
-      :ok -> ErrorResponse.build(id, {:invalid_request, error})
-      {:error, failure} -> ErrorResponse.build(id, failure)
+      :ok -> failed(id, {:invalid_request, error}, identity)
+      {:error, failure} -> failed(id, failure, identity)
     end
   end
+
+  defp failed(id, failure, identity) do
+    FailureLog.log(failure, about(id, Map.from_struct(identity)))
+    ErrorResponse.build(id, failure)
+  end
+
+  # What is known of a request that is none.
+  defp about(id, identity \\ %{}),
+    do: FailureLog.about(struct!(%Request{request_id: id}, identity))
 
   defp cancel(id, ref, options) do
     case current_session(options) do

@@ -101,7 +101,7 @@ defmodule PhoenixGenApi.ErrorResponse do
   # The node has said that it did not call the function.
   def executed({:raised, :error, %Refused{}, _stack}), do: :no
   def executed({:raised, _kind, _reason, _stack}), do: :yes
-  def executed({:not_encodable, _path}), do: :yes
+  def executed({:not_encodable, _path, _kind}), do: :yes
   def executed({:stream_failed, _reason}), do: :yes
   def executed({:timeout, _ms}), do: :unknown
   def executed({:node_down, :noconnection}), do: :unknown
@@ -252,7 +252,7 @@ defmodule PhoenixGenApi.ErrorResponse do
     do: SafeInspect.reason(:error, exception)
 
   defp reason({:invalid_config, sentences}), do: SafeInspect.truncate(Enum.join(sentences, "; "))
-  defp reason({:not_encodable, path}), do: path
+  defp reason({:not_encodable, path, _kind}), do: path
   defp reason({:error_result, reason}) when is_binary(reason), do: SafeInspect.inspect(reason)
   defp reason({:no_node, :not_running}), do: nil
 

@@ -54,6 +54,7 @@ defmodule PhoenixGenApi.Executor do
 
   import PhoenixGenApi.Plan, only: [has: 2]
 
+  alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Errors.DecodeError
@@ -61,6 +62,7 @@ defmodule PhoenixGenApi.Executor do
   alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Identity
+  alias PhoenixGenApi.JsonEncoding
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
@@ -89,24 +91,23 @@ defmodule PhoenixGenApi.Executor do
   # return one that looks like an acknowledgement. Nor does the config, which may be another by now.
   @spec execute_for(Request.t(), pid(), device()) :: {result(), later? :: boolean()}
   def execute_for(request, receiver, device) do
-    {result, rest} = observed(request, 0, fn -> run(request, receiver, device) end)
+    {result, rest, _bytes} = observed(request, fn -> run(request, receiver, device) end)
     {result, rest == :later}
   end
 
   @doc false
-  # The same for a request that comes from a client: what one user may have at a time is bounded.
-  # The result can be written with that library, and has that many bytes where these are known.
-  @spec execute_for_client(Request.t(), pid(), device(), module()) ::
-          {result(), :later | (bytes :: non_neg_integer() | nil)}
-  def execute_for_client(request, receiver, device, json_library) do
+  # The same for a request that comes from a client and has waited for so many ms: what one user may
+  # have at a time is bounded, and what cannot be sent is a failure. Also the size of the response.
+  @spec execute_for_client(Request.t(), pid(), device(), module(), non_neg_integer()) ::
+          {:later, Response.t()} | :none | {Response.t(), bytes :: non_neg_integer()}
+  def execute_for_client(request, receiver, device, json_library, queued) do
     find_plan = fn -> lookup(request) end
-    client = &Context.from_client(&1, json_library)
-    run = fn -> stages(request, receiver, device, find_plan, client) end
+    run = fn -> stages(request, receiver, device, find_plan, &Context.from_client/1) end
 
-    case observed(request, 0, run) do
-      {result, :later} -> {result, :later}
-      {result, {_failure, %Context{bytes: bytes}}} -> {result, bytes}
-      {result, _no_context} -> {result, nil}
+    case observed(request, run, json_library, queued) do
+      {{:ok, :none}, _rest, _bytes} -> :none
+      {acknowledgement, :later, _bytes} -> {:later, acknowledgement}
+      {response, _rest, bytes} -> {response, bytes}
     end
   end
 
@@ -121,7 +122,7 @@ defmodule PhoenixGenApi.Executor do
   @spec execute_with_config!(Request.t(), FunConfig.t()) :: result()
   def execute_with_config!(%Request{} = request, %FunConfig{} = config) do
     find_plan = fn -> given(config) end
-    request |> observed(0, fn -> stages(request, self(), :verified, find_plan) end) |> elem(0)
+    request |> observed(fn -> stages(request, self(), :verified, find_plan) end) |> elem(0)
   end
 
   @doc """
@@ -197,7 +198,7 @@ defmodule PhoenixGenApi.Executor do
   @spec execute_with_timeout!(Request.t(), pos_integer()) :: result()
   def execute_with_timeout!(%Request{} = request, ms \\ 5_000) do
     # What begins here ends here, also for telemetry: the process that runs it may be killed.
-    observed(request, 0, fn ->
+    observed(request, fn ->
       case RPC.Local.call(__MODULE__, :run, [request, self()], ms) do
         {:return, done} -> done
         :timeout -> {:error, {:timeout, ms}}
@@ -261,8 +262,8 @@ defmodule PhoenixGenApi.Executor do
     with {:ok, _selector} <- Gateway.handle(:node_selector), do: Plan.compile_unstored(config)
   end
 
-  # `queued` is for how long the request has waited for its turn, in native units.
-  defp observed(request, queued, run) do
+  # With a JSON library it has to be possible to send the response, which is then measured.
+  defp observed(request, run, json_library \\ nil, queued \\ 0) do
     started = System.monotonic_time()
 
     metadata = %{
@@ -273,10 +274,23 @@ defmodule PhoenixGenApi.Executor do
     }
 
     Telemetry.execute(@event ++ [:start], Telemetry.start_measurements(started), metadata)
-    {result, rest} = done = guarded(request, run)
+    {result, rest, bytes} = request |> guarded(run) |> measured(json_library)
     Outcome.emit(request, result, rest, started, queued)
-    done
+    {result, rest, bytes}
   end
+
+  defp measured({%Response{} = response, {_failure, context} = rest}, library)
+       when library != nil do
+    case JsonEncoding.measured(response, library, max_bytes(context)) do
+      {response, bytes, nil} -> {response, rest, bytes}
+      {error, bytes, failure} -> {error, {failure, context}, bytes}
+    end
+  end
+
+  defp measured({result, rest}, _library), do: {result, rest, 0}
+
+  defp max_bytes(%Context{plan: plan}), do: Plan.max_result_bytes(plan)
+  defp max_bytes(nil), do: Config.get(:request, :max_result_bytes)
 
   # Last line of defence: a bug of this library is one request's error.
   defp guarded(request, fun) do

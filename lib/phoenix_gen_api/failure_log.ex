@@ -104,6 +104,9 @@ defmodule PhoenixGenApi.FailureLog do
   defp user(%{user_id: nil, ip_address: address}), do: name(address)
   defp user(%{user_id: user}), do: name(user)
 
+  # What is no request.
+  defp function(%{request: %{service: nil}}, nil), do: []
+
   defp function(%{request: request}, nil),
     do: [name(request.service), ?\s, name(request.request_type), version(request.version), ": "]
 

@@ -71,9 +71,6 @@ defmodule PhoenixGenApi.JsonEncoding do
   defp keys?(:none), do: true
   defp keys?(_other_key), do: false
 
-  @typedoc "Why a term cannot be sent: the path of the first value that no encoder takes, or its size."
-  @type refusal :: String.t() | :too_large
-
   # Bytes of JSON from which on a result is worth a warning.
   @large 8_388_608
 
@@ -89,21 +86,24 @@ defmodule PhoenixGenApi.JsonEncoding do
   """
   @spec check(term(), json_library()) :: :ok | {:error, String.t()}
   def check(term, json_library) do
-    with {:ok, _bytes} <- measure(term, json_library, :infinity), do: :ok
+    case measure(term, json_library, :infinity) do
+      {:ok, _bytes} -> :ok
+      {:error, path, _value} -> {:error, path}
+    end
   end
 
   @doc """
-  The same, with the bytes that the JSON takes: exactly as `JSON` writes it, but for numbers of
+  The same, also with the value, and with the bytes that the JSON takes: exactly as `JSON` writes it, but for numbers of
   more than 18 digits and structs that only another library can encode. `:too_large` if these are
   more than `max`.
   """
   @spec measure(term(), json_library(), pos_integer() | :infinity) ::
-          {:ok, non_neg_integer()} | {:error, refusal()}
+          {:ok, non_neg_integer()} | {:error, :too_large} | {:error, String.t(), value :: term()}
   def measure(term, json_library, max) do
     case walk(term, 0, {json_library, max, Config.get(:request, :max_digits)}) do
       bytes when is_integer(bytes) and bytes > max -> {:error, :too_large}
       bytes when is_integer(bytes) -> encoded(term, json_library, bytes)
-      {:bad, segments} -> {:error, path(segments, term)}
+      {:bad, segments} -> {:error, path(segments, term), at(term, segments)}
       :too_large -> {:error, :too_large}
     end
   end
@@ -111,7 +111,7 @@ defmodule PhoenixGenApi.JsonEncoding do
   defp encoded(_term, library, bytes) when library in [JSON, Jason], do: {:ok, bytes}
 
   defp encoded(term, library, bytes),
-    do: if(encode(term, library), do: {:ok, bytes}, else: {:error, path([], term)})
+    do: if(encode(term, library), do: {:ok, bytes}, else: {:error, path([], term), term})
 
   # Runs for every reply, hence allocates nothing until something is wrong: a path is put
   # together on the way back up. `size` is that of what was before.
@@ -272,44 +272,62 @@ defmodule PhoenixGenApi.JsonEncoding do
   @spec encodable(term(), module()) :: term()
   def encodable(payload, json_library), do: payload |> measured(json_library) |> elem(0)
 
-  @doc "The same for what goes to a client, with its size: an error also when it is too large."
-  @spec measured(term(), module(), pos_integer()) :: {term(), non_neg_integer()}
+  @doc """
+  The same for what goes to a client, with its size: an error also when it is too large. And the
+  failure, to be logged by who knows the request.
+  """
+  @spec measured(term(), module(), pos_integer() | :infinity) ::
+          {term(), non_neg_integer(), ErrorResponse.failure() | nil}
   def measured(payload, json_library, max \\ Config.get(:request, :max_result_bytes)) do
     case measure(payload, json_library, max) do
       {:ok, bytes} ->
-        warn_if_large(payload, bytes)
-        {payload, bytes}
+        if bytes > @large, do: warn(payload, bytes)
+        {payload, bytes, nil}
 
-      {:error, refusal} ->
-        response = not_encodable(payload, reason(refusal))
-        {response, byte_size(response.error) + byte_size(response.request_id || "") + 128}
+      {:error, :too_large} ->
+        error(payload, {:not_encodable, "result too large", nil})
+
+      {:error, path, value} ->
+        error(payload, {:not_encodable, path, kind(value)})
     end
   end
 
-  @doc "What operators read of a refusal."
-  @spec reason(refusal()) :: String.t()
-  def reason(:too_large), do: "result too large"
-  def reason(path), do: path
+  defp error(payload, failure) do
+    response = ErrorResponse.build(request_id(payload), failure)
+    {response, byte_size(response.error) + byte_size(response.request_id || "") + 128, failure}
+  end
 
-  @doc "Results of that size are better sent as a stream."
-  @spec warn_if_large(term(), non_neg_integer()) :: :ok
-  def warn_if_large(payload, bytes) when bytes > @large do
+  # What is wrong with a value, without a word of what it is.
+  defp kind(value) when is_integer(value), do: "an integer of too many digits"
+  defp kind(value) when is_binary(value), do: "a binary that is not UTF-8"
+  defp kind(value) when is_list(value), do: "an improper list"
+  defp kind(value) when is_tuple(value), do: "a tuple"
+  defp kind(value) when is_pid(value), do: "a pid"
+  defp kind(value) when is_function(value), do: "a function"
+  defp kind(value) when is_reference(value), do: "a reference"
+  defp kind(%module{}), do: "a %#{SafeInspect.inspect(module, 100)}{} that no encoder takes"
+  defp kind(value) when is_map(value), do: "a map with keys that JSON does not have"
+  defp kind(_value), do: "a term that JSON does not have"
+
+  defp warn(payload, bytes) do
     Log.warning(
       "phoenix_gen_api: a result of #{bytes} bytes for request " <>
         SafeInspect.inspect(request_id(payload))
     )
   end
 
-  def warn_if_large(_payload, _bytes), do: :ok
-
-  @doc "What is sent in the place of something that cannot be encoded, because of that path."
-  @spec not_encodable(term(), String.t() | nil) :: Response.t()
-  def not_encodable(payload, path \\ nil) do
-    ErrorResponse.build(request_id(payload), {:not_encodable, path})
-  end
+  @doc "What is sent in the place of something that cannot be encoded."
+  @spec not_encodable(term()) :: Response.t()
+  def not_encodable(payload),
+    do: ErrorResponse.build(request_id(payload), {:not_encodable, nil, nil})
 
   defp request_id(%{request_id: id}) when is_binary(id), do: if(String.valid?(id), do: id)
   defp request_id(_payload), do: nil
+
+  # The value of a path. Plain forms of structs are not worth it.
+  defp at(map, [{:key, key} | rest]) when is_map_key(map, key), do: at(Map.fetch!(map, key), rest)
+  defp at(list, [index | rest]) when is_list(list), do: at(Enum.at(list, index), rest)
+  defp at(value, _end), do: value
 
   defp path([], %Response{}), do: "response"
 

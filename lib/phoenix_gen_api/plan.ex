@@ -6,6 +6,7 @@ defmodule PhoenixGenApi.Plan do
   import Bitwise
   require Record
 
+  alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
@@ -109,6 +110,11 @@ defmodule PhoenixGenApi.Plan do
     ConfigFailed.record(config, sentences, :direct)
     {:error, {:invalid_config, sentences}}
   end
+
+  @doc "The bytes that a result may have as JSON."
+  @spec max_result_bytes(t()) :: pos_integer()
+  def max_result_bytes(plan) when has(plan, :result_limit), do: config(plan).max_result_bytes
+  def max_result_bytes(_plan), do: Config.get(:request, :max_result_bytes)
 
   @doc "The normalised config that the plan was made of."
   @spec config(t()) :: FunConfig.t()

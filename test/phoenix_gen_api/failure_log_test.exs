@@ -5,27 +5,15 @@ defmodule PhoenixGenApi.FailureLogTest do
 
   alias PhoenixGenApi.{Await, ConfigDb, Executor, FailureLog, NodeSelector}
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
-  alias PhoenixGenApi.Test.{Functions, Options}
+  alias PhoenixGenApi.Test.{Functions, LogLines, Options}
 
   @moduletag :capture_log
 
-  defmodule Handler do
-    # Tells a test what is logged of requests.
-    def log(%{level: level, msg: {:string, text}, meta: meta}, %{config: pid}),
-      do: send(pid, {:logged, level, IO.chardata_to_string(text), meta})
-
-    def log(_other, _config), do: :ok
-  end
-
   setup do
     ConfigDb.clear()
-    :ok = :logger.add_handler(__MODULE__, Handler, %{config: self(), level: :all})
+    LogLines.forward()
     next_second()
-
-    on_exit(fn ->
-      :logger.remove_handler(__MODULE__)
-      ConfigDb.clear()
-    end)
+    on_exit(&ConfigDb.clear/0)
   end
 
   # So that no line of another test counts against those of this one.
@@ -44,22 +32,7 @@ defmodule PhoenixGenApi.FailureLogTest do
     config = Functions.config(fun, [timeout: 30_000] ++ fields)
     request = request(request_fields)
     Executor.execute_with_config!(request, config)
-    logged(request.request_id)
-  end
-
-  # The lines about that request, so far.
-  defp logged(id) do
-    receive do
-      {:logged, level, text, %{request_id: ^id} = meta} -> [{level, text, meta} | logged(id)]
-      {:logged, _level, _text, _meta} -> logged(id)
-    after
-      0 -> []
-    end
-  end
-
-  defp first_logged(id) do
-    assert_receive {:logged, level, text, %{request_id: ^id} = meta}
-    {level, text, meta}
+    LogLines.others(request.request_id)
   end
 
   defp hang, do: Process.sleep(:infinity)
@@ -131,17 +104,17 @@ defmodule PhoenixGenApi.FailureLogTest do
       config = Functions.config(fun, [timeout: 30_000, response_type: type] ++ fields)
       request = request([])
       Executor.execute_with_config!(request, config)
-      assert {^level, line, %{code: ^code}} = first_logged(request.request_id)
+      assert {^level, line, %{code: ^code}} = LogLines.first(request.request_id)
       assert line =~ text
       # By then the stream or the task has ended.
-      assert logged(request.request_id) == []
+      assert LogLines.others(request.request_id) == []
     end
   end
 
   test "a lookup that fails is logged without a function" do
     request = request(version: "9.0.0")
     Executor.execute!(request)
-    assert [{:info, line, meta}] = logged(request.request_id)
+    assert [{:info, line, meta}] = LogLines.others(request.request_id)
     assert line =~ "failed: test run 9.0.0: unknown function"
     assert %{code: "unknown_function", version: "9.0.0"} = meta
   end
@@ -149,10 +122,10 @@ defmodule PhoenixGenApi.FailureLogTest do
   test "sync_call and maps that are no request are logged" do
     request = request([])
     Executor.sync_call(request, Functions.config(fn -> raise "boom" end))
-    assert [{:error, _line, %{code: "internal"}}] = logged(request.request_id)
+    assert [{:error, _line, %{code: "internal"}}] = LogLines.others(request.request_id)
 
     Executor.execute_params(%{"request_id" => "log-params"})
-    assert [{:info, line, %{code: "invalid_request"}}] = logged("log-params")
+    assert [{:info, line, %{code: "invalid_request"}}] = LogLines.others("log-params")
     assert line =~ "Missing required fields: request_type, service"
   end
 
@@ -209,7 +182,7 @@ defmodule PhoenixGenApi.FailureLogTest do
     fields = [request_id: forged, user_id: forged, service: forged, request_type: forged]
     Executor.execute_with_config!(struct!(%Request{}, fields), config)
     escaped = ~S(r\n12:00 [error] forged\e[31m)
-    assert {:error, line, meta} = first_logged(escaped)
+    assert {:error, line, meta} = LogLines.first(escaped)
     refute line |> String.split("\n") |> hd() =~ ~r/[\e\r]/
     assert meta.user_id == escaped and meta.service == escaped
 
@@ -237,11 +210,11 @@ defmodule PhoenixGenApi.FailureLogTest do
     :ok = ConfigDb.add(Functions.config(fn -> 1 end))
     request = request([])
     Executor.execute!(request)
-    assert logged(request.request_id) == []
+    assert LogLines.others(request.request_id) == []
 
     Options.set(:log, level: :debug)
     Executor.execute!(request)
-    assert [{:debug, line, %{code: "rate_limited"}}] = logged(request.request_id)
+    assert [{:debug, line, %{code: "rate_limited"}}] = LogLines.others(request.request_id)
     assert line =~ "over the limit of 0 in 60 s by :user_id"
     assert line =~ "failed: test run: "
   end

@@ -16,6 +16,9 @@ defmodule PhoenixGenApi.Channel.Delivery do
   # Topic, event and refs of a frame, about.
   @envelope 64
 
+  # An acknowledgement or an error, about.
+  @small 192
+
   @type t :: %__MODULE__{
           mode: :reply | :push | :both,
           event: String.t(),
@@ -50,23 +53,15 @@ defmodule PhoenixGenApi.Channel.Delivery do
   def receipt(%{deliver: :push}, ref, id), do: reply_ok(ref, %{request_id: id})
   def receipt(_options, _ref, _id), do: :ok
 
-  @doc """
-  Answers a request: `:none` when its outcome is nobody's business. A response of so many bytes
-  is known to be writable.
-  """
-  @spec answer(t(), PhoenixAdapter.ref(), Response.t() | {:none, String.t()}, bytes) :: :ok
-        when bytes: non_neg_integer() | nil
-  def answer(delivery, ref, answer, bytes \\ nil)
+  @doc "Answers a request of which nobody has to know the outcome."
+  @spec accepted(t(), PhoenixAdapter.ref(), String.t()) :: :ok
   # The receipt was the answer.
-  def answer(%{mode: :push}, _ref, {:none, _id}, _bytes), do: :ok
-  def answer(_delivery, ref, {:none, id}, _bytes), do: reply_ok(ref, %{request_id: id})
+  def accepted(%{mode: :push}, _ref, _id), do: :ok
+  def accepted(_delivery, ref, id), do: reply_ok(ref, %{request_id: id})
 
-  def answer(delivery, ref, %Response{} = response, nil) do
-    {response, bytes} = JsonEncoding.measured(response, delivery.json_library)
-    answer(delivery, ref, response, bytes)
-  end
-
-  def answer(delivery, ref, %Response{} = response, bytes) do
+  @doc "Answers a request with a response of so many bytes; one that the library has made is small."
+  @spec answer(t(), PhoenixAdapter.ref(), Response.t(), non_neg_integer()) :: :ok
+  def answer(delivery, ref, %Response{} = response, bytes \\ @small) do
     if delivery.mode != :reply,
       do: push(delivery.connection, delivery.socket, delivery.event, response, bytes)
 

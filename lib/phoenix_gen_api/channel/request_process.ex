@@ -9,23 +9,29 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
 
   alias PhoenixGenApi.Channel.{Delivery, Session}
   alias PhoenixGenApi.ClientConnection
+  alias PhoenixGenApi.Config
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor
+  alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.JsonEncoding
   alias PhoenixGenApi.StreamCall.Mailbox
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @enforce_keys [:session, :channel, :delivery, :id, :request, :device, :ref]
-  defstruct @enforce_keys ++ [capacity: 0, budget: 0]
+  defstruct @enforce_keys ++ [:max_result_bytes, queued: 0, capacity: 0, budget: 0]
 
   @type t :: %__MODULE__{
           session: pid(),
           channel: pid(),
           delivery: Delivery.t(),
           id: String.t(),
-          request: Request.t() | nil,
+          request: Request.t(),
           device: Executor.device(),
           ref: PhoenixGenApi.Channel.PhoenixAdapter.ref(),
+          # of what comes later
+          max_result_bytes: pos_integer() | nil,
+          # ms that it has waited for its turn
+          queued: non_neg_integer(),
           # frames, and their bytes, until the next look at the channel and the connection
           capacity: non_neg_integer(),
           budget: integer()
@@ -41,23 +47,25 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   end
 
   defp run(process) do
-    %{request: request, device: device, delivery: %{json_library: json_library}} = process
+    %{request: request, device: device, queued: queued, delivery: delivery} = process
 
-    case Executor.execute_for_client(request, self(), device, json_library) do
-      {{:ok, :none}, _later} -> answer(process, {:none, process.id}, nil)
-      {%Response{} = acknowledgement, :later} -> acknowledge(process, acknowledgement)
-      {%Response{} = response, bytes} -> answer(process, response, bytes)
+    case Executor.execute_for_client(request, self(), device, delivery.json_library, queued) do
+      {:later, acknowledgement} ->
+        acknowledge(process, acknowledgement)
+
+      :none ->
+        Session.answering(process.session)
+        Delivery.accepted(delivery, process.ref, process.id)
+
+      {response, bytes} ->
+        Session.answering(process.session)
+        Delivery.answer(delivery, process.ref, response, bytes)
     end
   catch
     kind, reason ->
       ErrorResponse.log_bug(kind, reason, __STACKTRACE__)
       # The session answers instead.
       exit({:shutdown, :bug})
-  end
-
-  defp answer(process, answer, bytes) do
-    Session.answering(process.session)
-    Delivery.answer(process.delivery, process.ref, answer, bytes)
   end
 
   defp acknowledge(process, acknowledgement) do
@@ -68,10 +76,14 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
         Delivery.answer(process.delivery, process.ref, acknowledgement)
         Session.acknowledged(process.session)
         # Arguments may be large, and streams long.
+        request = %{process.request | args: %{}}
         budget = ClientConnection.channel_budget()
-        receive_later(%{process | request: nil, budget: budget}, kind)
+        receive_later(%{process | request: request, budget: budget}, kind)
 
-      {:refused, response} ->
+      {:refused, failure} ->
+        FailureLog.log(failure, FailureLog.about(process.request))
+        # It runs by now.
+        response = ErrorResponse.build(process.id, failure, :unknown)
         Delivery.answer(process.delivery, process.ref, response)
     end
   end
@@ -126,8 +138,18 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
     send(process.channel, {:stream_response, Response.stream_end_response(process.id)})
   end
 
-  defp measured(process, response),
-    do: JsonEncoding.measured(response, process.delivery.json_library)
+  defp measured(process, response) do
+    %{delivery: %{json_library: json_library}, max_result_bytes: max} = process
+
+    {response, bytes, failure} =
+      JsonEncoding.measured(response, json_library, max || default_max())
+
+    if failure, do: FailureLog.log(failure, FailureLog.about(process.request))
+    {response, bytes}
+  end
+
+  # What a hook has turned into a long request.
+  defp default_max, do: Config.get(:request, :max_result_bytes)
 
   # This process is the receiver that a stream looks at. It in turn looks at the channel and at
   # the process of the connection, so that its own messages come to wait when theirs do, and the

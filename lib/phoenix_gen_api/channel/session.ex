@@ -19,6 +19,8 @@ defmodule PhoenixGenApi.Channel.Session do
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor
+  alias PhoenixGenApi.FailureLog
+  alias PhoenixGenApi.Plan
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @hibernate_after 15_000
@@ -85,7 +87,7 @@ defmodule PhoenixGenApi.Channel.Session do
   def answering(session), do: GenServer.cast(session, {:answering, self()})
 
   @doc "From a request's process: what it sends next is the acknowledgement, or the refusal it gets."
-  @spec acknowledging(pid(), :async | :stream) :: :ok | {:refused, Response.t()}
+  @spec acknowledging(pid(), :async | :stream) :: :ok | {:refused, ErrorResponse.failure()}
   def acknowledging(session, kind),
     do: GenServer.call(session, {:acknowledging, kind}, :infinity)
 
@@ -156,8 +158,7 @@ defmodule PhoenixGenApi.Channel.Session do
       {:reply, :ok, %{state | running: Map.put(state.running, pid, {id, kind})}}
     else
       finished(state)
-      # It runs by now.
-      {:reply, {:refused, ErrorResponse.build(id, {:channel, :max_running}, :unknown)}, state}
+      {:reply, {:refused, {:channel, :max_running}}, state}
     end
   end
 
@@ -220,20 +221,22 @@ defmodule PhoenixGenApi.Channel.Session do
   defp answer_for(pid, state) do
     case state do
       %{running: %{^pid => {id, :async}}} ->
-        response = ErrorResponse.build(id, :async_failed)
-        send(state.channel, {:async_call, response})
+        send(state.channel, {:async_call, died(id, :async_failed)})
 
       %{running: %{^pid => {id, :stream}}} ->
-        response = ErrorResponse.build(id, :stream_failed)
-        send(state.channel, {:stream_response, response})
+        send(state.channel, {:stream_response, died(id, :stream_failed)})
 
       %{executing: %{^pid => %{id: id, ref: ref, answering?: false}}} ->
-        response = ErrorResponse.build(id, :request_failed)
-        Delivery.answer(state.delivery, ref, response)
+        Delivery.answer(state.delivery, ref, died(id, :request_failed))
 
       _answered ->
         :ok
     end
+  end
+
+  defp died(id, failure) do
+    FailureLog.log(failure, about({:cancel, id}))
+    ErrorResponse.build(id, failure)
   end
 
   defp admit(ref, item, state) do
@@ -257,8 +260,9 @@ defmodule PhoenixGenApi.Channel.Session do
   end
 
   defp refuse(ref, item, limit, state) do
-    response = ErrorResponse.build(id(item), {:channel, limit})
-    Delivery.answer(state.delivery, ref, response)
+    failure = {:channel, limit}
+    FailureLog.log(failure, about(item))
+    Delivery.answer(state.delivery, ref, ErrorResponse.build(id(item), failure))
     state
   end
 
@@ -266,8 +270,8 @@ defmodule PhoenixGenApi.Channel.Session do
 
   defp next(state) do
     if may_start?(state) do
-      {{_until, ref, item}, state} = dequeue(state)
-      next(start_item(ref, item, state))
+      {{until, ref, item}, state} = dequeue(state)
+      next(start_item(ref, item, state, now() - until + state.options.max_wait_ms))
     else
       look_again(state)
     end
@@ -309,31 +313,34 @@ defmodule PhoenixGenApi.Channel.Session do
 
   defp now, do: System.monotonic_time(:millisecond)
 
-  defp start_item(ref, {:error, response}, state) do
+  # `queued` is for how many ms it has waited.
+  defp start_item(ref, item, state, queued \\ 0)
+
+  defp start_item(ref, {:error, response}, state, _queued) do
     Delivery.answer(state.delivery, ref, response)
     state
   end
 
-  defp start_item(ref, {:cancel, id}, state) do
+  defp start_item(ref, {:cancel, id}, state, _queued) do
     {cancelled, state} = end_running(for({pid, {^id, _kind}} <- state.running, do: pid), state)
     Delivery.cancelled(ref, id, cancelled > 0)
     state
   end
 
   # Refused ahead of executing: a function that has been called cannot be taken back.
-  defp start_item(ref, {:ok, request, device} = item, state) do
-    long? = long?(request)
+  defp start_item(ref, {:ok, request, device} = item, state, queued) do
+    {long?, max_bytes} = expected(request)
 
     if long? and long(state) >= state.options.max_running do
       refuse_begun(ref, item, :max_running, state)
     else
       job = %{id: request.request_id, ref: ref, long?: long?, answering?: false}
-      pid = start_process(request, device, ref, state)
+      pid = start_process(request, device, ref, queued, max_bytes, state)
       %{state | executing: Map.put(state.executing, pid, job)}
     end
   end
 
-  defp start_process(request, device, ref, state) do
+  defp start_process(request, device, ref, queued, max_bytes, state) do
     RequestProcess.start_link(
       %RequestProcess{
         session: self(),
@@ -342,17 +349,23 @@ defmodule PhoenixGenApi.Channel.Session do
         id: request.request_id,
         request: request,
         device: device,
-        ref: ref
+        ref: ref,
+        queued: queued,
+        max_result_bytes: max_bytes
       },
       state.callers
     )
   end
 
-  # Whether the request will go on after its acknowledgement, as far as can be told by now.
-  defp long?(%Request{service: service, request_type: type, version: version}) do
+  # Whether the request will go on after its acknowledgement, as far as can be told by now, and how
+  # large its later results may be.
+  defp expected(%Request{service: service, request_type: type, version: version}) do
     case ConfigDb.fetch(service, type, version) do
-      {:ok, plan(response_type: response_type)} -> response_type in [:async, :stream]
-      {:error, _reason} -> false
+      {:ok, plan(response_type: response_type) = plan} when response_type in [:async, :stream] ->
+        {true, Plan.max_result_bytes(plan)}
+
+      _short_or_unknown ->
+        {false, nil}
     end
   end
 
@@ -382,6 +395,9 @@ defmodule PhoenixGenApi.Channel.Session do
   end
 
   defp finished(state), do: ClientConnection.finish_request(state.delivery.connection)
+
+  defp about({:ok, request, _device}), do: FailureLog.about(request)
+  defp about(item), do: FailureLog.about(%Request{request_id: id(item)})
 
   defp id({:cancel, id}), do: id
   defp id({:ok, request, _device}), do: request.request_id

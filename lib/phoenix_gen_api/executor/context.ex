@@ -10,11 +10,9 @@ defmodule PhoenixGenApi.Executor.Context do
 
   alias PhoenixGenApi.ArgumentHandler
   alias PhoenixGenApi.Circuits
-  alias PhoenixGenApi.Config
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor.Attempt
   alias PhoenixGenApi.Hooks
-  alias PhoenixGenApi.JsonEncoding
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Permission
@@ -30,8 +28,6 @@ defmodule PhoenixGenApi.Executor.Context do
     :receiver,
     :target,
     :caller,
-    :json_library,
-    :bytes,
     arguments: [],
     waited: 0,
     attempts: 0,
@@ -48,9 +44,6 @@ defmodule PhoenixGenApi.Executor.Context do
           target: target() | nil,
           # of a request that a client has sent: who counts for a share of the worker pools
           caller: Circuits.caller(),
-          # and what its result is written with; as JSON it has so many bytes
-          json_library: module() | nil,
-          bytes: non_neg_integer() | nil,
           arguments: [term()],
           # ms in the queue of a pool or for nodes out of reach, which count against the timeout
           waited: non_neg_integer(),
@@ -61,13 +54,9 @@ defmodule PhoenixGenApi.Executor.Context do
   @type done ::
           {Response.t() | {:ok, :none}, {ErrorResponse.failure() | nil, t() | nil} | :later}
 
-  @doc """
-  The same, for a request of a client: it counts for their share of the worker pools, and its
-  result has to be written with that library.
-  """
-  @spec from_client(t(), module()) :: t()
-  def from_client(context, json_library),
-    do: %{context | caller: Circuits.caller(context.request), json_library: json_library}
+  @doc "The same, for a request of a client: it counts for their share of the worker pools."
+  @spec from_client(t()) :: t()
+  def from_client(context), do: %{context | caller: Circuits.caller(context.request)}
 
   @spec new(Request.t(), Plan.t(), pid()) :: t()
   def new(request, plan, receiver) do
@@ -204,25 +193,4 @@ defmodule PhoenixGenApi.Executor.Context do
     do: Hooks.finish(Plan.config(plan), context.request, response)
 
   def after_hook(_context, response), do: response
-
-  @doc "What a client gets: the response, or an error if it cannot be written as JSON or is too large."
-  @spec writable(t(), Response.t(), ErrorResponse.failure() | nil) ::
-          {Response.t(), {ErrorResponse.failure() | nil, t()}}
-  def writable(%{json_library: nil} = context, response, failure),
-    do: {response, {failure, context}}
-
-  def writable(context, response, failure) do
-    case JsonEncoding.measure(response, context.json_library, max_bytes(context.plan)) do
-      {:ok, bytes} ->
-        JsonEncoding.warn_if_large(response, bytes)
-        {response, {failure, %{context | bytes: bytes}}}
-
-      {:error, refusal} ->
-        failure = {:not_encodable, JsonEncoding.reason(refusal)}
-        {ErrorResponse.build(context.request_id, failure, context.executed), {failure, context}}
-    end
-  end
-
-  defp max_bytes(plan) when has(plan, :result_limit), do: Plan.config(plan).max_result_bytes
-  defp max_bytes(_plan), do: Config.get(:request, :max_result_bytes)
 end

@@ -16,8 +16,8 @@ defmodule PhoenixGenApi.Executor.Dispatch do
   @doc "Runs the call as its response type says."
   @spec start(Context.t()) :: Context.done()
   def start(%{plan: plan(response_type: :sync)} = context) do
-    {response, {failure, chosen}} = run(context)
-    Context.writable(chosen, Context.after_hook(context, response), failure)
+    {response, rest} = run(context)
+    {Context.after_hook(context, response), rest}
   end
 
   def start(%{plan: plan(response_type: :async)} = context) do
@@ -63,10 +63,9 @@ defmodule PhoenixGenApi.Executor.Dispatch do
   defp deliver(%{plan: plan(response_type: type)} = context, submitted) do
     waited = System.convert_time_unit(System.monotonic_time() - submitted, :native, :millisecond)
     {response, {failure, chosen}} = run(%{context | waited: waited})
+    if failure, do: FailureLog.log(failure, chosen, submitted)
     # Whatever the function or the hook has made, it is the answer and no acknowledgement.
     response = %{Context.after_hook(context, %{response | async: false}) | async: false}
-    {response, {failure, chosen}} = Context.writable(chosen, response, failure)
-    if failure, do: FailureLog.log(failure, chosen, submitted)
     answer = if type == :async, do: {context.receiver, {:async_call, response}}
     {:answer, answer, crash(failure)}
   end

@@ -13,8 +13,8 @@ defmodule PhoenixGenApi.Executor.Outcome do
   @native_per_us System.convert_time_unit(1, :microsecond, :native)
 
   @doc """
-  Emits the stop or the exception of a request, and logs its failure. `started` and `queued` are in
-  native units.
+  Emits the stop or the exception of a request, and logs its failure. `started` is in native units,
+  `queued` in ms.
   """
   @spec emit(
           Request.t(),
@@ -80,7 +80,7 @@ defmodule PhoenixGenApi.Executor.Outcome do
       duration: duration,
       duration_us: div(duration, @native_per_us),
       monotonic_time: now,
-      queued_us: div(queued, @native_per_us)
+      queued_us: queued * 1_000
     }
   end
 

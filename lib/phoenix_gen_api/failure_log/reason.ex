@@ -18,8 +18,11 @@ defmodule PhoenixGenApi.FailureLog.Reason do
   def of({:raised, kind, reason, stack}), do: {:error, Crash.text(kind, reason, stack), stack}
   def of({:unexpected, value}), do: {:error, "returned #{shape(value)}", []}
 
-  def of({:not_encodable, reason}),
-    do: {:error, "returned a result that cannot be sent: #{reason}", []}
+  def of({:not_encodable, reason, nil}),
+    do: {:error, "a result that cannot be sent: #{reason}", []}
+
+  def of({:not_encodable, path, kind}),
+    do: {:error, "a result that JSON cannot hold: #{path} is #{kind}", []}
 
   # What it was called with comes from a client, so that these may be frequent.
   def of({:error_result, reason}), do: {:warning, "returned an error: #{shown(reason)}", []}
