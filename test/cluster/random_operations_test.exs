@@ -202,17 +202,19 @@ defmodule PhoenixGenApi.RandomOperationsTest do
     state
   end
 
-  # A channel, and its session, which monitors it, if it has been asked for anything.
+  # A channel, and if it has been asked for anything its session, which monitors it and its client.
   defp idle(channel, watch) do
     {:monitored_by, watching} = Process.info(channel, :monitored_by)
     sessions = Enum.filter(watching, &session?/1)
     assert length(sessions) <= 1
 
     # The processes of its last requests may be about to end.
-    for {pid, monitors} <- [{channel, []} | Enum.map(sessions, &{&1, [process: channel]})] do
+    for {pid, monitored} <- [{channel, []} | Enum.map(sessions, &{&1, [channel, self()]})] do
       Await.until(fn ->
-        info = Process.info(pid, [:monitors, :messages])
-        Leaks.timers_of(watch, pid) == [] and info == [monitors: monitors, messages: []]
+        [monitors: monitors, messages: messages] = Process.info(pid, [:monitors, :messages])
+
+        Leaks.timers_of(watch, pid) == [] and messages == [] and
+          Enum.sort(monitors) == Enum.sort(for pid <- monitored, do: {:process, pid})
       end)
     end
   end
