@@ -183,8 +183,11 @@ defmodule PhoenixGenApi.NativeFuzz.Terms do
 
   def right({:list, kind}, context) do
     items = for _ <- below(4), do: right(kind, context)
-    # A long one, now and then.
-    if :rand.uniform(50) == 1, do: Enum.concat(List.duplicate(items, 200)), else: items
+
+    # A long one, now and then. Large items would be copied as often: by lists in lists, to gigabytes.
+    if :rand.uniform(50) == 1 and :erts_debug.size(items) < 500,
+      do: Enum.concat(List.duplicate(items, 200)),
+      else: items
   end
 
   def right({:map, key, value}, context),
