@@ -184,6 +184,16 @@ defmodule PhoenixGenApi do
   @spec health_check(keyword()) :: map()
   defdelegate health_check(opts \\ []), to: Diagnostics
 
+  @doc """
+  Whether this gateway is ready for requests, for readiness probes.
+
+  True once it knows what the connected gateways know and has tried every pull that is configured,
+  until it stops. A function without a node is no reason not to be ready, see `health_check/1`. Takes up
+  to some seconds while it is not ready.
+  """
+  @spec ready?() :: boolean()
+  defdelegate ready?, to: PhoenixGenApi.Diagnostics.Readiness
+
   @doc "See `PhoenixGenApi.Diagnostics.statistics/1`."
   @spec statistics(keyword()) :: map()
   defdelegate statistics(opts \\ []), to: Diagnostics

@@ -17,7 +17,7 @@ defmodule PhoenixGenApi.RoomsTest do
     services:
       ~w(service service_guard config_pusher config_puller config_receiver config_sync json_config),
     parts:
-      ~w(argument_handler client_connection config_db failure_log hooks node_selector permission rate_limiter worker_pool),
+      ~w(argument_handler client_connection config_db failure_log hooks node_selector permission rate_limiter service_nodes undefined_functions worker_pool),
     calls: ~w(rpc),
     plans: ~w(plan circuits cluster),
     ground: ~w(

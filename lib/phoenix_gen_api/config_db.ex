@@ -39,6 +39,7 @@ defmodule PhoenixGenApi.ConfigDb do
 
   import PhoenixGenApi.Plan, only: [plan: 1]
 
+  alias PhoenixGenApi.ConfigDb.Changes
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.Explanation
   alias PhoenixGenApi.Format
@@ -49,6 +50,7 @@ defmodule PhoenixGenApi.ConfigDb do
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.FunConfig
   alias PhoenixGenApi.Telemetry
+  alias PhoenixGenApi.UndefinedFunctions
   alias PhoenixGenApi.Log
 
   require Log
@@ -116,13 +118,15 @@ defmodule PhoenixGenApi.ConfigDb do
     {service, version} = {name(service), text(version || @unversioned)}
     request_type = text(request_type)
 
-    if Native.config_db_delete(table!(), service, request_type, version),
-      do:
-        Telemetry.execute(
-          [:phoenix_gen_api, :config, :delete],
-          %{},
-          key(service, request_type, version)
-        )
+    if Native.config_db_delete(table!(), service, request_type, version) do
+      Changes.mark(service)
+
+      Telemetry.execute(
+        [:phoenix_gen_api, :config, :delete],
+        %{},
+        key(service, request_type, version)
+      )
+    end
 
     :ok
   end
@@ -194,8 +198,10 @@ defmodule PhoenixGenApi.ConfigDb do
   @doc "Removes every config and every disabled mark."
   @spec clear() :: :ok
   def clear do
-    if Native.config_db_clear(table!()) > 0,
-      do: Telemetry.execute([:phoenix_gen_api, :config, :clear], %{}, key(:all, :all, :all))
+    if Native.config_db_clear(table!()) > 0 do
+      Changes.mark(:all)
+      Telemetry.execute([:phoenix_gen_api, :config, :clear], %{}, key(:all, :all, :all))
+    end
 
     :ok
   end
@@ -297,7 +303,10 @@ defmodule PhoenixGenApi.ConfigDb do
           keep = Enum.flat_map(invalid, &loose_key/1)
           plans = Enum.map(valid, fn {plan, _config} -> handle(plan) end)
           replaced = Native.config_db_replace(table, service, plans, origin, keep, strict?)
-          replaced(replaced, valid, rejected, strict?)
+          Changes.mark(service)
+          result = replaced(replaced, valid, rejected, strict?)
+          if match?({:ok, _, _}, result), do: check_functions(valid, origin)
+          result
       end
     end
   end
@@ -330,8 +339,11 @@ defmodule PhoenixGenApi.ConfigDb do
 
   @doc false
   @spec remove_service(service()) :: non_neg_integer()
-  def remove_service(service),
-    do: table!() |> Native.config_db_replace(name(service), [], :pull, [], false) |> elem(0)
+  def remove_service(service) do
+    {removed, _taken} = Native.config_db_replace(table!(), name(service), [], :pull, [], false)
+    Changes.mark(name(service))
+    removed
+  end
 
   @doc false
   # Whether there is a function of that name, which may be disabled.
@@ -436,6 +448,8 @@ defmodule PhoenixGenApi.ConfigDb do
     case compile(config) do
       {:ok, plan, config} ->
         Native.config_db_store(table, [handle(plan)], :direct)
+        Changes.mark(config.service)
+        check_functions([{plan, config}], :direct)
         Telemetry.execute([:phoenix_gen_api, :config, :add], %{}, key(config))
         :ok
 
@@ -450,6 +464,8 @@ defmodule PhoenixGenApi.ConfigDb do
   defp store_batch(table, [{_plan, first} | _] = valid) do
     handles = Enum.map(valid, fn {plan, _config} -> handle(plan) end)
     Native.config_db_store(table, handles, :direct)
+    for {_plan, config} <- valid, do: Changes.mark(config.service)
+    check_functions(valid, :direct)
     count = length(valid)
 
     Telemetry.execute([:phoenix_gen_api, :config, :batch_add], %{count: count}, %{
@@ -457,6 +473,11 @@ defmodule PhoenixGenApi.ConfigDb do
     })
 
     {:ok, count}
+  end
+
+  defp check_functions(valid, origin) do
+    configs = for {_plan, config} <- valid, do: config
+    UndefinedFunctions.check_local(configs, origin)
   end
 
   defp reject(config, sentences, origin) do
@@ -485,6 +506,8 @@ defmodule PhoenixGenApi.ConfigDb do
           :ok
 
         :changed ->
+          Changes.mark(service)
+
           Telemetry.execute(
             [:phoenix_gen_api, :config, event],
             %{},

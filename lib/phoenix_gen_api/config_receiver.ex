@@ -77,6 +77,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.PushConfig
+  alias PhoenixGenApi.UndefinedFunctions
 
   @type service :: String.t() | atom()
 
@@ -304,6 +305,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
          {:ok, count} <- Installer.store(push, sender(opts), source) do
       vector = record(push, opts[:pushed_at])
       AntiEntropy.log_installed(push.service, push.config_version, count, node())
+      UndefinedFunctions.check_pushed(push.fun_configs, sender(opts))
       {:stored, vector}
     end
   end

@@ -20,8 +20,10 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.Relay
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Service
+  alias PhoenixGenApi.ServiceNodes
   alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Telemetry
+  alias PhoenixGenApi.UndefinedFunctions
   alias PhoenixGenApi.WorkerPool
 
   @spec start_link(client_mode: boolean()) :: Supervisor.on_start()
@@ -37,8 +39,11 @@ defmodule PhoenixGenApi.Supervisor do
   def init(client_mode: false) do
     WorkerPool.Registry.new()
     Cluster.new()
+    ConfigDb.Changes.new()
     ConfigFailed.new()
     FailureLog.Limit.new()
+    ServiceNodes.new()
+    UndefinedFunctions.new()
     ConfigPuller.new()
     ConfigReceiver.new()
     RateLimiter.Settings.new()
@@ -72,6 +77,7 @@ defmodule PhoenixGenApi.Supervisor do
       ConfigFailed,
       FailureLog.Limit,
       NodeSelector.Health,
+      ServiceNodes,
       RPC.Reaper,
       RateLimiter.Server,
       StreamCall.Registry,

@@ -66,7 +66,7 @@ defmodule PhoenixGenApi.Telemetry do
   @type attached :: :ok | {:error, :telemetry_not_available}
 
   @doc """
-  The names of all 30 events, in the order of the table above.
+  The names of all events, in the order of the table above.
 
       iex> hd(PhoenixGenApi.Telemetry.list_events())
       [:phoenix_gen_api, :executor, :request, :start]

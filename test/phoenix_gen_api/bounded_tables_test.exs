@@ -19,6 +19,7 @@ defmodule PhoenixGenApi.BoundedTablesTest do
   @tables %{
     PhoenixGenApi.Cluster => "a row for each connected gateway",
     PhoenixGenApi.Cluster.Scope => "a row for each gateway, of `:pg`",
+    PhoenixGenApi.ConfigDb.Changes => "a row for each service whose functions change in a second",
     PhoenixGenApi.ConfigFailed.Store => "1,000 entries and 16 MiB",
     PhoenixGenApi.ConfigPuller.Store =>
       "a row for each service; versions of more than 1 KB are hashed",
@@ -31,7 +32,9 @@ defmodule PhoenixGenApi.BoundedTablesTest do
     PhoenixGenApi.RateLimiter.Settings => "what operators configure",
     PhoenixGenApi.Relay.Peers => "a row for each connected gateway",
     PhoenixGenApi.Relay.Tombstones => "50,000 names of at most 1 KB",
+    PhoenixGenApi.ServiceNodes => "a row for each service",
     PhoenixGenApi.StreamCall.Registry => "a row for each stream, with an id of at most 1 KB",
+    PhoenixGenApi.UndefinedFunctions => "a row for each stored function that does not exist",
     PhoenixGenApi.WorkerPool.Registry => "a row for each pool"
   }
 

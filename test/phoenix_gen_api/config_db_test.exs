@@ -29,7 +29,7 @@ defmodule PhoenixGenApi.ConfigDbTest do
 
   defp config(fields \\ []) do
     struct!(
-      %FunConfig{service: "s", request_type: "t", nodes: :local, mfa: {String, :upcase, []}},
+      %FunConfig{service: "s", request_type: "t", nodes: :local, mfa: {String, :upcase, ["x"]}},
       fields
     )
   end
@@ -104,7 +104,7 @@ defmodule PhoenixGenApi.ConfigDbTest do
       Application.put_env(:phoenix_gen_api, :mfa_allowlist, [{String, :downcase}])
       on_exit(fn -> Application.delete_env(:phoenix_gen_api, :mfa_allowlist) end)
 
-      assert {:error, {:mfa_not_allowed, {String, :upcase, []}}} = ConfigDb.add(config())
+      assert {:error, {:mfa_not_allowed, {String, :upcase, ["x"]}}} = ConfigDb.add(config())
       assert :ok = ConfigDb.add(config(mfa: {String, :downcase, []}))
     end
 

@@ -74,7 +74,12 @@ defmodule PhoenixGenApi.ConfigPullerTest do
 
   defp fun(type, fields \\ []) do
     struct!(
-      %FunConfig{service: "shop", request_type: type, nodes: :local, mfa: {String, :upcase, []}},
+      %FunConfig{
+        service: "shop",
+        request_type: type,
+        nodes: :local,
+        mfa: {String, :upcase, ["x"]}
+      },
       fields
     )
   end
@@ -262,7 +267,7 @@ defmodule PhoenixGenApi.ConfigPullerTest do
       absent = [nodes: [node()], mfa: {Absent.Module, :run, []}]
       list(agent, [fun("a", absent), fun("b", absent), fun("c", absent ++ [nodes: :local])])
       capture_log(fn -> ConfigPuller.pull() && pulled(:ok) end)
-      assert {:ok, %{mfa: {String, :upcase, []}}} = ConfigDb.get("shop", "a")
+      assert {:ok, %{mfa: {String, :upcase, ["x"]}}} = ConfigDb.get("shop", "a")
       # What runs on the gateway needs no module elsewhere.
       assert Map.keys(stored()) == ["a", "c"]
 

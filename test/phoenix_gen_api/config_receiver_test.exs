@@ -41,7 +41,12 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
 
   defp fun(type, fields \\ []) do
     struct!(
-      %FunConfig{service: "shop", request_type: type, nodes: :local, mfa: {String, :upcase, []}},
+      %FunConfig{
+        service: "shop",
+        request_type: type,
+        nodes: :local,
+        mfa: {String, :upcase, ["x"]}
+      },
       fields
     )
   end

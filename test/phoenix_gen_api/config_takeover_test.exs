@@ -32,7 +32,7 @@ defmodule PhoenixGenApi.ConfigTakeoverTest do
         service: "shop",
         request_type: type,
         nodes: [:shop@h],
-        mfa: {String, :upcase, []}
+        mfa: {String, :upcase, ["x"]}
       },
       fields
     )

@@ -160,7 +160,7 @@ defmodule PhoenixGenApi.DiagnosticsTest do
                rate_limiter: %{status: :ok},
                relay: %{groups: _, members: _, local_pids: _, gateways: _},
                worker_pool: %{async_pool: %{busy_workers: _}, stream_pool: %{busy_workers: _}},
-               telemetry_events: 30
+               telemetry_events: 32
              } = gateway
     end
 
@@ -168,7 +168,7 @@ defmodule PhoenixGenApi.DiagnosticsTest do
       put_env(:client_mode, true)
       gateway = Diagnostics.statistics().phoenix_gen_api
 
-      assert %{client_mode: true, telemetry_events: 30, config_db: nil, worker_pool: nil} =
+      assert %{client_mode: true, telemetry_events: 32, config_db: nil, worker_pool: nil} =
                gateway
     end
   end

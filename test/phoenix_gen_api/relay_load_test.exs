@@ -219,7 +219,7 @@ defmodule PhoenixGenApi.RelayLoadTest do
     assert_receive {:leave, _, %{user_id: "root", reason: :left}}
     assert_receive {:leave, _, %{user_id: "ann", reason: :down}}
     events = Telemetry.list_events()
-    assert length(events) == 30 and [:phoenix_gen_api, :relay, :join] not in events
+    assert length(events) == 32 and [:phoenix_gen_api, :relay, :join] not in events
   end
 
   test "relay_status prints what status returns" do

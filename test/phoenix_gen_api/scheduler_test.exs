@@ -25,7 +25,12 @@ defmodule PhoenixGenApi.SchedulerTest do
 
   defp config(fields) do
     struct!(
-      %FunConfig{service: "load", request_type: "t", nodes: :local, mfa: {String, :upcase, []}},
+      %FunConfig{
+        service: "load",
+        request_type: "t",
+        nodes: :local,
+        mfa: {String, :upcase, ["x"]}
+      },
       fields
     )
   end

@@ -51,6 +51,6 @@ defmodule PhoenixGenApi.TelemetryAbsentTest do
     assert absent.span([:a], %{}, fn -> {:done, %{}} end) == :done
     assert_raise RuntimeError, "boom", fn -> absent.span([:a], %{}, fn -> raise "boom" end) end
     refute_received {:event, _}
-    assert length(absent.list_events()) == 30
+    assert length(absent.list_events()) == 32
   end
 end

@@ -51,7 +51,10 @@ defmodule PhoenixGenApi.TelemetryTest do
     {[:config, :delete], [], @function},
     {[:config, :disable], [], @function},
     {[:config, :enable], [], @function},
-    {[:config, :clear], [], @function}
+    {[:config, :clear], [], @function},
+    # What came after those 30.
+    {[:service, :up], [], [:service, :nodes]},
+    {[:service, :down], [], [:service, :nodes]}
   ]
 
   setup context do
@@ -80,9 +83,9 @@ defmodule PhoenixGenApi.TelemetryTest do
   defp events(range), do: Enum.slice(Telemetry.list_events(), range)
 
   describe "the list of events" do
-    test "has the 30 events of the contract in their order" do
+    test "has the 30 events of the contract in their order, and then the others" do
       assert Telemetry.list_events() == for({name, _, _} <- @table, do: [:phoenix_gen_api | name])
-      assert length(Telemetry.list_events()) == 30
+      assert length(Telemetry.list_events()) == 32
     end
 
     test "has the measurements and metadata of the contract" do
@@ -102,7 +105,7 @@ defmodule PhoenixGenApi.TelemetryTest do
 
     test "is documented with one row per event" do
       rows = Telemetry.docs() |> String.split("\n", trim: true) |> Enum.drop(2)
-      assert length(rows) == 30
+      assert length(rows) == 32
       for row <- rows, do: assert(length(String.split(row, " | ")) == 4)
     end
   end
@@ -110,12 +113,12 @@ defmodule PhoenixGenApi.TelemetryTest do
   describe "attaching" do
     test "each function attaches its events", %{id: id} do
       for {attach, expected} <- [
-            {&Telemetry.attach_all/3, events(0..29)},
+            {&Telemetry.attach_all/3, events(0..31)},
             {&Telemetry.attach_executor/3, events(0..4)},
             {&Telemetry.attach_rate_limiter/3, events(5..8)},
             {&Telemetry.attach_hooks/3, events(9..14)},
             {&Telemetry.attach_worker_pool/3, events(15..20)},
-            {&Telemetry.attach_config/3, events(21..29)},
+            {&Telemetry.attach_config/3, events(21..31)},
             {&Telemetry.attach_requests/3, events(0..2)},
             {&Telemetry.attach_requests_and_limits/3, events(0..2) ++ events(5..8)}
           ] do
@@ -257,7 +260,7 @@ defmodule PhoenixGenApi.TelemetryTest do
 
     test "attaches to all events at level debug, and detaches" do
       for _ <- 1..2, do: assert(Telemetry.attach_default_logger() == :ok)
-      assert length(attached(@id)) == 30
+      assert length(attached(@id)) == 32
 
       log =
         capture_log(fn ->
@@ -307,7 +310,7 @@ defmodule PhoenixGenApi.TelemetryTest do
 
     test "takes an id, or both as options", %{id: id} do
       assert Telemetry.attach_default_logger(id) == :ok
-      assert length(attached(id)) == 30
+      assert length(attached(id)) == 32
       assert Telemetry.detach_default_logger(id) == :ok
       assert attached(id) == []
 

@@ -78,7 +78,7 @@ defmodule PhoenixGenApi.Test.Gateways do
   @doc "A push of `service` with these functions."
   @spec push_config(String.t(), String.t(), [String.t()], keyword(), mfa :: tuple()) ::
           PushConfig.t()
-  def push_config(service, version, types, fields \\ [], mfa \\ {String, :upcase, []}) do
+  def push_config(service, version, types, fields \\ [], mfa \\ {String, :upcase, ["x"]}) do
     functions =
       for type <- types do
         %FunConfig{

@@ -9,6 +9,7 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
   alias PhoenixGenApi.ConfigSync.ServiceLock
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Telemetry
+  alias PhoenixGenApi.UndefinedFunctions
   alias PhoenixGenApi.Log
 
   require Log
@@ -99,6 +100,9 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
         for {config, reasons} <- rejected,
             do: ConfigFailed.record(config, reasons, :pull, answer.node)
 
+        UndefinedFunctions.note(answer.looked_for, answer.undefined)
+        for config <- answer.undefined, do: UndefinedFunctions.record(config, :pull, answer.node)
+
         entry = %{
           entry
           | version: answer.version,
@@ -156,6 +160,9 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
       answer.listing.notices ++
         Enum.map(rejected, fn {config, reasons} ->
           "#{PullResult.label(config)} is rejected: #{Enum.join(reasons, "; ")}"
+        end) ++
+        Enum.map(answer.undefined, fn config ->
+          "#{PullResult.label(config)}: #{UndefinedFunctions.name(config)} does not exist there"
         end)
 
     digest = :erlang.phash2(notices)

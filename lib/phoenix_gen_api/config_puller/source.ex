@@ -8,13 +8,21 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.{FunConfig, ServiceConfig}
+  alias PhoenixGenApi.UndefinedFunctions
 
-  @typedoc "`unloadable` are modules that the node does not have, with the reason."
+  @unreachable "not reachable"
+
+  @typedoc """
+  `unloadable` are modules that the node does not have, with the reason; `undefined` those of the
+  configs `looked_for` whose function it does not have.
+  """
   @type answer :: %{
           node: node(),
           version: term(),
           listing: PullResult.t(),
-          unloadable: %{module() => term()}
+          unloadable: %{module() => term()},
+          looked_for: [FunConfig.t()],
+          undefined: [FunConfig.t()]
         }
 
   @max_version_bytes 1_024
@@ -38,7 +46,9 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
   defp ask_nodes([node | rest], config, known, timeout, problems) do
     case ask_node(node, config, known, timeout) do
       {:error, problem} ->
-        ask_nodes(rest, config, known, timeout, ["#{node}: #{problem}" | problems])
+        # The VM does not say why not.
+        why = if problem == @unreachable, do: " (#{RPC.Connection.diagnose(node)})", else: ""
+        ask_nodes(rest, config, known, timeout, ["#{node}: #{problem}#{why}" | problems])
 
       answered ->
         answered
@@ -52,9 +62,28 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
          {:ok, list} <- functions(node, config, timeout),
          listing = PullResult.read(list, config.service),
          {:ok, unloadable} <- unloadable(node, listing.functions, timeout) do
-      {:ok, %{node: node, version: version, listing: listing, unloadable: unloadable}}
+      looked_for = Enum.filter(listing.functions, &callable?(&1, unloadable))
+
+      answer = %{
+        node: node,
+        version: version,
+        listing: listing,
+        unloadable: unloadable,
+        looked_for: looked_for,
+        undefined: UndefinedFunctions.elsewhere(node, looked_for, timeout)
+      }
+
+      {:ok, answer}
     end
   end
+
+  # By the name of its function, if its module is there.
+  defp callable?(%FunConfig{nodes: nodes, mfa: {module, function, args}}, unloadable),
+    do:
+      nodes != :local and is_atom(module) and is_atom(function) and is_list(args) and
+        not List.improper?(args) and not is_map_key(unloadable, module)
+
+  defp callable?(_malformed, _unloadable), do: false
 
   defp compare(nil, _known), do: :changed
   defp compare(version, known), do: if(version === known, do: :unchanged, else: :changed)
@@ -147,7 +176,7 @@ defmodule PhoenixGenApi.ConfigPuller.Source do
     do: "failed with " <> SafeInspect.reason(kind, reason)
 
   defp problem(:timeout), do: "no answer in time"
-  defp problem(unsent) when unsent in [:not_connected, :unreachable], do: "not reachable"
+  defp problem(unsent) when unsent in [:not_connected, :unreachable], do: @unreachable
   defp problem({:node_down, reason}), do: "connection lost (#{SafeInspect.inspect(reason, 100)})"
   defp problem({:return, other}), do: "unexpected answer " <> SafeInspect.inspect(other, 100)
 end

@@ -41,6 +41,15 @@ defmodule PhoenixGenApi.ConfigPuller.Store do
   @spec load_once?() :: boolean()
   def load_once?, do: :ets.insert_new(@table, {@loaded})
 
+  @doc "Whether every service of the configuration and of operators was pulled, or could not be."
+  @spec tried?() :: boolean()
+  def tried? do
+    :ets.member(@table, @loaded) and
+      Enum.all?(entries(), fn {_service, entry} ->
+        entry.registered_by != :operator or entry.request_types != nil or entry.failures > 0
+      end)
+  end
+
   @doc "Makes the calling process the one that pulls: it gets the casts of `request_pull/2`."
   @spec attach_puller() :: :ok
   def attach_puller do

@@ -8,10 +8,13 @@ defmodule PhoenixGenApi.Diagnostics.Components do
     ConfigDb,
     ConfigPuller,
     ConfigReceiver,
+    Format,
     Gateway,
     Native,
     RateLimiter,
     Relay,
+    ServiceNodes,
+    UndefinedFunctions,
     WorkerPool
   }
 
@@ -30,6 +33,7 @@ defmodule PhoenixGenApi.Diagnostics.Components do
     for {name, check} <- [
           native: &native/0,
           config_db: &config_db/0,
+          services: &services/0,
           config_puller: &config_puller/0,
           config_receiver: &config_receiver/0,
           worker_pool_supervisor: fn -> process(WorkerPoolSupervisor) end,
@@ -105,7 +109,19 @@ defmodule PhoenixGenApi.Diagnostics.Components do
 
   defp config_db do
     %{count: count, services: services, memory_bytes: bytes} = ConfigDb.status()
-    %{status: :ok, count: count, services: length(services), memory_bytes: bytes}
+    undefined = UndefinedFunctions.current(&(ConfigDb.get(&1, &2, &3) != {:error, :not_found}))
+    figures = %{count: count, services: length(services), memory_bytes: bytes}
+
+    %{status: :ok, undefined: undefined}
+    |> Map.merge(figures)
+    |> warn(undefined != [], "undefined functions: " <> Format.names(undefined))
+  end
+
+  defp services do
+    without = ServiceNodes.without()
+
+    %{status: :ok, without_nodes: without}
+    |> warn(without != [], "no node: " <> Format.names(without))
   end
 
   defp config_puller do

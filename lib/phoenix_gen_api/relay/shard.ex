@@ -5,6 +5,8 @@ defmodule PhoenixGenApi.Relay.Shard do
   # is in `PhoenixGenApi.Relay.Shard.Server`.
   use PhoenixGenApi.Relay.Partitions, count: 8
 
+  @timeout_ms 1_000
+
   @doc "Has a change made on all gateways. `joining` is the device that comes with it."
   @spec change(tuple(), tuple() | nil) :: term()
   def change(op, joining \\ nil) do
@@ -17,6 +19,14 @@ defmodule PhoenixGenApi.Relay.Shard do
   @spec last_device_gone(String.t(), String.t(), :down | :down_here) :: :ok
   def last_device_gone(group, user, why),
     do: GenServer.cast(name(number(group)), {:last_device_gone, group, user, why})
+
+  @doc "Whether all other gateways have told all shards of this one what they have."
+  @spec caught_up?() :: boolean()
+  def caught_up? do
+    Enum.all?(names(), &GenServer.call(&1, :caught_up?, @timeout_ms))
+  catch
+    :exit, _busy_or_dead -> false
+  end
 
   @doc "Tells all shards of this gateway."
   @spec tell_all(term()) :: :ok

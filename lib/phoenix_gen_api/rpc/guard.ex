@@ -96,7 +96,16 @@ defmodule PhoenixGenApi.RPC.Guard do
     if Enum.all?(modules, &(lookup({:module, &1}) != [])), do: :ok, else: :unknown
   end
 
-  def permit(module, function, args) do
+  # And which of the functions it has.
+  def permit(:lists, :zipwith3, [exported?, modules | _] = args) when is_list(modules) do
+    if exported? == (&:erlang.function_exported/3),
+      do: permit(:code, :ensure_modules_loaded, [modules]),
+      else: permit_call(:lists, :zipwith3, args)
+  end
+
+  def permit(module, function, args), do: permit_call(module, function, args)
+
+  defp permit_call(module, function, args) do
     cond do
       registered?({module, function, length(args)}, args) -> :ok
       Enum.any?(lookup({:listing, module, function}), &matches_listing?(&1, args)) -> :listing

@@ -6,7 +6,8 @@ defmodule PhoenixGenApi.Service.Push do
   alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.ServiceGuard
-  alias PhoenixGenApi.Structs.PushConfig
+  alias PhoenixGenApi.Structs.{FunConfig, PushConfig}
+  alias PhoenixGenApi.UndefinedFunctions
   alias PhoenixGenApi.Log
 
   require Log
@@ -15,11 +16,31 @@ defmodule PhoenixGenApi.Service.Push do
   @type result :: ConfigReceiver.result() | badrpc()
 
   @doc """
-  Pushes. Options: `:timeout`, which is required, `:force`, and `:pushed_at` as
+  Pushes, unless this node lacks functions that it says to have. Options: `:timeout`, which is required, `:force`, and `:pushed_at` as
   `PhoenixGenApi.ConfigReceiver.push/2` has it.
   """
   @spec run(node(), PushConfig.t(), keyword()) :: result()
   def run(gateway, push_config, opts) do
+    case undefined(push_config) do
+      [] -> send_to(gateway, push_config, opts)
+      names -> {:error, {:undefined_functions, names}}
+    end
+  end
+
+  # Functions that this node says to have.
+  defp undefined(%{fun_configs: configs}) when length(configs) >= 0 do
+    own =
+      for %FunConfig{nodes: nodes} = config <- Enum.map(configs, &FunConfig.complete/1),
+          is_list(nodes) and not List.improper?(nodes) and
+            (node() in nodes or Atom.to_string(node()) in nodes),
+          do: config
+
+    for config <- UndefinedFunctions.here(own), uniq: true, do: UndefinedFunctions.name(config)
+  end
+
+  defp undefined(_malformed), do: []
+
+  defp send_to(gateway, push_config, opts) do
     ServiceGuard.register(push_config)
     push_config = with_token(push_config)
     receiver_opts = [node: node()] ++ Keyword.take(opts, [:force, :pushed_at])

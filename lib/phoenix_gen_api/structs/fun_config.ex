@@ -141,12 +141,22 @@ defmodule PhoenixGenApi.Structs.FunConfig do
   defdelegate normalize_retry(retry), to: Validation
 
   @doc false
-  # The number of arguments in the call, of a normalised config.
+  # The number of arguments in the call.
   @spec arity(t()) :: arity()
   def arity(%__MODULE__{mfa: {_module, _function, fixed}} = config) do
-    given = if config.arg_orders == :map, do: 1, else: length(config.arg_orders || [])
-    given + length(fixed) + if(config.request_info, do: 1, else: 0)
+    given =
+      case {count(config.arg_types), config.arg_orders} do
+        {0, _order} -> 0
+        {_some, :map} -> 1
+        {count, _order} -> count
+      end
+
+    given + length(fixed) + if(config.request_info == true, do: 1, else: 0)
   end
+
+  defp count(types) when is_non_struct_map(types), do: map_size(types)
+  defp count(types) when length(types) >= 0, do: length(types)
+  defp count(_none), do: 0
 
   @doc "The version, `\"0.0.0\"` for `nil`."
   @spec version(t()) :: String.t()

@@ -88,7 +88,12 @@ defmodule PhoenixGenApi.Telemetry.Events do
         {:config, [:config, :delete], [], @function, "a function config was deleted"},
         {:config, [:config, :disable], [], @function, "a function config was disabled"},
         {:config, [:config, :enable], [], @function, "a function config was enabled"},
-        {:config, [:config, :clear], [], @function, "the table was emptied; all three are `:all`"}
+        {:config, [:config, :clear], [], @function,
+         "the table was emptied; all three are `:all`"},
+        {:config, [:service, :up], [], [:service, :nodes],
+         "a service has its first node; `nodes` are those that are there"},
+        {:config, [:service, :down], [], [:service, :nodes],
+         "a service has lost its last node, or none of `nodes` can be connected"}
       ]
 
   # Beyond the table of the documentation, which is fixed.

@@ -32,6 +32,11 @@ defmodule PhoenixGenApi.Relay.Shard.Server do
   def handle_call({:change, op, joining}, from, state),
     do: {:noreply, Request.new(state, op, joining, from)}
 
+  def handle_call(:caught_up?, _from, state) do
+    known? = Enum.all?(Peers.current(), &is_map_key(state.peers, &1))
+    {:reply, known? and State.caught_up?(state), state}
+  end
+
   @impl true
   def handle_cast({:up, node, number, reply?}, state),
     do: {:noreply, PeerSync.send_state(state, node, number, reply?)}
