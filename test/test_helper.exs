@@ -5,6 +5,7 @@ unless installed?,
   do: IO.puts("Left out: the tests tagged :phoenix (no Phoenix with a web server is installed)")
 
 ExUnit.start(
+  formatters: [ExUnit.CLIFormatter, PhoenixGenApi.Test.Watchdog],
   exclude: if(installed?, do: [], else: [:phoenix]),
   # A busy machine takes its time. Only a test that fails waits as long.
   assert_receive_timeout: 30_000,

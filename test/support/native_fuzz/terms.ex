@@ -185,7 +185,7 @@ defmodule PhoenixGenApi.NativeFuzz.Terms do
     items = for _ <- below(4), do: right(kind, context)
 
     # A long one, now and then. Large items would be copied as often: by lists in lists, to gigabytes.
-    if :rand.uniform(50) == 1 and :erts_debug.size(items) < 500,
+    if :rand.uniform(50) == 1 and :erts_debug.flat_size(items) < 500,
       do: Enum.concat(List.duplicate(items, 200)),
       else: items
   end
