@@ -55,37 +55,78 @@ defmodule PhoenixGenApi.ArgumentHandler do
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.SafeInspect
-  alias PhoenixGenApi.Structs.{FunConfig, Request}
+  alias PhoenixGenApi.Structs.{FieldMap, FunConfig, Request}
 
   @doc """
   The arguments of the call, in order, without those inside the mfa.
+
+  Of the config only `arg_types` and `arg_orders` count, and `request_type` for messages if the request
+  has none: it need not be one that `PhoenixGenApi.ConfigDb.add/1` would accept.
 
   `{:error, exception}` holds an `ArgumentError` or a `PhoenixGenApi.Errors.InvalidType` for
   the first problem.
   """
   @spec convert_args(FunConfig.t(), Request.t()) :: {:ok, [term()]} | {:error, Exception.t()}
-  def convert_args(%{arg_types: _} = config, %Request{} = request) do
-    case Plan.compile(config) do
-      {:ok, plan, _config} -> convert(plan, request)
-      {:error, errors} -> {:error, ArgumentError.exception(Enum.join(errors, "; "))}
+  def convert_args(config, %Request{} = request) when is_struct(config) do
+    config = FieldMap.complete(config)
+    convert_args(config, config.arg_orders, request)
+  end
+
+  # Nothing else of a config matters to arguments: it may be missing, or wrong.
+  defp convert_args(%module{arg_types: types, request_type: type} = config, orders, request) do
+    request = Request.complete(request)
+
+    arguments =
+      struct!(module,
+        arg_types: types,
+        arg_orders: orders,
+        service: name(config.service),
+        request_type: name(type),
+        nodes: :local,
+        mfa: {Kernel, :node, []}
+      )
+
+    case Plan.compile(arguments) do
+      {:ok, plan, _config} ->
+        convert(plan, %{request | request_type: request.request_type || type})
+
+      {:error, errors} ->
+        {:error, ArgumentError.exception(Enum.join(errors, "; "))}
     end
   end
+
+  # For warnings.
+  defp name(name) when is_binary(name) and name != "" and byte_size(name) <= 1_024,
+    do: if(String.valid?(name), do: name, else: name(nil))
+
+  defp name(service) when is_atom(service) and service not in [nil, :""], do: to_string(service)
+  defp name(_none), do: "-"
 
   @doc "Same as `convert_args/2`, but returns the list or raises the exception."
   @spec convert_args!(FunConfig.t(), Request.t()) :: [term()]
   def convert_args!(config, request), do: bang!(convert_args(config, request))
 
-  @doc "Whether the arguments are valid: `:ok` or `{:error, exception}`."
+  @doc """
+  Whether the arguments are valid: `:ok` or `{:error, exception}`.
+
+  Needs no `arg_orders`: without an order arguments are checked by name.
+  """
   @spec validate_args(FunConfig.t(), Request.t()) :: :ok | {:error, Exception.t()}
-  def validate_args(config, request) do
-    with {:ok, _arguments} <- convert_args(config, request), do: :ok
+  def validate_args(config, %Request{} = request) when is_struct(config) do
+    config = FieldMap.complete(config)
+
+    orders =
+      if is_map(config.arg_types) and config.arg_orders in [nil, []],
+        do: :map,
+        else: config.arg_orders
+
+    with {:ok, _arguments} <- convert_args(config, orders, request), do: :ok
   end
 
   @doc "Same as `validate_args/2`, but raises the exception."
   @spec validate_args!(FunConfig.t(), Request.t()) :: :ok
   def validate_args!(config, request) do
-    _arguments = convert_args!(config, request)
-    :ok
+    with {:error, exception} <- validate_args(config, request), do: raise(exception)
   end
 
   @doc "Code points that a `:string` may have when its type says nothing."

@@ -44,7 +44,7 @@ defmodule PhoenixGenApi.JsonConfig do
   `ArgumentError`.
   """
 
-  alias PhoenixGenApi.ArgumentHandler.TypeSyntax
+  alias PhoenixGenApi.ArgumentHandler.{TypeParser, TypeSyntax}
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.JsonEncoding
   alias PhoenixGenApi.SafeInspect
@@ -90,6 +90,7 @@ defmodule PhoenixGenApi.JsonConfig do
   @spec export_single(FunConfig.t(), [option()]) :: {String.t(), message()}
   def export_single(%FunConfig{} = config, opts \\ []) do
     opts = Keyword.validate!(opts, @options)
+    config = FunConfig.complete(config)
     {key(config, opts), message(config, opts)}
   end
 
@@ -145,6 +146,7 @@ defmodule PhoenixGenApi.JsonConfig do
 
   defp args(types, values) do
     Map.new(types, fn {name, type} ->
+      name = TypeParser.name(name)
       {name, Map.get_lazy(values, name, fn -> default(type) end)}
     end)
   end

@@ -300,6 +300,150 @@ defmodule PhoenixGenApi.ArgumentHandlerTest do
       assert message(:naive_datetime, true) ==
                ~s|invalid argument type for "a", expected :naive_datetime (ISO 8601 string), got true|
     end
+
+    test ":date gives a Date" do
+      for text <- ["2026-02-28", "+2024-02-29", "-0001-12-31"] do
+        assert converted(:date, text) == Date.from_iso8601!(text)
+      end
+
+      assert converted([type: :date], ~D[2026-01-01]) == ~D[2026-01-01]
+
+      assert message(:date, "2026-02-29") ==
+               ~s(invalid date format for "2026-02-29": invalid_date at "a")
+
+      for text <- ["2026-1-01", "2026-01-01T00:00:00Z", "x", ""] do
+        assert message(:date, text) ==
+                 ~s(invalid date format for "#{text}": invalid_format at "a")
+      end
+
+      assert message(:date, 1) ==
+               ~s|invalid argument type for "a", expected :date (ISO 8601 string), got 1|
+
+      assert message(:date, ~N[2026-01-01 00:00:00]) =~ "expected :date (ISO 8601 string)"
+      assert {:error, %PhoenixGenApi.Errors.InvalidType{}} = convert(:date, ~T[00:00:00])
+    end
+
+    test ":time gives a Time, without its offset" do
+      for text <- ["23:59:59", "T00:00:00", "12:00:00.5Z", "12:00:00,1234567+02:00"] do
+        assert converted(:time, text) == Time.from_iso8601!(text)
+      end
+
+      assert converted([type: :time], ~T[12:00:00.00]) == ~T[12:00:00.00]
+
+      assert message(:time, "24:00:00") ==
+               ~s(invalid time format for "24:00:00": invalid_time at "a")
+
+      for text <- ["12:00", "12:00:00.", "2026-01-01T00:00:00", "x", ""] do
+        assert message(:time, text) ==
+                 ~s(invalid time format for "#{text}": invalid_format at "a")
+      end
+
+      assert {:error, %PhoenixGenApi.Errors.InvalidType{}} = convert(:time, ~D[2026-01-01])
+    end
+
+    test "dates and times are checked wherever a type may stand, and as defaults" do
+      type = {:list, {:map, %{"on" => :date, "at" => [type: :time, default_value: "08:00:00"]}}}
+
+      assert converted(type, [%{"on" => "2026-01-01"}]) ==
+               [%{"on" => ~D[2026-01-01], "at" => ~T[08:00:00]}]
+
+      assert message(type, [%{"on" => "2026-13-01"}]) =~ ~s(invalid_date at "a[0].on")
+      assert refused(type: :date, default_value: "x") =~ "invalid default_value"
+    end
+  end
+
+  test "bounds of integers are exact, whatever their size" do
+    for far <- [2 ** 63, 2 ** 64, 10 ** 30, 10 ** 400, 7 ** 900],
+        bound <- [far, -far],
+        type <- [:integer, :num] do
+      assert converted({type, min: bound}, bound) == bound
+      assert converted({type, max: bound}, bound) == bound
+      assert converted({type, min: bound - 1, max: bound + 1}, bound) == bound
+      assert message({type, min: bound}, bound - 1) =~ "must be at least #{bound}"
+      assert message({type, max: bound}, bound + 1) =~ "must be at most #{bound}"
+
+      small = if bound > 0, do: {:min, "least"}, else: {:max, "most"}
+      assert message({type, [{elem(small, 0), bound}]}, 0) =~ "must be at #{elem(small, 1)}"
+    end
+
+    assert message({:num, max: 2 ** 64}, 2.0 ** 65) =~ "must be at most #{2 ** 64}"
+    assert converted({:num, max: 2 ** 64}, 2.0 ** 64) == 2.0 ** 64
+    assert message({:num, max: 2.0 ** 64}, 2 ** 64 + 1) =~ "must be at most 1.8446744073709552e19"
+    assert converted({:num, min: 2.0 ** 64}, 2 ** 64) == 2 ** 64
+  end
+
+  describe "a config that has only what arguments need" do
+    test "will do, whatever else is missing or wrong in it" do
+      config = %FunConfig{arg_types: [{"a", :integer}, {"b", :string}]}
+      request = %Request{args: %{"a" => 1, "b" => "x"}}
+
+      for config <- [config, %{config | timeout: 1, nodes: [], mfa: :none, service: nil}] do
+        assert ArgumentHandler.convert_args(config, request) == {:ok, [1, "x"]}
+        assert ArgumentHandler.convert_args!(config, request) == [1, "x"]
+        assert ArgumentHandler.validate_args(config, request) == :ok
+        assert FunConfig.convert_args!(config, request) == [1, "x"]
+      end
+
+      assert {:error, %ArgumentError{message: message}} =
+               ArgumentHandler.convert_args(%FunConfig{arg_types: %{"a" => :nope}}, request)
+
+      assert message =~ "arg_types has an invalid type"
+    end
+
+    test "gives messages the request type, if the request has none" do
+      config = %FunConfig{request_type: "save", arg_types: %{"a" => :integer}}
+
+      for {type, shown} <- [{nil, "save"}, {"other", "other"}] do
+        assert {:error, %ArgumentError{message: message}} =
+                 ArgumentHandler.convert_args(config, %Request{request_type: type})
+
+        assert message == ~s(missing or nil argument "a" in "#{shown}")
+      end
+    end
+
+    test "needs no order to be validated" do
+      config = %FunConfig{arg_types: %{"a" => :integer, "b" => :string}}
+      good = %Request{args: %{"a" => 1, "b" => "x"}}
+      bad = %Request{args: %{"a" => "1", "b" => 2}}
+      assert ArgumentHandler.validate_args(config, good) == :ok
+      assert ArgumentHandler.validate_args!(config, good) == :ok
+      text = ~s(invalid argument type for "a", expected :integer, got "1")
+
+      assert {:error, %ArgumentError{message: ^text}} =
+               ArgumentHandler.validate_args(config, bad)
+
+      assert_raise ArgumentError, text, fn -> ArgumentHandler.validate_args!(config, bad) end
+      assert {:error, %{message: message}} = ArgumentHandler.convert_args(config, good)
+      assert message =~ "arg_orders is required"
+    end
+  end
+
+  describe "atoms as names" do
+    test "become strings, in types, orders and fields" do
+      for {types, orders} <- [
+            {[a: :integer, b: {:map, %{c: :date}}], nil},
+            {%{a: :integer, b: [type: :map, fields: [c: :date]]}, [:a, :b]},
+            {%{:a => :integer, "b" => {:map, %{c: :date}}}, ["a", :b]}
+          ] do
+        config = config(types, orders)
+        request = request(%{"a" => 1, "b" => %{"c" => "2026-01-01"}})
+
+        assert ArgumentHandler.convert_args(config, request) ==
+                 {:ok, [1, %{"c" => ~D[2026-01-01]}]}
+
+        assert {:ok, _plan, stored} = PhoenixGenApi.Plan.compile(config)
+        assert %FunConfig{arg_orders: ["a", "b"], arg_types: %{"a" => _, "b" => _}} = stored
+      end
+    end
+
+    test "are one name with their text, and nil and booleans are none" do
+      for types <- [[{:a, :any}, {"a", :any}], %{:a => :any, "a" => :any}, %{nil: :any}] do
+        assert {:error, [message]} = FunConfig.validate_with_details(config(types, :map))
+        assert message == "arg_types names must be unique non-empty strings"
+      end
+
+      assert refused({:map, %{true => :any}}) =~ "invalid type for"
+    end
   end
 
   describe "lists" do
@@ -556,7 +700,7 @@ defmodule PhoenixGenApi.ArgumentHandlerTest do
             {5, "arg_types must be nil, a map, or a list of {name, type} pairs"},
             {[:a], "arg_types must be nil, a map, or a list of {name, type} pairs"},
             {%{"" => :num}, "arg_types names must be unique non-empty strings"},
-            {%{a: :num}, "arg_types names must be unique non-empty strings"},
+            {%{nil: :num}, "arg_types names must be unique non-empty strings"},
             {[{"a", :num}, {"a", :num}], "arg_types names must be unique non-empty strings"}
           ] do
         assert FunConfig.validate_with_details(config(types)) == {:error, [expected]}

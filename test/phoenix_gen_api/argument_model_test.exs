@@ -64,7 +64,8 @@ defmodule PhoenixGenApi.ArgumentModelTest do
 
     names = "arg_types names must be unique non-empty strings"
     assert declaration_error(%{"" => :num}) == names
-    assert declaration_error(a: :num) == names
+    assert declaration_error([{nil, :num}]) == names
+    assert declaration_error([{:a, :num}, {"a", :num}]) == names
     assert declaration_error([{"a", :num}, {"a", :string}]) == names
 
     assert declaration_error(%{"age" => :int}) ==
@@ -75,7 +76,7 @@ defmodule PhoenixGenApi.ArgumentModelTest do
     assert declaration_error(%{"age" => :enum}) =~ ~s(for "age": :enum)
     assert declaration_error(%{"age" => {:enum, [nil]}}) =~ ~s(for "age": {:enum, [nil]})
     assert declaration_error(%{"age" => {:string, min_length: "1"}}) =~ ~s(invalid type for "age")
-    assert declaration_error(%{"age" => {:map, %{x: :num}}}) =~ ~s(invalid type for "age")
+    assert declaration_error(%{"age" => {:map, %{nil: :num}}}) =~ ~s(invalid type for "age")
     assert declaration_error(%{"o" => {:map, %{"l" => :foo}}}) =~ ~s(invalid type for "o.l": :foo)
 
     assert declaration_error(%{"n" => {:integer, default_value: "1"}}) ==

@@ -237,6 +237,21 @@ defmodule PhoenixGenApi.ArgumentModel do
     end
   end
 
+  defp typed(%{kind: :date}, %Date{} = value, _path, _context), do: value
+  defp typed(%{kind: :time}, %Time{} = value, _path, _context), do: value
+
+  defp typed(%{kind: kind}, value, path, _context) when kind in [:date, :time] do
+    if not is_binary(value), do: not_a_date(kind, value, path)
+
+    case if(kind == :date, do: Date.from_iso8601(value), else: parse(Time, value)) do
+      {:ok, parsed} ->
+        parsed
+
+      {:error, reason} ->
+        error("invalid #{kind} format for #{Text.value(value)}: #{reason} at #{Text.path(path)}")
+    end
+  end
+
   defp typed(%{kind: :list} = type, value, path, context) do
     list(:list, type, value, path, context)
     Open.flat_list(value, path, context)

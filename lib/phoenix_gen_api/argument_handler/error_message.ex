@@ -19,7 +19,8 @@ defmodule PhoenixGenApi.ArgumentHandler.ErrorMessage do
   defp message(:extra, path, keys, _, _), do: "extra fields in #{p(path)}, extra: #{keys(keys)}"
   defp message(:missing, path, _, _, r), do: "missing or nil argument #{p(path)} in #{r}"
 
-  defp message(:wrong_type, path, type, value, _) when type in [:datetime, :naive_datetime] do
+  defp message(:wrong_type, path, type, value, _)
+       when type in [:datetime, :naive_datetime, :date, :time] do
     "invalid argument type for #{p(path)}, expected #{inspect(type)} (ISO 8601 string), " <>
       "got #{shown(value)}"
   end

@@ -10,9 +10,6 @@ defmodule PhoenixGenApi.ArgumentHandler.TypeParser do
   @max_levels 32
   @max_types 10_000
   @max_u32 0xFFFF_FFFF
-  @max_float trunc(1.797_693_134_862_315_7e308)
-
-  defguardp is_i64(n) when n in -0x8000_0000_0000_0000..0x7FFF_FFFF_FFFF_FFFF
 
   # An item of a list has no name of its own.
   @item "[]"
@@ -28,6 +25,8 @@ defmodule PhoenixGenApi.ArgumentHandler.TypeParser do
     uuid: [],
     datetime: [],
     naive_datetime: [],
+    date: [],
+    time: [],
     list: [:items, :max_items, :min_items],
     list_string: [:max_items, :min_items, :max_item_length, :max_item_bytes],
     list_num: [:max_items, :min_items],
@@ -49,7 +48,7 @@ defmodule PhoenixGenApi.ArgumentHandler.TypeParser do
   def parse(arg_types, arg_orders) do
     with {:ok, pairs} <- pairs(arg_types),
          :ok <- names(pairs),
-         {:ok, orders} <- orders(arg_types, pairs, arg_orders) do
+         {:ok, orders} <- orders(arg_types, pairs, ordered(arg_orders)) do
       state = %{types: 0, warnings: [], path: [], defaults: defaults()}
       {fields, state} = Enum.map_reduce(in_order(pairs, orders), state, &field/2)
       {:ok, %{fields: fields, orders: orders, warnings: Enum.reverse(state.warnings)}}
@@ -66,17 +65,31 @@ defmodule PhoenixGenApi.ArgumentHandler.TypeParser do
   def compile_error({:unsafe_format, path, reason}),
     do: "arg_types has an unsupported format for #{where(Enum.reverse(path))}: #{reason}"
 
+  @doc "The name of an argument: an atom is its text."
+  @spec name(term()) :: term()
+  def name(name) when is_atom(name) and name not in [nil, true, false], do: Atom.to_string(name)
+  def name(name), do: name
+
+  defp ordered(orders) when is_list(orders),
+    do: if(proper?(orders), do: Enum.map(orders, &name/1), else: orders)
+
+  defp ordered(orders), do: orders
+
   defp pairs(nil), do: {:ok, []}
-  defp pairs(types) when is_map(types) and not is_struct(types), do: {:ok, Enum.sort(types)}
+
+  defp pairs(types) when is_map(types) and not is_struct(types),
+    do: {:ok, types |> named() |> Enum.sort()}
 
   defp pairs(types) when is_list(types) do
     if proper?(types) and Enum.all?(types, &match?({_, _}, &1)),
-      do: {:ok, types},
+      do: {:ok, named(types)},
       else: pairs(:no)
   end
 
   defp pairs(_types),
     do: {:error, "arg_types must be nil, a map, or a list of {name, type} pairs"}
+
+  defp named(pairs), do: for({name, type} <- pairs, do: {name(name), type})
 
   defp names(pairs) do
     names = Enum.map(pairs, &elem(&1, 0))
@@ -275,12 +288,9 @@ defmodule PhoenixGenApi.ArgumentHandler.TypeParser do
     end
   end
 
-  # An integer of more than 64 bits bounds as the float nearest to it.
   defp bound(options, key, spelling, state) do
     case Keyword.get(options, key) do
-      bound when bound == nil or is_float(bound) -> bound
-      bound when is_i64(bound) -> bound
-      bound when is_integer(bound) and abs(bound) < @max_float -> bound * 1.0
+      bound when bound == nil or is_number(bound) -> bound
       _ -> invalid(spelling, state)
     end
   end

@@ -14,6 +14,8 @@ defmodule PhoenixGenApi.ArgumentHandler.TypeSyntax do
     :uuid,
     :datetime,
     :naive_datetime,
+    :date,
+    :time,
     :list,
     :list_string,
     :list_num,

@@ -36,6 +36,26 @@ pub struct Big {
     pub magnitude: Box<[u8]>,
 }
 
+impl Ord for Big {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (a, b) = (&self.magnitude, &other.magnitude);
+        let by_size = a.len().cmp(&b.len());
+        let order = by_size.then_with(|| a.iter().rev().cmp(b.iter().rev()));
+        match (self.negative, other.negative) {
+            (false, false) => order,
+            (true, true) => order.reverse(),
+            (negative, _) if negative => Ordering::Less,
+            _ => Ordering::Greater,
+        }
+    }
+}
+
+impl PartialOrd for Big {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// Walks the items of a list.
 pub trait Items: Iterator {
     /// Whether the walk, having come to its end, has ended as a list does. False for an
@@ -50,6 +70,10 @@ pub enum DateStruct {
     DateTime,
     /// A date and time without one.
     NaiveDateTime,
+    /// A date.
+    Date,
+    /// A time of day.
+    Time,
 }
 
 /// A handle on one argument that lives at least as long as the check.
@@ -83,10 +107,6 @@ pub trait Value<'a>: Copy {
     fn is_struct(self) -> bool;
     /// Which date struct a map is, if any.
     fn date_struct(self) -> Option<DateStruct>;
-    /// Compares an integer of any size.
-    fn cmp_int(self, other: i64) -> Ordering;
-    /// Compares an integer of any size with a float, exactly.
-    fn cmp_float(self, other: f64) -> Ordering;
     /// An integer whose view is [`View::BigInt`].
     fn big(self) -> Option<Big>;
 }
@@ -111,6 +131,10 @@ pub trait Build<'a> {
     fn datetime(&self, value: &crate::schema::datetime::DateTime) -> Self::V;
     /// A date and time without a zone.
     fn naive_datetime(&self, value: &crate::schema::datetime::DateTime) -> Self::V;
+    /// Its date.
+    fn date(&self, value: &crate::schema::datetime::DateTime) -> Self::V;
+    /// Its time of day.
+    fn time(&self, value: &crate::schema::datetime::DateTime) -> Self::V;
     /// The UTC counterpart of a date struct with a zone; `None` when it has no valid one.
     fn to_utc(&self, value: Self::V) -> Option<Self::V>;
     /// A string, for the name of a field that the caller did not send.

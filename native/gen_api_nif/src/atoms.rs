@@ -32,6 +32,7 @@ rustler::atoms! {
     convert,
     create,
     custom,
+    date = "Elixir.Date",
     datetime = "Elixir.DateTime",
     day,
     demote,
@@ -148,6 +149,7 @@ rustler::atoms! {
     success,
     struct_ = "__struct__",
     term_bytes,
+    time = "Elixir.Time",
     time_zone,
     timeout,
     too_deep,
@@ -189,6 +191,7 @@ rustler::atoms! {
     // the published names of argument types
     any,
     boolean,
+    calendar_date = "date",
     enum_ = "enum",
     flat_map,
     float,
@@ -206,6 +209,7 @@ rustler::atoms! {
     record,
     scalar_list,
     string,
+    time_of_day = "time",
     utc = "datetime",
     uuid,
 }

@@ -19,18 +19,23 @@ impl<'a> Builder<'a, '_> {
         Arg(value.encode(self.env))
     }
 
-    fn date_fields(&self, date: &DateTime) -> [(Atom, Term<'a>); 8] {
+    fn date_fields(&self, date: &DateTime) -> [(Atom, Term<'a>); 4] {
         [
             (atoms::calendar(), atoms::iso().encode(self.env)),
             (atoms::year(), date.year.encode(self.env)),
             (atoms::month(), date.month.encode(self.env)),
             (atoms::day(), date.day.encode(self.env)),
-            (atoms::hour(), date.hour.encode(self.env)),
-            (atoms::minute(), date.minute.encode(self.env)),
-            (atoms::second(), date.second.encode(self.env)),
+        ]
+    }
+
+    fn time_fields(&self, time: &DateTime) -> [(Atom, Term<'a>); 4] {
+        [
+            (atoms::hour(), time.hour.encode(self.env)),
+            (atoms::minute(), time.minute.encode(self.env)),
+            (atoms::second(), time.second.encode(self.env)),
             (
                 atoms::microsecond(),
-                (date.microsecond, date.precision).encode(self.env),
+                (time.microsecond, time.precision).encode(self.env),
             ),
         ]
     }
@@ -74,12 +79,23 @@ impl<'a> Build<'a> for Builder<'a, '_> {
             (atoms::utc_offset(), 0.encode(self.env)),
             (atoms::std_offset(), 0.encode(self.env)),
         ];
-        let fields = [&self.date_fields(date)[..], &zone[..]].concat();
+        let fields = [self.date_fields(date), self.time_fields(date), zone].concat();
         self.record(atoms::datetime(), &fields)
     }
 
     fn naive_datetime(&self, date: &DateTime) -> Arg<'a> {
-        self.record(atoms::naive_datetime(), &self.date_fields(date))
+        let fields = [self.date_fields(date), self.time_fields(date)].concat();
+        self.record(atoms::naive_datetime(), &fields)
+    }
+
+    fn date(&self, date: &DateTime) -> Arg<'a> {
+        self.record(atoms::date(), &self.date_fields(date))
+    }
+
+    fn time(&self, time: &DateTime) -> Arg<'a> {
+        let calendar = (atoms::calendar(), atoms::iso().encode(self.env));
+        let fields = [&[calendar][..], &self.time_fields(time)[..]].concat();
+        self.record(atoms::time(), &fields)
     }
 
     fn to_utc(&self, value: Arg<'a>) -> Option<Arg<'a>> {

@@ -2,7 +2,7 @@
 
 use crate::atoms;
 use crate::schema::KeptTerms;
-use crate::value::Arg;
+use crate::value::{big_term, Arg};
 use gen_api_core::schema::datetime::ParseError;
 use gen_api_core::schema::{Bound, Failure, Problem, Segment, TypeName};
 use rustler::types::atom;
@@ -22,8 +22,8 @@ pub fn failure<'a>(env: Env<'a>, failure: &Failure<'_, Arg<'a>>, kept: &KeptTerm
         Problem::TooManyBytes(n) => (atoms::too_many_bytes(), number(n), none),
         Problem::NotUtf8 => (atoms::not_utf8(), none, none),
         Problem::Format => (atoms::format(), none, none),
-        Problem::BelowMin(bound) => (atoms::below_min(), self::bound(env, *bound), none),
-        Problem::AboveMax(bound) => (atoms::above_max(), self::bound(env, *bound), none),
+        Problem::BelowMin(bound) => (atoms::below_min(), self::bound(env, bound), none),
+        Problem::AboveMax(bound) => (atoms::above_max(), self::bound(env, bound), none),
         Problem::NotMember(listed) => (atoms::not_member(), kept.term(env, *listed), none),
         Problem::NotUuid => (atoms::not_uuid(), none, none),
         Problem::TooManyItems(n) => (atoms::too_many_items(), number(n), none),
@@ -68,9 +68,10 @@ fn terms<'a>(env: Env<'a>, values: &[Arg<'a>]) -> Term<'a> {
     terms.encode(env)
 }
 
-fn bound(env: Env<'_>, bound: Bound) -> Term<'_> {
+fn bound<'a>(env: Env<'a>, bound: &Bound) -> Term<'a> {
     match bound {
         Bound::Int(n) => n.encode(env),
+        Bound::Big(n) => big_term(env, n),
         Bound::Float(n) => n.encode(env),
     }
 }
@@ -94,6 +95,8 @@ fn type_name(name: TypeName) -> Atom {
         TypeName::Uuid => atoms::uuid(),
         TypeName::DateTime => atoms::utc(),
         TypeName::NaiveDateTime => atoms::naive(),
+        TypeName::Date => atoms::calendar_date(),
+        TypeName::Time => atoms::time_of_day(),
         TypeName::List => atoms::list(),
         TypeName::StrList => atoms::list_string(),
         TypeName::NumList => atoms::list_num(),

@@ -73,6 +73,10 @@ impl Compiler<'_> {
             Kind::DateTime
         } else if is(atoms::naive()) {
             Kind::NaiveDateTime
+        } else if is(atoms::calendar_date()) {
+            Kind::Date
+        } else if is(atoms::time_of_day()) {
+            Kind::Time
         } else if is(atoms::any()) {
             Kind::Any
         } else {
@@ -135,6 +139,7 @@ impl<'a> rustler::Decoder<'a> for Number {
     fn decode(term: Term<'a>) -> NifResult<Self> {
         match Arg(term).view() {
             View::Int(n) => Ok(Number(Bound::Int(n))),
+            View::BigInt => Ok(Number(Bound::Big(Arg(term).big().ok_or(Error::BadArg)?))),
             View::Float(n) => Ok(Number(Bound::Float(n))),
             _ => Err(Error::BadArg),
         }

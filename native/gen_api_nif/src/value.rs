@@ -3,8 +3,7 @@
 use crate::atoms;
 use gen_api_core::value::{self, Big, DateStruct, Value, View};
 use rustler::types::atom;
-use rustler::{Atom, Binary, Encoder, MapIterator, Term, TermType};
-use std::cmp::Ordering;
+use rustler::{Atom, Binary, Encoder, Env, MapIterator, Term, TermType};
 
 /// A term of the caller.
 #[derive(Clone, Copy)]
@@ -158,17 +157,13 @@ impl<'a> Value<'a> for Arg<'a> {
             Some(DateStruct::DateTime)
         } else if name == atoms::naive_datetime() {
             Some(DateStruct::NaiveDateTime)
+        } else if name == atoms::date() {
+            Some(DateStruct::Date)
+        } else if name == atoms::time() {
+            Some(DateStruct::Time)
         } else {
             None
         }
-    }
-
-    fn cmp_int(self, other: i64) -> Ordering {
-        self.0.cmp(&other.encode(self.0.get_env()))
-    }
-
-    fn cmp_float(self, other: f64) -> Ordering {
-        self.0.cmp(&other.encode(self.0.get_env()))
     }
 
     fn big(self) -> Option<Big> {
@@ -193,4 +188,21 @@ fn from_external(external: &[u8]) -> Option<Big> {
         }
         _ => None,
     }
+}
+
+/// The term of a large integer: what `from_external` reads.
+pub fn big_term<'a>(env: Env<'a>, big: &Big) -> Term<'a> {
+    let size = big.magnitude.len();
+    let mut external = vec![131];
+    match u8::try_from(size) {
+        Ok(size) => external.extend([110, size]),
+        Err(_) => {
+            external.push(111);
+            external.extend(u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes());
+        }
+    }
+    external.push(u8::from(big.negative));
+    external.extend_from_slice(&big.magnitude);
+    env.binary_to_term(&external)
+        .map_or_else(|| atom::nil().encode(env), |(term, _read)| term)
 }

@@ -111,6 +111,13 @@ defmodule PhoenixGenApi.ArgumentGenerator.Hostile do
       ["-0001-01-01T00:00:00", "2024-02-29T00:00:00,123", ~N[2026-01-01 00:00:00.000001]]
   end
 
+  @doc "What `:date` accepts."
+  def dates, do: ["2026-01-01", "2024-02-29", "+9999-12-31", "-0001-01-01", ~D[2026-01-31]]
+
+  @doc "What `:time` accepts."
+  def times,
+    do: ["00:00:00", "T23:59:59", "12:00:00.1234567Z", "12:00:00,5+02:00", ~T[12:00:00.000001]]
+
   @doc "Texts near a date: wrong in a number, an offset or the form."
   def near_dates do
     for date <- [

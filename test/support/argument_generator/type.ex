@@ -6,7 +6,8 @@ defmodule PhoenixGenApi.ArgumentGenerator.Type do
   alias PhoenixGenApi.ArgumentGenerator.Value
 
   @names ["age", "b", "tags", "order", "x.y", "naïve", "user_id", "é🙂"]
-  @scalars [:string, :num, :integer, :float, :boolean, :enum, :uuid, :datetime, :naive_datetime]
+  @scalars [:string, :num, :integer, :float, :boolean, :enum, :uuid] ++
+             [:datetime, :naive_datetime, :date, :time]
   @open [:list, :list_string, :list_num, :list_uuid, :list_map, :map, :any]
 
   # Patterns on which PCRE and an automaton agree, each with texts that match. With
@@ -76,7 +77,12 @@ defmodule PhoenixGenApi.ArgumentGenerator.Type do
     end
   end
 
-  defp options(:integer), do: range(&int(-20, &1))
+  defp options(:integer) do
+    # Of any size: they are exact.
+    far = pick([0, 0, 0, 2 ** 63, 2 ** 64, -(2 ** 64), 2 ** 200, 10 ** 400])
+    range(&(far + int(-20, &1)))
+  end
+
   defp options(kind) when kind in [:num, :float], do: range(&pick([int(-20, &1), &1 / 4]))
 
   defp options(:enum) do

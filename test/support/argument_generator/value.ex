@@ -27,6 +27,8 @@ defmodule PhoenixGenApi.ArgumentGenerator.Value do
   def fitting({:uuid, _}), do: uuid()
   def fitting({:datetime, _}), do: pick(Hostile.datetimes())
   def fitting({:naive_datetime, _}), do: pick(Hostile.naive_datetimes())
+  def fitting({:date, _}), do: pick(Hostile.dates())
+  def fitting({:time, _}), do: pick(Hostile.times())
 
   def fitting({:list, options}) do
     items(options, fn ->
@@ -124,6 +126,7 @@ defmodule PhoenixGenApi.ArgumentGenerator.Value do
     {min, max} = {options[:min], options[:max]}
 
     cond do
+      min && max && one === 1 && is_integer(min) -> pick([min, max, min + div(max - min, 2)])
       min && max -> pick([min, max, min + (max - min) / 2]) |> within(min, max, one)
       min -> (min + int(0, 100)) |> like(one)
       max -> (max - int(0, 100)) |> like(one)

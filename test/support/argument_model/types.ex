@@ -19,6 +19,8 @@ defmodule PhoenixGenApi.ArgumentModel.Types do
     :uuid,
     :datetime,
     :naive_datetime,
+    :date,
+    :time,
     :list,
     :list_string,
     :list_num,
@@ -50,6 +52,7 @@ defmodule PhoenixGenApi.ArgumentModel.Types do
 
   def canonical(arg_types, arg_orders, settings) do
     pairs = pairs(arg_types)
+    arg_orders = if is_list(arg_orders), do: named_order(arg_orders), else: arg_orders
     names = Enum.map(pairs, &elem(&1, 0))
     if not names?(names), do: throw({:config_error, @names_error})
     types = Map.new(pairs, fn {name, type} -> {name, parse(type, name, 1, settings)} end)
@@ -65,13 +68,25 @@ defmodule PhoenixGenApi.ArgumentModel.Types do
   defp pairs(nil), do: []
 
   defp pairs(types) when is_map(types) and not is_struct(types),
-    do: types |> Map.to_list() |> Enum.sort()
+    do: types |> Map.to_list() |> named() |> Enum.sort()
 
   defp pairs(types) do
     if proper_list?(types) and Enum.all?(types, &match?({_, _}, &1)),
-      do: types,
+      do: named(types),
       else: throw({:config_error, @shape_error})
   end
+
+  # An atom is its text.
+  defp named(pairs), do: for({name, type} <- pairs, do: {text(name), type})
+
+  defp named_order(order) do
+    if proper_list?(order), do: Enum.map(order, &text/1), else: order
+  end
+
+  defp text(name) when is_atom(name) and name not in [nil, true, false],
+    do: Atom.to_string(name)
+
+  defp text(name), do: name
 
   defp names?(names) do
     Enum.all?(names, &(is_binary(&1) and &1 != "" and String.valid?(&1))) and
@@ -252,6 +267,7 @@ defmodule PhoenixGenApi.ArgumentModel.Types do
         true -> invalid(at.type, at.path)
       end
 
+    pairs = named(pairs)
     if not names?(Enum.map(pairs, &elem(&1, 0))), do: invalid(at.type, at.path)
 
     for {name, type} <- Enum.sort(pairs), into: %{} do

@@ -213,6 +213,10 @@ defmodule PhoenixGenApi.NativeFuzz.Terms do
   def right(kind, _context) when kind in [:u64, :usize],
     do: pick([0, 1, 2, 3, 10, 1_000, 2 ** 32, 2 ** 63, 2 ** 64 - 1])
 
+  def right(:bound, context) do
+    pick([right(:number, context), 2 ** 63, -(2 ** 64), 10 ** 400])
+  end
+
   def right(:number, _context), do: pick([0, 1, -1, 0.0, 0.5, 1.0, -2.5, 1.0e300, 2 ** 63 - 1])
   def right(:boolean, _context), do: pick([true, false])
   def right(:atom, _context), do: pick(@atoms)

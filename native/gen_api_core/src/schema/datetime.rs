@@ -1,4 +1,4 @@
-//! ISO 8601 dates with times, in the grammar of Elixir's `Calendar.ISO` (extended format).
+//! ISO 8601 dates and times, in the grammar of Elixir's `Calendar.ISO` (extended format).
 
 /// A date and time, and its fraction of a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct DateTime {
     pub precision: u8,
 }
 
-/// Why a text is no date and time; the names are those of Elixir.
+/// Why a text is no date or time; the names are those of Elixir.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParseError {
     /// Not of the form.
@@ -61,41 +61,86 @@ pub fn parse_naive(text: &[u8]) -> Result<DateTime, ParseError> {
     parse(text).map(|(local, _offset)| local)
 }
 
+/// Parses a date; the time of day is midnight.
+pub fn parse_date(text: &[u8]) -> Result<DateTime, ParseError> {
+    match read_date(text)? {
+        (date, []) => valid(date),
+        _ => Err(ParseError::InvalidFormat),
+    }
+}
+
+/// Parses a time of day; an offset may be there and is ignored. The date means nothing.
+pub fn parse_time(text: &[u8]) -> Result<DateTime, ParseError> {
+    let text = text.strip_prefix(b"T").unwrap_or(text);
+    let (time, _offset) = read_time(MIDNIGHT, text)?;
+    valid(time)
+}
+
 fn parse(text: &[u8]) -> Result<(DateTime, Option<i32>), ParseError> {
+    let (date, rest) = read_date(text)?;
+    let [b' ' | b'T', rest @ ..] = rest else {
+        return Err(ParseError::InvalidFormat);
+    };
+    let (local, offset) = read_time(date, rest)?;
+    Ok((valid(local)?, offset))
+}
+
+const MIDNIGHT: DateTime = DateTime {
+    year: 0,
+    month: 1,
+    day: 1,
+    hour: 0,
+    minute: 0,
+    second: 0,
+    microsecond: 0,
+    precision: 0,
+};
+
+/// A date, whether there is such a day or not, and the rest.
+fn read_date(text: &[u8]) -> Result<(DateTime, &[u8]), ParseError> {
     let (negative, text) = match text {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),
         _ => (false, text),
     };
-    let [y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b' ' | b'T', h1, h2, b':', mi1, mi2, b':', s1, s2, rest @ ..] =
-        text
-    else {
+    let [y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, rest @ ..] = text else {
         return Err(ParseError::InvalidFormat);
     };
     let year = i32::from(pair(*y1, *y2)?) * 100 + i32::from(pair(*y3, *y4)?);
-    let (month, day) = (pair(*mo1, *mo2)?, pair(*d1, *d2)?);
-    let (hour, minute, second) = (pair(*h1, *h2)?, pair(*mi1, *mi2)?, pair(*s1, *s2)?);
-    let (microsecond, precision, rest) = fraction(rest)?;
-    let offset = offset(rest)?;
-    let year = if negative { -year } else { year };
+    let date = DateTime {
+        year: if negative { -year } else { year },
+        month: pair(*mo1, *mo2)?,
+        day: pair(*d1, *d2)?,
+        ..MIDNIGHT
+    };
+    Ok((date, rest))
+}
 
-    if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
-        return Err(ParseError::InvalidDate);
-    }
-    if hour > 23 || minute > 59 || second > 59 {
-        return Err(ParseError::InvalidTime);
-    }
+/// That date with a time of day, whether there is such a time or not, and the offset.
+fn read_time(date: DateTime, text: &[u8]) -> Result<(DateTime, Option<i32>), ParseError> {
+    let [h1, h2, b':', mi1, mi2, b':', s1, s2, rest @ ..] = text else {
+        return Err(ParseError::InvalidFormat);
+    };
+    let (microsecond, precision, rest) = fraction(rest)?;
     let local = DateTime {
-        year,
-        month,
-        day,
-        hour,
-        minute,
-        second,
+        hour: pair(*h1, *h2)?,
+        minute: pair(*mi1, *mi2)?,
+        second: pair(*s1, *s2)?,
         microsecond,
         precision,
+        ..date
     };
-    Ok((local, offset))
+    Ok((local, offset(rest)?))
+}
+
+fn valid(at: DateTime) -> Result<DateTime, ParseError> {
+    if !(1..=12).contains(&at.month) || at.day < 1 || at.day > days_in_month(at.year, at.month) {
+        return Err(ParseError::InvalidDate);
+    }
+    if at.hour > 23 || at.minute > 59 || at.second > 59 {
+        return Err(ParseError::InvalidTime);
+    }
+    Ok(at)
 }
 
 fn digit(byte: u8) -> Result<u8, ParseError> {
@@ -241,6 +286,41 @@ mod tests {
             ("-2015-01-23T23:50:07-0000", "-2015-01-23 23:50:07 0/0"),
         ] {
             assert_eq!(utc(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_date_and_a_time_stand_by_themselves() {
+        use ParseError::*;
+        let date = |text: &str| parse_date(text.as_bytes()).map(|d| (d.year, d.month, d.day));
+        for (text, expected) in [
+            ("2015-01-23", Ok((2015, 1, 23))),
+            ("+2016-02-29", Ok((2016, 2, 29))),
+            ("-0001-12-31", Ok((-1, 12, 31))),
+            ("2015-02-29", Err(InvalidDate)),
+            ("2015-13-01", Err(InvalidDate)),
+            ("2015-1-23", Err(InvalidFormat)),
+            ("2015-01-23T00:00:00", Err(InvalidFormat)),
+            ("", Err(InvalidFormat)),
+        ] {
+            assert_eq!(date(text), expected, "{text}");
+        }
+        let time = |text: &str| {
+            parse_time(text.as_bytes())
+                .map(|t| (t.hour, t.minute, t.second, t.microsecond, t.precision))
+        };
+        for (text, expected) in [
+            ("23:50:07", Ok((23, 50, 7, 0, 0))),
+            ("T23:50:07.05Z", Ok((23, 50, 7, 50_000, 2))),
+            ("00:00:00,1234567+02:00", Ok((0, 0, 0, 123_456, 6))),
+            ("24:00:00", Err(InvalidTime)),
+            ("23:50:60", Err(InvalidTime)),
+            ("23:50", Err(InvalidFormat)),
+            ("23:50:07.", Err(InvalidFormat)),
+            ("TT23:50:07", Err(InvalidFormat)),
+            ("2015-01-23T23:50:07", Err(InvalidFormat)),
+        ] {
+            assert_eq!(time(text), expected, "{text}");
         }
     }
 

@@ -130,6 +130,10 @@ pub enum Kind {
     DateTime,
     /// An ISO 8601 date and time; an offset is ignored.
     NaiveDateTime,
+    /// An ISO 8601 date.
+    Date,
+    /// An ISO 8601 time of day; an offset is ignored.
+    Time,
     /// A list of scalars; strings of at most `max_length` code points.
     ScalarList {
         /// How many items.
@@ -282,6 +286,10 @@ pub enum TypeName {
     DateTime,
     /// `:naive_datetime`
     NaiveDateTime,
+    /// `:date`
+    Date,
+    /// `:time`
+    Time,
     /// `:list`
     List,
     /// `:list_string`

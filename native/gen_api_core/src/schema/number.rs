@@ -4,16 +4,18 @@ use crate::value::{Big, Value, View};
 use std::cmp::Ordering;
 
 /// An inclusive bound.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Bound {
     /// An integer.
     Int(i64),
+    /// An integer of more than 64 bits.
+    Big(Big),
     /// A float.
     Float(f64),
 }
 
 /// Inclusive bounds of a number.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Range {
     /// The smallest number accepted.
     pub min: Option<Bound>,
@@ -29,13 +31,13 @@ impl Range {
     }
 
     /// The bound that `value`, a number, is outside of, and on which side.
-    pub fn violated<'a, V: Value<'a>>(&self, value: V) -> Option<(Ordering, Bound)> {
-        if let Some(min) = self.min {
+    pub fn violated<'a, V: Value<'a>>(&self, value: V) -> Option<(Ordering, &Bound)> {
+        if let Some(min) = &self.min {
             if compare(value, min) == Ordering::Less {
                 return Some((Ordering::Less, min));
             }
         }
-        if let Some(max) = self.max {
+        if let Some(max) = &self.max {
             if compare(value, max) == Ordering::Greater {
                 return Some((Ordering::Greater, max));
             }
@@ -44,14 +46,60 @@ impl Range {
     }
 }
 
-fn compare<'a, V: Value<'a>>(value: V, bound: Bound) -> Ordering {
+fn compare<'a, V: Value<'a>>(value: V, bound: &Bound) -> Ordering {
     match (value.view(), bound) {
-        (View::Int(a), Bound::Int(b)) => a.cmp(&b),
-        (View::Float(a), Bound::Float(b)) => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
-        (View::Int(a), Bound::Float(b)) => int_vs_float(a, b),
-        (View::Float(a), Bound::Int(b)) => int_vs_float(b, a).reverse(),
-        (_, Bound::Int(b)) => value.cmp_int(b),
-        (_, Bound::Float(b)) => value.cmp_float(b),
+        (View::Int(a), Bound::Int(b)) => a.cmp(b),
+        (View::Float(a), Bound::Float(b)) => a.partial_cmp(b).unwrap_or(Ordering::Equal),
+        (View::Int(a), Bound::Float(b)) => int_vs_float(a, *b),
+        (View::Float(a), Bound::Int(b)) => int_vs_float(*b, a).reverse(),
+        (View::Int(_), Bound::Big(b)) => big_vs_int(b).reverse(),
+        (View::Float(a), Bound::Big(b)) => big_vs_float(b, a).reverse(),
+        (_, bound) => value
+            .big()
+            .map_or(Ordering::Equal, |a| big_vs_bound(&a, bound)),
+    }
+}
+
+fn big_vs_bound(a: &Big, bound: &Bound) -> Ordering {
+    match bound {
+        Bound::Int(_) => big_vs_int(a),
+        Bound::Big(b) => a.cmp(b),
+        Bound::Float(b) => big_vs_float(a, *b),
+    }
+}
+
+/// Beyond every integer of 64 bits, on the side of its sign.
+fn big_vs_int(big: &Big) -> Ordering {
+    if big.negative {
+        Ordering::Less
+    } else {
+        Ordering::Greater
+    }
+}
+
+/// Exact: a float that is as large has no fraction, so it is an integer as well.
+fn big_vs_float(big: &Big, float: f64) -> Ordering {
+    if float.abs() < 9_223_372_036_854_775_808.0 {
+        big_vs_int(big)
+    } else {
+        big.cmp(&whole(float))
+    }
+}
+
+/// The integer that a float of at least 2^63, or at most -2^63, is.
+fn whole(float: f64) -> Big {
+    const FRACTION: u32 = 52;
+    let bits = float.to_bits();
+    let mantissa = bits & ((1 << FRACTION) - 1) | 1 << FRACTION;
+    let exponent = ((bits >> FRACTION) & 0x7ff).saturating_sub(1_023 + u64::from(FRACTION));
+    let mut magnitude = vec![0; usize::try_from(exponent / 8).unwrap_or(0)];
+    magnitude.extend((mantissa << (exponent % 8)).to_le_bytes());
+    while magnitude.last() == Some(&0) {
+        magnitude.pop();
+    }
+    Big {
+        negative: float < 0.0,
+        magnitude: magnitude.into(),
     }
 }
 
@@ -117,6 +165,64 @@ mod tests {
             Ordering::Equal
         );
         assert_eq!(int_vs_float(0, -0.0), Ordering::Equal);
+    }
+
+    fn big(value: i128) -> Big {
+        let bytes = value.unsigned_abs().to_le_bytes();
+        let significant = bytes.iter().rposition(|b| *b != 0).unwrap();
+        Big {
+            negative: value < 0,
+            magnitude: bytes[..=significant].into(),
+        }
+    }
+
+    #[test]
+    fn large_integers_compare_by_sign_size_and_value() {
+        let ascending = [
+            i128::MIN,
+            -(1 << 100) - 1,
+            -(1 << 100),
+            -(1 << 64),
+            i128::from(i64::MIN) - 1,
+            1 << 63,
+            (1 << 64) - 1,
+            1 << 64,
+            (1 << 64) + 1,
+            (1 << 72) + 255,
+            1 << 100,
+            (1 << 100) + 1,
+            i128::MAX,
+        ];
+        for (n, a) in ascending.iter().enumerate() {
+            for (m, b) in ascending.iter().enumerate() {
+                assert_eq!(big(*a).cmp(&big(*b)), n.cmp(&m), "{a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_integer_and_a_float_compare_exactly() {
+        let two_100 = (1u128 << 100) as f64;
+        for (a, b, order) in [
+            (1 << 100, two_100, Ordering::Equal),
+            ((1 << 100) - 1, two_100, Ordering::Less),
+            ((1 << 100) + 1, two_100, Ordering::Greater),
+            (-(1 << 100), -two_100, Ordering::Equal),
+            (-(1 << 100) - 1, -two_100, Ordering::Less),
+            (-(1 << 100) + 1, -two_100, Ordering::Greater),
+            (-(1 << 100), two_100, Ordering::Less),
+            (1 << 63, 9_223_372_036_854_775_808.0, Ordering::Equal),
+            (
+                (1 << 63) + 1,
+                9_223_372_036_854_775_808.0,
+                Ordering::Greater,
+            ),
+            (1 << 63, 5.5, Ordering::Greater),
+            (-(1 << 64), -5.5, Ordering::Less),
+            (i128::MAX, f64::MAX, Ordering::Less),
+        ] {
+            assert_eq!(big_vs_float(&big(a), b), order, "{a} {b}");
+        }
     }
 
     fn to_f64(negative: bool, magnitude: &[u8]) -> Option<f64> {

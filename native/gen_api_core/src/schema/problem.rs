@@ -42,9 +42,9 @@ pub enum Problem<'s, V> {
     /// No match of the format.
     Format,
     /// Less than that.
-    BelowMin(Bound),
+    BelowMin(&'s Bound),
     /// More than that.
-    AboveMax(Bound),
+    AboveMax(&'s Bound),
     /// None of the listed values, which are kept under this number.
     NotMember(u32),
     /// Not a UUID text.
@@ -73,7 +73,7 @@ pub enum Problem<'s, V> {
     MissingKeys(Vec<&'s str>),
     /// Keys that are not accepted.
     RejectedKeys(Vec<V>),
-    /// A text that is no date and time.
+    /// A text that is no date or time.
     NotDate(TypeName, V, super::datetime::ParseError),
     /// More levels of lists and maps than that.
     TooDeep(u32),

@@ -3,7 +3,6 @@
 use gen_api_core::schema::datetime::DateTime;
 use gen_api_core::value::{Big, Build, DateStruct, Items, Value, View};
 use proptest::prelude::*;
-use std::cmp::Ordering;
 
 /// What a caller may send.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,17 +139,6 @@ impl<'a> Value<'a> for &'a Json {
         None
     }
 
-    fn cmp_int(self, other: i64) -> Ordering {
-        self.as_int().unwrap_or(0).cmp(&other)
-    }
-
-    fn cmp_float(self, other: f64) -> Ordering {
-        self.as_float()
-            .unwrap_or(0.0)
-            .partial_cmp(&other)
-            .unwrap_or(Ordering::Equal)
-    }
-
     fn big(self) -> Option<Big> {
         None
     }
@@ -193,6 +181,14 @@ impl<'a> Build<'a> for Maker {
     }
 
     fn naive_datetime(&self, value: &DateTime) -> &'a Json {
+        self.datetime(value)
+    }
+
+    fn date(&self, value: &DateTime) -> &'a Json {
+        self.datetime(value)
+    }
+
+    fn time(&self, value: &DateTime) -> &'a Json {
         self.datetime(value)
     }
 

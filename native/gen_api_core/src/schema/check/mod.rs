@@ -176,8 +176,10 @@ impl<'a, 'b, B: Build<'a>> Check<'a, 'b, B> {
             },
             Kind::Enum(members) => return self.member(members, value),
             Kind::Uuid => scalar::uuid(value, || mismatch(TypeName::Uuid, value))?,
-            Kind::DateTime => return self.datetime(TypeName::DateTime, value),
-            Kind::NaiveDateTime => return self.datetime(TypeName::NaiveDateTime, value),
+            Kind::DateTime => return self.date(TypeName::DateTime, value),
+            Kind::NaiveDateTime => return self.date(TypeName::NaiveDateTime, value),
+            Kind::Date => return self.date(TypeName::Date, value),
+            Kind::Time => return self.date(TypeName::Time, value),
             // Nil is JSON, but whether it may stand for a whole value is an option.
             Kind::Any if value.view() == View::Nil => return Err(Problem::Missing.into()),
             Kind::Any => self.json(value, depth)?,

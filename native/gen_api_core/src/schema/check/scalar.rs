@@ -119,34 +119,38 @@ impl<'a, B: Build<'a>> Check<'a, '_, B> {
         }
     }
 
-    pub(super) fn datetime<'s>(
+    pub(super) fn date<'s>(
         &mut self,
         name: TypeName,
         value: B::V,
     ) -> Walk<'s, B::V, Converted<B::V>> {
-        let utc = name == TypeName::DateTime;
         if let Some(text) = value.as_str() {
             self.meter.work(DATE)?;
-            let parsed = if utc {
-                datetime::parse_utc(text)
-            } else {
-                datetime::parse_naive(text)
+            let build = self.build;
+            let made = match name {
+                TypeName::DateTime => datetime::parse_utc(text).map(|date| build.datetime(&date)),
+                TypeName::Date => datetime::parse_date(text).map(|date| build.date(&date)),
+                TypeName::Time => datetime::parse_time(text).map(|time| build.time(&time)),
+                _naive => datetime::parse_naive(text).map(|date| build.naive_datetime(&date)),
             };
-            return match parsed {
-                Ok(date) if utc => Ok(Some(self.build.datetime(&date))),
-                Ok(date) => Ok(Some(self.build.naive_datetime(&date))),
+            return match made {
+                Ok(date) => Ok(Some(date)),
                 Err(error) => Err(Problem::NotDate(name, value, error).into()),
             };
         }
         // Callers in Elixir may have the struct already.
-        match (value.date_struct(), utc) {
-            (Some(DateStruct::DateTime), true) => match self.build.to_utc(value) {
+        match (value.date_struct(), name) {
+            (Some(DateStruct::DateTime), TypeName::DateTime) => match self.build.to_utc(value) {
                 Some(date) => Ok(Some(date)),
                 None => Err(Problem::NotJson(value).into()),
             },
-            (Some(DateStruct::NaiveDateTime), false) => Ok(None),
-            (Some(_), _) => Err(Problem::WrongType(name, value).into()),
-            (None, _) => Err(mismatch(name, value)),
+            (Some(DateStruct::NaiveDateTime), TypeName::NaiveDateTime)
+            | (Some(DateStruct::Date), TypeName::Date)
+            | (Some(DateStruct::Time), TypeName::Time) => Ok(None),
+            (Some(DateStruct::DateTime | DateStruct::NaiveDateTime), _) => {
+                Err(Problem::WrongType(name, value).into())
+            }
+            _ => Err(mismatch(name, value)),
         }
     }
 }
