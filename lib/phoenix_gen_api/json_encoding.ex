@@ -15,9 +15,21 @@ defmodule PhoenixGenApi.JsonEncoding do
 
   require Log
 
-  @type json_library :: module()
+  # An optional dependency.
+  @compile {:no_warn_undefined, Phoenix}
+
+  @typedoc "A module, or `:configured` for that of `library/0`, asked for only where it makes a difference."
+  @type json_library :: module() | :configured
 
   defguardp is_key(key) when is_binary(key) or is_atom(key) or is_number(key)
+
+  @doc "The library that Phoenix encodes with: the configured one, or Phoenix's own default."
+  @spec library() :: module()
+  def library do
+    if Code.ensure_loaded?(Phoenix),
+      do: Phoenix.json_library(),
+      else: Application.get_env(:phoenix, :json_library, JSON)
+  end
 
   @doc """
   `encoder`, extended by the forms of `plain/1`.
@@ -47,8 +59,12 @@ defmodule PhoenixGenApi.JsonEncoding do
   def plain(%{__struct__: Decimal} = decimal), do: {:ok, String.Chars.to_string(decimal)}
   def plain(%_{} = struct), do: {:ok, struct}
 
-  def plain(map) when is_map(map),
-    do: if(keys?(:maps.next(:maps.iterator(map))), do: {:ok, map}, else: :error)
+  def plain(map) when map == %{}, do: {:ok, map}
+
+  def plain(map) when is_map(map) do
+    {key, _value, _next} = next = :maps.next(:maps.iterator(map))
+    if keys?(next, map, kind_of(key)), do: {:ok, map}, else: :error
+  end
 
   def plain(term), do: {:ok, term}
 
@@ -63,13 +79,33 @@ defmodule PhoenixGenApi.JsonEncoding do
         raise Protocol.UndefinedError,
           protocol: protocol,
           value: term,
-          description: "the keys of a map must be strings, atoms or numbers"
+          description:
+            "the keys of a map must be strings, atoms or numbers, each with another text"
     end
   end
 
-  defp keys?({key, _value, next}) when is_key(key), do: keys?(:maps.next(next))
-  defp keys?(:none), do: true
-  defp keys?(_other_key), do: false
+  defp keys?({key, _value, next}, map, kind) when is_key(key),
+    do: keys?(:maps.next(next), map, kind(kind, key))
+
+  defp keys?(:none, map, kind), do: distinct?(map, kind)
+  defp keys?(_other_key, _map, _kind), do: false
+
+  # Of keys of one kind no two have the same text, "a" and :a have.
+  defp kind(:text, key) when is_binary(key), do: :text
+  defp kind(:atom, key) when is_atom(key), do: :atom
+  defp kind(_kind, _key), do: :mixed
+
+  defp kind_of(key) when is_binary(key), do: :text
+  defp kind_of(key) when is_atom(key), do: :atom
+  defp kind_of(_number), do: :mixed
+
+  defp distinct?(map, :mixed),
+    do: map |> Map.keys() |> MapSet.new(&key_text/1) |> MapSet.size() == map_size(map)
+
+  defp distinct?(_map, _kind), do: true
+
+  defp key_text(key) when is_atom(key), do: Atom.to_string(key)
+  defp key_text(key), do: to_string(key)
 
   # Bytes of JSON from which on a result is worth a warning.
   @large 8_388_608
@@ -108,7 +144,8 @@ defmodule PhoenixGenApi.JsonEncoding do
     end
   end
 
-  defp encoded(_term, library, bytes) when library in [JSON, Jason], do: {:ok, bytes}
+  defp encoded(_term, library, bytes) when library in [JSON, Jason, :configured],
+    do: {:ok, bytes}
 
   defp encoded(term, library, bytes),
     do: if(encode(term, library), do: {:ok, bytes}, else: {:error, path([], term), term})
@@ -139,8 +176,10 @@ defmodule PhoenixGenApi.JsonEncoding do
 
   defp walk(map, size, _how) when map == %{}, do: size + 2
 
-  defp walk(map, size, how) when is_map(map),
-    do: walk_pairs(:maps.next(:maps.iterator(map)), size + 1, how)
+  defp walk(map, size, how) when is_map(map) do
+    {key, _value, _next} = next = :maps.next(:maps.iterator(map))
+    walk_pairs(next, size + 1, how, map, kind_of(key))
+  end
 
   defp walk(_value, _size, _how), do: {:bad, []}
 
@@ -158,21 +197,24 @@ defmodule PhoenixGenApi.JsonEncoding do
   defp walk_items([], size, _how, _index), do: size
   defp walk_items(_improper_tail, _size, _how, _index), do: {:bad, []}
 
-  defp walk_pairs({_key, _value, _next}, size, {_library, max, _digits}) when size > max,
-    do: :too_large
+  defp walk_pairs({_key, _value, _next}, size, {_library, max, _digits}, _map, _kind)
+       when size > max,
+       do: :too_large
 
-  defp walk_pairs({key, value, next}, size, how) when is_key(key) do
+  defp walk_pairs({key, value, next}, size, how, map, kind) when is_key(key) do
     with size when is_integer(size) <- walk_key(key, size + 2, how),
          size when is_integer(size) <- walk(value, size, how) do
-      walk_pairs(:maps.next(next), size, how)
+      walk_pairs(:maps.next(next), size, how, map, kind(kind, key))
     else
       {:bad, segments} -> {:bad, [{:key, key} | segments]}
       :too_large -> :too_large
     end
   end
 
-  defp walk_pairs(:none, size, _how), do: size
-  defp walk_pairs(_other_key, _size, _how), do: {:bad, []}
+  defp walk_pairs(:none, size, _how, map, kind),
+    do: if(distinct?(map, kind), do: size, else: {:bad, []})
+
+  defp walk_pairs(_other_key, _size, _how, _map, _kind), do: {:bad, []}
 
   # In quotation marks, whatever it is.
   defp walk_key(key, size, how) when is_number(key), do: walk(key, size + 2, how)
@@ -198,12 +240,9 @@ defmodule PhoenixGenApi.JsonEncoding do
          do: Native.json_encoding_text_size_dirty(text)
   end
 
-  defp walk_struct(%Response{success: false} = response, size, how),
-    do: response |> Response.encode!() |> walk(size, how)
-
   # What is not written need not be encodable.
   defp walk_struct(%Response{} = response, size, how),
-    do: response |> Map.from_struct() |> Map.drop([:code, :details]) |> walk(size, how)
+    do: response |> Response.encode!() |> walk(size, how)
 
   # Dates are by far the most frequent structs: recognised by their fields instead of by a trial.
   defp walk_struct(
@@ -257,6 +296,7 @@ defmodule PhoenixGenApi.JsonEncoding do
     end
   end
 
+  defp encode(term, :configured), do: encode(term, library())
   defp encode(term, JSON), do: attempt(fn -> JSON.encode_to_iodata!(term, encoder()) end)
   defp encode(term, library), do: attempt(fn -> library.encode_to_iodata!(term) end)
 
@@ -288,7 +328,7 @@ defmodule PhoenixGenApi.JsonEncoding do
         error(payload, {:not_encodable, "result too large", nil})
 
       {:error, path, value} ->
-        error(payload, {:not_encodable, path, kind(value)})
+        error(payload, {:not_encodable, path, describe(value)})
     end
   end
 
@@ -298,16 +338,19 @@ defmodule PhoenixGenApi.JsonEncoding do
   end
 
   # What is wrong with a value, without a word of what it is.
-  defp kind(value) when is_integer(value), do: "an integer of too many digits"
-  defp kind(value) when is_binary(value), do: "a binary that is not UTF-8"
-  defp kind(value) when is_list(value), do: "an improper list"
-  defp kind(value) when is_tuple(value), do: "a tuple"
-  defp kind(value) when is_pid(value), do: "a pid"
-  defp kind(value) when is_function(value), do: "a function"
-  defp kind(value) when is_reference(value), do: "a reference"
-  defp kind(%module{}), do: "a %#{SafeInspect.inspect(module, 100)}{} that no encoder takes"
-  defp kind(value) when is_map(value), do: "a map with keys that JSON does not have"
-  defp kind(_value), do: "a term that JSON does not have"
+  defp describe(value) when is_integer(value), do: "an integer of too many digits"
+  defp describe(value) when is_binary(value), do: "a binary that is not UTF-8"
+  defp describe(value) when is_list(value), do: "an improper list"
+  defp describe(value) when is_tuple(value), do: "a tuple"
+  defp describe(value) when is_pid(value), do: "a pid"
+  defp describe(value) when is_function(value), do: "a function"
+  defp describe(value) when is_reference(value), do: "a reference"
+  defp describe(%module{}), do: "a %#{SafeInspect.inspect(module, 100)}{} that no encoder takes"
+
+  defp describe(value) when is_map(value),
+    do: "a map with keys that JSON does not have, or two of one text"
+
+  defp describe(_value), do: "a term that JSON does not have"
 
   defp warn(payload, bytes) do
     Log.warning(
@@ -353,6 +396,7 @@ defimpl JSON.Encoder, for: PhoenixGenApi.Structs.Response do
 
   def encode(response, encoder) do
     encoder = JsonEncoding.encoder(encoder)
+    response = PhoenixGenApi.Structs.Response.complete(response)
 
     [
       ~s({"request_id":),

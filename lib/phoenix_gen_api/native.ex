@@ -423,6 +423,16 @@ defmodule PhoenixGenApi.Native do
         ) :: :ok | atom()
   def relay_create(_relay, _group, _type, _user, _joining, _created), do: not_loaded()
 
+  @spec relay_ensure(
+          handle(),
+          String.t(),
+          atom(),
+          [String.t()],
+          {non_neg_integer(), non_neg_integer()},
+          boolean()
+        ) :: :ok | atom()
+  def relay_ensure(_relay, _group, _type, _admins, _created, _decided?), do: not_loaded()
+
   @spec relay_delete(handle(), String.t()) :: non_neg_integer() | atom()
   def relay_delete(_relay, _group), do: not_loaded()
 

@@ -13,7 +13,7 @@ defmodule PhoenixGenApi.Relay do
 
   A message goes to every device (process) of every active or muted member, on all connected
   gateways, as `{:relay_message, response}`. The clauses of `use PhoenixGenApi` push it to the
-  client; with `use PhoenixGenApi, relay: :fastlane` it goes past the channel, straight to the
+  client. Unless the channel has a clause of its own for it, it goes past the channel, straight to the
   client's transport, written as JSON once for all members. See the [guide](relay.md).
 
   ## Types of groups
@@ -38,7 +38,8 @@ defmodule PhoenixGenApi.Relay do
   | `create_group/4` | `:ok` | `:invalid_group_type`, `:already_exists`, `:too_many_groups` |
   | `delete_group/1` | `:ok` | `:not_found` |
   | `get_group_info/1` | `{:ok, info}` | `:not_found` |
-  | `join_group/3` | `{:ok, :active \\| :pending \\| :muted}` | `:not_found`, `:already_member`, `:too_many_devices`, `:banned`, `:group_full`, `:too_many_groups` |
+  | `ensure_group/3` | `:ok` | `:invalid_group_type`, `:already_exists` (with another type), `:too_many_groups` |
+  | `join_group/4` | `{:ok, :active \\| :pending \\| :muted}` | `:not_found`, `:already_member`, `:too_many_devices`, `:banned`, `:group_full`, `:too_many_groups` |
   | `leave_group/2`, `leave_group/3` | `:ok` | `:not_found`, `:user_not_in_group` |
   | `accept_member/3` | `:ok` | `:not_found`, `:user_not_in_group`, `:not_admin`, `:user_not_pending` |
   | `mute_member/3` | `:ok` | `:not_found`, `:not_strict_private`, `:not_admin`, `:user_not_in_group`, `:cannot_mute` |
@@ -48,7 +49,7 @@ defmodule PhoenixGenApi.Relay do
   | `unban_member/3` | `:ok` | `:not_found`, `:not_admin`, `:not_banned` |
   | `promote_member/3` | `:ok` | `:not_found`, `:not_admin`, `:user_not_in_group`, `:cannot_promote`, `:already_admin` |
   | `demote_member/3` | `:ok` | `:not_found`, `:not_admin`, `:user_not_in_group`, `:cannot_demote`, `:last_admin` |
-  | `send_to_group/3` | `{:ok, recipients_count}` | `:not_found`, `:message_too_large`, `:invalid_message` (an integer of more than `max_digits` digits) |
+  | `send_to_group/3` | `{:ok, recipients_count}` | `:not_found`, `:message_too_large`, `:invalid_message` (it cannot be written as JSON, or has an integer of more than `max_digits` digits) |
 
   ## Members and devices
 
@@ -80,6 +81,8 @@ defmodule PhoenixGenApi.Relay do
   @type refused :: {:error, atom()}
 
   @max_id_bytes 1_024
+  # Entered on a normal scheduler.
+  @max_admins 100
 
   defguardp is_id(id) when is_binary(id) and id != "" and byte_size(id) <= @max_id_bytes
 
@@ -95,7 +98,7 @@ defmodule PhoenixGenApi.Relay do
          :ok <- group_type(type),
          {:ok, relay} <- handle() do
       joining = Fastlane.joining(pid)
-      created = {now(), :erlang.phash2({node(), System.unique_integer()})}
+      created = created()
       change = {:create, id, type, user, created}
 
       with :ok <-
@@ -107,6 +110,42 @@ defmodule PhoenixGenApi.Relay do
         Events.joined(id, user, :active)
       end
     end
+  end
+
+  @doc """
+  Creates a group without members, unless there is one: `:ok` if it is of that type then, whoever
+  created it.
+
+      :ok = Relay.ensure_group("lobby", :public)
+      :ok = Relay.ensure_group("board", :private, admins: ["root"])
+
+  For the start of an application. `admins:` are users who are admins as soon as they join, 100 at most;
+  a group that is not public needs at least one, and one that is there already stays as it is. Without
+  any the answer is `{:error, :invalid_argument}`. For each admin the group counts against
+  `max_groups_per_user`.
+  """
+  @spec ensure_group(group_id(), group_type(), admins: [user_id()]) :: :ok | refused()
+  def ensure_group(id, type, opts \\ []) do
+    admins = Keyword.validate!(opts, admins: [])[:admins]
+
+    with :ok <- group_type(type),
+         :ok <- valid_admins(type, admins),
+         :ok <- valid([id | admins]),
+         {:ok, relay} <- handle() do
+      created = created()
+
+      with :ok <-
+             Native.relay_ensure(relay, id, type, admins, created, false)
+             |> finish_or_coordinate(fn -> Shard.change({:ensure, id, type, admins, created}) end),
+           do: Tombstones.delete(id)
+    end
+  end
+
+  defp valid_admins(type, admins) do
+    if is_list(admins) and not List.improper?(admins) and length(admins) <= @max_admins and
+         (type == :public or admins != []),
+       do: :ok,
+       else: {:error, :invalid_argument}
   end
 
   @doc "Deletes a group, with everything that it remembers."
@@ -164,14 +203,37 @@ defmodule PhoenixGenApi.Relay do
 
   A user who is in the group keeps status, role and `joined_at`. `:already_member` is for a
   process with which this user has joined already, `:too_many_devices` for one more than 1,000 of
-  his on one gateway. Called in a channel with
-  `relay: :fastlane`, for its own process, messages will go past the channel.
+  his on one gateway. Called in `join/3` of a channel with the fastlane, for its own process, messages
+  will go past the channel.
+
+  With `create: :public`, or another type, a group that is missing is created, as by
+  `create_group/4`: whoever comes first is its admin. So the group counts against `max_groups_per_user`
+  of theirs for as long as it exists, which bounds what clients can create.
   """
-  @spec join_group(group_id(), user_id(), pid()) :: {:ok, status()} | refused()
-  def join_group(id, user, pid) when is_elsewhere(pid),
+  @spec join_group(group_id(), user_id(), pid(), create: group_type()) ::
+          {:ok, status()} | refused()
+  def join_group(id, user, pid, opts \\ []) do
+    case Keyword.validate!(opts, [:create])[:create] do
+      nil -> join(id, user, pid)
+      type -> with :ok <- group_type(type), do: join_or_create(id, type, user, pid)
+    end
+  end
+
+  defp join_or_create(id, type, user, pid) do
+    with {:error, :not_found} <- join(id, user, pid) do
+      case create_group(id, type, user, pid) do
+        :ok -> {:ok, :active}
+        # Somebody else was first.
+        {:error, :already_exists} -> join_or_create(id, type, user, pid)
+        refused -> refused
+      end
+    end
+  end
+
+  defp join(id, user, pid) when is_elsewhere(pid),
     do: call_owner_node(pid, :join_group, [id, user, pid])
 
-  def join_group(id, user, pid) do
+  defp join(id, user, pid) do
     with :ok <- valid([id, user], pid),
          {:ok, relay} <- handle(),
          joining = Fastlane.joining(pid),
@@ -265,7 +327,8 @@ defmodule PhoenixGenApi.Relay do
   `Message too large`, `Rate limit exceeded. Please retry after N seconds.`
   """
   @spec handle_relay(Request.t(), FunConfig.t() | nil) :: Response.t()
-  def handle_relay(%Request{} = request, _config), do: Publish.request(request)
+  def handle_relay(%Request{} = request, _config),
+    do: request |> Request.complete() |> Publish.request()
 
   @doc """
   Sends a message in the name of `from`, who need not be a member: for trusted server code.
@@ -392,6 +455,9 @@ defmodule PhoenixGenApi.Relay do
 
   defp group_type(type) when type in [:public, :private, :strict_private], do: :ok
   defp group_type(_type), do: {:error, :invalid_group_type}
+
+  # The second number tells apart what was created in one millisecond.
+  defp created, do: {now(), :erlang.phash2({node(), System.unique_integer()})}
 
   defp now, do: System.system_time(:millisecond)
 end

@@ -49,6 +49,46 @@ defmodule PhoenixGenApi.RelayClusterTest do
   defp statuses({_type, members}),
     do: Map.new(members, fn {user, {status, _, _}} -> {user, status} end)
 
+  test "a group that is ensured on one gateway is there on all, with its admins",
+       %{gateways: [a, b, c] = all, id: id} do
+    for gateway <- all, do: assert(relay(gateway, :ensure_group, [id, :public]) == :ok)
+    assert [{:public, none}] = views(all, id)
+    assert none == %{}
+
+    assert relay(b, :ensure_group, [id, :private, [admins: ["root"]]]) ==
+             {:error, :already_exists}
+
+    assert relay(b, :delete_group, [id]) == :ok
+
+    ensured =
+      for gateway <- all do
+        Task.async(fn ->
+          relay(gateway, :ensure_group, [id, :private, [admins: ["root", "ann"]]])
+        end)
+      end
+
+    assert Enum.uniq(Task.await_many(ensured, :infinity)) == [:ok]
+    joins(c, id, "bob", :pending)
+    joins(b, id, "ann")
+    joins(c, id, "root")
+    assert relay(a, :accept_member, [id, "ann", "bob"]) == :ok
+    assert relay(b, :demote_member, [id, "root", "ann"]) == :ok
+    assert relay(a, :demote_member, [id, "root", "root"]) == {:error, :last_admin}
+    agree(all, id)
+  end
+
+  test "of gateways on which users create a group by joining one makes it",
+       %{gateways: [a, b, c] = all, id: id} do
+    joined =
+      for {gateway, user} <- [{a, "ann"}, {b, "bob"}, {c, "carl"}] do
+        Task.async(fn -> on(gateway, :join, [id, user, [create: :public]]) end)
+      end
+
+    for {result, _pid} <- Task.await_many(joined, :infinity), do: assert(result == {:ok, :active})
+    {:public, members} = agree(all, id)
+    assert map_size(members) == 3
+  end
+
   test "what changes on one gateway has changed on all when the call returns",
        %{gateways: [a, b, c] = all, id: id} do
     creates(a, id, :strict_private, "root")
@@ -90,7 +130,7 @@ defmodule PhoenixGenApi.RelayClusterTest do
     bob2 = joins(a, id, "bob")
 
     messages =
-      for n <- 1..100, do: if(rem(n, 10) == 0, do: {n, String.duplicate("x", 200_000)}, else: n)
+      for n <- 1..100, do: if(rem(n, 10) == 0, do: [n, String.duplicate("x", 200_000)], else: n)
 
     assert on(b, :say_all, [id, "ann", messages]) == List.duplicate(3, 100)
     for member <- [root, ann, bob, bob2], do: gets(member, messages)

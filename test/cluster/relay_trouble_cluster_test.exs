@@ -176,6 +176,23 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     Await.until(fn -> not on(a, :shared?, []) end)
   end
 
+  test "gateways with another protocol each go on with groups of their own", %{id: id} do
+    [{_, first} = a, {_, second} = b] = RelayMembers.meet(start([[], []]))
+    on(a, :hello, [second, %{protocol: 2, news: :strange}])
+    # It is told, though it would understand.
+    for gateway <- [a, b], do: Await.until(fn -> relay(gateway, :status, []).gateways == 1 end)
+
+    for {gateway, user} <- [{a, "ann"}, {b, "bob"}] do
+      assert {:ok, pid} = on(gateway, :create, [id, :public, user])
+      assert on(gateway, :say, [id, user, "hi"]) == 1
+      Await.until(fn -> on(gateway, :got, [pid]) == ["hi"] end)
+      assert members(gateway, id) == [user]
+    end
+
+    for {gateway, other} <- [{a, second}, {b, first}],
+        do: assert(Cluster.call(gateway, PhoenixGenApi.Cluster, :gateways, []) == [other])
+  end
+
   test "a gateway that is one too many goes on alone, says so, and is taken in when there is room",
        %{id: id} do
     [a, b] = start([[], []])

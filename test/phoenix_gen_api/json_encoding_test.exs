@@ -51,6 +51,34 @@ defmodule PhoenixGenApi.JsonEncodingTest do
     end
   end
 
+  test "a map with two keys of one text does not" do
+    for twice <- [
+          %{"a" => 1, a: 2},
+          %{:"1" => 1, 1 => 2},
+          %{"1.5" => 1, 1.5 => 2},
+          %{nil => 1, "nil" => 2, "" => 3} |> Map.put("a", 1) |> Map.put(:a, 2),
+          Map.new(1..40, &{"k#{&1}", &1}) |> Map.put(:k7, 1)
+        ] do
+      assert check(twice) == {:error, "result"}
+      assert check([%{"x" => twice}]) == {:error, "result[0].x"}
+
+      assert_raise Protocol.UndefinedError, fn ->
+        JSON.encode!(Response.sync_response("r1", %{"x" => twice}))
+      end
+
+      if Jason in @libraries do
+        assert_raise Protocol.UndefinedError, fn ->
+          apply(Jason, :encode!, [Response.sync_response("r1", %{"x" => twice})])
+        end
+      end
+    end
+
+    many = Map.new(1..40, &{"k#{&1}", &1}) |> Map.merge(Map.new(1..40, &{:"l#{&1}", &1}))
+
+    for once <- [%{"a" => 1, b: 2, c: 3}, %{1 => 1, "2" => 2, three: 3}, many],
+        do: assert(check(once) == :ok)
+  end
+
   describe "measure" do
     test "gives the bytes that JSON writes" do
       for result <- values(), result = Response.sync_response("r1", result) do

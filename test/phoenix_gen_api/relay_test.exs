@@ -83,6 +83,73 @@ defmodule PhoenixGenApi.RelayTest do
       assert Relay.send_to_group(id, "root", "hi") == {:error, :not_found}
     end
 
+    test "are ensured: created without members, once", %{id: id} do
+      assert Relay.ensure_group(id, :public) == :ok
+      assert {:ok, %{group_type: :public, members: none}} = Relay.get_group_info(id)
+      assert none == %{}
+      assert Relay.ensure_group(id, :public) == :ok
+      assert Relay.ensure_group(id, :public, admins: ["root"]) == :ok
+      assert Relay.ensure_group(id, :private, admins: ["root"]) == {:error, :already_exists}
+      assert Relay.create_group(id, :public, "root", self()) == {:error, :already_exists}
+      assert Relay.join_group(id, "root", self()) == {:ok, :active}
+      assert Relay.kick_member(id, "root", "ann") == {:error, :not_admin}
+      assert Relay.send_to_group(id, "system", "hi") == {:ok, 1}
+      assert Relay.delete_group(id) == :ok
+    end
+
+    test "of other types are ensured with admins, who are that when they join", %{id: id} do
+      for type <- [:private, :strict_private] do
+        for admins <- [[], nil, "root", [1], [""], ["root" | "x"], List.duplicate("u", 101)],
+            opts <- [[admins: admins]],
+            do: assert(Relay.ensure_group(id, type, opts) == {:error, :invalid_argument})
+
+        assert Relay.ensure_group(id, type) == {:error, :invalid_argument}
+        assert Relay.ensure_group(id, type, admins: ["root", "ann", "root"]) == :ok
+        assert members(id) == []
+        assert Relay.join_group(id, "bob", device(:bob)) == {:ok, :pending}
+        assert Relay.join_group(id, "ann", device(:ann)) == {:ok, :active}
+        assert Relay.accept_member(id, "ann", "bob") == :ok
+        assert Relay.demote_member(id, "ann", "ann") == :ok
+        assert Relay.join_group(id, "root", device(:root)) == {:ok, :active}
+        assert Relay.demote_member(id, "root", "root") == {:error, :last_admin}
+        assert Relay.delete_group(id) == :ok
+      end
+
+      assert Relay.ensure_group(id, :open) == {:error, :invalid_group_type}
+      assert Relay.ensure_group("", :public) == {:error, :invalid_argument}
+      assert_raise ArgumentError, fn -> Relay.ensure_group(id, :public, admin: "root") end
+    end
+
+    test "are created by whoever joins first, if that is asked for", %{id: id} do
+      assert Relay.join_group(id, "ann", device(:ann)) == {:error, :not_found}
+      assert Relay.join_group(id, "ann", device(:ann), create: :public) == {:ok, :active}
+      assert Relay.join_group(id, "bob", device(:bob), create: :private) == {:ok, :active}
+      assert {:ok, %{group_type: :public, members: members}} = Relay.get_group_info(id)
+      assert members["ann"].roles == MapSet.new([:admin])
+      assert members["bob"].roles == MapSet.new([:member])
+
+      assert Relay.join_group(id, "bob", self(), create: :open) == {:error, :invalid_group_type}
+      assert Relay.join_group(id, "", self(), create: :public) == {:error, :invalid_argument}
+      assert Relay.join_group(id, "bob", nil, create: :public) == {:error, :invalid_argument}
+      assert_raise ArgumentError, fn -> Relay.join_group(id, "bob", self(), created: :public) end
+    end
+
+    test "that many want to create at once have one creator, and everybody is in", %{id: id} do
+      joined =
+        for(n <- 1..20, do: {"user-#{n}", device(n)})
+        |> Task.async_stream(
+          fn {user, device} -> Relay.join_group(id, user, device, create: :public) end,
+          timeout: :infinity,
+          max_concurrency: 20
+        )
+        |> Enum.map(&elem(&1, 1))
+
+      assert Enum.uniq(joined) == [{:ok, :active}]
+      {:ok, %{members: members}} = Relay.get_group_info(id)
+      assert map_size(members) == 20
+      assert Enum.count(members, fn {_, member} -> :admin in member.roles end) == 1
+    end
+
     test "with more members than fit a page are listed whole", %{id: id} do
       :ok = Relay.create_group(id, :public, "root", self())
       for n <- 1..2_500, do: {:ok, :active} = Relay.join_group(id, "user-#{n}", self())

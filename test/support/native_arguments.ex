@@ -48,7 +48,7 @@ defmodule PhoenixGenApi.NativeArguments do
          config: :term,
          term_bytes: :usize}
 
-  @bound {:nilable, :number}
+  @bound {:nilable, :bound}
   @size {:tuple, [:u32, :u32]}
   @format {:nilable, {:tuple, [:text, :text]}}
   @type_kinds [
@@ -206,6 +206,7 @@ defmodule PhoenixGenApi.NativeArguments do
         relay_new: [@bounds],
         relay_configure: [relay, @bounds, {:nilable, :u32}, {:nilable, :u32}],
         relay_create: [relay, :text, @group_type, :text, @joining, @id],
+        relay_ensure: [relay, :text, @group_type, {:list, :text}, @id, :boolean],
         relay_delete: [relay, :text],
         relay_join: in_group ++ [@joining, :u64],
         relay_leave: in_group ++ [:u64],
@@ -300,7 +301,7 @@ defmodule PhoenixGenApi.NativeArguments do
   def example(kind, _handles) when kind in [:text, :binary, :scalar], do: "text"
   def example(kind, _handles) when kind in [:u8, :u32, :u64, :usize, :i64, :node_bit], do: 1
   def example(:depth, _handles), do: 32
-  def example(:number, _handles), do: 0.5
+  def example(number, _handles) when number in [:number, :bound], do: 0.5
   def example(:boolean, _handles), do: false
   def example(:atom, _handles), do: :text
   def example(:default, _handles), do: nil
@@ -343,6 +344,7 @@ defmodule PhoenixGenApi.NativeArguments do
   def right?(kind, term, _handles) when kind in [:u64, :usize],
     do: term in 0..0xFFFF_FFFF_FFFF_FFFF
 
+  def right?(:bound, term, _handles), do: is_number(term)
   def right?(:number, term, h), do: is_float(term) or right?(:i64, term, h)
   def right?(:boolean, term, _handles), do: is_boolean(term)
   def right?(:atom, term, _handles), do: is_atom(term)

@@ -6,6 +6,7 @@ defmodule PhoenixGenApi.RelayMembers do
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Relay
+  alias PhoenixGenApi.Relay.Shard
   alias PhoenixGenApi.Structs.Request
   alias PhoenixGenApi.Test.Cluster
 
@@ -52,12 +53,18 @@ defmodule PhoenixGenApi.RelayMembers do
   def count(pid), do: length(got(pid))
 
   @doc "The numbers of messages that are each a number and something large."
-  def numbers(pid), do: for({number, _large} <- got(pid), do: number)
+  def numbers(pid), do: for([number, _large] <- got(pid), do: number)
 
   @doc "A member of a group, who joins with a process of this node."
-  def join(group, user) do
+  def join(group, user, opts \\ []) do
     pid = start()
-    {Relay.join_group(group, user, pid), pid}
+    {Relay.join_group(group, user, pid, opts), pid}
+  end
+
+  @doc "What a gateway says first, to all shards of this one."
+  def hello(node, hello) do
+    for shard <- Shard.names(), do: send(shard, {:hello, node, hello})
+    :ok
   end
 
   def create(group, type, user) do
@@ -81,7 +88,7 @@ defmodule PhoenixGenApi.RelayMembers do
 
   @doc "Sends numbers with something large."
   def say_large(group, user, numbers, size),
-    do: say_all(group, user, for(n <- numbers, do: {n, String.duplicate("x", size)}))
+    do: say_all(group, user, for(n <- numbers, do: [n, String.duplicate("x", size)]))
 
   @doc "What this gateway knows of a group, without what takes time to compare."
   def view(group) do
@@ -142,7 +149,7 @@ defmodule PhoenixGenApi.RelayMembers do
 
   @doc "How many gateways each shard has caught up with, its own included."
   def known do
-    for name <- Relay.Shard.names() do
+    for name <- Shard.names() do
       1 + Enum.count(:sys.get_state(name).peers, fn {_node, peer} -> peer.synced? end)
     end
   end
@@ -153,7 +160,7 @@ defmodule PhoenixGenApi.RelayMembers do
 
   @doc "Whether no shard waits for what other gateways may have to say."
   def settled?,
-    do: Enum.all?(Relay.Shard.names(), &(:sys.get_state(&1).settling == nil))
+    do: Enum.all?(Shard.names(), &(:sys.get_state(&1).settling == nil))
 
   @doc """
   Waits until no shard of these gateways waits for what others may have to say. They do not take
@@ -167,7 +174,7 @@ defmodule PhoenixGenApi.RelayMembers do
 
   @doc false
   def settle do
-    for name <- Relay.Shard.names(), token = :sys.get_state(name).settling do
+    for name <- Shard.names(), token = :sys.get_state(name).settling do
       send(name, {:settle, token})
     end
 
@@ -195,10 +202,10 @@ defmodule PhoenixGenApi.RelayMembers do
 
   @doc "While the shards do nothing: one gateway comes, and when they all have mail, another one ends."
   def replaced(goes, comes) do
-    for name <- Relay.Shard.names(), do: :sys.suspend(name)
+    for name <- Shard.names(), do: :sys.suspend(name)
     true = Node.connect(comes)
 
-    for name <- Relay.Shard.names() do
+    for name <- Shard.names() do
       mail = fn -> Process.info(Process.whereis(name), :message_queue_len) end
       Await.until(fn -> mail.() != {:message_queue_len, 0} end)
     end
@@ -206,14 +213,14 @@ defmodule PhoenixGenApi.RelayMembers do
     :erpc.cast(goes, :init, :stop, [])
     Await.until(fn -> goes not in PhoenixGenApi.Cluster.gateways() end)
     :sys.get_state(Relay.Peers)
-    for name <- Relay.Shard.names(), do: :sys.resume(name)
+    for name <- Shard.names(), do: :sys.resume(name)
     :ok
   end
 
   @doc "How many processes a user has here, once those that have ended are no longer counted."
   def devices(group, user) do
     :sys.get_state(Relay.Disconnects)
-    for name <- Relay.Shard.names(), do: :sys.get_state(name)
+    for name <- Shard.names(), do: :sys.get_state(name)
     {:ok, members} = Relay.list_members(group)
     members[user] && members[user].devices
   end
@@ -226,7 +233,7 @@ defmodule PhoenixGenApi.RelayMembers do
 
   @doc "Makes a change, as the shard does that is asked for it. Returns what the others have to copy."
   def make(op),
-    do: op |> then(&Relay.Shard.Command.execute(Gateway.handle!(:relay), &1)) |> elem(1)
+    do: op |> then(&Shard.Command.execute(Gateway.handle!(:relay), &1)) |> elem(1)
 
   @doc "Whether a change of that group is waiting for its decision, and has been asked for there."
   def asking?(group) do
@@ -314,7 +321,7 @@ defmodule PhoenixGenApi.RelayMembers do
     for pid <- members, do: Process.exit(pid, :kill)
     for monitor <- monitors, do: receive(do: ({:DOWN, ^monitor, _, _, _} -> :ok))
     # What there was to do for others has been done: what is left to do is left to those.
-    for other <- [Relay.Disconnects | Relay.Shard.names()] -- names, do: :sys.get_state(other)
+    for other <- [Relay.Disconnects | Shard.names()] -- names, do: :sys.get_state(other)
 
     meanwhile.()
     crash(name)
@@ -325,11 +332,11 @@ defmodule PhoenixGenApi.RelayMembers do
 
   @doc "The other gateways end; what the shards say to that is lost with the process it is for."
   def crash_unheard do
-    for name <- Relay.Shard.names(), do: :sys.suspend(name)
+    for name <- Shard.names(), do: :sys.suspend(name)
     end_others()
     :sys.suspend(Relay.Peers)
-    for name <- Relay.Shard.names(), do: :sys.resume(name)
-    for name <- Relay.Shard.names(), do: :sys.get_state(name)
+    for name <- Shard.names(), do: :sys.resume(name)
+    for name <- Shard.names(), do: :sys.get_state(name)
     crash("Peers")
   end
 
@@ -375,7 +382,7 @@ defmodule PhoenixGenApi.RelayMembers do
   @doc "Waits until the shards have done what Peers has told them."
   def idle? do
     :sys.get_state(Relay.Peers)
-    for name <- Relay.Shard.names(), do: :sys.get_state(name)
+    for name <- Shard.names(), do: :sys.get_state(name)
     true
   end
 
@@ -389,7 +396,7 @@ defmodule PhoenixGenApi.RelayMembers do
 
   defp shard(group), do: Relay.Shard.name(Relay.Shard.number(group))
 
-  defp names("Shard"), do: Relay.Shard.names()
+  defp names("Shard"), do: Shard.names()
   defp names("Forwarder"), do: Relay.Forwarder.names()
   defp names(name), do: [Module.concat(Relay, name)]
 end

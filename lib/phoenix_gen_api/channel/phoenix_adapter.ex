@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.Channel.PhoenixAdapter do
   @moduledoc false
   # The only calls into Phoenix. It is an optional dependency, but whoever has a socket to pass
   # has Phoenix as well, so nothing depends on its presence when this library is compiled.
-  @compile {:no_warn_undefined, [Phoenix, Phoenix.Channel]}
+  @compile {:no_warn_undefined, [Phoenix.Channel]}
 
   @typedoc "What a reply is addressed to; `nil` when the client waits for none."
   @type ref :: tuple() | nil
@@ -14,11 +14,7 @@ defmodule PhoenixGenApi.Channel.PhoenixAdapter do
 
   @doc "The library that Phoenix encodes with: the configured one, or Phoenix's own default."
   @spec json_library() :: module()
-  def json_library do
-    if Code.ensure_loaded?(Phoenix),
-      do: Phoenix.json_library(),
-      else: Application.get_env(:phoenix, :json_library, JSON)
-  end
+  defdelegate json_library, to: PhoenixGenApi.JsonEncoding, as: :library
 
   @doc "Replies from any process."
   @spec reply(ref(), {:ok | :error, term()}) :: :ok

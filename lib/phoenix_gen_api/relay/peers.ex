@@ -59,8 +59,8 @@ defmodule PhoenixGenApi.Relay.Peers do
   @spec refusal_reason() :: :full | :apart
   def refusal_reason, do: if(Config.get(:relay, :cluster), do: :full, else: :apart)
 
-  @doc "From a shard: that gateway does not take this one in."
-  @spec refused(node(), :full | :apart) :: :ok
+  @doc "From a shard: that gateway does not take this one in, or they do not understand each other."
+  @spec refused(node(), :full | :apart | :protocol) :: :ok
   def refused(node, why), do: GenServer.cast(__MODULE__, {:refused, node, why})
 
   @doc "From a shard: it knows of no other gateway."
@@ -155,6 +155,13 @@ defmodule PhoenixGenApi.Relay.Peers do
     Log.error(
       "phoenix_gen_api: gateway #{node} keeps this one out of its relay, which has no room for " <>
         "more than #{@max_peers + 2} gateways: groups are not shared with it"
+    )
+  end
+
+  defp warn(:protocol, node) do
+    Log.warning(
+      "phoenix_gen_api: gateway #{node} runs another version of the library, whose relay speaks " <>
+        "another protocol: groups are not shared with it"
     )
   end
 

@@ -9,7 +9,7 @@ defmodule PhoenixGenApi.Relay.Publish do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Gateway
-  alias PhoenixGenApi.Integers
+  alias PhoenixGenApi.JsonEncoding
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Relay.{Events, FanOut, Forwarder, Timestamp}
   alias PhoenixGenApi.Structs.{Request, Response}
@@ -30,7 +30,7 @@ defmodule PhoenixGenApi.Relay.Publish do
   def request(%Request{request_id: request_id, user_id: user, args: args}) do
     with {:ok, group, message} <- arguments(args),
          {:ok, relay} <- Gateway.handle(:relay),
-         :ok <- check_size(message),
+         :ok <- check(message),
          user = if(is_binary(user) and String.valid?(user), do: user),
          {:ok, count} <-
            publish(
@@ -55,9 +55,12 @@ defmodule PhoenixGenApi.Relay.Publish do
     do: ErrorResponse.build(request_id, {:too_fast, after_ms})
 
   defp refused(request_id, reason, args) do
-    {text, code} = @refusals[reason]
+    {text, code} = @refusals[name(reason)]
     Response.error_response(request_id, text, false, code: code, details: problems(reason, args))
   end
+
+  defp name({:invalid_message, _path, _value}), do: :invalid_message
+  defp name(reason), do: reason
 
   defp problems(:invalid_argument, args) when not is_non_struct_map(args),
     do: problems(:invalid_argument, %{})
@@ -68,8 +71,14 @@ defmodule PhoenixGenApi.Relay.Publish do
     Enum.reject([group, message], &is_nil/1)
   end
 
-  defp problems(:invalid_message, _args),
-    do: [problem("message", "max_digits", %{"limit" => Config.get(:request, :max_digits)})]
+  defp problems({:invalid_message, path, value}, _args) when is_integer(value),
+    do: [problem(path, "max_digits", %{"limit" => Config.get(:request, :max_digits)})]
+
+  defp problems({:invalid_message, path, value}, _args) when is_binary(value),
+    do: [problem(path, "encoding")]
+
+  defp problems({:invalid_message, path, _value}, _args),
+    do: [problem(path, "type", %{"expected" => "json"})]
 
   defp problems(:message_too_large, _args),
     do: [problem("message", "max_bytes", %{"limit" => Config.get(:relay, :max_message_bytes)})]
@@ -91,8 +100,10 @@ defmodule PhoenixGenApi.Relay.Publish do
   @spec from_server(reference(), String.t(), String.t(), term()) ::
           {:ok, non_neg_integer()} | {:error, atom()}
   def from_server(relay, group, from, message) do
-    with :ok <- check_size(message) do
+    with :ok <- check(message) do
       publish(nil, group, from, message, fn _now -> Native.relay_fan_out(relay, group) end)
+    else
+      {:error, reason} -> {:error, name(reason)}
     end
   end
 
@@ -103,13 +114,16 @@ defmodule PhoenixGenApi.Relay.Publish do
 
   defp arguments(_args), do: {:error, :invalid_argument}
 
-  defp check_size(message) do
-    size = :erlang.external_size(message)
-
-    cond do
-      size > Config.get(:relay, :max_message_bytes) -> {:error, :message_too_large}
-      Integers.all_short?(message, size, Config.get(:request, :max_digits)) -> :ok
-      true -> {:error, :invalid_message}
+  # Whatever its members would be sent instead of a message that JSON does not have, its sender would
+  # take it for delivered.
+  defp check(message) do
+    if :erlang.external_size(message) > Config.get(:relay, :max_message_bytes) do
+      {:error, :message_too_large}
+    else
+      case JsonEncoding.measure(message, :configured, :infinity) do
+        {:ok, _bytes} -> :ok
+        {:error, "value" <> path, value} -> {:error, {:invalid_message, "message" <> path, value}}
+      end
     end
   end
 

@@ -3,7 +3,7 @@
 //! Every operation on a group is constant in its size and runs on a normal scheduler; what walks
 //! all members or groups runs on a dirty one.
 
-use crate::decode::Name;
+use crate::decode::{List, Name};
 use crate::relay_monitor::{monitor_device, monitored};
 use crate::relay_terms::{
     answer, bounds, created, device, done, BoundsTerm, CreatedTerm, Joining, Kind, ModerationAtom,
@@ -54,6 +54,23 @@ fn relay_create<'a>(
         .0
         .create(&id, kind.0, &user, device(&joining), created(at));
     monitored(env, &relay, joining.0, outcome)
+}
+
+/// Creates a group without members unless there is one of that type, for all gateways if it is decided:
+/// `:ok` or why not. Of admins there are some at most. Normal scheduler.
+#[rustler::nif]
+fn relay_ensure<'a>(
+    env: Env<'a>,
+    relay: &RelayResource,
+    id: Name<'_>,
+    kind: Kind,
+    admins: List<Name<'_>>,
+    at: CreatedTerm,
+    decided: bool,
+) -> Term<'a> {
+    let admins: Vec<&str> = admins.0.iter().map(|user| user.as_str()).collect();
+    let outcome = relay.0.ensure(&id, kind.0, &admins, created(at), decided);
+    done(env, outcome)
 }
 
 /// Deletes a group: how many members were in it, or why not. Dirty CPU scheduler.

@@ -6,6 +6,7 @@ defmodule PhoenixGenApi.Relay.Shard.Command do
 
   @type op ::
           {:create, String.t(), atom(), String.t(), {integer(), integer()}}
+          | {:ensure, String.t(), atom(), [String.t()], {integer(), integer()}}
           | {:delete, String.t()}
           | {:join | :leave | :depart, String.t(), String.t()}
           | {:depart, String.t(), String.t(), boolean()}
@@ -23,10 +24,20 @@ defmodule PhoenixGenApi.Relay.Shard.Command do
     promote: :already_admin
   }
 
+  # No user has that name.
+  @nobody ""
+
   @spec execute(reference(), op()) :: {term(), [effect()]}
   def execute(relay, {:delete, group}) do
     case Native.relay_decide_delete(relay, group) do
       members when is_integer(members) -> {:ok, [{:deleted, group, now()}]}
+      reason -> {{:error, reason}, []}
+    end
+  end
+
+  def execute(relay, {:ensure, group, type, admins, created}) do
+    case Native.relay_ensure(relay, group, type, admins, created, true) do
+      :ok -> {:ok, for(user <- [@nobody | admins], do: known(relay, group, user))}
       reason -> {{:error, reason}, []}
     end
   end
@@ -45,6 +56,12 @@ defmodule PhoenixGenApi.Relay.Shard.Command do
       reason ->
         {{:error, reason}, []}
     end
+  end
+
+  # The record of somebody who is not known brings the group and nothing else.
+  defp known(relay, group, user) do
+    {_status, origin, record} = Native.relay_record(relay, group, user)
+    {:put, group, origin, record, false}
   end
 
   defp result({:join, _group, _user}, status), do: {:ok, status}

@@ -6,6 +6,9 @@ defmodule PhoenixGenApi.Relay.Shard.PeerSync do
   alias PhoenixGenApi.Relay.{Outbox, Peers, StateTransfer, Tombstones}
   alias PhoenixGenApi.Relay.Shard.{Presence, Request, State}
 
+  # What shards say to each other. Gateways with another one keep their groups to themselves.
+  @protocol 1
+
   # Gateways that are remembered as lost: those that started last.
   @most_lost 256
 
@@ -35,6 +38,7 @@ defmodule PhoenixGenApi.Relay.Shard.PeerSync do
     state = Presence.start_settling(state)
 
     hello = %{
+      protocol: @protocol,
       boot: Peers.boot(),
       life: state.life,
       lost: state.lost,
@@ -50,7 +54,7 @@ defmodule PhoenixGenApi.Relay.Shard.PeerSync do
 
   @doc "A gateway is about to tell everything."
   @spec receive_hello(State.t(), node(), map()) :: State.t()
-  def receive_hello(state, node, hello) do
+  def receive_hello(state, node, %{protocol: @protocol} = hello) do
     state = if is_map_key(state.peers, node), do: state, else: add_unannounced_peer(state, node)
 
     case state.peers do
@@ -72,6 +76,13 @@ defmodule PhoenixGenApi.Relay.Shard.PeerSync do
         State.send_to(state, node, {:refused, node(), Peers.refusal_reason()})
         state
     end
+  end
+
+  def receive_hello(state, node, _of_another_protocol) do
+    Peers.refused(node, :protocol)
+    state = remove_peer(state, node)
+    State.send_to(state, node, {:refused, node(), :protocol})
+    state
   end
 
   # What this gateway has from that one, it has been told without those.

@@ -2,6 +2,7 @@
 
 use super::group::{Created, State};
 use super::index::{Outcome, Relay};
+use super::lifecycle::CREATOR;
 use super::moderation::Moderation;
 use super::outcome::Refusal;
 use super::record::{Origin, Record};
@@ -63,9 +64,12 @@ impl<H: Copy + Eq + Hash> Relay<H> {
                 kind,
                 user,
                 created,
-            } => self.create_group(id, kind, user, created, true, |_group, state, _at| {
-                records(state, user)
-            }),
+            } => {
+                let creator = [(user, CREATOR)];
+                self.create_group(id, kind, &creator, created, true, |_group, state| {
+                    records(state, user)
+                })
+            }
             Command::Join { user } => self.with_group(id, |group, state| {
                 self.admit(group, state, user, now_ms)?;
                 Ok(records(state, user))

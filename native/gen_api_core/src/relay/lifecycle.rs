@@ -11,6 +11,9 @@ use crate::sync::atomic::Ordering;
 use std::hash::Hash;
 use std::sync::Arc;
 
+/// Of somebody who creates a group.
+pub(super) const CREATOR: MemberFlags = MemberFlags::IN_GROUP.with(MemberFlags::ADMIN);
+
 impl<H: Copy + Eq + Hash> Relay<H> {
     /// Creates a group with its first member, an active admin. The result says whether nobody
     /// monitors the device yet.
@@ -26,22 +29,60 @@ impl<H: Copy + Eq + Hash> Relay<H> {
         device: Device<'_, H>,
         created: Created,
     ) -> Outcome<bool> {
-        self.create_group(id, kind, user, created, false, |group, state, at| {
-            state.attach(at, device);
-            self.devices.enter(device.id, group, at)
+        let creator = [(user, CREATOR)];
+        self.create_group(id, kind, &creator, created, false, |group, state| {
+            let hash = self.hash(user.as_bytes());
+            let at = state.members.find(user.as_bytes(), hash);
+            at.is_some_and(|at| {
+                state.attach(at, device);
+                self.devices.enter(device.id, group, at)
+            })
         })
     }
 
-    /// A new group with its first member, of whom `then` gets the place before anybody else can have
-    /// them leave. Where other nodes have to agree it has to be `decided` by the leader.
+    /// Creates a group without members, unless there is one of that type. The admins are remembered as such.
+    /// Where other nodes have to agree it has to be `decided` by the leader.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if it is of another type, `TooManyGroups`.
+    pub fn ensure(
+        &self,
+        id: &str,
+        kind: GroupType,
+        admins: &[&str],
+        created: Created,
+        decided: bool,
+    ) -> Outcome {
+        let admins: Vec<_> = admins
+            .iter()
+            .map(|user| (*user, MemberFlags::ADMIN))
+            .collect();
+        loop {
+            match self.create_group(id, kind, &admins, created, decided, |_group, _state| ()) {
+                Err(Refusal::AlreadyExists) => {}
+                outcome => return outcome,
+            }
+            let same = self.with_group(id, |_group, state| Ok(state.kind == kind));
+            match same {
+                Ok(true) => return Ok(()),
+                Ok(false) => return Err(Refusal::AlreadyExists),
+                // Deleted in the meantime.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// A new group with whom it knows from the start; `then` sees it before anybody else can have them
+    /// leave. Where other nodes have to agree it has to be `decided` by the leader.
     pub(super) fn create_group<T>(
         &self,
         id: &str,
         kind: GroupType,
-        user: &str,
+        founders: &[(&str, MemberFlags)],
         created: Created,
         decided: bool,
-        then: impl FnOnce(&Arc<Group<H>>, &mut State<H>, u32) -> T,
+        then: impl FnOnce(&Arc<Group<H>>, &mut State<H>) -> T,
     ) -> Outcome<T> {
         let bounds = self.bounds.load();
         if self.find(id).is_some() {
@@ -51,26 +92,46 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             self.check_unshared()?;
         }
         let group = Arc::new(Group::new(id, kind, created));
-        let hash = self.hash(user.as_bytes());
         let mut state = group.state.lock();
-        let entered = self
-            .users
-            .enter(user, hash, &group, bounds.groups_per_user, |id| {
-                self.hash(id)
-            })
-            .ok_or(Refusal::TooManyGroups)?;
-        let leave = entered.clone();
-        let at = state.add(entered, hash, |id| self.hash(id));
-        if let Some(member) = state.members.get_mut(at) {
-            member.set_joined_ms(created.ms);
-        }
-        state.set_flags(at, MemberFlags::IN_GROUP.with(MemberFlags::ADMIN));
-        if let Err(refusal) = self.insert_group(&group, bounds.groups, decided) {
+        let entered = founders.iter().try_for_each(|(user, flags)| {
+            self.enter_founder(&group, &mut state, user, *flags, bounds.groups_per_user)
+        });
+        let inserted = entered.and_then(|()| self.insert_group(&group, bounds.groups, decided));
+        if let Err(refusal) = inserted {
             state.deleted = true;
-            self.users.leave(&leave, hash, &group);
+            self.remove_members(DeletedGroup {
+                group: Arc::clone(&group),
+                members: std::mem::take(&mut state.members),
+                in_group: 0,
+            });
             return Err(refusal);
         }
-        Ok(then(&group, &mut state, at))
+        Ok(then(&group, &mut state))
+    }
+
+    fn enter_founder(
+        &self,
+        group: &Arc<Group<H>>,
+        state: &mut State<H>,
+        user: &str,
+        flags: MemberFlags,
+        most: usize,
+    ) -> Outcome {
+        let hash = self.hash(user.as_bytes());
+        if state.members.find(user.as_bytes(), hash).is_some() {
+            return Ok(());
+        }
+        let user = self
+            .users
+            .enter(user, hash, group, most, |id| self.hash(id))
+            .ok_or(Refusal::TooManyGroups)?;
+        let at = state.add(user, hash, |id| self.hash(id));
+        let created_ms = state.created.ms;
+        if let Some(member) = state.members.get_mut(at) {
+            member.set_joined_ms(created_ms);
+        }
+        state.set_flags(at, flags);
+        Ok(())
     }
 
     /// Makes a new group known to all.

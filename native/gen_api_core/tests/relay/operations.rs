@@ -177,6 +177,48 @@ fn there_are_no_more_groups_than_there_may_be() {
 }
 
 #[test]
+fn a_group_is_ensured_once_and_its_admins_are_admins_when_they_join() {
+    let bounds = Bounds {
+        groups: 2,
+        groups_per_user: 1,
+        ..Bounds::default()
+    };
+    let relay: Relay<u64> = Relay::new(bounds);
+    let ensure =
+        |id, kind, admins: &[&str]| relay.ensure(id, kind, admins, Created::default(), false);
+    assert_eq!(
+        ensure("g", GroupType::Private, &["ann", "bob", "ann"]),
+        Ok(())
+    );
+    assert_eq!(ensure("g", GroupType::Private, &[]), Ok(()));
+    let other = ensure("g", GroupType::Public, &[]);
+    assert_eq!(other, Err(Refusal::AlreadyExists));
+    assert!(rows(&relay).is_empty());
+
+    assert_eq!(join(&relay, "carl", 1), Ok(Status::Pending));
+    assert_eq!(join(&relay, "ann", 2), Ok(Status::Active));
+    relay.moderate("g", Accept, "ann", "carl", 0).unwrap();
+    assert_eq!(
+        relay.moderate("g", Demote, "ann", "ann", 0),
+        Ok(()),
+        "bob is an admin as well"
+    );
+
+    // Whoever is an admin has one group by now, and nothing is left of the one that is refused.
+    let refused = ensure("h", GroupType::Private, &["dora", "bob"]);
+    assert_eq!(refused, Err(Refusal::TooManyGroups));
+    assert_eq!(ensure("h", GroupType::Private, &["dora"]), Ok(()));
+    assert_eq!(
+        ensure("i", GroupType::Public, &[]),
+        Err(Refusal::TooManyGroups)
+    );
+    relay.set_shared(true);
+    assert_eq!(ensure("i", GroupType::Public, &[]), Err(Refusal::Shared));
+    assert_eq!(ensure("h", GroupType::Private, &[]), Ok(()));
+    relay.verify();
+}
+
+#[test]
 fn kicked_users_come_back_as_anybody_and_banned_ones_do_not() {
     let relay = relay(GroupType::Public);
     for (user, id) in [("ann", 2), ("bob", 4)] {

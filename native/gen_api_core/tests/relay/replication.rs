@@ -90,6 +90,23 @@ fn status(relay: &Relay<u64>, user: &str) -> Option<Status> {
 }
 
 #[test]
+fn a_group_without_members_is_copied_by_a_record_of_nobody() {
+    let (a, b) = (empty(), empty());
+    a.set_shared(true);
+    a.ensure("g", GroupType::Private, &["ann"], created(5), true)
+        .unwrap();
+    for user in ["", "ann"] {
+        let (origin, record) = a.record_of("g", user).unwrap();
+        b.put("g", origin, &record, false);
+    }
+    assert_eq!(a.records("g", 0, 9), b.records("g", 0, 9));
+    assert_eq!(b.records("g", 0, 9).unwrap().rows.len(), 1);
+    b.decide("g", Join { user: "ann" }, 6).unwrap();
+    assert!(rows(&b)[0].admin);
+    b.verify();
+}
+
+#[test]
 fn what_one_node_decides_the_other_copies() {
     let (a, b) = pair();
     assert_eq!(view(&a), view(&b));
