@@ -29,7 +29,7 @@ defmodule PhoenixGenApi.Channel do
   | `max_pending` | `100` | waiting requests per channel; 0 lets none wait |
   | `max_running` | `100` | running async and stream requests per channel; 0 allows none |
   | `max_wait_ms` | `10_000` | how long a request waits for its turn |
-  | `relay` | `:channel` | whether messages of groups that are joined in `join/3` come to the channel, or straight to the client (`:fastlane`) |
+  | `relay` | `:auto` | whether messages of groups that are joined in `join/3` go straight to the client (`:fastlane`) or through the channel (`:channel`). `:auto` means the fastlane, unless a `handle_info` clause of the module could match `{:relay_message, response}` |
   | `relay_event` | that of `event` | event on which relay messages are pushed |
   | `relay_request_id` | `true` | `false`: relay messages carry `request_id: nil` for everyone but their sender, and always come through the channel |
 
@@ -107,7 +107,23 @@ defmodule PhoenixGenApi.Channel do
       end
 
   Replies, acknowledgements, order and cancels do not depend on those clauses; pushes of later
-  results do. In a module without any `handle_info` other messages are logged and ignored.
+  results do. A catch-all that does not ask is a compiler warning. In a module without any `handle_info`
+  other messages are logged and ignored.
+
+  ## Several events
+
+  `use` adds one event. A module that serves more of them calls `handle_in/3` for the others:
+
+      def handle_in("admin", payload, socket),
+        do: PhoenixGenApi.Channel.handle_in(payload, socket, event: "admin", concurrency: 4)
+
+  Replies and later results arrive on the event that their request was sent on.
+
+  ## Order
+
+  With a `concurrency` of 1 requests run in the order in which they arrive. With more they run side by
+  side, except for those of `PhoenixGenApi.Relay.handle_relay/2` on one event, which always run one after
+  the other: the messages of a chat stay in order.
   """
 
   alias PhoenixGenApi.Channel.{Delivery, Identity, Options, PhoenixAdapter, Session}
@@ -161,7 +177,7 @@ defmodule PhoenixGenApi.Channel do
 
   Pushes `response` for `{:push, response}`, `{:async_call, response}`,
   `{:stream_response, response}` and `{:relay_message, response}`; the client is not told of
-  `{:stream_started, request_id, pid}`. Of the options `event`, `relay_event` and
+  `{:stream_started, request_id, pid}`. A later result is pushed on the event of its request. Of the options `event`, `relay_event` and
   `relay_request_id` count.
   """
   @spec handle_info(term(), socket, options()) :: {:noreply, socket} | :unhandled
@@ -170,7 +186,8 @@ defmodule PhoenixGenApi.Channel do
       when tag in [:push, :async_call, :stream_response] do
     # How large a result may be was asked where it came from.
     max = if tag == :push, do: Config.get(:request, :max_result_bytes), else: :infinity
-    push(socket, Options.new!(options).event, response, max)
+    {event, response} = Delivery.unmarked(response, Options.new!(options).event)
+    push(socket, event, response, max)
   end
 
   def handle_info({:relay_message, response}, socket, options) do

@@ -55,14 +55,16 @@ defmodule PhoenixGenApi.ChannelTest do
     use Phoenix.Channel
     use PhoenixGenApi, event: "api"
     def join(_topic, _params, socket), do: {:ok, socket}
-    def handle_info(_message, socket), do: {:noreply, socket}
+    # It would be a warning without a guard.
+    def handle_info(message, socket) when is_tuple(message), do: {:noreply, socket}
   end
 
   defmodule SwallowingPush do
     use Phoenix.Channel
     use PhoenixGenApi, event: "api", deliver: :push
     def join(_topic, _params, socket), do: {:ok, socket}
-    def handle_info(_message, socket), do: {:noreply, socket}
+    # It would be a warning without a guard.
+    def handle_info(message, socket) when is_tuple(message), do: {:noreply, socket}
   end
 
   defmodule Dispatching do
@@ -77,6 +79,29 @@ defmodule PhoenixGenApi.ChannelTest do
       {:noreply, _socket} =
         PhoenixGenApi.Channel.handle_in(payload, socket, event: "two", deliver: :push)
 
+      {:noreply, socket}
+    end
+  end
+
+  defmodule Several do
+    use Phoenix.Channel
+    use PhoenixGenApi, event: "api"
+    def join(_topic, _params, socket), do: {:ok, socket}
+
+    def handle_in(event, payload, socket) when event in ["admin", "other"],
+      do: PhoenixGenApi.Channel.handle_in(payload, socket, event: event)
+  end
+
+  defmodule SeveralOwn do
+    use Phoenix.Channel
+    use PhoenixGenApi, event: "api"
+    def join(_topic, _params, socket), do: {:ok, socket}
+
+    def handle_in("admin", payload, socket),
+      do: PhoenixGenApi.Channel.handle_in(payload, socket, event: "admin")
+
+    def handle_info({:async_call, response}, socket) do
+      push(socket, "mine", response)
       {:noreply, socket}
     end
   end
@@ -426,6 +451,59 @@ defmodule PhoenixGenApi.ChannelTest do
     assert_receive {:reply, _, :ok, %Response{request_id: "a"}}
     assert session(channel, "one") != session(channel, "two")
   end
+
+  test "results arrive on the event that their request was sent on", %{service: service} do
+    for type <- ["gate", "feed"], do: register(service, type, kind(type))
+    channel = join(Several)
+    # The same ids, one after the other on each event.
+    for event <- ["api", "admin", "api", "other"], type <- ["gate", "feed"] do
+      id = "#{event}-#{type}"
+      push_in(channel, payload(service, type, id), event)
+      assert_receive {:reply, _, :ok, %Response{request_id: ^id}}
+
+      case type do
+        "gate" ->
+          assert_receive {:running, nil, function}
+          send(function, {:return, "late"})
+
+        "feed" ->
+          assert_receive {:feeding, ^id, function, helper}
+          PhoenixGenApi.Structs.StreamHelper.send_result(helper, 1)
+          assert_receive {:push, ^event, response}
+          assert response == Response.stream_response(id, 1)
+          PhoenixGenApi.Structs.StreamHelper.send_complete(helper)
+          send(function, :end)
+      end
+
+      assert_receive {:push, ^event, response}
+      result = if type == "gate", do: Response.sync_response(id, "late")
+      assert response == (result || Response.stream_end_response(id))
+    end
+
+    push_in(channel, payload(service, "feed", "cut"), "admin")
+    assert_receive {:feeding, "cut", _function, _helper}
+    assert_receive {:reply, _, :ok, _acknowledgement}
+    push_in(channel, %{"request_id" => "cut", "cancel" => true}, "admin")
+    assert_receive {:push, "admin", response}
+    assert response == Response.stream_end_response("cut")
+  end
+
+  test "a clause of the module's own gets results of every event", %{service: service} do
+    register(service, "gate", response_type: :async)
+    channel = join(SeveralOwn)
+
+    for event <- ["api", "admin"] do
+      push_in(channel, payload(service, "gate", event), event)
+      assert_receive {:running, nil, function}
+      send(function, {:return, "late"})
+      assert_receive {:push, "mine", %{request_id: ^event} = response}
+      assert JSON.encode!(response) == JSON.encode!(Response.sync_response(event, "late"))
+      assert Response.encode!(response) == Response.encode!(Response.sync_response(event, "late"))
+    end
+  end
+
+  defp kind("gate"), do: [response_type: :async]
+  defp kind("feed"), do: [response_type: :stream, request_info: true]
 
   test "handle_in/3 refuses bad options" do
     assert_raise ArgumentError, ~r/unknown option :evnt/, fn ->

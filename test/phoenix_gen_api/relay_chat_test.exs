@@ -19,8 +19,25 @@ defmodule PhoenixGenApi.RelayChatTest do
 
   defmodule ChatChannel do
     use Phoenix.Channel
-    use PhoenixGenApi, event: "chat"
+    use PhoenixGenApi, event: "chat", relay: :channel
     defdelegate join(topic, params, socket), to: Joining
+  end
+
+  defmodule AutoChannel do
+    use Phoenix.Channel
+    use PhoenixGenApi, event: "chat"
+    def join(topic, params, socket), do: Joining.join(topic, params, socket)
+  end
+
+  defmodule OwnChannel do
+    use Phoenix.Channel
+    use PhoenixGenApi, event: "chat"
+    def join(topic, params, socket), do: Joining.join(topic, params, socket)
+
+    def handle_info({:relay_message, response}, socket) do
+      push(socket, "mine", response)
+      {:noreply, socket}
+    end
   end
 
   defmodule FastChannel do
@@ -336,13 +353,25 @@ defmodule PhoenixGenApi.RelayChatTest do
       end)
     end
 
-    test "a message that is no JSON is an error for those who would get it", context do
-      {_ann, _} = connect("ann", context.lobby, FastChannel, Fastlane)
-      assert Relay.send_to_group(context.lobby, "root", self()) == {:ok, 2}
+    test "is what a channel without a clause of its own for relay messages gets", context do
+      %{service: service, lobby: lobby} = context
+      {ann, _} = connect("ann", lobby, AutoChannel, Fastlane)
+      {_bob, _} = connect("bob", lobby, OwnChannel, Fastlane)
+      assert say(ann, service, lobby, "hi").result["recipients_count"] == 3
       assert_receive {"ann", {:socket_push, :text, frame}}
+      assert [nil, nil, _topic, "chat", %{"request_id" => "r1"}] = JSON.decode!(frame)
+      assert_receive {"bob", {:push, "mine", %Response{result: %{"message" => "hi"}}}}
+    end
 
-      assert %{"success" => false, "error" => "Internal Server Error"} =
-               JSON.decode!(frame) |> List.last()
+    test "a message that is no JSON is refused, and nobody gets anything", context do
+      {_ann, _} = connect("ann", context.lobby, FastChannel, Fastlane)
+      refused = {:error, :invalid_message}
+      assert Relay.send_to_group(context.lobby, "root", self()) == refused
+      assert Relay.send_to_group(context.lobby, "root", %{"a" => [{:tuple}]}) == refused
+      assert Relay.send_to_group(context.lobby, "root", "last") == {:ok, 2}
+      assert_receive {"ann", {:socket_push, :text, frame}}
+      assert %{"result" => %{"message" => "last"}} = JSON.decode!(frame) |> List.last()
+      assert_receive {:root, "last"}
     end
 
     test "whoever comes with a topic too many gets messages through the channel", context do

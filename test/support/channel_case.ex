@@ -21,6 +21,11 @@ defmodule PhoenixGenApi.ChannelCase do
       JSON.encode!(message.payload)
       {:push, message.event, message.payload}
     end
+
+    def fastlane!(%Phoenix.Socket.Broadcast{} = broadcast) do
+      JSON.encode!(broadcast.payload)
+      {:push, broadcast.event, broadcast.payload}
+    end
   end
 
   defmodule Verbatim do
@@ -32,6 +37,9 @@ defmodule PhoenixGenApi.ChannelCase do
 
     def encode!(%Phoenix.Socket.Message{} = message),
       do: {:push, message.event, message.payload}
+
+    def fastlane!(%Phoenix.Socket.Broadcast{} = broadcast),
+      do: {:push, broadcast.event, broadcast.payload}
   end
 
   defmodule Waiting do

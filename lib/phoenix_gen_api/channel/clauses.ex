@@ -1,7 +1,9 @@
 defmodule PhoenixGenApi.Channel.Clauses do
   @moduledoc false
   # The clauses that `use PhoenixGenApi` adds. They come after the module's own ones, which
-  # therefore win, and are marked as generated: that an own catch-all hides them is no mistake.
+  # therefore win, and are marked as generated: an own clause may well hide one of them.
+
+  alias PhoenixGenApi.Channel.OwnClauses
 
   @doc "What a `use` expands to; `clauses` is `:all` or `:info`."
   @spec expand(Macro.t(), module(), :all | :info) :: Macro.t()
@@ -50,6 +52,7 @@ defmodule PhoenixGenApi.Channel.Clauses do
   @doc false
   defmacro all(env) do
     options = Module.get_attribute(env.module, :phoenix_gen_api)
+    OwnClauses.warn_hidden(env, {:handle_in, 3})
 
     [
       quote generated: true do
@@ -64,11 +67,10 @@ defmodule PhoenixGenApi.Channel.Clauses do
   defmacro info(env), do: info_clauses(env, Module.get_attribute(env.module, :phoenix_gen_api))
 
   # What `join/3` itself calls has to find the way past the channel already.
-  # A frame of the fast lane is the same for all of a topic, its sender included.
-  defp join_clause(env, %{relay: :fastlane, relay_request_id: true} = options) do
+  defp join_clause(env, options) do
     event = PhoenixGenApi.Channel.Options.relay_event(options)
 
-    if Module.defines?(env.module, {:join, 3}) do
+    if fastlane?(env, options) and Module.defines?(env.module, {:join, 3}) do
       quote generated: true do
         defoverridable join: 3
 
@@ -80,9 +82,13 @@ defmodule PhoenixGenApi.Channel.Clauses do
     end
   end
 
-  defp join_clause(_env, _options), do: nil
+  # A frame of the fastlane is the same for all of a topic, its sender included.
+  defp fastlane?(_env, %{relay_request_id: false}), do: false
+  defp fastlane?(env, %{relay: :auto}), do: not OwnClauses.relay_messages?(env.module)
+  defp fastlane?(_env, %{relay: relay}), do: relay == :fastlane
 
   defp info_clauses(env, options) do
+    OwnClauses.warn_hidden(env, {:handle_info, 2})
     join = join_clause(env, options)
     options = Macro.escape(options)
 

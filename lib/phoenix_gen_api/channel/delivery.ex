@@ -10,7 +10,7 @@ defmodule PhoenixGenApi.Channel.Delivery do
   alias PhoenixGenApi.Relay.Fastlane
   alias PhoenixGenApi.Structs.Response
 
-  @enforce_keys [:mode, :event, :socket, :json_library, :connection]
+  @enforce_keys [:mode, :event, :marks_event, :socket, :json_library, :connection]
   defstruct @enforce_keys
 
   # Topic, event and refs of a frame, about.
@@ -22,6 +22,7 @@ defmodule PhoenixGenApi.Channel.Delivery do
   @type t :: %__MODULE__{
           mode: :reply | :push | :both,
           event: String.t(),
+          marks_event: boolean(),
           # without the assigns, see PhoenixAdapter.strip/1
           socket: struct(),
           json_library: module(),
@@ -34,6 +35,7 @@ defmodule PhoenixGenApi.Channel.Delivery do
     %__MODULE__{
       mode: options.deliver,
       event: options.event,
+      marks_event: options.marks_event,
       socket: PhoenixAdapter.strip(socket),
       json_library: json_library(),
       connection: ClientConnection.open(socket.transport_pid)
@@ -68,6 +70,23 @@ defmodule PhoenixGenApi.Channel.Delivery do
     if delivery.mode != :push, do: reply(delivery.connection, ref, response, bytes)
     :ok
   end
+
+  @doc """
+  A later result, as it is sent to the channel.
+
+  Own clauses of the module may take it there, so its form is fixed. Where the module may serve several
+  events it says its own in a key that structs of that name do not have.
+  """
+  @spec marked(t(), Response.t()) :: map()
+  def marked(%{marks_event: true, event: event}, response), do: Map.put(response, :event, event)
+  def marked(_delivery, response), do: response
+
+  @doc "The event that a later result is for, and the result."
+  @spec unmarked(term(), String.t()) :: {String.t(), term()}
+  def unmarked(%{__struct__: Response, event: event} = response, _default),
+    do: {event, Map.delete(response, :event)}
+
+  def unmarked(response, default), do: {default, response}
 
   @doc "Answers a cancel, in every mode alike."
   @spec cancelled(PhoenixAdapter.ref(), String.t(), boolean()) :: :ok

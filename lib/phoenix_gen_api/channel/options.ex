@@ -12,12 +12,14 @@ defmodule PhoenixGenApi.Channel.Options do
     max_pending: 100,
     max_running: 100,
     max_wait_ms: 10_000,
-    relay: :channel,
+    relay: :auto,
     relay_event: nil,
     relay_request_id: true
   ]
 
-  defstruct @defaults
+  # Whether later results say which event they are for, see Delivery: where the module dispatches
+  # events itself there may be several, while `use` serves one.
+  defstruct @defaults ++ [marks_event: true]
 
   @type t :: %__MODULE__{
           event: String.t(),
@@ -29,10 +31,11 @@ defmodule PhoenixGenApi.Channel.Options do
           max_pending: non_neg_integer(),
           max_running: non_neg_integer(),
           max_wait_ms: pos_integer(),
-          relay: :channel | :fastlane,
+          relay: :auto | :channel | :fastlane,
           # nil: that of requests
           relay_event: String.t() | nil,
-          relay_request_id: boolean()
+          relay_request_id: boolean(),
+          marks_event: boolean()
         }
 
   @doc "The event of relay messages."
@@ -55,7 +58,7 @@ defmodule PhoenixGenApi.Channel.Options do
   def compile!(options, env, used, names \\ Keyword.keys(@defaults)) do
     case check(options, names) do
       {:ok, options} ->
-        options
+        %{options | marks_event: false}
 
       {:error, sentence} ->
         raise CompileError,
@@ -102,7 +105,7 @@ defmodule PhoenixGenApi.Channel.Options do
     do: unless(deliver in [:reply, :push, :both], do: ":reply, :push or :both")
 
   defp wrong(:relay, relay),
-    do: unless(relay in [:channel, :fastlane], do: ":channel or :fastlane")
+    do: unless(relay in [:auto, :channel, :fastlane], do: ":auto, :channel or :fastlane")
 
   defp wrong(:concurrency, count),
     do: unless(is_integer(count) and count > 0, do: "a positive integer")

@@ -18,7 +18,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @enforce_keys [:session, :channel, :delivery, :id, :request, :device, :ref]
-  defstruct @enforce_keys ++ [:max_result_bytes, queued: 0, capacity: 0, budget: 0]
+  defstruct @enforce_keys ++ [:max_result_bytes, :follows, queued: 0, capacity: 0, budget: 0]
 
   @type t :: %__MODULE__{
           session: pid(),
@@ -30,6 +30,8 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
           ref: PhoenixGenApi.Channel.PhoenixAdapter.ref(),
           # of what comes later
           max_result_bytes: pos_integer() | nil,
+          # the request that has to be over first
+          follows: pid() | nil,
           # ms that it has waited for its turn
           queued: non_neg_integer(),
           # frames, and their bytes, until the next look at the channel and the connection
@@ -42,8 +44,19 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   def start_link(%__MODULE__{} = process, callers) do
     spawn_link(fn ->
       Process.put(:"$callers", callers)
+      wait_for(process.follows)
       run(process)
     end)
+  end
+
+  defp wait_for(nil), do: :ok
+
+  defp wait_for(pid) do
+    monitor = Process.monitor(pid)
+
+    receive do
+      {:DOWN, ^monitor, :process, _pid, _reason} -> :ok
+    end
   end
 
   defp run(process) do
@@ -99,7 +112,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
 
       {:async_call, response} ->
         {response, _bytes} = measured(process, response)
-        finish(process, kind, {:async_call, response})
+        finish(process, kind, :async_call, response)
 
       {:stream_response, response} ->
         {response, bytes} = measured(process, response)
@@ -111,7 +124,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   end
 
   defp frame(process, kind, %Response{success: true, has_more: true} = response, bytes) do
-    send(process.channel, {:stream_response, response})
+    send_later(process, :stream_response, response)
     %{capacity: capacity, budget: budget} = process
 
     case keep_pace(%{process | capacity: capacity - 1, budget: budget - bytes}) do
@@ -122,21 +135,23 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
 
   # An item that cannot be encoded is an error frame by now, which ends a stream like any other.
   defp frame(process, kind, response, _bytes),
-    do: finish(process, kind, {:stream_response, response})
+    do: finish(process, kind, :stream_response, response)
 
   # The session is asked, so that no cancel is confirmed for what ends at the same moment.
-  defp finish(process, kind, last) do
+  defp finish(process, kind, tag, last) do
     case Session.finishing(process.session) do
-      :ok -> send(process.channel, last)
+      :ok -> send_later(process, tag, last)
       :cancelled -> cancelled(process, kind)
     end
   end
 
   defp cancelled(_work, :async), do: :ok
 
-  defp cancelled(process, :stream) do
-    send(process.channel, {:stream_response, Response.stream_end_response(process.id)})
-  end
+  defp cancelled(process, :stream),
+    do: send_later(process, :stream_response, Response.stream_end_response(process.id))
+
+  defp send_later(process, tag, response),
+    do: send(process.channel, {tag, Delivery.marked(process.delivery, response)})
 
   defp measured(process, response) do
     %{delivery: %{json_library: json_library}, max_result_bytes: max} = process

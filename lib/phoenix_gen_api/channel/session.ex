@@ -21,6 +21,7 @@ defmodule PhoenixGenApi.Channel.Session do
   alias PhoenixGenApi.Executor
   alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.Relay
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @hibernate_after 15_000
@@ -54,7 +55,9 @@ defmodule PhoenixGenApi.Channel.Session do
     # pid => {id, :async | :stream}: those that may be cancelled
     running: %{},
     # the second in which the last cancel came, and how many have acted at once in it
-    cancels: {0, 0}
+    cancels: {0, 0},
+    # the last one for the relay
+    relaying: nil
   ]
 
   @doc "Starts the session of the calling channel."
@@ -221,10 +224,10 @@ defmodule PhoenixGenApi.Channel.Session do
   defp answer_for(pid, state) do
     case state do
       %{running: %{^pid => {id, :async}}} ->
-        send(state.channel, {:async_call, died(id, :async_failed)})
+        send_later(state, :async_call, died(id, :async_failed))
 
       %{running: %{^pid => {id, :stream}}} ->
-        send(state.channel, {:stream_response, died(id, :stream_failed)})
+        send_later(state, :stream_response, died(id, :stream_failed))
 
       %{executing: %{^pid => %{id: id, ref: ref, answering?: false}}} ->
         Delivery.answer(state.delivery, ref, died(id, :request_failed))
@@ -233,6 +236,9 @@ defmodule PhoenixGenApi.Channel.Session do
         :ok
     end
   end
+
+  defp send_later(state, tag, response),
+    do: send(state.channel, {tag, Delivery.marked(state.delivery, response)})
 
   defp died(id, failure) do
     FailureLog.log(failure, about({:cancel, id}))
@@ -329,18 +335,19 @@ defmodule PhoenixGenApi.Channel.Session do
 
   # Refused ahead of executing: a function that has been called cannot be taken back.
   defp start_item(ref, {:ok, request, device} = item, state, queued) do
-    {long?, max_bytes} = expected(request)
+    %{long?: long?, relay?: relay?} = expected = expected(request)
 
     if long? and long(state) >= state.options.max_running do
       refuse_begun(ref, item, :max_running, state)
     else
       job = %{id: request.request_id, ref: ref, long?: long?, answering?: false}
-      pid = start_process(request, device, ref, queued, max_bytes, state)
-      %{state | executing: Map.put(state.executing, pid, job)}
+      pid = start_process(request, device, ref, queued, expected, state)
+      state = %{state | executing: Map.put(state.executing, pid, job)}
+      if relay?, do: %{state | relaying: pid}, else: state
     end
   end
 
-  defp start_process(request, device, ref, queued, max_bytes, state) do
+  defp start_process(request, device, ref, queued, expected, state) do
     RequestProcess.start_link(
       %RequestProcess{
         session: self(),
@@ -350,22 +357,31 @@ defmodule PhoenixGenApi.Channel.Session do
         request: request,
         device: device,
         ref: ref,
+        # Messages to groups keep their order, also where other requests run side by side.
+        follows: if(expected.relay? and alive?(state.relaying, state), do: state.relaying),
         queued: queued,
-        max_result_bytes: max_bytes
+        max_result_bytes: expected.max_bytes
       },
       state.callers
     )
   end
 
-  # Whether the request will go on after its acknowledgement, as far as can be told by now, and how
-  # large its later results may be.
+  defp alive?(pid, state), do: is_map_key(state.executing, pid) or is_map_key(state.running, pid)
+
+  @short %{long?: false, max_bytes: nil, relay?: false}
+
+  # As far as can be told by now: whether the request will go on after its acknowledgement, how
+  # large its later results may be, and whether it is a message to a group.
   defp expected(%Request{service: service, request_type: type, version: version}) do
     case ConfigDb.fetch(service, type, version) do
-      {:ok, plan(response_type: response_type) = plan} when response_type in [:async, :stream] ->
-        {true, Plan.max_result_bytes(plan)}
+      {:ok, plan(module: module, function: function, response_type: response_type) = plan} ->
+        long? = response_type in [:async, :stream]
+        max_bytes = if long?, do: Plan.max_result_bytes(plan)
+        relay? = {module, function} == {Relay, :handle_relay}
+        %{long?: long?, max_bytes: max_bytes, relay?: relay?}
 
-      _short_or_unknown ->
-        {false, nil}
+      _unknown ->
+        @short
     end
   end
 

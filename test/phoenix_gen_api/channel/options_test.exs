@@ -120,14 +120,14 @@ defmodule PhoenixGenApi.Channel.OptionsTest do
             @impl true
             def handle_in("ping", _payload, socket), do: {:noreply, socket}
             @impl true
-            def handle_info(_message, socket), do: {:noreply, socket}
+            def handle_info(message, socket) when message != :other, do: {:noreply, socket}
             def other, do: :ok
             """,
           channel <>
             """
             use PhoenixGenApi, event: "api"
             @impl true
-            def handle_in(_event, _payload, socket), do: {:noreply, socket}
+            def handle_in(event, _payload, socket) when event != "x", do: {:noreply, socket}
             def other, do: :ok
             @impl true
             def handle_info(:tick, socket), do: {:noreply, socket}
