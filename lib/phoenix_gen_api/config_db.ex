@@ -39,7 +39,7 @@ defmodule PhoenixGenApi.ConfigDb do
 
   import PhoenixGenApi.Plan, only: [plan: 1]
 
-  alias PhoenixGenApi.ConfigDb.Changes
+  alias PhoenixGenApi.ConfigDb.{Changes, Warnings}
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.Explanation
   alias PhoenixGenApi.Format
@@ -302,6 +302,7 @@ defmodule PhoenixGenApi.ConfigDb do
           invalid = Enum.map(rejected, &elem(&1, 0)) ++ Keyword.get(opts, :keep, [])
           keep = Enum.flat_map(invalid, &loose_key/1)
           plans = Enum.map(valid, fn {plan, _config} -> handle(plan) end)
+          warn(table, valid)
           replaced = Native.config_db_replace(table, service, plans, origin, keep, strict?)
           Changes.mark(service)
           result = replaced(replaced, valid, rejected, strict?)
@@ -447,6 +448,7 @@ defmodule PhoenixGenApi.ConfigDb do
   defp store(table, config) do
     case compile(config) do
       {:ok, plan, config} ->
+        warn(table, [{plan, config}])
         Native.config_db_store(table, [handle(plan)], :direct)
         Changes.mark(config.service)
         check_functions([{plan, config}], :direct)
@@ -463,6 +465,7 @@ defmodule PhoenixGenApi.ConfigDb do
 
   defp store_batch(table, [{_plan, first} | _] = valid) do
     handles = Enum.map(valid, fn {plan, _config} -> handle(plan) end)
+    warn(table, valid)
     Native.config_db_store(table, handles, :direct)
     for {_plan, config} <- valid, do: Changes.mark(config.service)
     check_functions(valid, :direct)
@@ -473,6 +476,11 @@ defmodule PhoenixGenApi.ConfigDb do
     })
 
     {:ok, count}
+  end
+
+  defp warn(table, valid) do
+    configs = for {_plan, config} <- valid, do: config
+    for sentence <- Warnings.about(table, configs), do: Log.warning(sentence)
   end
 
   defp check_functions(valid, origin) do

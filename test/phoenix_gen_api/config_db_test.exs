@@ -38,6 +38,8 @@ defmodule PhoenixGenApi.ConfigDbTest do
     for version <- versions, do: assert(:ok = ConfigDb.add(config(version: version)))
   end
 
+  defp replace(config, origin), do: ConfigDb.replace_service("s", [config], origin)
+
   defp version({:ok, %FunConfig{version: version}}), do: version
   defp version(error), do: error
 
@@ -219,6 +221,43 @@ defmodule PhoenixGenApi.ConfigDbTest do
       for switch <- [&ConfigDb.disable/3, &ConfigDb.enable/3] do
         assert switch.("s", "t", "1.0.0") == {:error, :not_found}
       end
+    end
+
+    test "what is probably not meant is a warning, once" do
+      nodes = [:a@h, :b@h, :a@h, :shop, true]
+
+      doubtful =
+        config(nodes: nodes, choose_node_mode: {:weighted, %{:a@h => 2, :c@h => 1, "d@h" => 1}})
+
+      for store <- [&ConfigDb.add/1, &ConfigDb.batch_add([&1]), &replace(&1, :pull)] do
+        ConfigDb.clear()
+        log = capture_log(fn -> store.(doubtful) end)
+        assert log =~ "s t 0.0.0: nodes are listed more than once: a@h"
+        assert log =~ "s t 0.0.0: nodes without a host, which no node has as its name: shop; true"
+        assert log =~ "s t 0.0.0: weights of nodes that are not listed: c@h; d@h"
+        assert capture_log(fn -> store.(doubtful) end) == ""
+        assert capture_log(fn -> store.(%{doubtful | timeout: 200}) end) =~ "more than once"
+      end
+
+      ConfigDb.clear()
+      fine = config(nodes: [:a@h, "b@h"], choose_node_mode: {:weighted, [a@h: 1]})
+      assert capture_log(fn -> ConfigDb.add(fine) end) == ""
+    end
+
+    test "versions that are not semantic beside ones that are are a warning, when they come" do
+      add = fn versions -> capture_log(fn -> add(versions) end) end
+      assert add.(["v1", "2024"]) == ""
+      assert add.(["1.0.0"]) =~ "s t 1.0.0: version v1 is not a semantic version"
+      assert add.(["1.0.0", "2.0.0"]) == ""
+
+      assert add.(["v2"]) =~
+               "s t v2: version v2 is not a semantic version, so it sorts below 2.0.0"
+
+      ConfigDb.clear()
+      both = [config(version: "1.0.0"), config(version: "one")]
+      pull = fn -> capture_log(fn -> ConfigDb.replace_service("s", both, :pull) end) end
+      assert pull.() =~ "version one is not a semantic version, so it sorts below 1.0.0"
+      assert pull.() == ""
     end
 
     test "add! stores a config, or raises with all reasons" do
