@@ -148,7 +148,8 @@ defmodule PhoenixGenApi.Diagnostics do
   @doc """
   What would become of this request, and why: the EXPLAIN of a gateway.
 
-  Takes what a client sends, with string or atom keys, or a `%Request{}`. `user_roles` and
+  Takes what a client sends, with string or atom keys, or a `%Request{}`; `service` and `request_type`
+  are enough. `user_roles` and
   `ip_address`, which a client cannot set, are taken as they are.
 
   The result is that of `call_flow/3` with the `request` (`nil` if it cannot be decoded), and each

@@ -75,19 +75,28 @@ defmodule PhoenixGenApi.ErrorResponse do
 
   @doc "A response that a function has made, for the request of that id."
   @spec own(term(), Response.t()) :: Response.t()
-  def own(id, %Response{success: false, code: code} = response) do
-    code = if code?(code) and code not in @reserved, do: code, else: "error"
-    with_code(%{response | request_id: id}, code)
-  end
+  def own(id, response) do
+    case Response.complete(response) do
+      %{success: false, code: code} = response ->
+        code = if code?(code) and code not in @reserved, do: code, else: "error"
+        with_code(%{response | request_id: id}, code)
 
-  def own(id, response), do: %{response | request_id: id}
+      response ->
+        %{response | request_id: id}
+    end
+  end
 
   @doc "A response that a hook has made. Hooks run on the gateway and may give every code."
   @spec from_hook(term(), Response.t(), String.t()) :: Response.t()
-  def from_hook(id, %Response{success: false, code: code} = response, default),
-    do: with_code(%{response | request_id: id}, if(code?(code), do: code, else: default))
+  def from_hook(id, response, default) do
+    case Response.complete(response) do
+      %{success: false, code: code} = response ->
+        with_code(%{response | request_id: id}, if(code?(code), do: code, else: default))
 
-  def from_hook(id, response, _default), do: %{response | request_id: id}
+      response ->
+        %{response | request_id: id}
+    end
+  end
 
   defp code?(code), do: is_binary(code) and Regex.match?(@own_code, code)
 

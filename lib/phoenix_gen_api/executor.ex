@@ -82,7 +82,8 @@ defmodule PhoenixGenApi.Executor do
   """
   @spec execute!(Request.t(), receiver: pid()) :: result()
   def execute!(%Request{} = request, opts \\ []) do
-    {result, _later?} = execute_for(request, Keyword.get(opts, :receiver, self()), :verified)
+    receiver = Keyword.get(opts, :receiver, self())
+    {result, _later?} = request |> Request.complete() |> execute_for(receiver, :verified)
     result
   end
 
@@ -121,6 +122,7 @@ defmodule PhoenixGenApi.Executor do
   @doc "Runs a request with this config instead of a stored one."
   @spec execute_with_config!(Request.t(), FunConfig.t()) :: result()
   def execute_with_config!(%Request{} = request, %FunConfig{} = config) do
+    request = Request.complete(request)
     find_plan = fn -> given(config) end
     request |> observed(fn -> stages(request, self(), :verified, find_plan) end) |> elem(0)
   end
@@ -177,6 +179,7 @@ defmodule PhoenixGenApi.Executor do
   """
   @spec sync_call(Request.t(), FunConfig.t()) :: Response.t()
   def sync_call(%Request{} = request, %FunConfig{} = config) do
+    request = Request.complete(request)
     started = System.monotonic_time()
 
     {response, {failure, context}} =
@@ -197,6 +200,8 @@ defmodule PhoenixGenApi.Executor do
   """
   @spec execute_with_timeout!(Request.t(), pos_integer()) :: result()
   def execute_with_timeout!(%Request{} = request, ms \\ 5_000) do
+    request = Request.complete(request)
+
     # What begins here ends here, also for telemetry: the process that runs it may be killed.
     observed(request, fn ->
       case RPC.Local.call(__MODULE__, :run, [request, self()], ms) do

@@ -46,11 +46,18 @@ defmodule PhoenixGenApi.Hooks do
           | {:error, term()}
           | {:failed, String.t(), outcome :: term()}
   def before(hook, request, config) do
-    case run(:before, hook, [request, config], config.hook_timeout) do
-      {:ok, {:ok, %Request{} = request, %FunConfig{} = config}} -> {:ok, request, config}
-      {:ok, {:error, reason}} -> {:error, reason}
-      {:ok, _other} -> {:error, :invalid_hook_return}
-      failed -> failed
+    case run(:before, hook, [request, config], timeout(config)) do
+      {:ok, {:ok, %Request{} = request, %FunConfig{} = config}} ->
+        {:ok, Request.complete(request), config}
+
+      {:ok, {:error, reason}} ->
+        {:error, reason}
+
+      {:ok, _other} ->
+        {:error, :invalid_hook_return}
+
+      failed ->
+        failed
     end
   end
 
@@ -62,15 +69,20 @@ defmodule PhoenixGenApi.Hooks do
   def run_after(nil, _request, _config, result), do: result
 
   def run_after(hook, request, config, result) do
-    case run(:after, hook, [request, config, result], config.hook_timeout) do
+    case run(:after, hook, [request, config, result], timeout(config)) do
       {:ok, value} ->
         value
 
       {:failed, _reason, outcome} ->
-        FailureLog.hook_failed({:hook_failed, hook, outcome}, request, config)
+        failure = {:hook_failed, hook, outcome}
+        FailureLog.hook_failed(failure, Request.complete(request), FunConfig.complete(config))
         result
     end
   end
+
+  # Another version of the library may have made it.
+  defp timeout(%{hook_timeout: ms}), do: ms
+  defp timeout(config), do: FunConfig.complete(config).hook_timeout
 
   @doc false
   # What an after hook makes of a response: only another response replaces it.

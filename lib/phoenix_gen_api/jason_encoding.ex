@@ -54,6 +54,8 @@ if Code.ensure_loaded?(Jason.Encoder) do
 
     # Field by field, as with JSON.Encoder: a map would be walked and each key checked.
     def encode(response, opts) do
+      response = PhoenixGenApi.Structs.Response.complete(response)
+
       [
         ~s({"request_id":),
         JasonEncoding.encode(response.request_id, opts),

@@ -41,7 +41,7 @@ defmodule PhoenixGenApi.NodeSelector do
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.SafeInspect
-  alias PhoenixGenApi.Structs.{FunConfig, Request}
+  alias PhoenixGenApi.Structs.{FieldMap, FunConfig, Request}
   alias PhoenixGenApi.Structs.FunConfig.Validation
 
   @type reason ::
@@ -57,7 +57,7 @@ defmodule PhoenixGenApi.NodeSelector do
 
   @doc "The best usable node."
   @spec get_node(FunConfig.t(), Request.t()) :: {:ok, node()} | {:error, reason()}
-  def get_node(%{nodes: _} = config, %Request{} = request) do
+  def get_node(config, %Request{} = request) do
     with {:ok, [node | _]} <- get_nodes(config, request), do: {:ok, node}
   end
 
@@ -73,9 +73,16 @@ defmodule PhoenixGenApi.NodeSelector do
 
   @doc "All usable nodes, best first. Takes one turn of a round robin."
   @spec get_nodes(FunConfig.t(), Request.t()) :: {:ok, [node()]} | {:error, reason()}
-  def get_nodes(%{nodes: :local} = config, %Request{}), do: local(config)
+  def get_nodes(config, %Request{} = request),
+    do: config |> complete() |> usable_nodes(Request.complete(request))
 
-  def get_nodes(%{nodes: _} = config, %Request{} = request) do
+  # Another version of the library may have made it.
+  defp complete(config) when is_struct(config), do: FieldMap.complete(config)
+  defp complete(config), do: config
+
+  defp usable_nodes(%{nodes: :local} = config, _request), do: local(config)
+
+  defp usable_nodes(%{nodes: _} = config, request) do
     with {:ok, selector} <- Gateway.handle(:node_selector),
          :ok <- mode(config.choose_node_mode),
          {:ok, names} <- resolve_nodes_list(config) do
@@ -85,10 +92,14 @@ defmodule PhoenixGenApi.NodeSelector do
 
   @doc "The config with a dynamic node list resolved."
   @spec resolve_nodes(FunConfig.t()) :: {:ok, FunConfig.t()} | {:error, reason()}
-  def resolve_nodes(%{nodes: :local} = config), do: {:ok, config}
+  def resolve_nodes(config) do
+    case complete(config) do
+      %{nodes: :local} = config ->
+        {:ok, config}
 
-  def resolve_nodes(%{nodes: _} = config) do
-    with {:ok, nodes} <- resolve_nodes_list(config), do: {:ok, %{config | nodes: nodes}}
+      config ->
+        with {:ok, nodes} <- resolve_nodes_list(config), do: {:ok, %{config | nodes: nodes}}
+    end
   end
 
   @doc """
@@ -96,6 +107,11 @@ defmodule PhoenixGenApi.NodeSelector do
   by the config's `hook_timeout`. Strings that it returns become atoms only if such atoms exist.
   """
   @spec resolve_nodes_list(FunConfig.t()) :: {:ok, [node() | String.t()]} | {:error, reason()}
+  def resolve_nodes_list(config)
+      when is_struct(config) and
+             (not is_map_key(config, :nodes) or not is_map_key(config, :hook_timeout)),
+      do: config |> FieldMap.complete() |> resolve_nodes_list()
+
   def resolve_nodes_list(%{nodes: :local}), do: {:ok, [node()]}
   def resolve_nodes_list(%{nodes: []}), do: {:error, :no_nodes_available}
 
@@ -117,7 +133,7 @@ defmodule PhoenixGenApi.NodeSelector do
 
   @doc "Whether the config's `choose_node_mode` is one that a config may have."
   @spec choose_node_valid?(FunConfig.t()) :: boolean()
-  def choose_node_valid?(%{choose_node_mode: mode}), do: Validation.mode?(mode)
+  def choose_node_valid?(config), do: Validation.mode?(complete(config).choose_node_mode)
 
   @doc """
   Milliseconds to wait before a retry: `base` (100) × 2^(attempt − 1), times a random factor of

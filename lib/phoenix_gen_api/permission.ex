@@ -11,8 +11,9 @@ defmodule PhoenixGenApi.Permission do
   |---|---|
   | `false` | always |
   | `:any_authenticated` | `user_id` is a non-empty string |
-  | `{:arg, name}` | `user_id` is a non-empty string and equals `args[name]`; with `arg_orders: :map` and no such argument: every `name` one level down in map arguments equals it, and there is at least one |
+  | `{:arg, name}` | `user_id` is a non-empty string and `args[name]` is it, or the integer with that text; with `arg_orders: :map` and no such argument: every `name` one level down in map arguments equals it, and there is at least one |
   | `{:role, roles}` | `user_roles` and `roles` share an element |
+  | `{:callback, mfa}` | the same as `permission_callback: mfa` |
 
   `permission_callback: {module, function, args}` replaces `check_permission`. It is called as
   `apply(module, function, [request | args])`; `true` or `:ok` grants, anything else or a raise
@@ -33,23 +34,40 @@ defmodule PhoenixGenApi.Permission do
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.SafeInspect
-  alias PhoenixGenApi.Structs.{FunConfig, Request}
+  alias PhoenixGenApi.Structs.{FieldMap, FunConfig, Request}
   alias PhoenixGenApi.Log
 
   require Log
 
   @doc "Whether the request may call the function."
   @spec check_permission(Request.t(), FunConfig.t()) :: boolean()
-  def check_permission(%Request{} = request, %{permission_callback: nil} = config),
+  def check_permission(request, config), do: permits?(complete(request), complete(config))
+
+  defp permits?(request, %{permission_callback: nil} = config),
     do: granted?(config.check_permission, request, config.arg_orders)
 
-  def check_permission(%Request{} = request, %{permission_callback: _} = config),
-    do: remote?(request, config, nil) == :ok
+  defp permits?(request, config), do: remote?(request, config, nil) == :ok
+
+  # As another version of the library has made it, and with the callback in its own field.
+  defp complete(%Request{} = request), do: Request.complete(request)
+
+  defp complete(config) do
+    config = if is_struct(config), do: FieldMap.complete(config), else: config
+
+    case config do
+      %{permission_callback: nil, check_permission: {:callback, callback}} when callback != nil ->
+        %{config | permission_callback: callback, check_permission: false}
+
+      config ->
+        config
+    end
+  end
 
   @doc "`nil`, or raises `PhoenixGenApi.Permission.PermissionDenied`."
   @spec check_permission!(Request.t(), FunConfig.t()) :: nil
   def check_permission!(request, config) do
-    unless check_permission(request, config), do: raise(exception(request, config))
+    {request, config} = {complete(request), complete(config)}
+    unless permits?(request, config), do: raise(exception(request, config))
     nil
   end
 
@@ -59,15 +77,15 @@ defmodule PhoenixGenApi.Permission do
   the same as `check_permission!/2`.
   """
   @spec check_permission_remote!(Request.t(), FunConfig.t(), node() | nil) :: :ok
-  def check_permission_remote!(request, config, node \\ nil)
+  def check_permission_remote!(request, config, node \\ nil) do
+    {request, config} = {complete(request), complete(config)}
 
-  def check_permission_remote!(request, %{permission_callback: nil} = config, _node) do
-    check_permission!(request, config)
-    :ok
-  end
+    granted? =
+      if config.permission_callback == nil,
+        do: permits?(request, config),
+        else: remote?(request, config, node) == :ok
 
-  def check_permission_remote!(%Request{} = request, %{permission_callback: _} = config, node) do
-    unless remote?(request, config, node) == :ok, do: raise(exception(request, config))
+    unless granted?, do: raise(exception(request, config))
     :ok
   end
 
@@ -129,7 +147,7 @@ defmodule PhoenixGenApi.Permission do
         mode == false or request == nil ->
           Explanation.none(desc)
 
-        check_permission(request, config) ->
+        permits?(request, config) ->
           Explanation.passes(desc)
 
         true ->

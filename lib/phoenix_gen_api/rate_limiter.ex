@@ -70,7 +70,7 @@ defmodule PhoenixGenApi.RateLimiter do
   """
   @spec check_rate_limit(Request.t()) :: decision()
   def check_rate_limit(%Request{} = request) do
-    with :more <- charge(request, :all), do: :ok
+    with :more <- request |> Request.complete() |> charge(:all), do: :ok
   end
 
   @doc false

@@ -238,22 +238,22 @@ defmodule PhoenixGenApi.Security do
   Whether the fields are well-formed is for the validation of the config to say.
   """
   @spec validate_config(FunConfig.t() | map()) :: :ok | {:error, {:mfa_not_allowed, tuple()}}
-  def validate_config(%{
-        mfa: mfa,
-        nodes: nodes,
-        choose_node_mode: mode,
-        permission_callback: callback,
-        before_execute: before_hook,
-        after_execute: after_hook
-      }) do
-    with :ok <- check_mfa(mfa),
-         :ok <- check_mfa(nodes),
-         :ok <- check_mfa(mode),
-         :ok <- check_mfa(callback),
-         :ok <- check_hook(before_hook) do
-      check_hook(after_hook)
+  def validate_config(config) when is_struct(config),
+    do: config |> Map.from_struct() |> validate_config()
+
+  def validate_config(config) do
+    with :ok <- check_mfa(config[:mfa]),
+         :ok <- check_mfa(config[:nodes]),
+         :ok <- check_mfa(config[:choose_node_mode]),
+         :ok <- check_permission(config[:check_permission]),
+         :ok <- check_mfa(config[:permission_callback]),
+         :ok <- check_hook(config[:before_execute]) do
+      check_hook(config[:after_execute])
     end
   end
+
+  defp check_permission({:callback, callback}), do: check_mfa(callback)
+  defp check_permission(_other), do: :ok
 
   # Two-element tuples are modes here ({:hash, key}, {:weighted, weights}), not functions.
   defp check_mfa({_module, _function, _args} = mfa), do: validate_mfa(mfa)

@@ -62,6 +62,7 @@ defmodule PhoenixGenApi.ServiceGuard do
   """
   @spec register(PushConfig.t() | [FunConfig.t()]) :: :ok
   def register(%PushConfig{} = push) do
+    push = PushConfig.complete(push)
     GuardRegistry.add(push.fun_configs, PushConfig.to_service_config(push))
   end
 

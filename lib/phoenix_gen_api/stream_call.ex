@@ -55,6 +55,7 @@ defmodule PhoenixGenApi.StreamCall do
     receiver = args[:receiver] || self()
 
     with {:ok, plan} <- compiled(config),
+         request = Request.complete(request),
          {:ok, context} <- request |> Context.new(plan, receiver) |> Context.convert(),
          stream = Server.new(context),
          :ok <- Registry.enter(stream.key, true) do

@@ -47,7 +47,7 @@ defmodule PhoenixGenApi.Diagnostics.CallFlow do
   @doc "The flow of one request, with a decision for every step."
   @spec for_request(term()) :: map()
   def for_request(params) do
-    case Request.decode(params) do
+    case decode(params) do
       {:ok, request} ->
         {flow, stages} = build(request.service, request.request_type, request.version, request)
         flow |> Map.put(:request, request) |> decided(stages)
@@ -56,6 +56,20 @@ defmodule PhoenixGenApi.Diagnostics.CallFlow do
         unknown(nil, nil, nil, error.code)
         |> Map.put(:request, nil)
         |> decided(decode: Request.explain(undecodable))
+    end
+  end
+
+  # Which id it is makes no difference.
+  defp decode(params) do
+    case Request.decode(params) do
+      {:error, %{message: "Missing required fields: request_id"}} ->
+        params
+        |> Map.drop([:request_id, "request_id"])
+        |> Map.put(:request_id, "inspect_request")
+        |> Request.decode()
+
+      decoded ->
+        decoded
     end
   end
 

@@ -202,6 +202,9 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
        when length(fixed) >= 0,
        do: registration(module, function, 1, fixed, false, service)
 
+  defp callback(%{check_permission: {:callback, callback}}, service),
+    do: callback(%{permission_callback: callback}, service)
+
   defp callback(_none, _service), do: []
 
   defp registration(module, function, others, fixed, request?, service) do

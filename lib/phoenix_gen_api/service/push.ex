@@ -21,6 +21,8 @@ defmodule PhoenixGenApi.Service.Push do
   """
   @spec run(node(), PushConfig.t(), keyword()) :: result()
   def run(gateway, push_config, opts) do
+    push_config = PushConfig.complete(push_config)
+
     case undefined(push_config) do
       [] -> send_to(gateway, push_config, opts)
       names -> {:error, {:undefined_functions, names}}
@@ -63,7 +65,9 @@ defmodule PhoenixGenApi.Service.Push do
 
   @doc "Logs what came of it."
   @spec log(result(), node(), PushConfig.t()) :: :ok
-  def log(result, gateway, %{service: service, config_version: version}) do
+  def log(result, gateway, push_config) do
+    %{service: service, config_version: version} = PushConfig.complete(push_config)
+
     push =
       "push of service #{SafeInspect.inspect(service)} #{SafeInspect.inspect(version)} to #{gateway}"
 

@@ -361,7 +361,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
 
   # A response that the function has made ends its stream.
   defp answered(stream, response) do
-    response = ErrorResponse.own(stream.id, %{response | has_more: false})
+    response = %{ErrorResponse.own(stream.id, response) | has_more: false}
     if response.success == false, do: log(stream, {:own, response.code})
     finish(stream, response)
   end

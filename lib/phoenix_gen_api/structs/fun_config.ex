@@ -23,9 +23,9 @@ defmodule PhoenixGenApi.Structs.FunConfig do
   | `choose_node_mode` | see `PhoenixGenApi.NodeSelector` | `:random` |
   | `timeout` | 100 to 300,000 ms, or `:infinity` | `5_000` |
   | `mfa` | `{module, function, args}` | required |
-  | `arg_types`, `arg_orders` | see `PhoenixGenApi.ArgumentHandler` | `nil` |
+  | `arg_types`, `arg_orders` | see `PhoenixGenApi.ArgumentHandler`; names may be atoms, and become strings | `nil` |
   | `response_type` | `:sync`, `:async`, `:stream`, `:none` | `:sync` |
-  | `check_permission`, `permission_callback` | see `PhoenixGenApi.Permission` | `false`, `nil` |
+  | `check_permission`, `permission_callback` | see `PhoenixGenApi.Permission`; `check_permission: {:callback, mfa}` is stored as `permission_callback: mfa` | `false`, `nil` |
   | `request_info` | append the request as the last call argument | `false` |
   | `version` | non-empty string, semantic versions recommended; `nil` reads as `"0.0.0"` | `"0.0.0"` |
   | `disabled` | boolean | `false` |
@@ -78,11 +78,15 @@ defmodule PhoenixGenApi.Structs.FunConfig do
           choose_node_mode: term(),
           timeout: timeout(),
           mfa: arg_mfa() | nil,
-          arg_types: nil | %{String.t() => term()} | [{String.t(), term()}],
-          arg_orders: nil | :map | [String.t()],
+          arg_types: nil | %{(String.t() | atom()) => term()} | [{String.t() | atom(), term()}],
+          arg_orders: nil | :map | [String.t() | atom()],
           response_type: :sync | :async | :stream | :none,
           check_permission:
-            false | :any_authenticated | {:arg, String.t()} | {:role, [String.t()]},
+            false
+            | :any_authenticated
+            | {:arg, String.t()}
+            | {:role, [String.t()]}
+            | {:callback, arg_mfa()},
           permission_callback: nil | arg_mfa(),
           request_info: boolean(),
           version: String.t() | nil,

@@ -62,6 +62,11 @@ defmodule PhoenixGenApi.Structs.PushConfig do
   @spec from_map(map() | keyword()) :: t()
   def from_map(data), do: FieldMap.read(%__MODULE__{nodes: [], fun_configs: []}, data)
 
+  @doc false
+  # A push that another version of the library made, with the fields of this one.
+  @spec complete(t()) :: t()
+  def complete(%__MODULE__{} = config), do: FieldMap.complete(config)
+
   @doc "The pull part, if `module` and `function` are set, otherwise `nil`."
   @spec to_service_config(t()) :: ServiceConfig.t() | nil
   def to_service_config(%__MODULE__{} = config) do

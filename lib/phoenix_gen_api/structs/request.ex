@@ -37,6 +37,7 @@ defmodule PhoenixGenApi.Structs.Request do
   alias PhoenixGenApi.Integers
   alias PhoenixGenApi.Explanation
   alias PhoenixGenApi.Format
+  alias PhoenixGenApi.Structs.FieldMap
 
   @type t :: %__MODULE__{
           request_id: String.t() | nil,
@@ -141,6 +142,26 @@ defmodule PhoenixGenApi.Structs.Request do
   """
   @spec max_payload_bytes() :: pos_integer()
   def max_payload_bytes, do: Config.get(:request, :max_payload_bytes)
+
+  @doc false
+  # A request that another version of the library made, with the fields of this one.
+  @spec complete(t()) :: t()
+  def complete(
+        %__MODULE__{
+          request_id: _,
+          request_type: _,
+          service: _,
+          args: _,
+          user_id: _,
+          device_id: _,
+          ip_address: _,
+          user_roles: _,
+          version: _
+        } = request
+      ),
+      do: request
+
+  def complete(%__MODULE__{} = request), do: FieldMap.complete(request)
 
   @doc false
   # Explains a result of `decode/1`; `nil` stands for any request.

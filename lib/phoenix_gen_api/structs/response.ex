@@ -70,6 +70,8 @@ defmodule PhoenixGenApi.Structs.Response do
   compiled. The object always has its seven keys, an error also `code`, and `details` where there are any.
   """
 
+  alias PhoenixGenApi.Structs.FieldMap
+
   @type t :: %__MODULE__{
           request_id: String.t() | nil,
           result: term(),
@@ -156,9 +158,30 @@ defmodule PhoenixGenApi.Structs.Response do
     }
   end
 
+  @doc false
+  # A response that another version of the library made, with the fields of this one.
+  @spec complete(t()) :: t()
+  def complete(
+        %__MODULE__{
+          request_id: _,
+          result: _,
+          success: _,
+          error: _,
+          async: _,
+          has_more: _,
+          can_retry: _,
+          code: _,
+          details: _
+        } = response
+      )
+      when map_size(response) == 10,
+      do: response
+
+  def complete(%__MODULE__{} = response), do: FieldMap.complete(response)
+
   @doc "Whether the response reports a failure, that is, `success` is `false`."
   @spec error?(t()) :: boolean()
-  def error?(%__MODULE__{success: success}), do: success == false
+  def error?(%__MODULE__{} = response), do: Map.get(response, :success, false) == false
 
   @doc "Same as `error?/1`."
   @spec is_error?(t()) :: boolean()
@@ -169,15 +192,13 @@ defmodule PhoenixGenApi.Structs.Response do
   unless they are nil. The values are not converted; the options are ignored.
   """
   @spec encode!(t(), term()) :: encoded()
-  def encode!(response, opts \\ [])
-
-  def encode!(%__MODULE__{success: false, details: nil} = response, _opts),
-    do: response |> Map.from_struct() |> Map.delete(:details)
-
-  def encode!(%__MODULE__{success: false} = response, _opts), do: Map.from_struct(response)
-
-  def encode!(%__MODULE__{} = response, _opts),
-    do: response |> Map.from_struct() |> Map.drop([:code, :details])
+  def encode!(%__MODULE__{} = response, _opts \\ []) do
+    case response |> complete() |> Map.from_struct() do
+      %{success: false, details: nil} = fields -> Map.delete(fields, :details)
+      %{success: false} = fields -> fields
+      fields -> Map.drop(fields, [:code, :details])
+    end
+  end
 
   @doc "Like `encode!/2`, with `{:error, :invalid_response}` for anything but a response."
   @spec encode(term(), term()) :: encoded() | {:error, :invalid_response}

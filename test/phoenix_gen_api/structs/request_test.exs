@@ -68,6 +68,13 @@ defmodule PhoenixGenApi.Structs.RequestTest do
       assert decoded(nils) == Request.decode!(@minimal)
     end
 
+    test "reads an empty list as no arguments, and no other list" do
+      assert decoded(%{"args" => []}).args == %{}
+
+      assert error(Map.put(@minimal, "args", [1])) ==
+               {:invalid_payload, "Invalid fields: args must be a map"}
+    end
+
     test "ignores unknown keys of any kind" do
       assert decoded(%{:y => 2, "x" => 1, {1} => 3, 4 => 5, nil => 6}) ==
                Request.decode!(@minimal)

@@ -180,6 +180,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
 
   defp permission?(kind) when kind in [false, :any_authenticated], do: true
   defp permission?({:arg, name}), do: key?(name)
+  defp permission?({:callback, callback}), do: mfa?(callback)
 
   defp permission?({:role, roles}) when is_list(roles) and roles != [],
     do: proper?(roles) and Enum.all?(roles, &key?/1)
@@ -200,7 +201,19 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
         arg_orders: orders,
         check_permission: permission(config.check_permission)
     }
+    |> callback()
   end
+
+  # Another way to write it. Where both are there, `permission_callback` decides, as ever.
+  defp callback(%{check_permission: {:callback, callback}} = config) do
+    %{
+      config
+      | check_permission: false,
+        permission_callback: config.permission_callback || callback
+    }
+  end
+
+  defp callback(config), do: config
 
   @doc "The long form of a retry rule, see `PhoenixGenApi.Structs.FunConfig.normalize_retry/1`."
   @spec normalize_retry(term()) :: nil | {:same_node | :all_nodes, pos_integer()}
@@ -228,8 +241,8 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
 
   defp mode(mode), do: mode
 
-  defp arg_types(types) when is_list(types), do: Map.new(types)
-  defp arg_types(types), do: types
+  defp arg_types(nil), do: nil
+  defp arg_types(types), do: Map.new(types, fn {name, type} -> {TypeParser.name(name), type} end)
 
   defp permission({:arg, name}), do: {:arg, to_string(name)}
   defp permission({:role, roles}), do: {:role, Enum.map(roles, &to_string/1)}
