@@ -56,6 +56,45 @@ defmodule PhoenixGenApi.PermissionTest do
         do: refute(granted?(config, request(user_id: junk)))
   end
 
+  describe "{:callback, mfa}" do
+    defmodule Decides do
+      def owner?(request, owner), do: request.user_id == owner
+    end
+
+    test "is permission_callback in another place" do
+      callback = {Decides, :owner?, ["ann"]}
+      config = config(check_permission: {:callback, callback})
+      assert granted?(config, request(user_id: "ann"))
+      refute granted?(config, request(user_id: "bob"))
+      refute granted?(config, request([]))
+
+      assert {:ok, _plan, stored} = Plan.compile(config)
+      assert %{check_permission: false, permission_callback: ^callback} = stored
+
+      other = {Decides, :owner?, ["bob"]}
+      both = %{config | permission_callback: other}
+      assert {:ok, _plan, %{permission_callback: ^other}} = Plan.compile(both)
+      refute granted?(both, request(user_id: "ann"))
+
+      assert %PermissionDenied{permission_mode: ^callback} =
+               catch_error(Permission.check_permission!(request(user_id: "bob"), config))
+    end
+
+    test "is checked as one: its form, and whether it may be named" do
+      for callback <- [nil, {Decides, :owner?}, {nil, :f, []}, {Decides, :owner?, :x}] do
+        config = config(check_permission: {:callback, callback})
+        assert {:error, [sentence]} = FunConfig.validate_with_details(config)
+        assert sentence =~ "check_permission must be"
+        refute granted?(config, request(user_id: "ann"))
+      end
+
+      config = config(check_permission: {:callback, {:os, :cmd, []}})
+      refused = {:error, {:mfa_not_allowed, {:os, :cmd, []}}}
+      assert PhoenixGenApi.Security.validate_config(config) == refused
+      assert PhoenixGenApi.ConfigDb.add(config) == refused
+    end
+  end
+
   describe "{:arg, name}" do
     test "grants when the argument is strictly the user id" do
       config = config(check_permission: {:arg, "owner"}, arg_types: %{"owner" => :any})

@@ -4,6 +4,7 @@ defmodule PhoenixGenApi.Diagnostics.CallFlowTest do
 
   alias PhoenixGenApi.{Await, Config, ConfigDb, Diagnostics, Executor, NodeSelector}
   alias PhoenixGenApi.{RateLimiter, WorkerPool}
+  alias PhoenixGenApi.Structs.Request
   alias PhoenixGenApi.Test.Functions
   alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
 
@@ -186,6 +187,22 @@ defmodule PhoenixGenApi.Diagnostics.CallFlowTest do
       assert %{verdict: :runs} = Diagnostics.inspect_request(atoms)
       request = Functions.request(service: @service)
       assert %{verdict: :runs, request: ^request} = Diagnostics.inspect_request(request)
+    end
+
+    test "needs no more than the service and the request type" do
+      store()
+
+      for bare <- [
+            %{service: @service, request_type: "run"},
+            %{"service" => @service, "request_type" => "run", "request_id" => nil},
+            %Request{service: @service, request_type: "run"}
+          ] do
+        assert %{verdict: :runs, service: @service} = Diagnostics.inspect_request(bare)
+      end
+
+      unknown = Diagnostics.inspect_request(%{service: @service, request_type: "none"})
+      assert unknown.client_gets == "unsupported function: none version latest"
+      assert Diagnostics.inspect_request(%{request_type: "run"}).client_gets =~ "service"
     end
 
     test "says what is wrong with a payload that is no request" do
