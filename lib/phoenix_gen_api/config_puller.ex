@@ -29,7 +29,8 @@ defmodule PhoenixGenApi.ConfigPuller do
 
     1. With `version_module` and `version_function` set the node is asked for its version. Where
        it equals the one seen last the pull ends, unless it is forced. `nil`, `:error`,
-       `{:error, _}` and a failure are no version: then everything is pulled, and so it is after a push.
+       `{:error, _}` and a failure are no version: then everything is pulled, and so it is where a
+       function that was pulled last is no longer in the table.
     2. `module.function(args...)` is called on the nodes in their order, each for at most
        `pull_timeout` (5,000 ms), until one returns `{:ok, list}`. A node that has no such function
        is asked for the same one with the name of the gateway's node as one more argument, then
@@ -42,6 +43,10 @@ defmodule PhoenixGenApi.ConfigPuller do
   keeps the config it had before. One that names another service is
   taken over under this service's name; of a function listed twice the last one counts. Both are
   warned about.
+
+  A service has one source. One that is pushed after it was registered here is not pulled any more, not
+  by `force_pull/0` either, until `add/1` registers it again or the push is deleted; see
+  `PhoenixGenApi.ConfigReceiver`.
 
   ## Failures
 
@@ -73,7 +78,7 @@ defmodule PhoenixGenApi.ConfigPuller do
   Registers services and pulls them at once.
 
   One that is registered already is replaced; unless its config is the same, its version is
-  forgotten. A config that `PhoenixGenApi.Structs.ServiceConfig.resolve/1` rejects is logged,
+  forgotten. What was pushed of the service before is replaced by what is pulled. A config that `PhoenixGenApi.Structs.ServiceConfig.resolve/1` rejects is logged,
   recorded in `PhoenixGenApi.ConfigFailed` and skipped; anything but a `ServiceConfig` raises
   `ArgumentError`, and then nothing is registered.
   """

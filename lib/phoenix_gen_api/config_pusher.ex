@@ -12,13 +12,19 @@ defmodule PhoenixGenApi.ConfigPusher do
       ConfigPusher.push(:"gw@127.0.0.1", push_config)
       #=> {:ok, :skipped, :version_matches}
 
-  Works in client mode. Pushing is idempotent: the gateway skips a `config_version` that it has
-  already. It is asked for that first, so a push that changes nothing costs one small message,
-  however many functions there are. What it answers otherwise is described in
+  Works in client mode. Pushing is idempotent: the gateway skips what it has already. It is asked for that
+  first, with a digest of the functions, so a push that changes nothing costs one small message, however
+  many functions there are. What it answers otherwise is described in
   `PhoenixGenApi.ConfigReceiver`; `{:error, {:badrpc, reason}}` means that it could not be asked, or
   that the answer got lost.
 
+  Change `config_version` with the functions. The same version with other functions is skipped with a
+  warning, or refused with `strict: true`: `{:error, {:version_conflict, version}}`.
+
   With several gateways it is enough to push to one of them: it tells the others before it answers.
+
+  Every node of a service may push the same functions with its own name, `nodes: [node()]`, in the push and
+  in each function: calls then go to all of them.
 
   ## Under a supervisor
 
@@ -29,12 +35,17 @@ defmodule PhoenixGenApi.ConfigPusher do
   pushes to each gateway at start, and again whenever its application starts anew or its connection
   is back. A gateway that cannot be asked, or whose application does not run yet, is tried again
   after `retry_interval` (1,000 ms), then after twice that and so on up to 30 seconds. `:force` and
-  `:timeout` are those of `push/3`.
+  `:timeout` are those of `push/3`, and so is `:strict`.
 
   Of several nodes of a service, some may still have an older config when a gateway restarts. What they
   push again does not replace what was pushed for the first time later: the answer is
   `{:ok, :skipped, :superseded}`. Only pushing again is meant here, by a process that has had an
-  answer before, and clocks of the nodes that agree to the second.
+  answer before, and clocks of the nodes that agree to the second. So it is where an operator of the gateway
+  has had the service pulled since, with `PhoenixGenApi.ConfigPuller.add/1`.
+
+  On a node without a name, distribution is off and only a gateway on the same node can be reached. The log
+  says so once; the other gateways are pushed to as soon as the node has a name, and where the push lists
+  `node()` from before, that name takes its place.
 
   On a node with a `PhoenixGenApi.ServiceGuard` pushing also registers the functions there.
 
@@ -46,9 +57,12 @@ defmodule PhoenixGenApi.ConfigPusher do
   """
 
   alias PhoenixGenApi.ConfigReceiver
+  alias PhoenixGenApi.Log
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Service.{GatewayPusher, Push}
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
+
+  require Log
 
   @timeout_ms 5_000
 
@@ -88,12 +102,13 @@ defmodule PhoenixGenApi.ConfigPusher do
   @doc """
   Pushes to a gateway.
 
-  Options: `:force` (`false`) stores also a version that the gateway has, `:timeout` (5,000 ms)
-  limits the call. The gateway may have stored a push that timed out here; pushing again is safe.
+  Options: `:force` (`false`) stores also a version that the gateway has, `:strict` (`false`) refuses one
+  with other functions, `:timeout` (5,000 ms) limits the call. The gateway may have stored a push that
+  timed out here; pushing again is safe.
   """
   @spec push(node(), PushConfig.t(), keyword()) :: result()
   def push(gateway, %PushConfig{} = push_config, opts \\ []) when is_atom(gateway) do
-    opts = Keyword.validate!(opts, force: false, timeout: @timeout_ms)
+    opts = Keyword.validate!(opts, force: false, strict: false, timeout: @timeout_ms)
     Push.run(gateway, push_config, opts)
   end
 
@@ -124,10 +139,10 @@ defmodule PhoenixGenApi.ConfigPusher do
   end
 
   @doc """
-  Asks a gateway for the version of the last accepted push of a service.
+  Asks a gateway whether it has the functions of a service as they were pushed with this version.
 
   `{:ok, :matched}`, `{:ok, :mismatch, stored_version}`, `{:error, :not_found}` or
-  `{:error, {:badrpc, reason}}`. Option: `:timeout` (5,000 ms).
+  `{:error, {:badrpc, reason}}`, see `PhoenixGenApi.ConfigReceiver.verify/2`. Option: `:timeout` (5,000 ms).
   """
   @spec verify(node(), service(), String.t(), keyword()) ::
           {:ok, :matched}
@@ -168,8 +183,8 @@ defmodule PhoenixGenApi.ConfigPusher do
   @doc """
   Starts pushing, see above.
 
-  Options: `:gateways` and `:push_config`, which are required, `:force` (`false`), `:timeout`
-  (5,000 ms), `:retry_interval` (1,000 ms) and `:name` of the supervisor.
+  Options: `:gateways` and `:push_config`, which are required, `:force` (`false`), `:strict` (`false`),
+  `:timeout` (5,000 ms), `:retry_interval` (1,000 ms) and `:name` of the supervisor.
   """
   @spec start_link(keyword()) :: Supervisor.on_start()
   def start_link(opts) do
@@ -179,6 +194,7 @@ defmodule PhoenixGenApi.ConfigPusher do
         :push_config,
         :name,
         force: false,
+        strict: false,
         timeout: @timeout_ms,
         retry_interval: 1_000
       ])
@@ -188,6 +204,12 @@ defmodule PhoenixGenApi.ConfigPusher do
     unless is_list(gateways) and Enum.all?(gateways, &is_atom/1) and
              is_struct(opts[:push_config], PushConfig) do
       raise ArgumentError, "expected gateways: [node] and push_config: %PushConfig{}"
+    end
+
+    if not Node.alive?() and gateways -- [node()] != [] do
+      Log.warning(
+        "distribution is off, this node has no name: gateways on other nodes are pushed to once it has one"
+      )
     end
 
     pushers =

@@ -18,8 +18,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
     2. the token: `{:error, :invalid_push_token}` when the gateway has one and the push has another
     3. the shape: `{:error, :invalid_push_config_data}` for anything but a
        `PhoenixGenApi.Structs.PushConfig` or a map to make one of
-    4. the version: `{:ok, :skipped, :version_matches}` when the last accepted push of the service
-       had the same `config_version`, unless `force: true`
+    4. the version and the content: `{:ok, :skipped, :version_matches}` when the last accepted push of
+       the service had the same `config_version`, unless `force: true`, see below
     5. everything in it: `{:error, {:validation_failed, sentences}}` if anything is invalid, not
        allowed or listed twice, if code on this gateway has added it, or if it is `nodes: :local`
        from another node (see `PhoenixGenApi.Security`). All reasons are returned, and recorded
@@ -32,8 +32,31 @@ defmodule PhoenixGenApi.ConfigReceiver do
 
   What is turned away by the first three is recorded there with its name, too.
 
-  Only `config_version` decides about skipping: several nodes of a service have to push the same
-  config, which lists all of them or finds them with `nodes: {module, function, args}`.
+  ## The same version again
+
+  A push is skipped when the table has what it brings. Content is everything but the nodes: functions
+  are the same on whichever nodes they run.
+
+  | The version is that of the last push, and | Answer |
+  |---|---|
+  | functions of it were deleted or replaced by a pull since | it is stored: `{:ok, :accepted}` |
+  | the content is the same, and the push and each function name one node, which is new | `{:ok, :accepted}`: the node joins, see below |
+  | the content is the same otherwise | `{:ok, :skipped, :version_matches}` |
+  | the content is another | `{:ok, :skipped, :version_matches}`, with a warning here and at the pusher, and `verify/2` says mismatch from then on; with `strict: true`, `{:error, {:version_conflict, version}}` |
+
+  So each node of a service may push itself, with `nodes: [node()]` everywhere: the functions get the
+  nodes of all of them, on every gateway and in whatever order they come. A node that has joined in this
+  way is taken off the functions when it has been disconnected for `config :phoenix_gen_api, :service,
+  forget_ms` (an hour), and joins again with its next push. A push of another version begins anew, with
+  the nodes that it lists. Otherwise a push lists all nodes, or finds them with
+  `nodes: {module, function, args}`.
+
+  ## Pushed or pulled
+
+  A service has one source: the push, or the pull that `PhoenixGenApi.ConfigPuller.add/1` or the
+  configuration asks for, whichever came last. A push ends the pulling of its service until
+  `ConfigPuller.add/1` asks for it again, or `delete_pushed_service/1` forgets the push. What a push
+  itself has asked to be pulled, with `module` and `function`, belongs to that push.
 
   Pushes of one service follow each other, those of different services run side by side, each in
   the process that calls. What was pushed belongs to the supervisor and survives every crash below
@@ -59,25 +82,36 @@ defmodule PhoenixGenApi.ConfigReceiver do
   as functions from another node. One that refuses what another has accepted records it in
   `PhoenixGenApi.ConfigFailed` and goes on with the functions it had; the others are not affected.
 
-  Not shared: the marks of `PhoenixGenApi.ConfigDb.disable/3`, functions that were added directly, and
-  services that `PhoenixGenApi.ConfigPuller` was told of by an operator. Each gateway has its own.
+  Not shared: the marks of `PhoenixGenApi.ConfigDb.disable/3`, functions that were added or deleted directly, and
+  services that `PhoenixGenApi.ConfigPuller` was told of by an operator. Each gateway has its own. Gateways of
+  versions of this library without joining nodes do not hear of them, and go on with those of the push.
   """
+
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.ConfigPuller.Store
 
   alias PhoenixGenApi.ConfigSync.{
     AntiEntropy,
+    Content,
     Installer,
+    JoinedNodes,
+    NodeExpiry,
     PushStore,
     Rejections,
     Replicator,
     ServiceLock,
+    TableCheck,
     VersionVector
   }
 
   alias PhoenixGenApi.ConfigSync.ServiceLock.Recovery
   alias PhoenixGenApi.Gateway
+  alias PhoenixGenApi.Log
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.PushConfig
   alias PhoenixGenApi.UndefinedFunctions
+
+  require Log
 
   @type service :: String.t() | atom()
 
@@ -86,6 +120,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
           | :invalid_push_token
           | :invalid_push_config_data
           | {:validation_failed, [String.t(), ...]}
+          | {:version_conflict, String.t()}
           | :not_running
 
   @type skipped :: {:ok, :skipped, :version_matches | :superseded}
@@ -97,6 +132,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
   Options:
 
     * `:force` (`false`) - stores it also when the version is the same
+    * `:strict` (`config :phoenix_gen_api, :gen_api, strict`, `false`) - `{:error, {:version_conflict, version}}`
+      when the version is the same and the content another
     * `:node` - the node that it came from, for `PhoenixGenApi.ConfigFailed`. Whether a push comes from another
       node is seen from the calling process as well
     * `:pushed_at` - when it was pushed for the first time, in microseconds since 1970. If the
@@ -118,11 +155,19 @@ defmodule PhoenixGenApi.ConfigReceiver do
       |> Recovery.run(fn -> accept(push, source, opts) end)
       |> replicate(push.service)
     end
+    |> answer(opts)
   end
+
+  # A pusher that says what its content is wants to hear of it.
+  defp answer({:ok, :skipped, :version_differs}, opts),
+    do: {:ok, :skipped, if(opts[:content], do: :version_differs, else: :version_matches)}
+
+  defp answer(result, _opts), do: result
 
   @doc """
   What `push/2` would do with a push, asked without its functions: `:send`, or an answer that
-  `push/2` gives without looking at them. Takes the same options.
+  `push/2` gives without looking at them. Takes the same options, and `:content`, which pushers make of
+  the functions.
 
   While another push of the service is being stored this waits for it, so that of many nodes
   that have the same to push only the first sends it.
@@ -131,29 +176,53 @@ defmodule PhoenixGenApi.ConfigReceiver do
   def offer(push_config, opts \\ []) do
     Installer.log_on_this_node()
 
-    with {:ok, push} <- admit(push_config, sender(opts)),
-         do:
-           push.service |> Recovery.run(fn -> compare(push, opts) end) |> replicate(push.service)
+    with {:ok, push} <- admit(push_config, sender(opts)) do
+      case Recovery.run(push.service, fn -> compare(push, said(opts[:content]), opts) end) do
+        {:ok, :skipped, _why} = skipped -> replicate(skipped, push.service)
+        {:error, :not_running} = error -> error
+        _to_be_looked_at -> :send
+      end
+    end
   end
 
-  @doc """
-  Whether the last accepted push of a service had this version.
+  defp said({fingerprint, node}) when is_binary(fingerprint) and is_atom(node),
+    do: {fingerprint, node}
 
-  `{:ok, :matched}`, `{:ok, :mismatch, stored_version}` or `{:error, :not_found}`.
+  # Of an older pusher, or of functions that are none.
+  defp said(_nothing), do: nil
+
+  @doc """
+  Whether the table has the functions of a service as they were last pushed, with this version.
+
+  `{:ok, :matched}`, `{:ok, :mismatch, stored_version}` or `{:error, :not_found}`. The stored version
+  is the one that was asked for where some of its functions were deleted, added or pulled since, or where the
+  same version was pushed with other content.
   """
   @spec verify(service(), String.t()) ::
           {:ok, :matched} | {:ok, :mismatch, String.t()} | {:error, :not_found | :not_running}
   def verify(service, version) do
     with {:ok, _table} <- Gateway.handle(:config_db) do
-      case PushStore.version(to_string(service)) do
-        nil -> {:error, :not_found}
-        ^version -> {:ok, :matched}
-        stored -> {:ok, :mismatch, stored}
+      service = to_string(service)
+
+      case PushStore.entry(service).applied do
+        nil ->
+          {:error, :not_found}
+
+        %{version: ^version} = applied ->
+          if PushStore.differing(service) == [] and TableCheck.matches?(service, applied),
+            do: {:ok, :matched},
+            else: {:ok, :mismatch, version}
+
+        %{version: stored} ->
+          {:ok, :mismatch, stored}
       end
     end
   end
 
-  @doc "The last accepted push of a service, without its token, or `nil`."
+  @doc """
+  The last accepted push of a service, without its token and with the nodes that have joined it, or
+  `nil`.
+  """
   @spec get_pushed_config(service()) :: PushConfig.t() | nil
   def get_pushed_config(service) do
     running!()
@@ -273,65 +342,132 @@ defmodule PhoenixGenApi.ConfigReceiver do
   defp read(_other), do: {:error, :invalid_push_config_data}
 
   # Nothing is known of what no service can be called; the validation says what is wrong with it.
-  defp compare(%{service: service}, _opts) when not is_binary(service), do: :send
+  defp compare(%{service: service}, _said, _opts) when not is_binary(service), do: :send
 
   # What counts among the gateways decides, not what this one may have kept instead.
-  defp compare(%{service: service, config_version: version}, opts) do
+  defp compare(%{service: service, config_version: version}, said, opts) do
     %{vector: vector, applied: applied} = PushStore.entry(service)
+    winner = VersionVector.winner(vector)
+    same? = match?(%{version: ^version}, winner) and winner == applied
 
-    case VersionVector.winner(vector) do
-      %{version: ^version} = winner when winner == applied ->
-        if opts[:force], do: :send, else: {:ok, :skipped, :version_matches}
+    cond do
+      superseded?(service, version, opts[:pushed_at], same?, vector) ->
+        {:ok, :skipped, :superseded}
 
-      winner ->
-        if superseded?(version, opts[:pushed_at], winner, vector),
-          do: {:ok, :skipped, :superseded},
-          else: :send
+      same? and not (opts[:force] || false) and TableCheck.holds?(service, applied) ->
+        compare_content(service, applied, said)
+
+      true ->
+        :send
     end
   end
 
-  defp superseded?(_version, pushed_at, winner, _register)
-       when winner == nil or not is_integer(pushed_at),
-       do: false
+  defp compare_content(_service, _applied, nil), do: :send
 
-  # Later than it, or in a conflict with it.
-  defp superseded?(version, pushed_at, winner, %{live: live}) do
-    winner.at > pushed_at or
-      (winner.version != version and Enum.any?(live, &(&1.version == version)))
+  defp compare_content(service, %{digest: digest}, {fingerprint, node}) do
+    case PushStore.outline(service, digest) do
+      {:ok, %{fingerprint: ^fingerprint, nodes: nodes}} ->
+        known? =
+          node == nil or Atom.to_string(node) in nodes or
+            node in JoinedNodes.of(service, fingerprint)
+
+        if known?, do: {:ok, :skipped, :version_matches}, else: {:join, node, fingerprint}
+
+      _another_content ->
+        {:ok, :differs}
+    end
+  end
+
+  defp superseded?(_service, _version, pushed_at, _same?, _vector) when not is_integer(pushed_at),
+    do: false
+
+  # An operator wants it pulled since, or something was pushed later, or is in a conflict with it.
+  defp superseded?(service, version, pushed_at, same?, %{live: live} = vector) do
+    Store.pulled_since?(service, pushed_at) or
+      (not same? and live != [] and
+         case VersionVector.winner(vector) do
+           %{at: at} when at > pushed_at -> true
+           %{version: ^version} -> false
+           _another_version -> Enum.any?(live, &(&1.version == version))
+         end)
   end
 
   defp accept(push, source, opts) do
-    with :send <- compare(push, opts),
-         {:ok, count} <- Installer.store(push, sender(opts), source) do
-      vector = record(push, opts[:pushed_at])
+    fingerprint = Content.fingerprint(push)
+
+    case compare(push, said({fingerprint, Content.single_node(push)}), opts) do
+      :send -> store(push, fingerprint, source, opts)
+      {:join, node, ^fingerprint} -> join(push, node, fingerprint)
+      {:ok, :differs} -> differs(push, opts)
+      {:ok, :skipped, :version_matches} = skipped -> agrees(push, opts, skipped)
+      answer -> answer
+    end
+  end
+
+  defp store(push, fingerprint, source, opts) do
+    with {:ok, count} <- Installer.store(push, sender(opts), source, fingerprint) do
+      stored = record(push, fingerprint, opts[:pushed_at])
       AntiEntropy.log_installed(push.service, push.config_version, count, node())
       UndefinedFunctions.check_pushed(push.fun_configs, sender(opts))
-      {:stored, vector}
+      stored
     end
+  end
+
+  defp join(%{service: service, config_version: version}, node, fingerprint) do
+    %{vector: vector, applied: applied} = PushStore.entry(service)
+    PushStore.mark_dirty(service)
+    JoinedNodes.add(service, fingerprint, node, now())
+    Installer.update_nodes(service, applied)
+    NodeExpiry.watch([node])
+    Log.info("node #{node} has joined service #{service} #{version}")
+    {:stored, vector, PushStore.mark_replicating(service)}
+  end
+
+  defp agrees(%{service: service}, opts, skipped) do
+    if PushStore.differing(service) != [],
+      do: PushStore.mark_differing(service, sender(opts), false)
+
+    skipped
+  end
+
+  defp differs(%{service: service, config_version: version}, opts) do
+    sender = sender(opts)
+    PushStore.mark_differing(service, sender, true)
+
+    Log.warning(
+      "push of service #{service} #{version} from #{sender || "this node"} has other content than the one " <>
+        "stored with this version, which stays"
+    )
+
+    if Keyword.get(opts, :strict) || Config.get(:gen_api, :strict),
+      do: {:error, {:version_conflict, version}},
+      else: {:ok, :skipped, :version_differs}
   end
 
   # Whatever is answered with :ok, the other gateways have. A pusher that is told that its version
   # is here need not be the first one, whose push may still be on its way, or was killed on it.
-  defp replicate({:stored, vector}, service), do: replicate(vector, service, {:ok, :accepted})
+  defp replicate({:stored, vector, mark}, service),
+    do: replicate(vector, service, mark, {:ok, :accepted})
 
   defp replicate({:forgotten, vector}, service), do: Replicator.replicate(service, vector)
 
   defp replicate({:ok, :skipped, _why} = answer, service) do
-    if PushStore.replicating?(service),
-      do: replicate(PushStore.entry(service).vector, service, answer),
-      else: answer
+    case PushStore.replicating(service) do
+      nil -> answer
+      mark -> replicate(PushStore.entry(service).vector, service, mark, answer)
+    end
   end
 
   defp replicate(answer, _service), do: answer
 
-  defp replicate(vector, service, answer) do
+  defp replicate(vector, service, mark, answer) do
     with :ok <- Replicator.replicate(service, vector) do
-      for %{dot: dot} <- vector.live, do: PushStore.mark_replicated(service, dot)
+      PushStore.mark_replicated(service, mark)
       answer
     end
   end
 
-  defp record(%{service: service, config_version: version} = push, pushed_at) do
+  defp record(%{service: service, config_version: version} = push, fingerprint, pushed_at) do
     {digest, content} = PushStore.pack(push)
     known = PushStore.entry(service).vector
     again? = is_integer(pushed_at)
@@ -339,16 +475,23 @@ defmodule PhoenixGenApi.ConfigReceiver do
     vector = VersionVector.push(known, PushStore.gateway(), at, version, digest, again?)
 
     %{live: [applied]} = vector
-    PushStore.mark_replicating(service, applied.dot)
+    mark = PushStore.mark_replicating(service)
     entry = %{vector: vector, applied: applied, refused: nil}
-    PushStore.put(service, entry, %{digest => content})
-    vector
+
+    PushStore.put(service, entry, %{digest => content}, %{
+      digest => Content.outline(push, fingerprint)
+    })
+
+    JoinedNodes.keep(service, fingerprint)
+    node = Content.single_node(push)
+    if node, do: JoinedNodes.add(service, fingerprint, node, now())
+    {:stored, vector, mark}
   end
 
   defp unpack(service) do
     with %{applied: %{digest: digest}} <- PushStore.entry(service) do
       case PushStore.content(service, digest) do
-        {:ok, content} -> PushStore.unpack(content)
+        {:ok, content} -> content |> PushStore.unpack() |> Installer.with_joined()
         # Another push came in between.
         :error -> unpack(service)
       end

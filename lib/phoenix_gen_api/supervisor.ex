@@ -85,6 +85,7 @@ defmodule PhoenixGenApi.Supervisor do
       WorkerPool.WorkerPoolSupervisor,
       ConfigReceiver,
       ConfigSync.Replicator,
+      ConfigSync.NodeExpiry,
       ConfigPuller,
       # Last: other gateways turn to this one as soon as they see it.
       {Cluster, self()}

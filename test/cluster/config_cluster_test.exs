@@ -145,7 +145,7 @@ defmodule PhoenixGenApi.ConfigClusterTest do
       # R10
       assert gw.(ConfigDb, :disable, ["books", "find", "2.0.0"]) == :ok
 
-      # Gone until a pull brings it back, which the version check would not.
+      # Gone until a pull brings it back.
       assert gw.(ConfigDb, :delete, ["books", "buy"]) == :ok
       assert gw.(ConfigPuller, :force_pull, []) == :ok
       Await.until(fn -> match?({:ok, _}, gw.(ConfigDb, :get, ["books", "buy"])) end)

@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
   import PhoenixGenApi.Test.Gateways
 
   alias PhoenixGenApi.{Await, ConfigDb, ConfigFailed, ConfigPuller, ConfigPusher, ConfigReceiver}
-  alias PhoenixGenApi.ConfigSync.{AntiEntropy, PushStore, Replicator, VersionVector}
+  alias PhoenixGenApi.ConfigSync.{AntiEntropy, Content, PushStore, Replicator, VersionVector}
   alias PhoenixGenApi.Test.Cluster
 
   @moduletag :capture_log
@@ -330,7 +330,9 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     first = Task.async(fn -> push(a, push_config) end)
     Await.until(fn -> versions(a) == %{"shop" => "1"} end)
     second = Task.async(fn -> push(a, push_config) end)
-    offered = Task.async(fn -> call(a, ConfigReceiver, :offer, [push_config, []]) end)
+    content = {Content.fingerprint(push_config), Content.single_node(push_config)}
+    offer = [push_config, [content: content]]
+    offered = Task.async(fn -> call(a, ConfigReceiver, :offer, offer) end)
     for task <- [second, offered], do: assert(Task.yield(task, 100) == nil)
     :ok = call(b, :sys, :resume, [ConfigReceiver])
     assert Task.await(second, :infinity) == {:ok, :skipped, :version_matches}

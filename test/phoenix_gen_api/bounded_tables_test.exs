@@ -24,7 +24,7 @@ defmodule PhoenixGenApi.BoundedTablesTest do
     PhoenixGenApi.ConfigPuller.Store =>
       "a row for each service; versions of more than 1 KB are hashed",
     PhoenixGenApi.ConfigSync.PushStore =>
-      "a row for each service, 10,000 deleted ones; names of at most 8 KB, pushes of at most 256 MiB",
+      "a row for each service, 10,000 deleted ones; names of at most 8 KB, pushes of at most 256 MiB, 1,000 joined nodes",
     PhoenixGenApi.ConfigSync.ServiceLock => "a row for each push or pull that is being stored",
     PhoenixGenApi.FailureLog.Limit =>
       "1,000 users of at most 64 bytes for each second, for two seconds",

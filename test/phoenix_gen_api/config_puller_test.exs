@@ -179,7 +179,29 @@ defmodule PhoenixGenApi.ConfigPullerTest do
       assert Map.keys(stored()) == ["b"]
     end
 
-    test "the same is no reason to skip after a push, whose functions are others", %{agent: agent} do
+    test "the same is no reason to skip while something that was pulled is missing", %{
+      agent: agent
+    } do
+      list(agent, [fun("a"), fun("b"), fun("b", timeout: 1, version: "1.0.0")])
+      ConfigPuller.add([versioned(agent)])
+      pulled(:ok)
+
+      for change <- [fn -> ConfigDb.delete("shop", "b") end, &ConfigDb.clear/0] do
+        change.()
+        ConfigPuller.pull()
+        pulled(:ok)
+        assert stored() == %{"a" => ["0.0.0"], "b" => ["0.0.0"]}
+        ConfigPuller.pull()
+        pulled(:skipped)
+      end
+
+      # Not one that the gateway has taken over itself.
+      :ok = ConfigDb.add(fun("a"))
+      ConfigPuller.pull()
+      pulled(:skipped)
+    end
+
+    test "is forgotten with a push, whose functions are others", %{agent: agent} do
       list(agent, [fun("a")])
       source = versioned(agent)
       ConfigPuller.add([source])
@@ -193,7 +215,8 @@ defmodule PhoenixGenApi.ConfigPullerTest do
       }
 
       assert ConfigReceiver.push(push) == {:ok, :accepted}
-      ConfigPuller.pull()
+      assert Map.keys(stored()) == ["b"]
+      ConfigPuller.add([source])
       pulled(:ok)
       assert Map.keys(stored()) == ["a"]
 
@@ -555,7 +578,8 @@ defmodule PhoenixGenApi.ConfigPullerTest do
       pulled(:superseded)
       assert Map.keys(stored()) == ["b"]
 
-      # The service is asked anew.
+      # The service is asked anew when an operator says so.
+      ConfigPuller.add([service(agent)])
       assert_receive {:asked, pid}
       send(pid, {:go, [fun("a"), fun("c")]})
       pulled(:ok)

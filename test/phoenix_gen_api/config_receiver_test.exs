@@ -14,7 +14,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
     Telemetry
   }
 
-  alias PhoenixGenApi.ConfigSync.{Installer, PushStore, ServiceLock}
+  alias PhoenixGenApi.ConfigSync.{Content, Installer, PushStore, ServiceLock}
   alias PhoenixGenApi.ConfigSync.ServiceLock.Recovery
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
   alias PhoenixGenApi.Test.Directory
@@ -64,6 +64,15 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
   end
 
   defp stored, do: ConfigDb.get_functions_from_services("shop")["shop"]
+
+  # As a node of the service pushes itself.
+  defp from(node, type \\ "a", fields \\ []),
+    do: push_config([fun(type, nodes: [node])], [nodes: [node]] ++ fields)
+
+  defp nodes do
+    {:ok, %{nodes: nodes}} = ConfigDb.get("shop", "a")
+    nodes
+  end
 
   describe "push" do
     test "stores the functions and their version" do
@@ -221,6 +230,247 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
     end
   end
 
+  describe "a push whose functions are no longer as they were" do
+    test "is not matched by the table, and stored again" do
+      push = push_config([fun("a"), fun("b")])
+      assert ConfigReceiver.push(push) == {:ok, :accepted}
+      assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :matched}
+
+      for change <- [fn -> ConfigDb.delete("shop", "b") end, &ConfigDb.clear/0] do
+        change.()
+        assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :mismatch, "1.0.0"}
+        assert ConfigReceiver.verify("shop", "2.0.0") == {:ok, :mismatch, "1.0.0"}
+        assert ConfigPusher.verify(node(), "shop", "1.0.0") == {:ok, :mismatch, "1.0.0"}
+        assert ConfigPusher.push(node(), push) == {:ok, :accepted}
+        assert ConfigPusher.push(node(), push) == {:ok, :skipped, :version_matches}
+        assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :matched}
+        assert Map.keys(stored()) == ["a", "b"]
+      end
+    end
+
+    test "is refused while code of the gateway has added one of them" do
+      push = push_config([fun("a"), fun("b")])
+      ConfigReceiver.push(push)
+      :ok = ConfigDb.add(fun("b", timeout: 1_000))
+      assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :mismatch, "1.0.0"}
+
+      assert {:error, {:validation_failed, ["b 0.0.0: added on this gateway" <> _]}} =
+               ConfigReceiver.push(push)
+
+      ConfigDb.delete("shop", "b")
+      assert ConfigReceiver.push(push) == {:ok, :accepted}
+      assert {:ok, %{timeout: 5_000}} = ConfigDb.get("shop", "b")
+    end
+
+    test "is as it was where one is only disabled" do
+      push = push_config([fun("a")])
+      ConfigReceiver.push(push)
+      :ok = ConfigDb.disable("shop", "a")
+      assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :matched}
+      assert ConfigReceiver.push(push) == {:ok, :skipped, :version_matches}
+      :ok = ConfigDb.enable("shop", "a")
+    end
+  end
+
+  describe "a push of the same version with other content" do
+    setup do: ConfigReceiver.push(push_config([fun("a")])) && :ok
+
+    test "is skipped with a warning on both sides, and not matched until one of the two is pushed" do
+      other = push_config([fun("a", timeout: 1_000)])
+
+      log =
+        capture_log(fn ->
+          assert ConfigPusher.push(node(), other) == {:ok, :skipped, :version_matches}
+        end)
+
+      assert log =~ "has other content than the one stored with this version"
+      assert log =~ "changes nothing: it has other content as version"
+      assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :mismatch, "1.0.0"}
+
+      # Another node has what is stored.
+      assert ConfigReceiver.push(push_config([fun("a")]), node: :b@h) ==
+               {:ok, :skipped, :version_matches}
+
+      assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :mismatch, "1.0.0"}
+
+      # The same one, now.
+      assert ConfigReceiver.push(push_config([fun("a")]), node: node()) ==
+               {:ok, :skipped, :version_matches}
+
+      assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :matched}
+      assert ConfigReceiver.push(other) == {:ok, :skipped, :version_matches}
+      assert ConfigReceiver.push(other, force: true) == {:ok, :accepted}
+      assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :matched}
+    end
+
+    test "differs by anything but nodes, and not by how a default is written" do
+      for other <- [
+            push_config([fun("a"), fun("b")]),
+            push_config([fun("b")]),
+            push_config([fun("a", version: "1.0.0")]),
+            push_config([fun("a", nodes: [:b@h])]),
+            push_config([fun("a")], module: :lists, function: :reverse)
+          ] do
+        assert ConfigReceiver.push(other, strict: true) ==
+                 {:error, {:version_conflict, "1.0.0"}}
+      end
+
+      same = push_config([fun("a", version: nil, service: :shop)], nodes: [:c@h, "b@h"])
+      assert ConfigReceiver.push(same, strict: true) == {:ok, :skipped, :version_matches}
+      assert Map.keys(stored()) == ["a"]
+    end
+
+    test "is refused if the pusher or the gateway is strict" do
+      other = push_config([fun("b")])
+      conflict = {:error, {:version_conflict, "1.0.0"}}
+      assert ConfigPusher.push(node(), other, strict: true) == conflict
+      assert ConfigPusher.push(node(), other, strict: true, force: true) == {:ok, :accepted}
+      Application.put_env(:phoenix_gen_api, :gen_api, strict: true)
+      :ok = PhoenixGenApi.reload_config()
+
+      on_exit(fn ->
+        Application.delete_env(:phoenix_gen_api, :gen_api)
+        :ok = PhoenixGenApi.reload_config()
+      end)
+
+      assert ConfigReceiver.push(push_config([fun("a")])) == conflict
+      assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :mismatch, "1.0.0"}
+      assert Map.keys(stored()) == ["b"]
+    end
+  end
+
+  describe "nodes of a service that push themselves" do
+    test "join with the same content, one after the other" do
+      assert ConfigReceiver.push(from(:one@nohost)) == {:ok, :accepted}
+      assert ConfigReceiver.push(from(:one@nohost)) == {:ok, :skipped, :version_matches}
+      assert ConfigPusher.push(node(), from(:two@nohost)) == {:ok, :accepted}
+      assert ConfigPusher.push(node(), from("two@nohost")) == {:ok, :skipped, :version_matches}
+      assert nodes() == [:one@nohost, :two@nohost]
+      assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :matched}
+
+      # Anything but one node, and the same everywhere.
+      for {nodes, of_function} <- [
+            {[:one@nohost, :three@nohost], [:three@nohost]},
+            {[:three@nohost], [:one@nohost]},
+            {[:three@nohost], [:one@nohost, :three@nohost]}
+          ] do
+        push = push_config([fun("a", nodes: of_function)], nodes: nodes)
+        assert ConfigReceiver.push(push) == {:ok, :skipped, :version_matches}
+      end
+
+      assert ConfigReceiver.push(from(:four@nohost, "b")) == {:ok, :skipped, :version_matches}
+      assert nodes() == [:one@nohost, :two@nohost]
+    end
+
+    test "begin anew with another version" do
+      for node <- [:one@nohost, :two@nohost], do: ConfigReceiver.push(from(node))
+      assert ConfigReceiver.push(from(:two@nohost, "a", config_version: "2")) == {:ok, :accepted}
+      assert nodes() == [:two@nohost]
+      assert ConfigReceiver.push(from(:one@nohost)) == {:ok, :accepted}
+      assert nodes() == [:one@nohost]
+    end
+
+    test "join one that lists several" do
+      push = push_config([fun("a", nodes: [:one@nohost, :two@nohost])])
+      assert ConfigReceiver.push(push) == {:ok, :accepted}
+      assert ConfigReceiver.push(from(:two@nohost)) == {:ok, :skipped, :version_matches}
+      assert ConfigReceiver.push(from(:three@nohost)) == {:ok, :accepted}
+      assert nodes() == [:one@nohost, :two@nohost, :three@nohost]
+    end
+
+    test "have joined after a crash in the middle of it, or have not" do
+      ConfigReceiver.push(from(:one@nohost))
+
+      for n <- 1..50 do
+        joining = from(:"node#{n}@nohost")
+        {pid, monitor} = spawn_monitor(fn -> ConfigReceiver.push(joining) end)
+        delay = rem(n, 3)
+
+        receive do
+        after
+          delay -> Process.exit(pid, :kill)
+        end
+
+        assert_receive {:DOWN, ^monitor, :process, ^pid, _reason}
+        ServiceLock.run("shop", fn -> :ok end)
+        Await.until(fn -> not PushStore.dirty?("shop") end)
+        assert ConfigReceiver.get_pushed_config("shop").nodes -- nodes() == []
+
+        assert ConfigReceiver.push(joining) in [
+                 {:ok, :accepted},
+                 {:ok, :skipped, :version_matches}
+               ]
+
+        assert :"node#{n}@nohost" in nodes()
+      end
+    end
+  end
+
+  describe "pushed and pulled" do
+    defp source(functions) do
+      %ServiceConfig{
+        service: "shop",
+        nodes: [node()],
+        module: :erlang,
+        function: :list_to_tuple,
+        args: [[:ok, functions]]
+      }
+    end
+
+    defp pulls(functions) do
+      ConfigPuller.add([source(functions)])
+      types = for %{request_type: type} <- functions, do: type
+      Await.until(fn -> Map.keys(stored() || %{}) == types end)
+    end
+
+    test "a service that is pushed is not pulled any more, until an operator says so" do
+      pulls([fun("pulled")])
+      log = capture_log(fn -> ConfigReceiver.push(push_config([fun("a")])) end)
+      assert log =~ "service shop is not pulled any more"
+      :ok = ConfigPuller.force_pull()
+      # A pull begins only once the process has had its turn.
+      :sys.get_state(ConfigPuller)
+      assert ConfigPuller.Store.begin("shop") == :error
+      assert ConfigPuller.Store.due() == []
+      assert ConfigPuller.Store.tried?()
+      assert Map.keys(stored()) == ["a"]
+      assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :matched}
+
+      pushed_at = System.system_time(:microsecond)
+      pulls([fun("pulled")])
+      assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :mismatch, "1.0.0"}
+
+      # A pusher that only pushes again is older than the operator.
+      assert ConfigReceiver.push(push_config([fun("a")]), pushed_at: pushed_at) ==
+               {:ok, :skipped, :superseded}
+
+      assert ConfigReceiver.push(push_config([fun("a")])) == {:ok, :accepted}
+      assert Map.keys(stored()) == ["a"]
+
+      ConfigReceiver.delete_pushed_service("shop")
+      Await.until(fn -> Map.keys(stored() || %{}) == ["pulled"] end)
+    end
+
+    test "the pull that a push has asked for belongs to the push" do
+      same = [fun("a"), fun("b")]
+      lists = &[module: :maps, function: :get, args: [:list, %{list: {:ok, &1}}]]
+      push = push_config(same, lists.(same))
+      assert ConfigReceiver.push(push) == {:ok, :accepted}
+      Await.until(fn -> ConfigPuller.get_api_list("shop") == ["a", "b"] end)
+      assert ConfigDb.origin("shop", "a", "0.0.0") == :pull
+      assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :matched}
+
+      # One that lists something else is not what was pushed, and no reason to push again.
+      push = push_config(same, [config_version: "2"] ++ lists.([fun("a"), fun("c")]))
+      assert ConfigReceiver.push(push) == {:ok, :accepted}
+      Await.until(fn -> ConfigPuller.get_api_list("shop") == ["a", "c"] end)
+      assert ConfigReceiver.verify("shop", "2") == {:ok, :mismatch, "2"}
+      assert ConfigReceiver.push(push) == {:ok, :skipped, :version_matches}
+      ConfigDb.delete("shop", "c")
+      assert ConfigReceiver.push(push) == {:ok, :accepted}
+    end
+  end
+
   describe "a push to be pulled as well" do
     defp pulled(functions, fields) do
       push_config(functions, [module: "lists", function: "reverse", args: [[]]] ++ fields)
@@ -271,7 +521,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
     assert push.(two, "1.0.0", 200) == {:ok, :accepted}
     assert offer.("2.0.0", 100) == {:ok, :skipped, :superseded}
     assert push.(one, "2.0.0", 100) == {:ok, :skipped, :superseded}
-    assert offer.("1.0.0", 100) == {:ok, :skipped, :version_matches}
+    assert push.(two, "1.0.0", 100) == {:ok, :skipped, :version_matches}
     assert Map.keys(stored()) == ["two"]
 
     # Pushed, not pushed again.
@@ -294,8 +544,13 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
     offer = push_config(nil)
     assert ConfigReceiver.offer(offer) == :send
     ConfigReceiver.push(push_config([fun("a")]))
-    assert ConfigReceiver.offer(offer) == {:ok, :skipped, :version_matches}
-    assert ConfigReceiver.offer(offer, force: true) == :send
+    content = {Content.fingerprint(push_config([fun("a")])), nil}
+    assert ConfigReceiver.offer(offer, content: content) == {:ok, :skipped, :version_matches}
+    # Of an older pusher, of one with other functions, of another node.
+    assert ConfigReceiver.offer(offer) == :send
+    assert ConfigReceiver.offer(offer, content: {"other", nil}) == :send
+    assert ConfigReceiver.offer(offer, content: {elem(content, 0), :b@h}) == :send
+    assert ConfigReceiver.offer(offer, content: content, force: true) == :send
     assert ConfigReceiver.offer(%{offer | config_version: "2"}) == :send
     assert ConfigReceiver.offer(5) == {:error, :invalid_push_config_data}
     Application.put_env(:phoenix_gen_api, :push_token, "s3cret")

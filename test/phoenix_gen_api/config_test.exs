@@ -31,8 +31,10 @@ defmodule PhoenixGenApi.ConfigTest do
       pull_timeout: 5_000,
       pull_interval: 30_000,
       detail_error: false,
-      service_configs: []
+      service_configs: [],
+      strict: false
     ],
+    service: [forget_ms: 3_600_000],
     rate_limiter: [
       enabled: true,
       fail_open: true,
@@ -302,6 +304,8 @@ defmodule PhoenixGenApi.ConfigTest do
       {:channel, :max_client_bytes, 0, "a positive integer (bytes)"},
       {:channel, :max_connection_requests, 0, "a positive integer"},
       {:node_selector, :probe_interval, 0, @ms},
+      {:service, :forget_ms, 0, @ms},
+      {:gen_api, :strict, "yes", "true or false"},
       {:node_selector, :sticky_ttl_ms, 0, @ms},
       {:node_selector, :sticky_max_entries, 0, @positive},
       {:stream, :max_unacked, 0, @positive},

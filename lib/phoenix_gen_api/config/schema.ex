@@ -27,7 +27,13 @@ defmodule PhoenixGenApi.Config.Schema do
       {:detail_error, :boolean, false,
        "append the reason to error texts; also read from the top level, where the section wins"},
       {:service_configs, :list, [],
-       "the services to pull from: maps, keyword lists or `ServiceConfig` structs; an invalid one is logged, recorded and skipped"}
+       "the services to pull from: maps, keyword lists or `ServiceConfig` structs; an invalid one is logged, recorded and skipped"},
+      {:strict, :boolean, false,
+       "refuse a push that has the version of the one before and other content; otherwise it is skipped with a warning"}
+    ],
+    service: [
+      {:forget_ms, {:positive, @ms}, 3_600_000,
+       "how long a node that has joined a service by a push of its own stays on its functions after it disconnected"}
     ],
     rate_limiter: [
       {:enabled, :boolean, true, "`false` lets every request pass"},

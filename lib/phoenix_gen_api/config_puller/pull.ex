@@ -6,7 +6,7 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller.{PullResult, Source, Store}
-  alias PhoenixGenApi.ConfigSync.ServiceLock
+  alias PhoenixGenApi.ConfigSync.{ServiceLock, TableCheck}
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Telemetry
   alias PhoenixGenApi.UndefinedFunctions
@@ -68,7 +68,7 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
   end
 
   defp attempt(service, ticket, entry, force?) do
-    known = if force?, do: nil, else: entry.version
+    known = if force? or incomplete?(service, entry), do: nil, else: entry.version
 
     case Source.ask(entry.config, known, Config.get(:gen_api, :pull_timeout)) do
       {:ok, answer} -> store(service, ticket, entry, answer)
@@ -78,6 +78,12 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
   catch
     kind, reason -> {:error, [SafeInspect.reason(kind, reason)]}
   end
+
+  # Something may have been deleted since.
+  defp incomplete?(_service, %{version: version, keys: keys}) when version == nil or keys == nil,
+    do: false
+
+  defp incomplete?(service, %{keys: keys}), do: TableCheck.missing?(service, keys)
 
   defp store(service, ticket, entry, answer) do
     {functions, unloadable} = Enum.split_with(answer.listing.functions, &loadable?(&1, answer))
@@ -103,10 +109,13 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
         UndefinedFunctions.note(answer.looked_for, answer.undefined)
         for config <- answer.undefined, do: UndefinedFunctions.record(config, :pull, answer.node)
 
+        keys = keys(service, answer.listing.functions, rejected)
+
         entry = %{
           entry
           | version: answer.version,
-            request_types: request_types(service, answer.listing.functions, rejected),
+            keys: keys,
+            request_types: keys |> Enum.map(&elem(&1, 0)) |> Enum.uniq() |> Enum.sort(),
             notices: notify(service, answer, rejected, entry.notices)
         }
 
@@ -140,7 +149,7 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
   end
 
   # A rejected function counts if an earlier config of it is still there.
-  defp request_types(service, functions, rejected) do
+  defp keys(service, functions, rejected) do
     gone =
       for {config, _reasons} <- rejected,
           key = PullResult.key(config),
@@ -149,9 +158,7 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
           into: MapSet.new(),
           do: key
 
-    for(config <- functions, key = PullResult.key(config), key not in gone, do: elem(key, 0))
-    |> Enum.uniq()
-    |> Enum.sort()
+    for config <- functions, key = PullResult.key(config), key not in gone, do: key
   end
 
   # A service that is pulled every few seconds says the same thing only once.

@@ -6,6 +6,7 @@ defmodule PhoenixGenApi.ConfigPuller.StaticServices do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller.Store
+  alias PhoenixGenApi.ConfigSync.PushStore
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.ServiceConfig
@@ -24,7 +25,9 @@ defmodule PhoenixGenApi.ConfigPuller.StaticServices do
       if Store.fetch(resolved.service) != :error,
         do: Log.warning("service #{resolved.service} is configured twice, the last one counts")
 
-      Store.register(resolved, :operator, due_at)
+      Store.register(resolved, :operator, due_at, true)
+      # A push may have come before.
+      if PushStore.version(resolved.service), do: Store.shadow(resolved.service)
     end
 
     :ok

@@ -21,14 +21,20 @@ defmodule PhoenixGenApi.ConfigPuller.Store do
   @type ticket :: reference()
 
   @typedoc """
-  `config` is resolved; `:own_push` is a push of code on this node; `request_types` is nil before the first successful pull; `failures`
-  are those since then; `notices` is a digest of what was last warned about.
+  `config` is resolved; `:own_push` is a push of code on this node; `registered_at` is in microseconds
+  since 1970, 0 for what is configured; `shadowed` says that the functions of the service were pushed
+  since, and are not pulled any more; `request_types` and `keys`, of what was stored, are nil before the first
+  successful pull; `failures` are those since then; `notices` is a digest of what was last warned
+  about.
   """
   @type entry :: %{
           config: ServiceConfig.t(),
           registered_by: :operator | :own_push | :push,
+          registered_at: integer(),
+          shadowed: boolean(),
           version: term(),
           request_types: [String.t()] | nil,
+          keys: [{request_type :: String.t(), version :: String.t()}] | nil,
           failures: non_neg_integer(),
           notices: integer() | nil
         }
@@ -46,7 +52,8 @@ defmodule PhoenixGenApi.ConfigPuller.Store do
   def tried? do
     :ets.member(@table, @loaded) and
       Enum.all?(entries(), fn {_service, entry} ->
-        entry.registered_by != :operator or entry.request_types != nil or entry.failures > 0
+        entry.registered_by != :operator or entry.shadowed or entry.request_types != nil or
+          entry.failures > 0
       end)
   end
 
@@ -76,28 +83,47 @@ defmodule PhoenixGenApi.ConfigPuller.Store do
     request_pull([service], :pull)
   end
 
-  @doc "Adds or replaces a service, due at that time. The same config as before keeps what is known."
-  @spec register(ServiceConfig.t(), :operator | :own_push | :push, time()) :: :ok
-  def register(%ServiceConfig{service: service} = config, registered_by, due_at) do
-    entry =
+  @doc """
+  Adds or replaces a service, due at that time. The same config as before keeps what is known.
+  `configured?` says that it was so from the start.
+  """
+  @spec register(ServiceConfig.t(), :operator | :own_push | :push, time(), boolean()) :: :ok
+  def register(%ServiceConfig{service: service} = config, by, due_at, configured? \\ false) do
+    known =
       case fetch(service) do
-        {:ok, %{config: ^config} = known} -> %{known | registered_by: registered_by}
-        _new_or_changed -> new_entry(config, registered_by)
+        {:ok, %{config: ^config} = known} -> known
+        _new_or_changed -> new_entry(config)
       end
 
+    at = if configured?, do: 0, else: System.system_time(:microsecond)
+    entry = %{known | registered_by: by, registered_at: at, shadowed: false}
     :ets.insert(@table, {service, make_ref(), due_at, entry})
     :ok
   end
 
-  defp new_entry(config, registered_by) do
+  defp new_entry(config) do
     %{
       config: config,
-      registered_by: registered_by,
+      registered_by: :operator,
+      registered_at: 0,
+      shadowed: false,
       version: nil,
       request_types: nil,
+      keys: nil,
       failures: 0,
       notices: nil
     }
+  end
+
+  @doc "As if it had just been registered by whoever has done so: nothing is known, and it is due at once."
+  @spec start_over(String.t()) :: :ok
+  def start_over(service) do
+    with {:ok, %{registered_by: by, registered_at: at, config: config}} <- fetch(service) do
+      entry = %{new_entry(config) | registered_by: by, registered_at: at}
+      :ets.insert(@table, {service, make_ref(), System.monotonic_time(:millisecond), entry})
+    end
+
+    :ok
   end
 
   @spec unregister(String.t()) :: :ok
@@ -119,35 +145,64 @@ defmodule PhoenixGenApi.ConfigPuller.Store do
   """
   @spec forget_version(String.t()) :: :ok
   def forget_version(service) do
-    with {:ok, entry} <- fetch(service),
-         do: :ets.update_element(@table, service, [{2, make_ref()}, {4, %{entry | version: nil}}])
-
+    change(service, &%{&1 | version: nil})
     :ok
   end
 
-  @doc "Starts a pull: its ticket and what is known, unless the service was unregistered."
+  @doc """
+  The same for a push that is not pulled: whatever else is registered is pulled no more, until it is
+  registered again. Whether that is new.
+  """
+  @spec shadow(String.t()) :: boolean()
+  def shadow(service),
+    do: match?(%{shadowed: false}, change(service, &%{&1 | version: nil, shadowed: true}))
+
+  # Only the entry that was read: another one may have been registered meanwhile.
+  defp change(service, fun) do
+    with [{_service, ticket, due_at, entry}] <- :ets.lookup(@table, service) do
+      if replace(service, ticket, {make_ref(), due_at, fun.(entry)}),
+        do: entry,
+        else: change(service, fun)
+    else
+      [] -> nil
+    end
+  end
+
+  @doc """
+  Whether an operator has had a service pulled after that time, in microseconds since 1970, and nothing
+  was pushed since.
+  """
+  @spec pulled_since?(String.t(), integer()) :: boolean()
+  def pulled_since?(service, time) do
+    case fetch(service) do
+      {:ok, %{registered_by: :operator, shadowed: false, registered_at: at}} -> at > time
+      _not_pulled -> false
+    end
+  end
+
+  @doc "Starts a pull: its ticket and what is known, unless the service was unregistered or is shadowed."
   @spec begin(String.t()) :: {:ok, ticket(), entry()} | :error
   def begin(service) do
     supersede(service)
 
     case :ets.lookup(@table, service) do
-      [{_service, ticket, _due_at, entry}] -> {:ok, ticket, entry}
-      [] -> :error
+      [{_service, ticket, _due_at, %{shadowed: false} = entry}] -> {:ok, ticket, entry}
+      _none_to_pull -> :error
     end
   end
 
   @doc "Ends a pull: true if its ticket was still good, and the entry is now this one."
   @spec commit(String.t(), ticket(), time(), entry()) :: boolean()
   def commit(service, ticket, due_at, entry) do
-    replaced =
-      :ets.select_replace(@table, [
-        {{service, ticket, :_, :_}, [], [{{service, {:const, ticket}, due_at, {:const, entry}}}]}
-      ])
-
-    replaced == 1
+    replace(service, ticket, {ticket, due_at, entry})
   rescue
     # The application stopped while the pull ran.
     ArgumentError -> false
+  end
+
+  defp replace(service, ticket, {new_ticket, due_at, entry}) do
+    row = {{service, {:const, new_ticket}, due_at, {:const, entry}}}
+    :ets.select_replace(@table, [{{service, ticket, :_, :_}, [], [row]}]) == 1
   end
 
   @spec current?(String.t(), ticket()) :: boolean()
@@ -168,5 +223,7 @@ defmodule PhoenixGenApi.ConfigPuller.Store do
 
   @doc "When each service is to be pulled next."
   @spec due() :: [{String.t(), time()}]
-  def due, do: :ets.select(@table, [{{:"$1", :_, :"$2", :_}, [], [{{:"$1", :"$2"}}]}])
+  def due do
+    :ets.select(@table, [{{:"$1", :_, :"$2", %{shadowed: false}}, [], [{{:"$1", :"$2"}}]}])
+  end
 end

@@ -7,10 +7,12 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
   # Version vectors are small and are sent; contents are large and are fetched by who lacks them, so
   # that the same push to several gateways crosses the network once for each of them.
   #
-  # All of it goes through `answer/3`, whatever the versions of the library on both sides.
+  # All of it goes through `answer/3`, whatever the versions of the library on both sides. Gateways that
+  # know nothing of nodes that join answer `:unknown_request`, and are told the rest.
 
   alias PhoenixGenApi.Cluster
-  alias PhoenixGenApi.ConfigSync.{Installer, PushStore, VersionVector}
+  alias PhoenixGenApi.ConfigSync.{Content, Installer, JoinedNodes, NodeExpiry}
+  alias PhoenixGenApi.ConfigSync.{PushStore, VersionVector}
   alias PhoenixGenApi.ConfigSync.ServiceLock.Recovery
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.SafeInspect
@@ -25,6 +27,9 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
   @small_timeout_ms 5_000
   @content_timeout_ms 30_000
 
+  # As `ask_all/3` returns it.
+  @unknown {:ok, {:error, :unknown_request}}
+
   # How many services are asked for at a time.
   @concurrency 8
 
@@ -37,6 +42,9 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
           | {:vectors, [String.t()]}
           | {:content, String.t(), digest :: binary()}
           | {:accept, String.t(), VersionVector.t()}
+          | {:accept, String.t(), VersionVector.t(), JoinedNodes.row()}
+          | {:joined, summary :: binary()}
+          | {:join, %{String.t() => JoinedNodes.row()}}
 
   @doc "Answers another gateway. Nodes that are none learn nothing and change nothing."
   @spec answer(pos_integer(), node(), request()) ::
@@ -74,6 +82,20 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
   defp reply({:vectors, services}, _from), do: {:ok, PushStore.vectors(services)}
   defp reply({:content, service, digest}, _from), do: {:ok, PushStore.content(service, digest)}
   defp reply({:accept, service, vector}, from), do: {:ok, accept(from, service, vector)}
+
+  defp reply({:accept, service, vector, joined}, from),
+    do: {:ok, accept(from, service, vector, joined)}
+
+  defp reply({:joined, summary}, _from) do
+    rows = JoinedNodes.rows()
+    {:ok, if(JoinedNodes.summary(rows) == summary, do: :same, else: {:different, rows})}
+  end
+
+  defp reply({:join, rows}, _from) do
+    Installer.log_on_this_node()
+    {:ok, Enum.each(rows, &join/1)}
+  end
+
   defp reply(_other, _from), do: {:error, :unknown_request}
 
   @doc "Asks gateways the same at once; what each has answered, or how it failed to, in their order."
@@ -81,14 +103,56 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
   def ask_all(nodes, request, timeout),
     do: :erpc.multicall(nodes, __MODULE__, :answer, [@protocol, node(), request], timeout)
 
-  defp accept(from, service, vector) do
+  @doc "The same for what is known of a service, with the nodes that have joined it."
+  @spec tell_all([node()], String.t(), VersionVector.t(), timeout()) :: [term()]
+  def tell_all(nodes, service, vector, timeout) do
+    case JoinedNodes.row(service) do
+      nil ->
+        ask_all(nodes, {:accept, service, vector}, timeout)
+
+      joined ->
+        answers = ask_all(nodes, {:accept, service, vector, joined}, timeout)
+        older = for {node, @unknown} <- Enum.zip(nodes, answers), do: node
+        again = ask_all(older, {:accept, service, vector}, timeout)
+        {answers, []} = Enum.map_reduce(answers, again, &instead_of_unknown/2)
+        answers
+    end
+  end
+
+  defp instead_of_unknown(@unknown, [answer | again]), do: {answer, again}
+  defp instead_of_unknown(answer, again), do: {answer, again}
+
+  defp accept(from, service, vector, joined \\ nil) do
     Installer.log_on_this_node()
 
     with {:ok, _table} <- Gateway.handle(:config_db),
          # Before taking the lock: others must not wait for the network.
          {:ok, contents} <- fetch_missing(from, service, vector) do
-      Recovery.run(service, fn -> merge(from, service, vector, contents) end)
+      Recovery.run(service, fn ->
+        with :ok <- merge(from, service, vector, contents),
+             do: if(joined, do: merge_joined(service, joined), else: :ok)
+      end)
     end
+  end
+
+  defp join({service, joined}), do: Recovery.run(service, fn -> merge_joined(service, joined) end)
+
+  # Only of the content that counts here. The nodes of the push itself have its functions already.
+  defp merge_joined(service, {fingerprint, joined}) do
+    %{vector: vector, applied: applied} = PushStore.entry(service)
+
+    with %{digest: digest} = winner <- VersionVector.winner(vector),
+         {:ok, %{fingerprint: ^fingerprint, nodes: nodes}} <- PushStore.outline(service, digest) do
+      PushStore.mark_dirty(service)
+      new = JoinedNodes.merge(service, fingerprint, joined)
+      NodeExpiry.watch(new)
+
+      if winner == applied and Enum.any?(new, &(Atom.to_string(&1) not in nodes)),
+        do: Installer.update_nodes(service, applied),
+        else: PushStore.clear_dirty(service)
+    end
+
+    :ok
   end
 
   @doc "Makes this gateway and another one know the same. A process that fails to exits."
@@ -98,6 +162,8 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
       :same -> :ok
       {:different, theirs} -> reconcile(node, theirs)
     end
+
+    exchange_joined(node)
   catch
     kind, reason -> exit({:shutdown, SafeInspect.reason(kind, reason)})
   end
@@ -135,6 +201,24 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
     kind, reason -> SafeInspect.reason(kind, reason)
   end
 
+  defp exchange_joined(node) do
+    case request(node, {:joined, JoinedNodes.summary(JoinedNodes.rows())}, @small_timeout_ms) do
+      {:ok, :same} ->
+        :ok
+
+      {:ok, {:different, theirs}} ->
+        Enum.each(theirs, &join/1)
+        ours = Map.reject(JoinedNodes.rows(), fn {service, row} -> theirs[service] == row end)
+        if ours == %{}, do: :ok, else: ask(node, {:join, ours}, @content_timeout_ms)
+
+      {:error, :unknown_request} ->
+        :ok
+
+      {:error, reason} ->
+        throw(reason)
+    end
+  end
+
   # Of what counts once both are known: what was replaced or deleted need not travel.
   defp fetch_missing(from, service, vector) do
     %{live: live} = VersionVector.merge(PushStore.entry(service).vector, vector)
@@ -161,10 +245,26 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
 
       merged ->
         with :ok <- check_contents(service, merged, contents),
-             {:ok, entry} <- apply_winner(from, service, %{entry | vector: merged}, contents),
-             do: PushStore.put(service, entry, contents)
+             {:ok, entry} <- apply_winner(from, service, %{entry | vector: merged}, contents) do
+          PushStore.put(service, entry, contents, outlines(entry, contents))
+          if JoinedNodes.any?(service), do: keep_joined(service, VersionVector.winner(merged))
+          :ok
+        end
     end
   end
+
+  # Of what is stored, for all the questions to come.
+  defp outlines(%{applied: %{digest: digest}}, contents) when is_map_key(contents, digest),
+    do: %{digest => contents[digest] |> PushStore.unpack() |> Content.outline()}
+
+  defp outlines(_nothing_new, _contents), do: %{}
+
+  defp keep_joined(service, %{digest: digest}) do
+    with {:ok, %{fingerprint: fingerprint}} <- PushStore.outline(service, digest),
+         do: JoinedNodes.keep(service, fingerprint)
+  end
+
+  defp keep_joined(_service, nil), do: :ok
 
   # What was here when the contents were fetched may have gone with a push since.
   defp check_contents(service, %{live: live}, contents) do
@@ -239,9 +339,12 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
   end
 
   defp ask(node, request, timeout \\ @small_timeout_ms) do
-    case :erpc.call(node, __MODULE__, :answer, [@protocol, node(), request], timeout) do
+    case request(node, request, timeout) do
       {:ok, reply} -> reply
       {:error, reason} -> throw(reason)
     end
   end
+
+  defp request(node, request, timeout),
+    do: :erpc.call(node, __MODULE__, :answer, [@protocol, node(), request], timeout)
 end

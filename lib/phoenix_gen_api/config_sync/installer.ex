@@ -7,7 +7,7 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller.{PullResult, Store}
-  alias PhoenixGenApi.ConfigSync.PushStore
+  alias PhoenixGenApi.ConfigSync.{Content, JoinedNodes, PushStore, VersionVector}
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
@@ -59,30 +59,30 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
   end
 
   @doc """
-  Stores a normalised push; returns how many functions there are. The version vector has to follow.
+  Stores a normalised push, for the nodes that have joined it too; returns how many functions there are.
+  The version vector has to follow.
 
   `node` is where it came from, for `PhoenixGenApi.ConfigFailed`. `from` says who answers for it:
   code on this node, another node, or that this gateway has accepted it before. In the last case a
-  function that was added since stays as it was added.
+  function that was added since stays as it was added. `fingerprint` is that of its content, if it is known.
   """
-  @spec store(PushConfig.t(), node() | nil, :this_node | :another_node | :accepted_before) ::
-          {:ok, non_neg_integer()} | refusal()
-  def store(push, node, from \\ :this_node) do
+  @spec store(
+          PushConfig.t(),
+          node() | nil,
+          :this_node | :another_node | :accepted_before,
+          Content.fingerprint() | nil
+        ) :: {:ok, non_neg_integer()} | refusal()
+  def store(push, node, from \\ :this_node, fingerprint \\ nil) do
     before? = from == :accepted_before
     opts = [from: if(before?, do: :this_node, else: from), strict?: not before?]
 
-    with {:ok, pulled_from} <- check(push, node, opts[:from]) do
+    with :ok <- check(push, node, opts[:from]) do
       PushStore.mark_dirty(push.service)
+      push = with_joined(push, fingerprint)
 
       case ConfigDb.replace_service(push.service, push.fun_configs, :push, opts) do
         {:ok, %{stored: count}, _added_since} ->
-          # What a pull has asked for before is older than this.
-          Store.forget_version(push.service)
-
-          if pulled_from,
-            do: Store.register_and_pull(pulled_from, registered_by(from)),
-            else: unregister_source(push.service)
-
+          take_over(push, registered_by(from))
           {:ok, count}
 
         {:error, rejected} when is_list(rejected) ->
@@ -92,6 +92,74 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
         {:error, :not_running} = error ->
           error
       end
+    end
+  end
+
+  # What a pull has asked for before is older than this.
+  defp take_over(%{service: service, config_version: version} = push, registered_by) do
+    case pulled_from(push) do
+      {_problems, nil} ->
+        unregister_source(service)
+
+        if Store.shadow(service) do
+          Log.notice(
+            "service #{service} is not pulled any more: its functions are those of push #{version}"
+          )
+        end
+
+      {_problems, source} ->
+        Store.forget_version(service)
+        Store.register_and_pull(source, registered_by)
+    end
+  end
+
+  @doc """
+  Puts the nodes that have joined a stored push, or have left it, into its functions. Those that are
+  no longer in the table do not come back, and what is pulled by order of an operator stays.
+  """
+  @spec update_nodes(String.t(), VersionVector.push()) :: :ok
+  def update_nodes(service, %{digest: digest}) do
+    with {:ok, content} <- PushStore.content(service, digest) do
+      push = content |> PushStore.unpack() |> normalise() |> with_joined()
+      PushStore.mark_dirty(service)
+      update(push, Store.fetch(service))
+      PushStore.clear_dirty(service)
+    end
+
+    :ok
+  end
+
+  defp update(push, {:ok, %{registered_by: by}}) when by in [:push, :own_push] do
+    # What has been pulled already follows with the next pull.
+    if stored(push) == push.fun_configs,
+      do: ConfigDb.replace_service(push.service, push.fun_configs, :push)
+
+    with {[], %ServiceConfig{} = source} <- pulled_from(push),
+         do: Store.register_and_pull(source, by)
+  end
+
+  defp update(_push, {:ok, %{shadowed: false}}), do: :ok
+
+  defp update(push, _not_pulled) do
+    with [_ | _] = stored <- stored(push),
+         do: ConfigDb.replace_service(push.service, stored, :push)
+  end
+
+  defp stored(%{service: service, fun_configs: functions}) do
+    Enum.filter(functions, fn config ->
+      {type, version} = PullResult.key(config)
+      ConfigDb.origin(service, type, version) == :push
+    end)
+  end
+
+  @doc "The push with the nodes that have joined it."
+  @spec with_joined(PushConfig.t(), Content.fingerprint() | nil) :: PushConfig.t()
+  def with_joined(%{service: service} = push, fingerprint \\ nil) do
+    if JoinedNodes.any?(service) do
+      fingerprint = fingerprint || Content.fingerprint(push)
+      Content.add_nodes(push, JoinedNodes.of(service, fingerprint))
+    else
+      push
     end
   end
 
@@ -110,14 +178,8 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
   @doc "Pulls a service whose functions are not those pulled last, whatever its version."
   @spec repull(String.t()) :: :ok
   def repull(service) do
-    case Store.fetch(service) do
-      {:ok, %{config: config, registered_by: by}} ->
-        Store.unregister(service)
-        Store.register_and_pull(config, by)
-
-      :error ->
-        :ok
-    end
+    Store.start_over(service)
+    Store.request_pull([service], :pull)
   end
 
   defp name(service) when is_atom(service) and service != nil, do: Atom.to_string(service)
@@ -131,12 +193,12 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
   # What concerns the push as a whole. Only if that is in order are the functions compiled, which
   # is what tells whether they can be stored; otherwise they are checked for the report alone.
   defp check(push, node, from) do
-    {pull_problems, pulled_from} = pulled_from(push)
+    {pull_problems, _pulled_from} = pulled_from(push)
     problems = Enum.uniq(push_problems(push) ++ pull_problems)
     repeated = repeated(push.fun_configs)
 
     if problems == [] and repeated == [] do
-      {:ok, pulled_from}
+      :ok
     else
       rejected = repeated ++ ConfigDb.rejected(functions(push), from)
       refuse(push, problems, rejected, node)

@@ -5,13 +5,16 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
   #
   # Rows: {service, version vector, applied, refused}
   #       {{:content, service, digest}, binary}   of the live pushes, and of the applied one
+  #       {{:outline, service, digest}, outline}  of the same, where it is known
+  #       {{:joined, service}, …}                 of `JoinedNodes`
+  #       {{:differing, service}, [sender]}       who pushed the applied version with other content
   #       {{:dirty, service}}                     its functions may not be those of `applied`
-  #       {{:replicating, service}, dot}          a push that other gateways may not have yet
+  #       {{:replicating, service}, mark}         what other gateways may not have yet
   #       {{:behind, node}}                       a gateway that has missed something
   #       {:deletions, integer}                   since the oldest were forgotten
   #       {:life, integer}                        this life of the application
 
-  alias PhoenixGenApi.ConfigSync.VersionVector
+  alias PhoenixGenApi.ConfigSync.{Content, VersionVector}
   alias PhoenixGenApi.OwnedTable
   alias PhoenixGenApi.Structs.PushConfig
 
@@ -19,6 +22,8 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
   # Services that were deleted everywhere and are remembered, so that a gateway that was cut off
   # does not bring them back.
   @max_deleted 10_000
+  # Senders remembered whose pushes differ.
+  @max_differing 100
   # Forgetting takes a look at all services: not each time.
   @deleted_at_once 1_000
 
@@ -33,6 +38,7 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
         }
 
   @type contents :: %{(digest :: binary()) => binary()}
+  @type outlines :: %{(digest :: binary()) => Content.outline()}
 
   @doc "Creates the table, owned by the calling process, unless it is there."
   @spec new() :: :ok
@@ -71,20 +77,27 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
 
   @doc """
   Replaces the entry of a service, whose functions are now those of `applied`. `contents` are
-  those of its pushes that are new.
+  those of its pushes that are new, `outlines` those that the caller happens to know.
   """
-  @spec put(String.t(), entry(), contents()) :: :ok
-  def put(service, entry, contents \\ %{}) do
-    old = digests(entry(service))
+  @spec put(String.t(), entry(), contents(), outlines()) :: :ok
+  def put(service, entry, contents \\ %{}, outlines \\ %{}) do
+    %{applied: applied} = before = entry(service)
     needed = digests(entry)
 
-    for {digest, content} <- contents,
+    for {kind, new} <- [content: contents, outline: outlines],
+        {digest, value} <- new,
         digest in needed,
-        do: :ets.insert(@table, {{:content, service, digest}, content})
+        do: :ets.insert(@table, {{kind, service, digest}, value})
 
     :ets.insert(@table, {service, entry.vector, entry.applied, entry.refused})
     clear_dirty(service)
-    for digest <- old -- needed, do: :ets.delete(@table, {:content, service, digest})
+
+    for digest <- digests(before) -- needed,
+        kind <- [:content, :outline],
+        do: :ets.delete(@table, {kind, service, digest})
+
+    if entry.applied != applied, do: :ets.delete(@table, {:differing, service})
+    if entry.vector.live == [], do: :ets.delete(@table, {:joined, service})
     if needed == [] and deletions() == 0, do: forget_oldest()
     :ok
   end
@@ -125,6 +138,39 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
     end
   end
 
+  @doc "The outline of a push that is kept."
+  @spec outline(String.t(), digest :: binary()) :: {:ok, Content.outline()} | :error
+  def outline(service, digest) do
+    case :ets.lookup(@table, {:outline, service, digest}) do
+      [{_key, outline}] ->
+        {:ok, outline}
+
+      [] ->
+        with {:ok, content} <- content(service, digest),
+             do: {:ok, content |> unpack() |> Content.outline()}
+    end
+  end
+
+  @doc "Notes that a sender pushes the version of `applied` with another content, or no longer."
+  @spec mark_differing(String.t(), node() | nil, boolean()) :: true
+  def mark_differing(service, sender, differing?) do
+    others = List.delete(differing(service), sender)
+
+    case if(differing?, do: Enum.take([sender | others], @max_differing), else: others) do
+      [] -> :ets.delete(@table, {:differing, service})
+      senders -> :ets.insert(@table, {{:differing, service}, senders})
+    end
+  end
+
+  @doc "The senders of such pushes."
+  @spec differing(String.t()) :: [node() | nil]
+  def differing(service) do
+    case :ets.lookup(@table, {:differing, service}) do
+      [{_key, senders}] -> senders
+      [] -> []
+    end
+  end
+
   @doc "What is known of these services."
   @spec vectors([String.t()]) :: %{String.t() => VersionVector.t()}
   def vectors(services), do: Map.new(services, &{&1, entry(&1).vector})
@@ -138,17 +184,30 @@ defmodule PhoenixGenApi.ConfigSync.PushStore do
   @spec summary(%{String.t() => binary()}) :: binary()
   def summary(stamps), do: :erlang.md5(:erlang.term_to_binary(Enum.sort(stamps)))
 
-  @doc "Notes that the other gateways may not have this push of a service, until `mark_replicated/2`."
-  @spec mark_replicating(String.t(), VersionVector.dot()) :: true
-  def mark_replicating(service, dot), do: :ets.insert(@table, {{:replicating, service}, dot})
+  @doc """
+  Notes that the other gateways may not have what is known of a service now, until `mark_replicated/2`
+  with the same mark.
+  """
+  @spec mark_replicating(String.t()) :: mark :: reference()
+  def mark_replicating(service) do
+    mark = make_ref()
+    :ets.insert(@table, {{:replicating, service}, mark})
+    mark
+  end
 
   @doc "Notes that they have it."
-  @spec mark_replicated(String.t(), VersionVector.dot()) :: true
-  def mark_replicated(service, dot),
-    do: :ets.delete_object(@table, {{:replicating, service}, dot})
+  @spec mark_replicated(String.t(), mark :: reference()) :: true
+  def mark_replicated(service, mark),
+    do: :ets.delete_object(@table, {{:replicating, service}, mark})
 
-  @spec replicating?(String.t()) :: boolean()
-  def replicating?(service), do: :ets.member(@table, {:replicating, service})
+  @doc "The mark of what they may not have."
+  @spec replicating(String.t()) :: reference() | nil
+  def replicating(service) do
+    case :ets.lookup(@table, {:replicating, service}) do
+      [{_key, mark}] -> mark
+      [] -> nil
+    end
+  end
 
   @doc "Notes that a gateway has missed something."
   @spec mark_behind(node()) :: true

@@ -29,7 +29,7 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
 
   @doc """
-  Has every connected gateway take in what is known of a service.
+  Has every connected gateway take in what is known of a service, with the nodes that have joined it.
 
   Returns when all have, or after three seconds; who has not by then catches up in the
   background, and is waited for again when it has. An error says that this gateway stops.
@@ -54,7 +54,7 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
     Enum.each(late, &behind/1)
 
     others
-    |> AntiEntropy.ask_all({:accept, service, vector}, @replicate_timeout_ms)
+    |> AntiEntropy.tell_all(service, vector, @replicate_timeout_ms)
     |> Enum.zip(others)
     |> Enum.each(fn
       {{:ok, {:ok, :ok}}, _node} -> :ok

@@ -5,16 +5,22 @@ defmodule PhoenixGenApi.Service.GatewayPusher do
   #
   # It monitors the gateway's application: that ends with the node, with the connection, and
   # when it is restarted alone. While the monitor stands there is nothing to do.
+  #
+  # A node without a name reaches no other one: it pushes to its own gateway, and to others once it
+  # has a name. Its own gateway then has to know it by that name.
   use GenServer
 
   alias PhoenixGenApi.Service.Push
 
   @max_backoff_ms 30_000
+  # What every node without a name is called, by itself only.
+  @unnamed :nonode@nohost
 
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(opts), do: GenServer.start_link(__MODULE__, opts)
 
-  # `pushed_at` is nil before the first answer, `monitor` while the gateway is to be pushed to.
+  # `pushed_at` is nil before the first answer, `monitor` while the gateway is to be pushed to; `name` is
+  # that of this node when it has pushed last, nil if it has not.
 
   @impl true
   def init(opts) do
@@ -23,10 +29,11 @@ defmodule PhoenixGenApi.Service.GatewayPusher do
     state = %{
       gateway: opts[:gateway],
       push_config: opts[:push_config],
-      opts: Keyword.take(opts, [:force, :timeout]),
+      opts: Keyword.take(opts, [:force, :strict, :timeout]),
       interval: opts[:retry_interval],
       backoff: opts[:retry_interval],
       pushed_at: nil,
+      name: nil,
       monitor: nil,
       retry: nil
     }
@@ -38,6 +45,10 @@ defmodule PhoenixGenApi.Service.GatewayPusher do
   def handle_continue(:push, state), do: {:noreply, push(state)}
 
   @impl true
+  def handle_info({:nodeup, _node, _info}, %{name: name} = state)
+      when name in [nil, @unnamed] and node() != @unnamed,
+      do: {:noreply, push(%{state | backoff: state.interval})}
+
   def handle_info({:nodeup, gateway, _info}, %{gateway: gateway, monitor: nil} = state),
     do: {:noreply, push(%{state | backoff: state.interval})}
 
@@ -51,11 +62,27 @@ defmodule PhoenixGenApi.Service.GatewayPusher do
   def handle_info({:retry, retry}, %{retry: retry} = state), do: {:noreply, push(state)}
   def handle_info(_other, state), do: {:noreply, state}
 
-  # The monitor comes first: an application that is restarted right after the push is noticed.
   defp push(state) do
-    monitor = Process.monitor({PhoenixGenApi.Supervisor, state.gateway})
-    result = Push.run(state.gateway, state.push_config, again(state) ++ state.opts)
-    Push.log(result, state.gateway, state.push_config)
+    gateway = if state.gateway == @unnamed, do: node(), else: state.gateway
+
+    cond do
+      not Node.alive?() and gateway != node() -> schedule_retry(state)
+      state.name in [nil, node()] -> push(gateway, [], %{state | name: node()})
+      # Under the new name, in place of what it has pushed under the other one.
+      true -> push(gateway, [force: true], renamed(state))
+    end
+  end
+
+  defp renamed(state) do
+    if state.monitor, do: Process.demonitor(state.monitor, [:flush])
+    %{state | name: node(), monitor: nil}
+  end
+
+  # The monitor comes first: an application that is restarted right after the push is noticed.
+  defp push(gateway, opts, state) do
+    monitor = Process.monitor({PhoenixGenApi.Supervisor, gateway})
+    result = Push.run(gateway, state.push_config, opts ++ again(state) ++ state.opts)
+    Push.log(result, gateway, state.push_config)
 
     if retryable?(result) do
       Process.demonitor(monitor, [:flush])

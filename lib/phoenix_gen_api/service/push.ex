@@ -4,6 +4,7 @@ defmodule PhoenixGenApi.Service.Push do
   # logged of it.
 
   alias PhoenixGenApi.ConfigReceiver
+  alias PhoenixGenApi.ConfigSync.Content
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.ServiceGuard
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig}
@@ -12,16 +13,19 @@ defmodule PhoenixGenApi.Service.Push do
 
   require Log
 
+  # What every node without a name is called, by itself only.
+  @unnamed :nonode@nohost
+
   @type badrpc :: {:error, {:badrpc, term()}}
   @type result :: ConfigReceiver.result() | badrpc()
 
   @doc """
-  Pushes, unless this node lacks functions that it says to have. Options: `:timeout`, which is required, `:force`, and `:pushed_at` as
-  `PhoenixGenApi.ConfigReceiver.push/2` has it.
+  Pushes, unless this node lacks functions that it says to have. Options: `:timeout`, which is required, and `:force`, `:strict` and
+  `:pushed_at` as `PhoenixGenApi.ConfigReceiver.push/2` has them.
   """
   @spec run(node(), PushConfig.t(), keyword()) :: result()
   def run(gateway, push_config, opts) do
-    push_config = PushConfig.complete(push_config)
+    push_config = push_config |> PushConfig.complete() |> with_name()
 
     case undefined(push_config) do
       [] -> send_to(gateway, push_config, opts)
@@ -45,14 +49,59 @@ defmodule PhoenixGenApi.Service.Push do
   defp send_to(gateway, push_config, opts) do
     ServiceGuard.register(push_config)
     push_config = with_token(push_config)
-    receiver_opts = [node: node()] ++ Keyword.take(opts, [:force, :pushed_at])
+    content = {Content.fingerprint(push_config), Content.single_node(push_config)}
+
+    receiver_opts =
+      [node: node(), content: content] ++ Keyword.take(opts, [:force, :pushed_at, :strict])
+
     deadline = System.monotonic_time(:millisecond) + opts[:timeout]
 
     with :send <- offer(gateway, push_config, receiver_opts, opts) do
       left = max(deadline - System.monotonic_time(:millisecond), 0)
-      call(gateway, ConfigReceiver, :push, [push_config, receiver_opts], left)
+
+      gateway
+      |> call(ConfigReceiver, :push, [push_config, receiver_opts], left)
+      |> warn(gateway, push_config)
     end
   end
+
+  defp warn({:ok, :skipped, :version_differs}, gateway, %{
+         service: service,
+         config_version: version
+       }) do
+    Log.warning(
+      "push of service #{SafeInspect.inspect(service)} to #{gateway} changes nothing: it has other content as " <>
+        "version #{SafeInspect.inspect(version)}; push this one with another config_version"
+    )
+
+    {:ok, :skipped, :version_matches}
+  end
+
+  defp warn(answer, _gateway, _push_config), do: answer
+
+  # One that was made before this node had a name.
+  defp with_name(push_config) do
+    if Node.alive?(), do: name_nodes(push_config), else: push_config
+  end
+
+  defp name_nodes(%{fun_configs: functions} = push_config) do
+    functions =
+      if is_list(functions) and not List.improper?(functions),
+        do: Enum.map(functions, &name_own/1),
+        else: functions
+
+    name_own(%{push_config | fun_configs: functions})
+  end
+
+  defp name_own(%{nodes: nodes} = config) when is_list(nodes) do
+    if not List.improper?(nodes) and Enum.any?(nodes, &unnamed?/1),
+      do: %{config | nodes: Enum.map(nodes, &if(unnamed?(&1), do: node(), else: &1))},
+      else: config
+  end
+
+  defp name_own(other), do: other
+
+  defp unnamed?(node), do: node in [@unnamed, Atom.to_string(@unnamed)]
 
   defp offer(gateway, push_config, receiver_opts, opts) do
     if opts[:force] do

@@ -13,7 +13,7 @@ defmodule PhoenixGenApi.Structs.PushConfig do
   |---|---|---|
   | `service` | name, string or atom | `nil` |
   | `nodes` | the nodes of the service | `nil` |
-  | `config_version` | a push of the version the gateway has is skipped, unless forced | `nil` |
+  | `config_version` | a push of the version and the functions that the gateway has is skipped, unless forced | `nil` |
   | `fun_configs` | list of `%PhoenixGenApi.Structs.FunConfig{}` | `nil` |
   | `module`, `function`, `args` | if set, the gateway also pulls from there | `nil`, `nil`, `[]` |
   | `version_module`, `version_function`, `version_args` | as in `PhoenixGenApi.Structs.ServiceConfig` | `nil`, `nil`, `[]` |
