@@ -19,6 +19,9 @@ defmodule PhoenixGenApi.Channel.Delivery do
   # An acknowledgement or an error, about.
   @small 192
 
+  # What takes longer to encode than most requests take.
+  @large 65_536
+
   @type t :: %__MODULE__{
           mode: :reply | :push | :both,
           event: String.t(),
@@ -96,7 +99,7 @@ defmodule PhoenixGenApi.Channel.Delivery do
   @spec push(ClientConnection.t(), struct(), String.t(), term(), non_neg_integer()) :: :ok
   def push(connection, socket, event, payload, bytes) do
     ClientConnection.sent(connection, bytes + @envelope)
-    attempt(payload, &PhoenixAdapter.push(socket, event, &1))
+    unhurried(bytes, fn -> attempt(payload, &PhoenixAdapter.push(socket, event, &1)) end)
   end
 
   defp reply(_connection, nil, _response, _bytes), do: :ok
@@ -104,10 +107,23 @@ defmodule PhoenixGenApi.Channel.Delivery do
   defp reply(connection, ref, response, bytes) do
     ClientConnection.sent(connection, bytes + @envelope)
 
-    attempt(response, fn
-      %Response{success: false} = response -> PhoenixAdapter.reply(ref, {:error, response})
-      response -> PhoenixAdapter.reply(ref, {:ok, response})
+    unhurried(bytes, fn ->
+      attempt(response, fn
+        %Response{success: false} = response -> PhoenixAdapter.reply(ref, {:error, response})
+        response -> PhoenixAdapter.reply(ref, {:ok, response})
+      end)
     end)
+  end
+
+  # A client may ask for large results on many channels at once. Encoding them takes milliseconds
+  # each, which small answers to others need not wait for: they go first.
+  defp unhurried(bytes, deliver) when bytes < @large, do: deliver.()
+
+  defp unhurried(_bytes, deliver) do
+    priority = Process.flag(:priority, :low)
+    deliver.()
+    Process.flag(:priority, priority)
+    :ok
   end
 
   defp reply_ok(ref, payload), do: attempt(payload, &PhoenixAdapter.reply(ref, {:ok, &1}))

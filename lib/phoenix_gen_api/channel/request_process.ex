@@ -90,8 +90,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
         Session.acknowledged(process.session)
         # Arguments may be large, and streams long.
         request = %{process.request | args: %{}}
-        budget = ClientConnection.channel_budget()
-        receive_later(%{process | request: request, budget: budget}, kind)
+        receive_later(%{process | request: request}, kind)
 
       {:refused, failure} ->
         FailureLog.log(failure, FailureLog.about(process.request))
@@ -124,12 +123,13 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   end
 
   defp frame(process, kind, %Response{success: true, has_more: true} = response, bytes) do
-    send_later(process, :stream_response, response)
-    %{capacity: capacity, budget: budget} = process
+    case keep_pace(process, bytes) do
+      {:ok, %{capacity: capacity, budget: budget} = process} ->
+        send_later(process, :stream_response, response)
+        receive_later(%{process | capacity: capacity - 1, budget: budget - bytes}, kind)
 
-    case keep_pace(%{process | capacity: capacity - 1, budget: budget - bytes}) do
-      {:ok, process} -> receive_later(process, kind)
-      :cancel -> cancelled(process, kind)
+      :cancel ->
+        cancelled(process, kind)
     end
   end
 
@@ -170,21 +170,22 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   # the process of the connection, so that its own messages come to wait when theirs do, and the
   # stream sees that. A channel passes pushes on at once: where the client reads slowly they
   # wait for the connection, whose process is in a write.
-  defp keep_pace(%{capacity: capacity, budget: budget} = process)
-       when capacity > 0 and budget > 0,
+  # That is ahead of what it sends: many streams may begin at the same moment.
+  defp keep_pace(%{capacity: capacity, budget: budget} = process, bytes)
+       when capacity > 0 and bytes <= budget,
        do: {:ok, process}
 
-  defp keep_pace(process), do: pause(process, 0)
+  defp keep_pace(process, bytes), do: pause(process, bytes, 0)
 
-  defp pause(process, waited) do
-    case capacity(process) do
+  defp pause(process, bytes, waited) do
+    case capacity(process, bytes) do
       0 ->
         wait = Mailbox.next_wait_ms(waited)
 
         receive do
           :cancel -> :cancel
         after
-          wait -> pause(process, wait)
+          wait -> pause(process, bytes, wait)
         end
 
       capacity ->
@@ -192,11 +193,12 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
     end
   end
 
-  defp capacity(%{channel: channel, delivery: delivery, budget: budget}) do
+  defp capacity(%{channel: channel, delivery: delivery, budget: budget}, bytes) do
     # How large the messages are that wait for the channel, nobody knows: after so many bytes it
     # has to catch up.
-    if (budget > 0 or Mailbox.empty?(channel)) and ClientConnection.room?(delivery.connection),
-      do: min(Mailbox.capacity(channel), Mailbox.capacity(delivery.socket.transport_pid)),
-      else: 0
+    if (bytes <= budget or Mailbox.empty?(channel)) and
+         ClientConnection.room?(delivery.connection),
+       do: min(Mailbox.capacity(channel), Mailbox.capacity(delivery.socket.transport_pid)),
+       else: 0
   end
 end
