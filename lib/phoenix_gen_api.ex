@@ -154,9 +154,9 @@ defmodule PhoenixGenApi do
   @spec get_rate_limit_status(term(), RateLimiter.scope(), RateLimiter.key()) :: [map()]
   defdelegate get_rate_limit_status(value, scope, key), to: RateLimiter
 
-  @doc "See `PhoenixGenApi.RateLimiter.update_config/1`."
-  @spec update_rate_limit_config(map()) :: :ok | RateLimiter.refusal()
-  defdelegate update_rate_limit_config(config), to: RateLimiter, as: :update_config
+  @doc "See `PhoenixGenApi.RateLimiter.update_config/2`."
+  @spec update_rate_limit_config(map(), keyword()) :: :ok | RateLimiter.refusal()
+  defdelegate update_rate_limit_config(config, opts \\ []), to: RateLimiter, as: :update_config
 
   @doc "See `PhoenixGenApi.RateLimiter.get_configured_limits/0`."
   @spec get_rate_limit_config() :: %{global: [map()], api: [map()]}
@@ -166,17 +166,17 @@ defmodule PhoenixGenApi do
   @spec get_global_limits() :: [map()]
   defdelegate get_global_limits, to: RateLimiter
 
-  @doc "See `PhoenixGenApi.RateLimiter.set_global_limits/1`."
-  @spec set_global_limits([map()]) :: :ok | RateLimiter.refusal()
-  defdelegate set_global_limits(limits), to: RateLimiter
+  @doc "See `PhoenixGenApi.RateLimiter.set_global_limits/2`."
+  @spec set_global_limits([map()], keyword()) :: :ok | RateLimiter.refusal()
+  defdelegate set_global_limits(limits, opts \\ []), to: RateLimiter
 
-  @doc "See `PhoenixGenApi.RateLimiter.add_global_limit/1`."
-  @spec add_global_limit(map()) :: :ok | RateLimiter.refusal()
-  defdelegate add_global_limit(limit), to: RateLimiter
+  @doc "See `PhoenixGenApi.RateLimiter.add_global_limit/2`."
+  @spec add_global_limit(map(), keyword()) :: :ok | RateLimiter.refusal()
+  defdelegate add_global_limit(limit, opts \\ []), to: RateLimiter
 
-  @doc "See `PhoenixGenApi.RateLimiter.remove_global_limit/1`."
-  @spec remove_global_limit(RateLimiter.key()) :: :ok | RateLimiter.refusal()
-  defdelegate remove_global_limit(key), to: RateLimiter
+  @doc "See `PhoenixGenApi.RateLimiter.remove_global_limit/2`."
+  @spec remove_global_limit(RateLimiter.key(), keyword()) :: :ok | RateLimiter.refusal()
+  defdelegate remove_global_limit(key, opts \\ []), to: RateLimiter
 
   ## Diagnostics
 
@@ -318,6 +318,13 @@ defmodule PhoenixGenApi do
   @doc "Forgets all rejected configs."
   @spec clear_failed_configs() :: :ok
   defdelegate clear_failed_configs, to: ConfigFailed, as: :clear
+
+  @doc """
+  Prints what operators have decided at run time and holds on this gateway: disabled functions,
+  drained nodes, changed limits; since when, and by which gateway.
+  """
+  @spec decisions_print() :: :ok
+  defdelegate decisions_print, to: Console, as: :decisions
 
   @doc "Prints the pushed services with their versions, and how many functions each has where."
   @spec pushed_services_status() :: :ok

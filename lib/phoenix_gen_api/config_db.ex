@@ -29,8 +29,9 @@ defmodule PhoenixGenApi.ConfigDb do
 
   ## Disabling
 
-  `disable/3` marks a key. The mark is kept apart from the config: it survives `add/1`, pulls
-  and pushes of that version, and ends with `enable/3`, `delete/3` or `clear/0`. A config that
+  `disable/4` marks a key on all gateways. The mark is kept apart from the config: it survives
+  `add/1`, pulls and pushes of that version, and ends with `enable/4`, and on one gateway with
+  `delete/3` or `clear/0`, which act on the table of that gateway. A config that
   itself says `disabled: true` can be enabled until it is stored again.
 
   Where no gateway runs, functions that return errors give `{:error, :not_running}` and the
@@ -41,6 +42,7 @@ defmodule PhoenixGenApi.ConfigDb do
 
   alias PhoenixGenApi.ConfigDb.{Changes, Warnings}
   alias PhoenixGenApi.ConfigFailed
+  alias PhoenixGenApi.Decisions
   alias PhoenixGenApi.Explanation
   alias PhoenixGenApi.Format
   alias PhoenixGenApi.Gateway
@@ -131,17 +133,30 @@ defmodule PhoenixGenApi.ConfigDb do
     :ok
   end
 
-  @doc "Refuses requests for a config until `enable/3` or `delete/3`."
-  @spec disable(service(), String.t(), String.t() | nil) ::
-          :ok | {:error, :not_found | :not_running}
-  def disable(service, request_type, version \\ nil),
-    do: switch(service, request_type, version, false, :disable)
+  @doc """
+  Refuses requests for a config until `enable/4`, or until `delete/3` on a gateway.
 
-  @doc "Lets requests through again."
-  @spec enable(service(), String.t(), String.t() | nil) ::
+  That holds on every connected gateway, and on those that join later. With the option
+  `local: true` it holds on this gateway alone.
+  """
+  @spec disable(service(), String.t(), String.t() | nil, keyword()) ::
           :ok | {:error, :not_found | :not_running}
-  def enable(service, request_type, version \\ nil),
-    do: switch(service, request_type, version, true, :enable)
+  def disable(service, request_type, version \\ nil, opts \\ []),
+    do: decide(service, request_type, version, :disable, opts)
+
+  @doc "Lets requests through again. The option is that of `disable/4`."
+  @spec enable(service(), String.t(), String.t() | nil, keyword()) ::
+          :ok | {:error, :not_found | :not_running}
+  def enable(service, request_type, version \\ nil, opts \\ []),
+    do: decide(service, request_type, version, :enable, opts)
+
+  defp decide(service, request_type, opts, change, []) when is_list(opts),
+    do: decide(service, request_type, nil, change, opts)
+
+  defp decide(service, request_type, version, change, opts) do
+    key = {:function, name(service), text(request_type), text(version || @unversioned)}
+    Decisions.decide(key, change, opts)
+  end
 
   @doc "The config stored under exactly this key."
   @spec get(service(), String.t(), String.t() | nil) ::
@@ -500,32 +515,6 @@ defmodule PhoenixGenApi.ConfigDb do
   end
 
   defp named(other), do: SafeInspect.inspect(other, 100)
-
-  defp switch(service, request_type, version, enabled?, event) do
-    with {:ok, table} <- Gateway.handle(:config_db) do
-      {service, version} = {name(service), text(version || @unversioned)}
-      request_type = text(request_type)
-
-      case Native.config_db_switch(table, service, request_type, version, enabled?) do
-        :not_found ->
-          {:error, :not_found}
-
-        :unchanged ->
-          :ok
-
-        :changed ->
-          Changes.mark(service)
-
-          Telemetry.execute(
-            [:phoenix_gen_api, :config, event],
-            %{},
-            key(service, request_type, version)
-          )
-
-          :ok
-      end
-    end
-  end
 
   # What no config can be stored under is not found, and nothing is stored under "".
   defp name(service) when is_atom(service) and service != nil, do: Atom.to_string(service)

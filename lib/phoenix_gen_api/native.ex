@@ -105,9 +105,10 @@ defmodule PhoenixGenApi.Native do
   @spec config_db_delete(handle(), String.t(), String.t(), String.t()) :: boolean()
   def config_db_delete(_table, _service, _request_type, _version), do: not_loaded()
 
-  @spec config_db_switch(handle(), String.t(), String.t(), String.t(), boolean()) ::
+  @spec config_db_switch(handle(), String.t(), String.t(), String.t(), boolean(), boolean()) ::
           :changed | :unchanged | :not_found
-  def config_db_switch(_table, _service, _request_type, _version, _enabled?), do: not_loaded()
+  def config_db_switch(_table, _service, _request_type, _version, _enabled?, _ahead?),
+    do: not_loaded()
 
   @spec config_db_clear(handle()) :: non_neg_integer()
   def config_db_clear(_table), do: not_loaded()

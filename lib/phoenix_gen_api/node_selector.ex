@@ -36,6 +36,7 @@ defmodule PhoenixGenApi.NodeSelector do
 
   alias PhoenixGenApi.Circuits
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Decisions
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Plan
@@ -158,15 +159,18 @@ defmodule PhoenixGenApi.NodeSelector do
   def cleanup_sticky_table, do: sweep(selector!())
 
   @doc """
-  Takes a node out of every choice until `undrain/1`; calls in flight end as usual. A node that
+  Takes a node out of every choice until `undrain/2`; calls in flight end as usual. A node that
   goes down and comes back is no longer draining.
-  """
-  @spec drain(node()) :: :ok
-  def drain(node), do: mark(node, :drain)
 
-  @doc "Puts a draining node back."
-  @spec undrain(node()) :: :ok
-  def undrain(node), do: mark(node, :undrain)
+  That holds on every connected gateway, and on those that join later. With the option
+  `local: true` it holds on this gateway alone.
+  """
+  @spec drain(node(), keyword()) :: :ok | {:error, :not_running}
+  def drain(node, opts \\ []), do: Decisions.decide({:node, node}, :drain, opts)
+
+  @doc "Puts a draining node back. The option is that of `drain/2`."
+  @spec undrain(node(), keyword()) :: :ok | {:error, :not_running}
+  def undrain(node, opts \\ []), do: Decisions.decide({:node, node}, :undrain, opts)
 
   @doc "What is known of a node; one never heard of is `:up`."
   @spec node_status(node()) :: :up | :down | :draining
@@ -477,7 +481,7 @@ defmodule PhoenixGenApi.NodeSelector do
   end
 
   @doc false
-  @spec mark(node(), :up | :down | :drain | :undrain) :: :ok
+  @spec mark(node(), :up | :down) :: :ok
   def mark(node, change) do
     Native.node_selector_mark(selector!(), Atom.to_string(node), change)
     :ok

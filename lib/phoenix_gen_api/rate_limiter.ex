@@ -23,6 +23,7 @@ defmodule PhoenixGenApi.RateLimiter do
   """
 
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Decisions
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.RateLimiter.{Limit, Server, Settings}
@@ -169,26 +170,27 @@ defmodule PhoenixGenApi.RateLimiter do
   @spec get_global_limits() :: [Limit.t()]
   def get_global_limits, do: Settings.get().global
 
-  @doc "Replaces all global limits."
-  @spec set_global_limits([map()]) :: :ok | refusal()
-  def set_global_limits(limits) when is_list(limits), do: update_config(%{global_limits: limits})
+  @doc "Replaces all global limits. The option is that of `update_config/2`."
+  @spec set_global_limits([map()], keyword()) :: :ok | refusal()
+  def set_global_limits(limits, opts \\ []) when is_list(limits),
+    do: update_config(%{global_limits: limits}, opts)
 
-  @doc "Adds a global limit; it replaces those with the same key."
-  @spec add_global_limit(map()) :: :ok | refusal()
-  def add_global_limit(limit) do
+  @doc "Adds a global limit; it replaces those with the same key. The option is that of `update_config/2`."
+  @spec add_global_limit(map(), keyword()) :: :ok | refusal()
+  def add_global_limit(limit, opts \\ []) do
     with :ok <- gate(),
          {:ok, valid} <- Limit.validate(limit, :global) do
-      change(fn settings ->
+      decide(opts, fn settings ->
         %{settings | global: Enum.reject(settings.global, &(&1.key == valid.key)) ++ [valid]}
       end)
     end
   end
 
-  @doc "Removes the global limits with that key, if there are any."
-  @spec remove_global_limit(key()) :: :ok | refusal()
-  def remove_global_limit(key) do
+  @doc "Removes the global limits with that key, if there are any. The option is that of `update_config/2`."
+  @spec remove_global_limit(key(), keyword()) :: :ok | refusal()
+  def remove_global_limit(key, opts \\ []) do
     with :ok <- gate() do
-      change(fn settings ->
+      decide(opts, fn settings ->
         %{settings | global: Enum.reject(settings.global, &(&1.key == key))}
       end)
     end
@@ -197,16 +199,21 @@ defmodule PhoenixGenApi.RateLimiter do
   @doc """
   Changes `:enabled`, `:global_limits` and `:api_limits`, those that the map has, in one step.
   With an invalid limit, or with another key (`{:error, {:unknown_key, key}}`), nothing changes.
+
+  That holds on every connected gateway, and on those that join later, in place of the limits
+  that are configured here: a gateway that is configured otherwise keeps its own and logs a
+  warning. With the option `local: true` it holds on this gateway alone.
+  `use_configured_limits/1` takes it back.
   """
-  @spec update_config(map()) :: :ok | refusal() | {:error, {:unknown_key, term()}}
-  def update_config(%{} = config) do
+  @spec update_config(map(), keyword()) :: :ok | refusal() | {:error, {:unknown_key, term()}}
+  def update_config(%{} = config, opts \\ []) do
     with :ok <- gate(),
          :ok <- known_keys(config),
          {:ok, global} <- valid(config[:global_limits], :global),
          {:ok, api} <- valid(config[:api_limits], :api) do
       enabled = config[:enabled]
 
-      change(fn settings ->
+      decide(opts, fn settings ->
         %{
           enabled: if(is_boolean(enabled), do: enabled, else: settings.enabled),
           global: global || settings.global,
@@ -214,6 +221,15 @@ defmodule PhoenixGenApi.RateLimiter do
         }
       end)
     end
+  end
+
+  @doc """
+  Goes back to the configured limits, on all gateways to those of each. The option is that of
+  `update_config/2`.
+  """
+  @spec use_configured_limits(keyword()) :: :ok | refusal()
+  def use_configured_limits(opts \\ []) do
+    with :ok <- gate(), do: decide(opts, :configured)
   end
 
   @doc "Forgets all requests and keeps the limits."
@@ -381,6 +397,8 @@ defmodule PhoenixGenApi.RateLimiter do
   end
 
   defp valid(other, _scope), do: {:error, {:invalid_limit, other, "limits must be a list"}}
+
+  defp decide(opts, change), do: Decisions.decide(:limits, change, opts)
 
   defp change(fun) do
     with {:ok, _limiter} <- Gateway.handle(:rate_limiter), do: Server.change(fun)

@@ -12,6 +12,7 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.ConfigPuller
   alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.ConfigSync
+  alias PhoenixGenApi.Decisions
   alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
@@ -40,6 +41,7 @@ defmodule PhoenixGenApi.Supervisor do
     WorkerPool.Registry.new()
     Cluster.new()
     ConfigDb.Changes.new()
+    Decisions.Store.new()
     ConfigFailed.new()
     FailureLog.Limit.new()
     ServiceNodes.new()
@@ -83,6 +85,12 @@ defmodule PhoenixGenApi.Supervisor do
       StreamCall.Registry,
       Relay.Supervisor,
       WorkerPool.WorkerPoolSupervisor,
+      {Decisions.Server,
+       %{
+         function: ConfigDb.Switch,
+         node: NodeSelector.Drain,
+         limits: RateLimiter.ChangedLimits
+       }},
       ConfigReceiver,
       ConfigSync.Replicator,
       ConfigSync.NodeExpiry,

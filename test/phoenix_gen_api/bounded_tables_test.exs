@@ -26,6 +26,8 @@ defmodule PhoenixGenApi.BoundedTablesTest do
     PhoenixGenApi.ConfigSync.PushStore =>
       "a row for each service, 10,000 deleted ones; names of at most 8 KB, pushes of at most 256 MiB, 1,000 joined nodes",
     PhoenixGenApi.ConfigSync.ServiceLock => "a row for each push or pull that is being stored",
+    PhoenixGenApi.Decisions.Store =>
+      "a row for each function that operators have disabled and each node they have drained; 10,000 that they have let through again",
     PhoenixGenApi.FailureLog.Limit =>
       "1,000 users of at most 64 bytes for each second, for two seconds",
     PhoenixGenApi.RPC.Guard => "100,000 rows and 64 MiB",

@@ -252,7 +252,7 @@ defmodule PhoenixGenApi.NativeTest do
       assert Native.config_db_count(two) == 0
       assert Native.config_db_fetch(two, "s", "t", nil) == :not_found
       assert Native.config_db_store(two, [handle(plan(selector))], :pull) == :ok
-      assert Native.config_db_switch(one, "s", "t", "0.0.0", false) == :changed
+      assert Native.config_db_switch(one, "s", "t", "0.0.0", false, false) == :changed
       assert Native.config_db_fetch(one, "s", "t", nil) == :disabled
       assert elem(Native.config_db_fetch(two, "s", "t", nil), 0) == :plan
       assert Native.config_db_origin(one, "s", "t", "0.0.0") == :direct

@@ -118,7 +118,7 @@ defmodule PhoenixGenApi.NativeArguments do
           :boolean
         ],
         config_db_delete: function,
-        config_db_switch: function ++ [:boolean],
+        config_db_switch: function ++ [:boolean, :boolean],
         config_db_clear: [table],
         config_db_count: [table],
         config_db_bytes: [table],

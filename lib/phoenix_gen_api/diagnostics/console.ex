@@ -2,8 +2,8 @@ defmodule PhoenixGenApi.Diagnostics.Console do
   @moduledoc false
   # The titles and rows that the IEx helpers of `PhoenixGenApi` print.
 
-  alias PhoenixGenApi.{ConfigDb, ConfigFailed, ConfigReceiver, Diagnostics, Format, RateLimiter}
-  alias PhoenixGenApi.{Relay, SafeInspect, TablePrinter}
+  alias PhoenixGenApi.{ConfigDb, ConfigFailed, ConfigReceiver, Decisions, Diagnostics, Format}
+  alias PhoenixGenApi.{RateLimiter, Relay, SafeInspect, TablePrinter}
   alias PhoenixGenApi.Diagnostics.{Components, Probe}
   alias PhoenixGenApi.Structs.PushConfig
 
@@ -376,6 +376,15 @@ defmodule PhoenixGenApi.Diagnostics.Console do
       nil ->
         name
     end
+  end
+
+  @spec decisions() :: :ok
+  def decisions do
+    rows =
+      for {where, at, gateway, what} <- Enum.sort_by(Decisions.all(), &elem(&1, 1)),
+          do: [time(at), "#{gateway}", where, what]
+
+    print("decisions of operators", {["at", "by", "on", "what"], rows})
   end
 
   defp lines(status, keys), do: for(key <- keys, do: "#{key}: #{status[key]}")

@@ -17,12 +17,16 @@ defmodule PhoenixGenApi.RateLimiter.Settings do
 
   @doc "The limits of the application config, put in force."
   @spec load() :: :ok
-  def load do
-    put(%{
+  def load, do: put(configured())
+
+  @doc "The limits of the application config."
+  @spec configured() :: t()
+  def configured do
+    %{
       enabled: Config.get(:rate_limiter, :enabled),
       global: Config.get(:rate_limiter, :global_limits),
       api: Config.get(:rate_limiter, :api_limits)
-    })
+    }
   end
 
   @doc "The limits in force; raises where no gateway runs."

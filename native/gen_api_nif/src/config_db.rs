@@ -182,8 +182,12 @@ fn config_db_switch(
     request_type: &str,
     version: &str,
     enabled: bool,
+    ahead: bool,
 ) -> Atom {
-    match table.0.switch(service, request_type, version, enabled) {
+    match table
+        .0
+        .switch(service, request_type, version, enabled, ahead)
+    {
         Switched::NotFound => atoms::not_found(),
         Switched::Unchanged => atoms::unchanged(),
         Switched::Changed => atoms::changed(),

@@ -36,6 +36,17 @@ defmodule PhoenixGenApi.Diagnostics.ConsoleTest do
     assert text =~ ~r/^  console +2 +3$/m
   end
 
+  test "decisions_print has a line for what was decided" do
+    store(request_type: "a", version: "1.0.0")
+    :ok = ConfigDb.disable(@service, "a", "1.0.0")
+    on_exit(fn -> NodeSelector.undrain(:decided@nowhere) end)
+    :ok = NodeSelector.drain(:decided@nowhere, local: true)
+    text = printed(&PhoenixGenApi.decisions_print/0)
+    assert text =~ ~r/^decisions of operators\n  at +by +on +what/m
+    assert text =~ ~r/ #{node()} +all +disable console a 1\.0\.0$/m
+    assert text =~ ~r/ #{node()} +here +drain decided@nowhere$/m
+  end
+
   test "pool_status has a line for each pool, also for one that is not there" do
     text = printed(&PhoenixGenApi.pool_status/0)
 

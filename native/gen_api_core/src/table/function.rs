@@ -231,21 +231,22 @@ impl<P: Clone> Function<P> {
         before - self.versions.len()
     }
 
-    pub(super) fn switch(&mut self, version: &str, enabled: bool) -> Switched {
-        let Some(found) = self.versions.iter_mut().find(|v| *v.name == *version) else {
+    pub(super) fn switch(&mut self, version: &str, enabled: bool, ahead: bool) -> Switched {
+        let found = self.versions.iter_mut().find(|v| *v.name == *version);
+        if found.is_none() && !ahead {
             return Switched::NotFound;
-        };
-        let changed = found.disabled == enabled;
-        found.disabled = !enabled;
+        }
+        let changed =
+            found.map(|found| std::mem::replace(&mut found.disabled, !enabled) == enabled);
         self.marked.retain(|marked| **marked != *version);
         if !enabled {
             self.marked.push(version.into());
         }
         self.settle();
-        if changed {
-            Switched::Changed
-        } else {
-            Switched::Unchanged
+        match changed {
+            Some(true) => Switched::Changed,
+            Some(false) => Switched::Unchanged,
+            None => Switched::NotFound,
         }
     }
 }

@@ -178,20 +178,22 @@ impl<P: Clone> Table<P> {
     }
 
     /// Enables or disables one function config as an operator does: it stays so when the
-    /// config is stored again.
+    /// config is stored again. With `ahead` also when it is stored for the first time.
     pub fn switch(
         &self,
         service: &str,
         request_type: &str,
         version: &str,
         enabled: bool,
+        ahead: bool,
     ) -> Switched {
         self.write(|edit| {
-            if !edit.knows(service, request_type) {
+            let mark = ahead && !enabled;
+            if !mark && !edit.knows(service, request_type) {
                 return Switched::NotFound;
             }
             edit.function(service, request_type, |function| {
-                function.switch(version, enabled)
+                function.switch(version, enabled, ahead)
             })
             .unwrap_or(Switched::NotFound)
         })

@@ -46,15 +46,15 @@ fn a_request_without_a_version_gets_the_unversioned_config_or_the_highest_enable
     assert_eq!(get(&table, "s", "t", Some("0.0.0")), Ok(10));
     assert_eq!(get(&table, "s", "t", Some("9.0.0")), Ok(9));
     assert_eq!(get(&table, "s", "t", Some("2.0.0")), Err(false));
-    table.switch("s", "t", "10.0.0", false);
+    table.switch("s", "t", "10.0.0", false, false);
     assert_eq!(get(&table, "s", "t", None), Ok(9));
     table.store(vec![entry("s", "t", UNVERSIONED, 0)]);
     assert_eq!(get(&table, "s", "t", None), Ok(0));
-    table.switch("s", "t", UNVERSIONED, false);
+    table.switch("s", "t", UNVERSIONED, false, false);
     assert_eq!(get(&table, "s", "t", None), Ok(9));
     assert_eq!(get(&table, "s", "t", Some(UNVERSIONED)), Err(true));
     for version in ["1.0.0", "9.0.0"] {
-        table.switch("s", "t", version, false);
+        table.switch("s", "t", version, false, false);
     }
     assert_eq!(get(&table, "s", "t", None), Err(true));
 }
@@ -78,23 +78,63 @@ fn an_operators_mark_survives_storing_and_pruning_and_ends_with_enable_or_delete
         origin: Origin::Pull,
         ..entry("s", "t", "1.0.0", payload)
     };
-    assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::NotFound);
+    assert_eq!(
+        table.switch("s", "t", "1.0.0", false, false),
+        Switched::NotFound
+    );
     table.replace_service("s", vec![pulled(1)], vec![], false);
-    assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::Changed);
-    assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::Unchanged);
+    assert_eq!(
+        table.switch("s", "t", "1.0.0", false, false),
+        Switched::Changed
+    );
+    assert_eq!(
+        table.switch("s", "t", "1.0.0", false, false),
+        Switched::Unchanged
+    );
     table.replace_service("s", vec![pulled(2)], vec![], false);
     assert_eq!(get(&table, "s", "t", None), Err(true));
     assert_eq!(removed(&table, vec![], vec![]), 1);
     assert_eq!(get(&table, "s", "t", None), Err(false));
     table.replace_service("s", vec![pulled(3)], vec![], false);
     assert_eq!(get(&table, "s", "t", None), Err(true));
-    assert_eq!(table.switch("s", "t", "1.0.0", true), Switched::Changed);
+    assert_eq!(
+        table.switch("s", "t", "1.0.0", true, false),
+        Switched::Changed
+    );
     assert_eq!(get(&table, "s", "t", None), Ok(3));
-    table.switch("s", "t", "1.0.0", false);
+    table.switch("s", "t", "1.0.0", false, false);
     assert!(table.delete("s", "t", "1.0.0"));
     assert!(!table.delete("s", "t", "1.0.0"));
     table.store(vec![pulled(4)]);
     assert_eq!(get(&table, "s", "t", None), Ok(4));
+}
+
+#[test]
+fn a_mark_made_ahead_holds_when_the_config_comes_and_is_no_config() {
+    let table = Table::new();
+    assert_eq!(
+        table.switch("s", "t", "1.0.0", false, true),
+        Switched::NotFound
+    );
+    assert_eq!(get(&table, "s", "t", None), Err(false));
+    assert_eq!(table.snapshot().len(), 0);
+    table.store(vec![
+        entry("s", "t", "1.0.0", 1),
+        entry("s", "t", "2.0.0", 2),
+    ]);
+    assert_eq!(get(&table, "s", "t", Some("1.0.0")), Err(true));
+    assert_eq!(get(&table, "s", "t", Some("2.0.0")), Ok(2));
+    // And one that is taken back ahead holds no more.
+    assert_eq!(
+        table.switch("s", "u", "1.0.0", false, true),
+        Switched::NotFound
+    );
+    assert_eq!(
+        table.switch("s", "u", "1.0.0", true, true),
+        Switched::NotFound
+    );
+    table.store(vec![entry("s", "u", "1.0.0", 3)]);
+    assert_eq!(get(&table, "s", "u", None), Ok(3));
 }
 
 #[test]
@@ -106,7 +146,7 @@ fn a_config_that_says_disabled_can_be_enabled_until_it_is_stored_again() {
     };
     table.store(vec![stored()]);
     assert_eq!(get(&table, "s", "t", None), Err(true));
-    table.switch("s", "t", "1.0.0", true);
+    table.switch("s", "t", "1.0.0", true, false);
     assert_eq!(get(&table, "s", "t", None), Ok(1));
     table.store(vec![stored()]);
     assert_eq!(get(&table, "s", "t", None), Err(true));
