@@ -3,16 +3,32 @@ defmodule PhoenixGenApi.Native do
   # Stubs of the NIFs, grouped by the module that owns them; only that module calls them.
   # A loaded NIF module cannot be replaced at run time, so nothing but stubs lives here.
 
+  alias PhoenixGenApi.Log
+
+  require Log
+
   @on_load :load
 
   @doc false
   def load do
     case :erlang.load_nif(String.to_charlist(Path.rootname(file())), 0) do
-      :ok -> :persistent_term.put({__MODULE__, :load_error}, nil)
-      {:error, reason} -> :persistent_term.put({__MODULE__, :load_error}, reason)
-    end
+      :ok ->
+        :persistent_term.put({__MODULE__, :load_error}, nil)
 
-    :ok
+      # The code that runs has the library, with all that it holds. Whoever fails here leaves that
+      # code in place.
+      {:error, {kind, _text}} when kind in [:upgrade, :reload, :old_code] ->
+        Log.warning(
+          "phoenix_gen_api: #{inspect(__MODULE__)} was loaded again, which has no effect: its " <>
+            "native code is replaced by a restart of the node"
+        )
+
+        {:error, :loaded}
+
+      {:error, reason} ->
+        :persistent_term.put({__MODULE__, :load_error}, reason)
+        :ok
+    end
   end
 
   @doc "The path of the native library."

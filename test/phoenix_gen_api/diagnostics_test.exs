@@ -26,6 +26,12 @@ defmodule PhoenixGenApi.DiagnosticsTest do
     :supervision_tree
   ]
 
+  # What other modules have left.
+  setup do
+    ConfigDb.clear()
+    :ok
+  end
+
   defp put_env(key, value) do
     before = Application.fetch_env(:phoenix_gen_api, key)
     Application.put_env(:phoenix_gen_api, key, value)

@@ -17,7 +17,7 @@ defmodule PhoenixGenApi.ExecutorTest do
   alias PhoenixGenApi.Errors.DecodeError
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Structs.{Request, Response}
-  alias PhoenixGenApi.Test.{Functions, Options}
+  alias PhoenixGenApi.Test.{Functions, Leaks, Options}
   alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
 
   @moduletag :capture_log
@@ -1296,10 +1296,10 @@ defmodule PhoenixGenApi.ExecutorTest do
     :rand.seed(:exsss, 20_261_120)
     types = stored_for_hostile()
     terms = terms()
-    before = traces()
     idle = fn -> WorkerPool.status(:async_pool).busy_workers == 0 end
     assert Await.until(idle)
-    processes = :erlang.system_info(:process_count)
+    watch = Leaks.watch()
+    before = traces()
 
     random = fn ->
       for field <- Enum.take_random(fields(), :rand.uniform(4) - 1), reduce: request() do
@@ -1337,8 +1337,7 @@ defmodule PhoenixGenApi.ExecutorTest do
     assert length(Enum.uniq(ids)) == acknowledged
     assert Await.until(idle)
     assert traces() == before
-
-    assert Await.until(fn -> :erlang.system_info(:process_count) <= processes end)
+    Leaks.assert_none(watch)
   end
 
   test "requests of many processes at once are answered each with its own result" do

@@ -36,7 +36,6 @@ defmodule PhoenixGenApi.Decisions.Server do
       {:ok, value} ->
         row = Store.note(key, value, local?)
         if not local?, do: for(gateway <- Cluster.gateways(), do: tell(gateway, {:some, [row]}))
-        Log.debug("decided#{if local?, do: " for this gateway alone"}: #{sentence(row)}")
         {:reply, :ok, effects}
 
       {:error, _reason} = error ->
