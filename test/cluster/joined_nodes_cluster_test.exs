@@ -91,6 +91,51 @@ defmodule PhoenixGenApi.JoinedNodesClusterTest do
         do: Await.until(fn -> nodes(gateway) == [:one@nohost, :three@nohost, :two@nohost] end)
   end
 
+  test "gateways agree on the nodes after splits, pushes and deletions in any order" do
+    seed = String.to_integer(System.get_env("JOIN_SEED") || "#{:rand.uniform(1_000_000)}")
+    :rand.seed(:exsss, seed)
+    gateways = start(3)
+
+    Enum.reduce(1..80, false, fn step, split? ->
+      context = "JOIN_SEED=#{seed}, step #{step}"
+
+      case :rand.uniform(10) do
+        1 when not split? ->
+          {left, right} = gateways |> Enum.shuffle() |> Enum.split(1)
+          cut(left, right)
+          true
+
+        2 ->
+          heal(gateways)
+          agree(gateways, context)
+          false
+
+        3 ->
+          :ok = call(Enum.random(gateways), ConfigReceiver, :delete_pushed_service, ["shop"])
+          split?
+
+        _ ->
+          node = :"node#{:rand.uniform(5)}@nohost"
+          pushed = of(node, Enum.random(["1", "2"]))
+          answer = push(Enum.random(gateways), pushed)
+          assert answer in [{:ok, :accepted}, {:ok, :skipped, :version_matches}], context
+          if not split?, do: for(gateway <- gateways, do: assert(node in nodes(gateway), context))
+          split?
+      end
+    end)
+
+    heal(gateways)
+    agree(gateways, "JOIN_SEED=#{seed}")
+  end
+
+  defp agree(gateways, context) do
+    state = &{versions(&1), nodes(&1), call(&1, JoinedNodes, :rows, [])}
+    Await.until(fn -> match?([_], gateways |> Enum.map(state) |> Enum.uniq()) end)
+  rescue
+    error ->
+      flunk("#{context}: #{Exception.message(error)}: #{inspect(Enum.map(gateways, &nodes/1))}")
+  end
+
   test "a node that joins undoes no rollback and no deletion that was made elsewhere" do
     [a, b] = gateways = start(2)
     assert push(a, of(:one@nohost, "2")) == {:ok, :accepted}
