@@ -59,12 +59,8 @@ defmodule PhoenixGenApi.JsonEncoding do
   def plain(%{__struct__: Decimal} = decimal), do: {:ok, String.Chars.to_string(decimal)}
   def plain(%_{} = struct), do: {:ok, struct}
 
-  def plain(map) when map == %{}, do: {:ok, map}
-
-  def plain(map) when is_map(map) do
-    {key, _value, _next} = next = :maps.next(:maps.iterator(map))
-    if keys?(next, map, kind_of(key)), do: {:ok, map}, else: :error
-  end
+  def plain(map) when is_map(map),
+    do: if(keys?(:maps.next(:maps.iterator(map)), map), do: {:ok, map}, else: :error)
 
   def plain(term), do: {:ok, term}
 
@@ -84,25 +80,25 @@ defmodule PhoenixGenApi.JsonEncoding do
     end
   end
 
-  defp keys?({key, _value, next}, map, kind) when is_key(key),
-    do: keys?(:maps.next(next), map, kind(kind, key))
+  defp keys?({key, _value, _next} = next, map) when is_binary(key), do: texts?(next, map)
+  defp keys?({key, _value, _next} = next, map) when is_atom(key), do: atoms?(next, map)
+  defp keys?(:none, _empty), do: true
+  defp keys?(other_key, map), do: mixed?(other_key, map)
 
-  defp keys?(:none, map, kind), do: distinct?(map, kind)
-  defp keys?(_other_key, _map, _kind), do: false
+  defp texts?({key, _value, next}, map) when is_binary(key), do: texts?(:maps.next(next), map)
+  defp texts?(:none, _map), do: true
+  defp texts?(other_key, map), do: mixed?(other_key, map)
 
-  # Of keys of one kind no two have the same text, "a" and :a have.
-  defp kind(:text, key) when is_binary(key), do: :text
-  defp kind(:atom, key) when is_atom(key), do: :atom
-  defp kind(_kind, _key), do: :mixed
+  defp atoms?({key, _value, next}, map) when is_atom(key), do: atoms?(:maps.next(next), map)
+  defp atoms?(:none, _map), do: true
+  defp atoms?(other_key, map), do: mixed?(other_key, map)
 
-  defp kind_of(key) when is_binary(key), do: :text
-  defp kind_of(key) when is_atom(key), do: :atom
-  defp kind_of(_number), do: :mixed
+  defp mixed?({key, _value, next}, map) when is_key(key), do: mixed?(:maps.next(next), map)
+  defp mixed?(:none, map), do: distinct?(map)
+  defp mixed?(_other_key, _map), do: false
 
-  defp distinct?(map, :mixed),
+  defp distinct?(map),
     do: map |> Map.keys() |> MapSet.new(&key_text/1) |> MapSet.size() == map_size(map)
-
-  defp distinct?(_map, _kind), do: true
 
   defp key_text(key) when is_atom(key), do: Atom.to_string(key)
   defp key_text(key), do: to_string(key)
@@ -177,8 +173,11 @@ defmodule PhoenixGenApi.JsonEncoding do
   defp walk(map, size, _how) when map == %{}, do: size + 2
 
   defp walk(map, size, how) when is_map(map) do
-    {key, _value, _next} = next = :maps.next(:maps.iterator(map))
-    walk_pairs(next, size + 1, how, map, kind_of(key))
+    case :maps.next(:maps.iterator(map)) do
+      {key, _value, _next} = next when is_binary(key) -> walk_texts(next, size + 1, how, map)
+      {key, _value, _next} = next when is_atom(key) -> walk_atoms(next, size + 1, how, map)
+      next -> walk_mixed(next, size + 1, how, map)
+    end
   end
 
   defp walk(_value, _size, _how), do: {:bad, []}
@@ -197,24 +196,29 @@ defmodule PhoenixGenApi.JsonEncoding do
   defp walk_items([], size, _how, _index), do: size
   defp walk_items(_improper_tail, _size, _how, _index), do: {:bad, []}
 
-  defp walk_pairs({_key, _value, _next}, size, {_library, max, _digits}, _map, _kind)
-       when size > max,
-       do: :too_large
+  # Of keys of one kind no two have the same text, as "a" and :a have.
+  for {walk_pairs, kind?} <- [walk_texts: :is_binary, walk_atoms: :is_atom, walk_mixed: :is_key] do
+    defp unquote(walk_pairs)({_key, _value, _next}, size, {_library, max, _digits}, _map)
+         when size > max,
+         do: :too_large
 
-  defp walk_pairs({key, value, next}, size, how, map, kind) when is_key(key) do
-    with size when is_integer(size) <- walk_key(key, size + 2, how),
-         size when is_integer(size) <- walk(value, size, how) do
-      walk_pairs(:maps.next(next), size, how, map, kind(kind, key))
-    else
-      {:bad, segments} -> {:bad, [{:key, key} | segments]}
-      :too_large -> :too_large
+    defp unquote(walk_pairs)({key, value, next}, size, how, map) when unquote(kind?)(key) do
+      with size when is_integer(size) <- walk_key(key, size + 2, how),
+           size when is_integer(size) <- walk(value, size, how) do
+        unquote(walk_pairs)(:maps.next(next), size, how, map)
+      else
+        {:bad, segments} -> {:bad, [{:key, key} | segments]}
+        :too_large -> :too_large
+      end
     end
   end
 
-  defp walk_pairs(:none, size, _how, map, kind),
-    do: if(distinct?(map, kind), do: size, else: {:bad, []})
-
-  defp walk_pairs(_other_key, _size, _how, _map, _kind), do: {:bad, []}
+  defp walk_texts(:none, size, _how, _map), do: size
+  defp walk_texts(other_key, size, how, map), do: walk_mixed(other_key, size, how, map)
+  defp walk_atoms(:none, size, _how, _map), do: size
+  defp walk_atoms(other_key, size, how, map), do: walk_mixed(other_key, size, how, map)
+  defp walk_mixed(:none, size, _how, map), do: if(distinct?(map), do: size, else: {:bad, []})
+  defp walk_mixed(_other_key, _size, _how, _map), do: {:bad, []}
 
   # In quotation marks, whatever it is.
   defp walk_key(key, size, how) when is_number(key), do: walk(key, size + 2, how)
