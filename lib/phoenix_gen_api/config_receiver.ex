@@ -167,21 +167,25 @@ defmodule PhoenixGenApi.ConfigReceiver do
   @doc """
   What `push/2` would do with a push, asked without its functions: `:send`, or an answer that
   `push/2` gives without looking at them. Takes the same options, and `:content`, which pushers make of
-  the functions.
+  the functions. A node that is to join with that content has joined with its offer.
 
   While another push of the service is being stored this waits for it, so that of many nodes
   that have the same to push only the first sends it.
   """
-  @spec offer(PushConfig.t() | map(), keyword()) :: :send | skipped() | {:error, reason()}
+  @spec offer(PushConfig.t() | map(), keyword()) :: :send | result()
   def offer(push_config, opts \\ []) do
     Installer.log_on_this_node()
 
     with {:ok, push} <- admit(push_config, sender(opts)) do
-      case Recovery.run(push.service, fn -> compare(push, said(opts[:content]), opts) end) do
-        {:ok, :skipped, _why} = skipped -> replicate(skipped, push.service)
-        {:error, :not_running} = error -> error
-        _to_be_looked_at -> :send
-      end
+      push.service |> Recovery.run(fn -> consider(push, opts) end) |> replicate(push.service)
+    end
+  end
+
+  defp consider(push, opts) do
+    case compare(push, said(opts[:content]), opts) do
+      {:join, node, fingerprint} -> join(push, node, fingerprint)
+      {:ok, :skipped, _why} = skipped -> skipped
+      _to_be_looked_at -> :send
     end
   end
 

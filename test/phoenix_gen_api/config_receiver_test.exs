@@ -378,6 +378,28 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
       assert nodes() == [:one@nohost, :two@nohost, :three@nohost]
     end
 
+    test "join by what they offer, without sending their functions" do
+      offer = fn node ->
+        push = from(node)
+        content = {Content.fingerprint(push), Content.single_node(push)}
+        ConfigReceiver.offer(%{push | fun_configs: nil}, content: content)
+      end
+
+      assert offer.(:one@nohost) == :send
+      assert ConfigReceiver.push(from(:one@nohost)) == {:ok, :accepted}
+      assert offer.(:one@nohost) == {:ok, :skipped, :version_matches}
+      assert offer.(:two@nohost) == {:ok, :accepted}
+      assert nodes() == [:one@nohost, :two@nohost]
+    end
+
+    test "are asked by the pull that their push wants" do
+      source = [module: Directory, function: :without_arguments]
+      assert ConfigReceiver.push(from(:one@nohost, "a", source)) == {:ok, :accepted}
+      assert ConfigReceiver.push(from(:two@nohost, "a", source)) == {:ok, :accepted}
+      assert nodes() == [:one@nohost, :two@nohost]
+      assert ConfigPuller.get_services()["shop"].nodes == [:one@nohost, :two@nohost]
+    end
+
     test "have joined after a crash in the middle of it, or have not" do
       ConfigReceiver.push(from(:one@nohost))
 
@@ -546,10 +568,9 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
     ConfigReceiver.push(push_config([fun("a")]))
     content = {Content.fingerprint(push_config([fun("a")])), nil}
     assert ConfigReceiver.offer(offer, content: content) == {:ok, :skipped, :version_matches}
-    # Of an older pusher, of one with other functions, of another node.
+    # Of an older pusher, and of one with other functions.
     assert ConfigReceiver.offer(offer) == :send
     assert ConfigReceiver.offer(offer, content: {"other", nil}) == :send
-    assert ConfigReceiver.offer(offer, content: {elem(content, 0), :b@h}) == :send
     assert ConfigReceiver.offer(offer, content: content, force: true) == :send
     assert ConfigReceiver.offer(%{offer | config_version: "2"}) == :send
     assert ConfigReceiver.offer(5) == {:error, :invalid_push_config_data}
