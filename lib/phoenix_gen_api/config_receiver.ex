@@ -88,10 +88,10 @@ defmodule PhoenixGenApi.ConfigReceiver do
   """
 
   alias PhoenixGenApi.Config
-  alias PhoenixGenApi.ConfigPuller.Store
 
   alias PhoenixGenApi.ConfigSync.{
     AntiEntropy,
+    Comparison,
     Content,
     Installer,
     JoinedNodes,
@@ -182,18 +182,12 @@ defmodule PhoenixGenApi.ConfigReceiver do
   end
 
   defp consider(push, opts) do
-    case compare(push, said(opts[:content]), opts) do
-      {:join, node, fingerprint} -> join(push, node, fingerprint)
-      {:ok, :skipped, _why} = skipped -> skipped
+    case Comparison.run(push, opts[:content], opts) do
+      {:join, node, fingerprint} -> join(push, node, fingerprint, opts)
+      {:ok, :skipped, _why} = skipped -> skip(push, opts, skipped)
       _to_be_looked_at -> :send
     end
   end
-
-  defp said({fingerprint, node}) when is_binary(fingerprint) and is_atom(node),
-    do: {fingerprint, node}
-
-  # Of an older pusher, or of functions that are none.
-  defp said(_nothing), do: nil
 
   @doc """
   Whether the table has the functions of a service as they were last pushed, with this version.
@@ -345,66 +339,14 @@ defmodule PhoenixGenApi.ConfigReceiver do
 
   defp read(_other), do: {:error, :invalid_push_config_data}
 
-  # Nothing is known of what no service can be called; the validation says what is wrong with it.
-  defp compare(%{service: service}, _said, _opts) when not is_binary(service), do: :send
-
-  # What counts among the gateways decides, not what this one may have kept instead.
-  defp compare(%{service: service, config_version: version}, said, opts) do
-    %{vector: vector, applied: applied} = PushStore.entry(service)
-    winner = VersionVector.winner(vector)
-    same? = match?(%{version: ^version}, winner) and winner == applied
-
-    cond do
-      superseded?(service, version, opts[:pushed_at], same?, vector) ->
-        {:ok, :skipped, :superseded}
-
-      same? and not (opts[:force] || false) and TableCheck.holds?(service, applied) ->
-        compare_content(service, applied, said)
-
-      true ->
-        :send
-    end
-  end
-
-  defp compare_content(_service, _applied, nil), do: :send
-
-  defp compare_content(service, %{digest: digest}, {fingerprint, node}) do
-    case PushStore.outline(service, digest) do
-      {:ok, %{fingerprint: ^fingerprint, nodes: nodes}} ->
-        known? =
-          node == nil or Atom.to_string(node) in nodes or
-            node in JoinedNodes.of(service, fingerprint)
-
-        if known?, do: {:ok, :skipped, :version_matches}, else: {:join, node, fingerprint}
-
-      _another_content ->
-        {:ok, :differs}
-    end
-  end
-
-  defp superseded?(_service, _version, pushed_at, _same?, _vector) when not is_integer(pushed_at),
-    do: false
-
-  # An operator wants it pulled since, or something was pushed later, or is in a conflict with it.
-  defp superseded?(service, version, pushed_at, same?, %{live: live} = vector) do
-    Store.pulled_since?(service, pushed_at) or
-      (not same? and live != [] and
-         case VersionVector.winner(vector) do
-           %{at: at} when at > pushed_at -> true
-           %{version: ^version} -> false
-           _another_version -> Enum.any?(live, &(&1.version == version))
-         end)
-  end
-
   defp accept(push, source, opts) do
     fingerprint = Content.fingerprint(push)
 
-    case compare(push, said({fingerprint, Content.single_node(push)}), opts) do
+    case Comparison.run(push, {fingerprint, Content.single_node(push)}, opts) do
       :send -> store(push, fingerprint, source, opts)
-      {:join, node, ^fingerprint} -> join(push, node, fingerprint)
-      {:ok, :differs} -> differs(push, opts)
-      {:ok, :skipped, :version_matches} = skipped -> agrees(push, opts, skipped)
-      answer -> answer
+      {:join, node, ^fingerprint} -> join(push, node, fingerprint, opts)
+      :differs -> differs(push, opts)
+      skipped -> skip(push, opts, skipped)
     end
   end
 
@@ -417,21 +359,25 @@ defmodule PhoenixGenApi.ConfigReceiver do
     end
   end
 
-  defp join(%{service: service, config_version: version}, node, fingerprint) do
+  defp join(%{service: service, config_version: version}, node, fingerprint, opts) do
     %{vector: vector, applied: applied} = PushStore.entry(service)
     PushStore.mark_dirty(service)
     JoinedNodes.add(service, fingerprint, node, now())
     Installer.update_nodes(service, applied)
     NodeExpiry.watch([node])
+    agrees(service, opts)
     Log.info("node #{node} has joined service #{service} #{version}")
     {:stored, vector, PushStore.mark_replicating(service)}
   end
 
-  defp agrees(%{service: service}, opts, skipped) do
+  defp skip(%{service: service}, opts, {:ok, :skipped, why} = skipped) do
+    if why == :version_matches, do: agrees(service, opts)
+    skipped
+  end
+
+  defp agrees(service, opts) do
     if PushStore.differing(service) != [],
       do: PushStore.mark_differing(service, sender(opts), false)
-
-    skipped
   end
 
   defp differs(%{service: service, config_version: version}, opts) do
@@ -443,7 +389,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
         "stored with this version, which stays"
     )
 
-    if Keyword.get(opts, :strict) || Config.get(:gen_api, :strict),
+    if opts[:strict] || Config.get(:gen_api, :strict),
       do: {:error, {:version_conflict, version}},
       else: {:ok, :skipped, :version_differs}
   end

@@ -294,7 +294,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
       assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :mismatch, "1.0.0"}
 
       # The same one, now.
-      assert ConfigReceiver.push(push_config([fun("a")]), node: node()) ==
+      assert ConfigPusher.push(node(), push_config([fun("a")])) ==
                {:ok, :skipped, :version_matches}
 
       assert ConfigReceiver.verify("shop", "1.0.0") == {:ok, :matched}
