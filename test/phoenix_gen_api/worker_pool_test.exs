@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.WorkerPoolTest do
   # Handlers see the pools of the whole node.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Telemetry, WorkerPool}
+  alias PhoenixGenApi.{Native, Telemetry, WorkerPool}
 
   @moduletag :capture_log
 
@@ -201,6 +201,34 @@ defmodule PhoenixGenApi.WorkerPoolTest do
     assert %{busy_workers: 4, queued_tasks: 10} = status(pool)
     for _ <- 1..14, do: finish(running())
     assert %{total_tasks_executed: 14, busy_workers: 0, queued_tasks: 0} = status(pool)
+  end
+
+  # As `submit/3` with `start_within:` begins one.
+  defp begin(pool) do
+    {handle, _pool} = WorkerPool.Server.find(pool)
+    slot = Native.worker_pool_admit(handle, false, nil, nil, nil)
+    starter = :erlang.alias()
+    {starter, WorkerPool.Task.start(slot, pool, task(), false, nil, {:infinity, nil, starter})}
+  end
+
+  test "whoever waits for a slot is told of the start, however it comes", %{pool: pool} do
+    start(pool)
+    # A slot was there when the task came to ask for it, though none was when it was submitted.
+    started =
+      for _ <- 1..2 do
+        {starter, task} = begin(pool)
+        assert_receive {^starter, :started}
+        assert_receive {:running, ^task}
+        task
+      end
+
+    # It was woken for nothing.
+    {starter, task} = begin(pool)
+    send(task, {WorkerPool, :wake})
+    send(hd(started), :return)
+    assert_receive {^starter, :started}
+    assert_receive {:running, ^task}
+    for task <- [task | tl(started)], do: send(task, :return)
   end
 
   describe "time" do

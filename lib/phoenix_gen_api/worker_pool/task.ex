@@ -35,14 +35,21 @@ defmodule PhoenixGenApi.WorkerPool.Task do
     Process.put(:"$callers", callers)
     started = System.monotonic_time()
 
-    case Native.worker_pool_enter(slot, true, local_owner(owner), started) do
-      :run -> perform(slot, pool, fun, counts?, started)
-      :wait -> wait(slot, pool, fun, counts?, max_wait)
-      other -> proceed(other, slot, pool, fun, counts?, started)
-    end
+    slot
+    |> Native.worker_pool_enter(true, local_owner(owner), started)
+    |> entered(slot, pool, fun, counts?, max_wait, started)
   end
 
-  defp wait(slot, pool, fun, counts?, {timeout, receiver, starter}) do
+  defp entered(:wait, slot, pool, fun, counts?, max_wait, _started),
+    do: wait(slot, pool, fun, counts?, max_wait)
+
+  # Also if it has not waited at all: a slot may have become free since it was submitted.
+  defp entered(entry, slot, pool, fun, counts?, {_timeout, _receiver, starter}, started) do
+    if starter, do: send(starter, {starter, :started})
+    proceed(entry, slot, pool, fun, counts?, started)
+  end
+
+  defp wait(slot, pool, fun, counts?, {timeout, receiver, starter} = max_wait) do
     # Of one on another node a later monitor could tell later: the task might begin.
     monitor = if receiver && node(receiver) == node(), do: Process.monitor(receiver)
 
@@ -50,9 +57,10 @@ defmodule PhoenixGenApi.WorkerPool.Task do
       {WorkerPool, :wake} ->
         if monitor, do: Process.demonitor(monitor, [:flush])
         started = System.monotonic_time()
-        entry = Native.worker_pool_enter(slot, false, nil, started)
-        if starter && entry != :wait, do: send(starter, {starter, :started})
-        proceed(entry, slot, pool, fun, counts?, started)
+
+        slot
+        |> Native.worker_pool_enter(false, nil, started)
+        |> entered(slot, pool, fun, counts?, max_wait, started)
 
       {:DOWN, ^monitor, :process, ^receiver, _reason} ->
         leave_queue(slot, fun)
@@ -83,9 +91,6 @@ defmodule PhoenixGenApi.WorkerPool.Task do
 
   defp proceed(:run, slot, pool, fun, counts?, started),
     do: perform(slot, pool, fun, counts?, started)
-
-  defp proceed(:wait, slot, pool, fun, counts?, _started),
-    do: wait(slot, pool, fun, counts?, {:infinity, nil, nil})
 
   defp proceed(:late, slot, pool, _fun, _counts?, started),
     do: refused(slot, pool, :timeout, started)
