@@ -363,6 +363,20 @@ defmodule PhoenixGenApi.RelayChatTest do
       assert_receive {"bob", {:push, "mine", %Response{result: %{"message" => "hi"}}}}
     end
 
+    test "a group that is joined outside of join/3 goes through the channel", context do
+      %{lobby: lobby} = context
+      {ann, _} = connect("ann", lobby, AutoChannel, Fastlane)
+      later = lobby <> "-later"
+      :ok = Relay.ensure_group(later, :public)
+      {:ok, :active} = in_channel(ann, fn -> Relay.join_group(later, "ann", self()) end)
+      assert Relay.send_to_group(later, "root", "by the channel") == {:ok, 1}
+      assert_receive {"ann", {:push, "chat", %Response{result: %{"message" => message}}}}
+      assert message == "by the channel"
+      assert Relay.send_to_group(lobby, "root", "past it") == {:ok, 2}
+      assert_receive {"ann", {:socket_push, :text, frame}}
+      assert %{"result" => %{"message" => "past it"}} = JSON.decode!(frame) |> List.last()
+    end
+
     test "a message that is no JSON is refused, and nobody gets anything", context do
       {_ann, _} = connect("ann", context.lobby, FastChannel, Fastlane)
       refused = {:error, :invalid_message}

@@ -76,7 +76,9 @@ defmodule PhoenixGenApi.Channel.Clauses do
 
         def join(topic, payload, socket) do
           PhoenixGenApi.Channel.Delivery.open_fastlane(socket, unquote(event))
-          super(topic, payload, socket)
+          joined = super(topic, payload, socket)
+          PhoenixGenApi.Channel.Delivery.close_fastlane()
+          joined
         end
       end
     end

@@ -53,6 +53,10 @@ defmodule PhoenixGenApi.Channel.Delivery do
   @spec open_fastlane(struct(), String.t()) :: :ok
   def open_fastlane(socket, event), do: Fastlane.open(socket, event, json_library())
 
+  @doc "Groups that are joined from now on go through the channel."
+  @spec close_fastlane() :: :ok
+  defdelegate close_fastlane, to: Fastlane, as: :close
+
   @doc "What a client gets at once where the answer itself is only pushed."
   @spec receipt(Options.t(), PhoenixAdapter.ref(), String.t() | nil) :: :ok
   def receipt(%{deliver: :push}, ref, id), do: reply_ok(ref, %{request_id: id})

@@ -32,6 +32,13 @@ defmodule PhoenixGenApi.Relay.Fastlane do
     :ok
   end
 
+  @doc "Groups that the calling process joins from now on send to it."
+  @spec close() :: :ok
+  def close do
+    Process.delete(__MODULE__)
+    :ok
+  end
+
   @doc "The lane of the frames that a serializer makes for a topic with that JSON library."
   @spec lane(module(), String.t(), String.t(), module()) :: binary()
   # Which library that is takes longer to ask than to encode.

@@ -13,7 +13,8 @@ defmodule PhoenixGenApi.Channel.OwnClausesTest do
     defmodule #{name} do
       use Phoenix.Channel
       use PhoenixGenApi, #{inspect([event: "chat"] ++ options)}
-      def join(_topic, _params, socket), do: {:ok, socket}
+      def join(_topic, _params, socket),
+        do: {:ok, PhoenixGenApi.Relay.Fastlane.joining(self()), socket}
       #{clauses}
     end
     """
@@ -29,8 +30,9 @@ defmodule PhoenixGenApi.Channel.OwnClausesTest do
     socket = %Phoenix.Socket{serializer: __MODULE__, topic: "t", transport_pid: self()}
 
     Task.async(fn ->
-      module.join("t", %{}, socket)
-      {_pid, _to, lane} = Fastlane.joining(self())
+      {:ok, {_pid, _to, lane}, _socket} = module.join("t", %{}, socket)
+      # Only for what join/3 itself calls.
+      assert {_pid, _to, ""} = Fastlane.joining(self())
       lane != ""
     end)
     |> Task.await(:infinity)
@@ -83,7 +85,7 @@ defmodule PhoenixGenApi.Channel.OwnClausesTest do
       {_module, said} = compile("def handle_info(_message, socket), do: {:noreply, socket}")
       assert said =~ "this clause of handle_info/2 matches everything"
       assert said =~ "Call PhoenixGenApi.Channel.handle_info/3 in it"
-      assert said =~ "nofile:5"
+      assert said =~ "nofile:6"
 
       {_module, said} = compile("def handle_in(_event, _p, socket), do: {:noreply, socket}")
       assert said =~ "this clause of handle_in/3 matches everything"
