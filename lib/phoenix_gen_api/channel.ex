@@ -75,12 +75,21 @@ defmodule PhoenixGenApi.Channel do
 
   ## Cancel
 
-  The payload `{"request_id": "r1", "cancel": true}` ends every running async and stream request
-  of that id of this channel, at once; the reply is `{:ok, %{request_id: "r1", cancelled: true}}`,
-  or `false` when there was none. A request runs from its acknowledgement to its last result. A
-  cancelled stream pushes its end frame, a cancelled async request nothing more. Code of the
-  channel ends its client's streams with `PhoenixGenApi.stop_stream/1`. At most 100 cancels of a
-  channel act at once in a second; more wait their turn like requests.
+  The payload `{"request_id": "r1", "cancel": true}` ends every request of that id on this event,
+  at once; the reply is `{:ok, %{request_id: "r1", cancelled: true}}`, or `false` when there was
+  none. One that waits is never called. One that executes is ended, with its function, also on
+  another node. Both are answered with the code `cancelled`. Of those that were acknowledged, a
+  stream pushes its end frame and an async request nothing more. Code of the channel ends its
+  client's streams with `PhoenixGenApi.stop_stream/1`. At most 100 cancels of a channel act at once
+  in a second; more wait their turn like requests.
+
+  ## Ids
+
+  A client knows answers by the id of their request. As long as an async or stream request is
+  unfinished, from its arrival to its last result, another request of the channel with its id is
+  refused by reply with `Duplicate request id` (`duplicate_request_id`), whatever its event; with
+  `deliver: :push` or `:both` that holds for every request. Sync requests may share an id
+  otherwise, and a cancel reaches all of them.
 
   ## Processes
 
@@ -126,7 +135,7 @@ defmodule PhoenixGenApi.Channel do
   the other: the messages of a chat stay in order.
   """
 
-  alias PhoenixGenApi.Channel.{Delivery, Identity, Options, PhoenixAdapter, Session}
+  alias PhoenixGenApi.Channel.{Delivery, Entry, Identity, Options, PhoenixAdapter, Session}
   alias PhoenixGenApi.ClientConnection
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ErrorResponse
@@ -209,7 +218,7 @@ defmodule PhoenixGenApi.Channel do
   # Ends the streams of the calling channel with that id, as its client could; their number.
   @spec stop_streams(term()) :: non_neg_integer()
   def stop_streams(request_id) do
-    for {_event, session} <- Process.get(@sessions, %{}), reduce: 0 do
+    for {_event, {session, _delivery}} <- Process.get(@sessions, %{}), reduce: 0 do
       stopped -> stopped + Session.stop_streams(session, request_id)
     end
   end
@@ -256,9 +265,17 @@ defmodule PhoenixGenApi.Channel do
 
   defp request(payload, socket, ref, options) do
     id = request_id(payload)
-    Delivery.receipt(options, ref, id)
     item = decode(payload, id, socket, options)
-    options |> session(socket) |> Session.request(ref, item)
+    {session, delivery} = session(options, socket)
+
+    case Entry.take(item, delivery) do
+      {:error, response} ->
+        Delivery.refuse(delivery, ref, response)
+
+      entry ->
+        Delivery.receipt(options, ref, id)
+        Session.request(session, ref, entry)
+    end
   end
 
   defp decode(payload, id, socket, options) do
@@ -303,7 +320,7 @@ defmodule PhoenixGenApi.Channel do
   defp cancel(id, ref, options) do
     case current_session(options) do
       nil -> Delivery.cancelled(ref, id, false)
-      session -> Session.cancel(session, ref, id)
+      {session, _delivery} -> Session.cancel(session, ref, id)
     end
   end
 
@@ -317,7 +334,10 @@ defmodule PhoenixGenApi.Channel do
 
   defp session(options, socket) do
     with nil <- current_session(options) do
-      session = Session.start(options, socket)
+      delivery = Delivery.new(options, socket, ClientConnection.part(connection(socket)))
+      pid = Session.start(options, delivery)
+      ClientConnection.watch(delivery.connection, pid)
+      session = {pid, delivery}
       StreamCall.on_stop_own(&__MODULE__.stop_streams/1)
       sessions = Process.get(@sessions, %{})
       Process.put(@sessions, Map.put(sessions, options.event, session))
@@ -326,8 +346,8 @@ defmodule PhoenixGenApi.Channel do
   end
 
   defp current_session(%{event: event}) do
-    with %{^event => session} <- Process.get(@sessions),
-         true <- Process.alive?(session) do
+    with %{^event => {pid, _delivery} = session} <- Process.get(@sessions),
+         true <- Process.alive?(pid) do
       session
     else
       _none_or_dead -> nil

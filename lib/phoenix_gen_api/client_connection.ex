@@ -34,6 +34,20 @@ defmodule PhoenixGenApi.ClientConnection do
 
   def open(_transport), do: nil
 
+  @doc "The same for a part of the channel, which has ids in common with the others."
+  @spec part(t()) :: t()
+  def part(nil), do: nil
+  def part({share, transport}), do: {Native.client_connection_sibling(share), transport}
+
+  @doc "What a part has begun ends with this process at the latest."
+  @spec watch(t(), pid()) :: :ok
+  def watch(nil, _pid), do: :ok
+
+  def watch({share, _transport}, pid) do
+    Native.client_connection_watch(share, pid)
+    :ok
+  end
+
   @doc "Whether the client has read enough to be sent more."
   @spec room?(t()) :: boolean()
   def room?(nil), do: true
@@ -69,17 +83,22 @@ defmodule PhoenixGenApi.ClientConnection do
   @spec soft() :: pos_integer()
   def soft, do: Config.get(:channel, :max_client_bytes)
 
-  @doc "Begins a request, unless the connection has too many that are unfinished."
-  @spec begin_request(t()) :: boolean()
-  def begin_request(nil), do: true
+  @doc """
+  Begins a request, unless the connection has too many that are unfinished, or one of the channel
+  holds its id.
+  """
+  @spec begin_request(t(), String.t(), hold? :: boolean()) :: :begun | :full | :duplicate
+  def begin_request(nil, _id, _hold?), do: :begun
 
-  def begin_request({share, _transport}),
-    do: Native.client_connection_begin(share, Config.get(:channel, :max_connection_requests))
+  def begin_request({share, _transport}, id, hold?) do
+    max = Config.get(:channel, :max_connection_requests)
+    Native.client_connection_begin(share, max, id, hold?)
+  end
 
-  @doc "A request is finished."
-  @spec finish_request(t()) :: :ok
-  def finish_request(nil), do: :ok
-  def finish_request({share, _transport}), do: Native.client_connection_finish(share)
+  @doc "A request is finished, which has held that id."
+  @spec finish_request(t(), String.t() | nil) :: :ok
+  def finish_request(nil, _held), do: :ok
+  def finish_request({share, _transport}, held), do: Native.client_connection_finish(share, held)
 
   defp look({share, transport}, more \\ 0) do
     case Process.info(transport, :message_queue_len) do

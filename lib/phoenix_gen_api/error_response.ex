@@ -143,6 +143,10 @@ defmodule PhoenixGenApi.ErrorResponse do
   defp message({:invalid_request, error}),
     do: {"invalid_request", "Invalid request: #{error}", false}
 
+  defp message(:duplicate_request_id),
+    do: {"duplicate_request_id", "Duplicate request id", false}
+
+  defp message(:cancelled), do: {"cancelled", "Request cancelled", false}
   defp message(:unauthenticated), do: {"unauthenticated", "Authentication required", false}
 
   defp message({:not_found, type, version}) do

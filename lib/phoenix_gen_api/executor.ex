@@ -99,13 +99,26 @@ defmodule PhoenixGenApi.Executor do
   @doc false
   # The same for a request that comes from a client and has waited for so many ms: what one user may
   # have at a time is bounded, and what cannot be sent is a failure. Also the size of the response.
-  @spec execute_for_client(Request.t(), pid(), device(), module(), non_neg_integer()) ::
-          {:later, Response.t()} | :none | {Response.t(), bytes :: non_neg_integer()}
-  def execute_for_client(request, receiver, device, json_library, queued) do
+  # `claim?` is asked when the request is over, and decides whether that counts: a client may have
+  # cancelled it.
+  @spec execute_for_client(
+          Request.t(),
+          pid(),
+          device(),
+          module(),
+          non_neg_integer(),
+          (-> boolean())
+        ) ::
+          {:later, Response.t()}
+          | :none
+          | {Response.t(), bytes :: non_neg_integer()}
+          | :cancelled
+  def execute_for_client(request, receiver, device, json_library, queued, claim?) do
     find_plan = fn -> lookup(request) end
     run = fn -> stages(request, receiver, device, find_plan, &Context.from_client/1) end
 
-    case observed(request, run, json_library, queued) do
+    case observed(request, run, json_library, queued, claim?) do
+      :cancelled -> :cancelled
       {{:ok, :none}, _rest, _bytes} -> :none
       {acknowledgement, :later, _bytes} -> {:later, acknowledgement}
       {response, _rest, bytes} -> {response, bytes}
@@ -268,7 +281,7 @@ defmodule PhoenixGenApi.Executor do
   end
 
   # With a JSON library it has to be possible to send the response, which is then measured.
-  defp observed(request, run, json_library \\ nil, queued \\ 0) do
+  defp observed(request, run, json_library \\ nil, queued \\ 0, claim? \\ fn -> true end) do
     started = System.monotonic_time()
 
     metadata = %{
@@ -280,8 +293,22 @@ defmodule PhoenixGenApi.Executor do
 
     Telemetry.execute(@event ++ [:start], Telemetry.start_measurements(started), metadata)
     {result, rest, bytes} = request |> guarded(run) |> measured(json_library)
-    Outcome.emit(request, result, rest, started, queued)
-    {result, rest, bytes}
+
+    if claim?.() do
+      Outcome.emit(request, result, rest, started, queued)
+      {result, rest, bytes}
+    else
+      :cancelled
+    end
+  end
+
+  @doc false
+  # The end of a request that its client has cancelled while it was executed, from whoever has ended it.
+  @spec cancelled(Request.t(), integer(), non_neg_integer()) :: Response.t()
+  def cancelled(request, started, queued) do
+    response = ErrorResponse.build(request.request_id, :cancelled)
+    Outcome.emit(request, response, {:cancelled, nil}, started, queued)
+    response
   end
 
   defp measured({%Response{} = response, {_failure, context} = rest}, library)

@@ -153,6 +153,12 @@ defmodule PhoenixGenApi.Native do
   @spec client_connection_share(handle(), pid()) :: handle()
   def client_connection_share(_connections, _pid), do: not_loaded()
 
+  @spec client_connection_sibling(handle()) :: handle()
+  def client_connection_sibling(_share), do: not_loaded()
+
+  @spec client_connection_watch(handle(), pid()) :: boolean()
+  def client_connection_watch(_share, _pid), do: not_loaded()
+
   @spec client_connection_count(handle()) :: non_neg_integer()
   def client_connection_count(_connections), do: not_loaded()
 
@@ -165,11 +171,12 @@ defmodule PhoenixGenApi.Native do
   @spec client_connection_seen(handle(), non_neg_integer()) :: non_neg_integer()
   def client_connection_seen(_share, _frames), do: not_loaded()
 
-  @spec client_connection_begin(handle(), non_neg_integer()) :: boolean()
-  def client_connection_begin(_share, _max), do: not_loaded()
+  @spec client_connection_begin(handle(), non_neg_integer(), String.t(), boolean()) ::
+          :begun | :full | :duplicate
+  def client_connection_begin(_share, _max, _id, _hold?), do: not_loaded()
 
-  @spec client_connection_finish(handle()) :: :ok
-  def client_connection_finish(_share), do: not_loaded()
+  @spec client_connection_finish(handle(), String.t() | nil) :: :ok
+  def client_connection_finish(_share, _held_id), do: not_loaded()
 
   @spec client_connection_unfinished(handle()) :: non_neg_integer()
   def client_connection_unfinished(_share), do: not_loaded()

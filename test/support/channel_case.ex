@@ -152,10 +152,17 @@ defmodule PhoenixGenApi.ChannelCase do
 
   @doc "The session of a channel."
   def session(channel, event \\ "api") do
-    in_channel(channel, fn ->
-      Process.get({PhoenixGenApi.Channel, :sessions}, %{})[event]
-    end)
+    with {session, _delivery} <- of_session(channel, event), do: session
   end
+
+  @doc "How the answers of a session are delivered."
+  def delivery(channel, event \\ "api") do
+    {_session, delivery} = of_session(channel, event)
+    delivery
+  end
+
+  defp of_session(channel, event),
+    do: in_channel(channel, fn -> Process.get({PhoenixGenApi.Channel, :sessions}, %{})[event] end)
 
   @doc "Returns once the condition holds; for what another process does without a message to us."
   def until(true?) do

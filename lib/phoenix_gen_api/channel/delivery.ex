@@ -33,15 +33,15 @@ defmodule PhoenixGenApi.Channel.Delivery do
         }
 
   @doc "For the requests of a channel."
-  @spec new(Options.t(), struct()) :: t()
-  def new(options, socket) do
+  @spec new(Options.t(), struct(), ClientConnection.t()) :: t()
+  def new(options, socket, connection) do
     %__MODULE__{
       mode: options.deliver,
       event: options.event,
       marks_event: options.marks_event,
       socket: PhoenixAdapter.strip(socket),
       json_library: json_library(),
-      connection: ClientConnection.open(socket.transport_pid)
+      connection: connection
     }
   end
 
@@ -94,6 +94,10 @@ defmodule PhoenixGenApi.Channel.Delivery do
     do: {event, Map.delete(response, :event)}
 
   def unmarked(response, default), do: {default, response}
+
+  @doc "Refuses what is not taken in, in every mode by reply."
+  @spec refuse(t(), PhoenixAdapter.ref(), Response.t()) :: :ok
+  def refuse(delivery, ref, response), do: reply(delivery.connection, ref, response, @small)
 
   @doc "Answers a cancel, in every mode alike."
   @spec cancelled(PhoenixAdapter.ref(), String.t(), boolean()) :: :ok

@@ -17,7 +17,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   alias PhoenixGenApi.StreamCall.Mailbox
   alias PhoenixGenApi.Structs.{Request, Response}
 
-  @enforce_keys [:session, :channel, :delivery, :id, :request, :device, :ref]
+  @enforce_keys [:session, :channel, :delivery, :id, :request, :device, :ref, :claim]
   defstruct @enforce_keys ++ [:max_result_bytes, :follows, queued: 0, capacity: 0, budget: 0]
 
   @type t :: %__MODULE__{
@@ -28,6 +28,8 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
           request: Request.t(),
           device: Executor.device(),
           ref: PhoenixGenApi.Channel.PhoenixAdapter.ref(),
+          # whether it answers, or the session
+          claim: claim(),
           # of what comes later
           max_result_bytes: pos_integer() | nil,
           # the request that has to be over first
@@ -38,6 +40,17 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
           capacity: non_neg_integer(),
           budget: integer()
         }
+
+  @typedoc "Who claims it first answers the request: its process when it is done, or the session that cancels it."
+  @type claim :: :atomics.atomics_ref()
+
+  @doc "That of a request that nobody has answered."
+  @spec unclaimed() :: claim()
+  def unclaimed, do: :atomics.new(1, [])
+
+  @doc "Claims a request; whether nobody had."
+  @spec claim(claim()) :: boolean()
+  def claim(claim), do: :atomics.compare_exchange(claim, 1, 0, 1) == :ok
 
   @doc "Starts the process."
   @spec start_link(t(), [pid()]) :: pid()
@@ -61,18 +74,19 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
 
   defp run(process) do
     %{request: request, device: device, queued: queued, delivery: delivery} = process
+    claim? = fn -> claim(process.claim) end
+    library = delivery.json_library
 
-    case Executor.execute_for_client(request, self(), device, delivery.json_library, queued) do
+    case Executor.execute_for_client(request, self(), device, library, queued, claim?) do
       {:later, acknowledgement} ->
         acknowledge(process, acknowledgement)
 
-      :none ->
-        Session.answering(process.session)
-        Delivery.accepted(delivery, process.ref, process.id)
+      :cancelled ->
+        :ok
 
-      {response, bytes} ->
+      done ->
         Session.answering(process.session)
-        Delivery.answer(delivery, process.ref, response, bytes)
+        answer(done, process)
     end
   catch
     kind, reason ->
@@ -80,6 +94,12 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
       # The session answers instead.
       exit({:shutdown, :bug})
   end
+
+  defp answer(:none, %{delivery: delivery, ref: ref, id: id}),
+    do: Delivery.accepted(delivery, ref, id)
+
+  defp answer({response, bytes}, %{delivery: delivery, ref: ref}),
+    do: Delivery.answer(delivery, ref, response, bytes)
 
   defp acknowledge(process, acknowledgement) do
     kind = if acknowledgement.has_more, do: :stream, else: :async

@@ -12,17 +12,12 @@ defmodule PhoenixGenApi.Channel.Session do
   # and its like): a client that reacts to what it gets finds the limits up to date.
   use GenServer, restart: :temporary
 
-  import PhoenixGenApi.Plan, only: [plan: 1]
-
-  alias PhoenixGenApi.Channel.{Delivery, Options, PhoenixAdapter, RequestProcess}
+  alias PhoenixGenApi.Channel.{Delivery, Entry, Options, PhoenixAdapter, RequestProcess}
   alias PhoenixGenApi.ClientConnection
-  alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor
   alias PhoenixGenApi.FailureLog
-  alias PhoenixGenApi.Plan
-  alias PhoenixGenApi.Relay
-  alias PhoenixGenApi.Structs.{Request, Response}
+  alias PhoenixGenApi.Structs.Request
 
   @hibernate_after 15_000
 
@@ -33,12 +28,8 @@ defmodule PhoenixGenApi.Channel.Session do
   # Nobody says when a client has read enough for the next request.
   @look_ms 20
 
-  @typedoc """
-  A decoded request, or what is to be answered instead of executing it, when its turn comes; or a
-  cancel that came too soon after others.
-  """
-  @type item ::
-          {:ok, Request.t(), Executor.device()} | {:error, Response.t()} | {:cancel, String.t()}
+  @typedoc "What waits for its turn: also a cancel that came too soon after others."
+  @type item :: Entry.item() | {:cancel, String.t()}
 
   defstruct [
     :channel,
@@ -61,16 +52,16 @@ defmodule PhoenixGenApi.Channel.Session do
   ]
 
   @doc "Starts the session of the calling channel."
-  @spec start(Options.t(), struct()) :: pid()
-  def start(options, socket) do
+  @spec start(Options.t(), Delivery.t()) :: pid()
+  def start(options, delivery) do
     callers = [self() | Process.get(:"$callers", [])]
-    init = {self(), callers, options, Delivery.new(options, socket)}
+    init = {self(), callers, options, delivery}
     {:ok, pid} = GenServer.start(__MODULE__, init, hibernate_after: @hibernate_after)
     pid
   end
 
   @doc "Takes a request in."
-  @spec request(pid(), PhoenixAdapter.ref(), item()) :: :ok
+  @spec request(pid(), PhoenixAdapter.ref(), Entry.item()) :: :ok
   def request(session, ref, item), do: GenServer.cast(session, {:request, ref, item})
 
   @doc "Ends the running requests of that id and replies whether there were any."
@@ -121,11 +112,8 @@ defmodule PhoenixGenApi.Channel.Session do
   end
 
   @impl true
-  def handle_cast({:request, ref, {:ok, _request, _device} = item}, state) do
-    if ClientConnection.begin_request(state.delivery.connection),
-      do: {:noreply, admit(ref, item, state)},
-      else: {:noreply, refuse(ref, item, :max_connection_requests, state)}
-  end
+  def handle_cast({:request, ref, {:refuse, _request, limit} = item}, state),
+    do: {:noreply, refuse(ref, item, limit, state)}
 
   def handle_cast({:request, ref, item}, state), do: {:noreply, admit(ref, item, state)}
 
@@ -135,16 +123,16 @@ defmodule PhoenixGenApi.Channel.Session do
         {:noreply, admit(ref, {:cancel, id}, state)}
 
       {second, {second, count}} ->
-        {:noreply, start_item(ref, {:cancel, id}, %{state | cancels: {second, count + 1}})}
+        {:noreply, cancel_now(ref, id, %{state | cancels: {second, count + 1}})}
 
       {second, _before} ->
-        {:noreply, start_item(ref, {:cancel, id}, %{state | cancels: {second, 1}})}
+        {:noreply, cancel_now(ref, id, %{state | cancels: {second, 1}})}
     end
   end
 
   # A client that reacts to the answer finds it counted no more.
   def handle_cast({:answering, pid}, state) do
-    finished(state)
+    with %{^pid => job} <- state.executing, do: finished(job, state)
     {:noreply, mark_answering(state, pid)}
   end
 
@@ -152,21 +140,29 @@ defmodule PhoenixGenApi.Channel.Session do
     do: {:noreply, next(%{state | executing: Map.delete(state.executing, pid)})}
 
   @impl true
-  def handle_call({:acknowledging, kind}, {pid, _tag}, state) do
-    %{^pid => %{id: id, long?: reserved?}} = state.executing
+  def handle_call({:acknowledging, kind}, {pid, _tag}, state)
+      when is_map_key(state.executing, pid) do
+    job = Map.fetch!(state.executing, pid)
     state = mark_answering(state, pid)
 
     # Not reserved is what a hook, or a new config, has turned into a long request.
-    if reserved? or long(state) < state.options.max_running do
-      {:reply, :ok, %{state | running: Map.put(state.running, pid, {id, kind})}}
+    if job.long? or long(state) < state.options.max_running do
+      running = Map.put(state.running, pid, Map.put(job, :kind, kind))
+      state = %{state | running: running}
+      {_ended, state} = if job.cancelled?, do: end_running([pid], state), else: {0, state}
+      {:reply, :ok, state}
     else
-      finished(state)
+      finished(job, state)
       {:reply, {:refused, {:channel, :max_running}}, state}
     end
   end
 
+  # It was cancelled at the same moment, and is about to end.
+  def handle_call({:acknowledging, _kind}, _from, state), do: {:noreply, state}
+
   def handle_call({:stop_streams, id}, _from, state) do
-    {stopped, state} = end_running(for({pid, {^id, :stream}} <- state.running, do: pid), state)
+    streams = for {pid, %{id: ^id, kind: :stream}} <- state.running, do: pid
+    {stopped, state} = end_running(streams, state)
     {:reply, stopped, state}
   end
 
@@ -175,8 +171,8 @@ defmodule PhoenixGenApi.Channel.Session do
       {nil, _running} ->
         {:reply, :cancelled, state}
 
-      {_request, running} ->
-        finished(state)
+      {job, running} ->
+        finished(job, state)
         {:reply, :ok, %{state | running: running}}
     end
   end
@@ -187,7 +183,7 @@ defmodule PhoenixGenApi.Channel.Session do
 
   def handle_info({:EXIT, pid, reason}, state) do
     if reason != :normal, do: answer_for(pid, state)
-    if unfinished?(pid, state), do: finished(state)
+    with %{} = job <- unfinished(pid, state), do: finished(job, state)
 
     state = %{
       state
@@ -203,30 +199,74 @@ defmodule PhoenixGenApi.Channel.Session do
 
   def handle_info(_other, state), do: {:noreply, state}
 
-  defp unfinished?(pid, state) do
+  defp unfinished(pid, state) do
     case state do
-      %{running: %{^pid => _request}} -> true
-      %{executing: %{^pid => %{answering?: answering?}}} -> not answering?
-      _finished -> false
+      %{running: %{^pid => job}} -> job
+      %{executing: %{^pid => %{answering?: false} = job}} -> job
+      _finished -> nil
     end
   end
+
+  defp cancel_now(ref, id, state), do: next(start_item(ref, {:cancel, id}, state))
 
   defp end_running(pids, state) do
     for pid <- pids do
       send(pid, :cancel)
-      finished(state)
+      finished(Map.fetch!(state.running, pid), state)
     end
 
     {length(pids), %{state | running: Map.drop(state.running, pids)}}
   end
 
+  # Either the request's process answers or the session does: who claims it first.
+  defp end_executing(id, state) do
+    for {pid, %{id: ^id, answering?: false} = job} <- state.executing,
+        not is_map_key(state.running, pid),
+        reduce: {0, state} do
+      {ended, state} ->
+        cond do
+          RequestProcess.claim(job.claim) -> {ended + 1, kill(pid, job, state)}
+          # It is about to be acknowledged, and ends then.
+          job.long? -> {ended + 1, put_in(state.executing[pid].cancelled?, true)}
+          true -> {ended, state}
+        end
+    end
+  end
+
+  # Its function ends with its process, also on another node.
+  defp kill(pid, job, state) do
+    Process.unlink(pid)
+    Process.exit(pid, :kill)
+    finished(job, state)
+    response = Executor.cancelled(job.request, job.started, job.queued)
+    Delivery.answer(state.delivery, job.ref, response)
+    %{state | executing: Map.delete(state.executing, pid)}
+  end
+
+  defp end_waiting(_id, %{waiting_count: 0} = state), do: {0, state}
+
+  defp end_waiting(id, state) do
+    {those, others} =
+      state.waiting
+      |> :queue.to_list()
+      |> Enum.split_with(&match?({_until, _ref, %Entry{request: %{request_id: ^id}}}, &1))
+
+    for {_until, ref, %Entry{request: request} = entry} <- those do
+      finished(entry, state)
+      FailureLog.log(:cancelled, FailureLog.about(request))
+      Delivery.answer(state.delivery, ref, ErrorResponse.build(id, :cancelled))
+    end
+
+    {length(those), %{state | waiting: :queue.from_list(others), waiting_count: length(others)}}
+  end
+
   # A request's process only dies of a bug or by somebody else's hand.
   defp answer_for(pid, state) do
     case state do
-      %{running: %{^pid => {id, :async}}} ->
+      %{running: %{^pid => %{id: id, kind: :async}}} ->
         send_later(state, :async_call, died(id, :async_failed))
 
-      %{running: %{^pid => {id, :stream}}} ->
+      %{running: %{^pid => %{id: id, kind: :stream}}} ->
         send_later(state, :stream_response, died(id, :stream_failed))
 
       %{executing: %{^pid => %{id: id, ref: ref, answering?: false}}} ->
@@ -261,7 +301,7 @@ defmodule PhoenixGenApi.Channel.Session do
   end
 
   defp refuse_begun(ref, item, limit, state) do
-    if match?({:ok, _request, _device}, item), do: finished(state)
+    if is_struct(item, Entry), do: finished(item, state)
     refuse(ref, item, limit, state)
   end
 
@@ -322,32 +362,47 @@ defmodule PhoenixGenApi.Channel.Session do
   # `queued` is for how many ms it has waited.
   defp start_item(ref, item, state, queued \\ 0)
 
-  defp start_item(ref, {:error, response}, state, _queued) do
+  defp start_item(ref, {:answer, response}, state, _queued) do
     Delivery.answer(state.delivery, ref, response)
     state
   end
 
   defp start_item(ref, {:cancel, id}, state, _queued) do
-    {cancelled, state} = end_running(for({pid, {^id, _kind}} <- state.running, do: pid), state)
-    Delivery.cancelled(ref, id, cancelled > 0)
+    {running, state} = end_running(for({pid, %{id: ^id}} <- state.running, do: pid), state)
+    {executing, state} = end_executing(id, state)
+    {waiting, state} = end_waiting(id, state)
+    Delivery.cancelled(ref, id, running + executing + waiting > 0)
     state
   end
 
   # Refused ahead of executing: a function that has been called cannot be taken back.
-  defp start_item(ref, {:ok, request, device} = item, state, queued) do
-    %{long?: long?, relay?: relay?} = expected = expected(request)
-
+  defp start_item(ref, %Entry{request: request, long?: long?} = entry, state, queued) do
     if long? and long(state) >= state.options.max_running do
-      refuse_begun(ref, item, :max_running, state)
+      refuse_begun(ref, entry, :max_running, state)
     else
-      job = %{id: request.request_id, ref: ref, long?: long?, answering?: false}
-      pid = start_process(request, device, ref, queued, expected, state)
+      claim = RequestProcess.unclaimed()
+      pid = start_process(entry, ref, claim, queued, state)
+
+      job = %{
+        id: request.request_id,
+        # Arguments may be large.
+        request: %{request | args: %{}},
+        ref: ref,
+        claim: claim,
+        held: entry.held,
+        started: System.monotonic_time(),
+        queued: queued,
+        long?: long?,
+        answering?: false,
+        cancelled?: false
+      }
+
       state = %{state | executing: Map.put(state.executing, pid, job)}
-      if relay?, do: %{state | relaying: pid}, else: state
+      if entry.relay?, do: %{state | relaying: pid}, else: state
     end
   end
 
-  defp start_process(request, device, ref, queued, expected, state) do
+  defp start_process(%Entry{request: request} = entry, ref, claim, queued, state) do
     RequestProcess.start_link(
       %RequestProcess{
         session: self(),
@@ -355,35 +410,19 @@ defmodule PhoenixGenApi.Channel.Session do
         delivery: state.delivery,
         id: request.request_id,
         request: request,
-        device: device,
+        device: entry.device,
         ref: ref,
+        claim: claim,
         # Messages to groups keep their order, also where other requests run side by side.
-        follows: if(expected.relay? and alive?(state.relaying, state), do: state.relaying),
+        follows: if(entry.relay? and alive?(state.relaying, state), do: state.relaying),
         queued: queued,
-        max_result_bytes: expected.max_bytes
+        max_result_bytes: entry.max_bytes
       },
       state.callers
     )
   end
 
   defp alive?(pid, state), do: is_map_key(state.executing, pid) or is_map_key(state.running, pid)
-
-  @short %{long?: false, max_bytes: nil, relay?: false}
-
-  # As far as can be told by now: whether the request will go on after its acknowledgement, how
-  # large its later results may be, and whether it is a message to a group.
-  defp expected(%Request{service: service, request_type: type, version: version}) do
-    case ConfigDb.fetch(service, type, version) do
-      {:ok, plan(module: module, function: function, response_type: response_type) = plan} ->
-        long? = response_type in [:async, :stream]
-        max_bytes = if long?, do: Plan.max_result_bytes(plan)
-        relay? = {module, function} == {Relay, :handle_relay}
-        %{long?: long?, max_bytes: max_bytes, relay?: relay?}
-
-      _unknown ->
-        @short
-    end
-  end
 
   # Nothing more is made for a client that has not read what it has.
   defp may_start?(state),
@@ -410,12 +449,15 @@ defmodule PhoenixGenApi.Channel.Session do
     end
   end
 
-  defp finished(state), do: ClientConnection.finish_request(state.delivery.connection)
+  defp finished(%{held: held}, state),
+    do: ClientConnection.finish_request(state.delivery.connection, held)
 
-  defp about({:ok, request, _device}), do: FailureLog.about(request)
+  defp about(%Entry{request: request}), do: FailureLog.about(request)
+  defp about({:refuse, request, _limit}), do: FailureLog.about(request)
   defp about(item), do: FailureLog.about(%Request{request_id: id(item)})
 
   defp id({:cancel, id}), do: id
-  defp id({:ok, request, _device}), do: request.request_id
-  defp id({:error, response}), do: response.request_id
+  defp id(%Entry{request: request}), do: request.request_id
+  defp id({:refuse, request, _limit}), do: request.request_id
+  defp id({:answer, response}), do: response.request_id
 end

@@ -55,6 +55,11 @@ defmodule PhoenixGenApi.FailureLog.Reason do
     do: {:warning, "not called: the user has their share of the pool", []}
 
   def of({:pool, reason}), do: {:warning, "not called: no pool (#{shown(reason)})", []}
+
+  def of(:duplicate_request_id),
+    do: {:info, "not called: an unfinished request has its id", []}
+
+  def of(:cancelled), do: {:debug, "cancelled by the client", []}
   def of({:channel, limit}), do: {:warning, "not called: over #{limit} of the channel", []}
   def of(:async_failed), do: {:warning, "its process was killed", []}
   def of(:stream_failed), do: {:warning, "the process of its stream was killed", []}

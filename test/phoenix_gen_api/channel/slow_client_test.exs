@@ -189,7 +189,7 @@ defmodule PhoenixGenApi.Channel.SlowClientTest do
     Process.exit(reader, :kill)
     assert_receive {:DOWN, ^monitor, :process, ^reader, :killed}
     connection = ClientConnection.open(reader)
-    until(fn -> not ClientConnection.begin_request(connection) end)
+    until(fn -> ClientConnection.begin_request(connection, "id", false) == :full end)
     :sys.resume(channel)
     last = session(channel)
     until(fn -> not Process.alive?(last) end)
