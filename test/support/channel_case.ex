@@ -4,6 +4,7 @@ defmodule PhoenixGenApi.ChannelCase do
   # the test as its transport. Works with the real Phoenix.Channel and with the stand-in.
   use ExUnit.CaseTemplate
 
+  alias PhoenixGenApi.Await
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.Structs.FunConfig
   alias PhoenixGenApi.Test.ChannelFunctions
@@ -165,10 +166,5 @@ defmodule PhoenixGenApi.ChannelCase do
     do: in_channel(channel, fn -> Process.get({PhoenixGenApi.Channel, :sessions}, %{})[event] end)
 
   @doc "Returns once the condition holds; for what another process does without a message to us."
-  def until(true?) do
-    unless true?.() do
-      :erlang.yield()
-      until(true?)
-    end
-  end
+  def until(true?), do: Await.until(true?) && :ok
 end

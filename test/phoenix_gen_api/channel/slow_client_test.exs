@@ -164,7 +164,8 @@ defmodule PhoenixGenApi.Channel.SlowClientTest do
     Process.exit(session(first), :kill)
     last = List.last(channels)
     connection = ClientConnection.open(reader)
-    until(fn -> unfinished(connection) == 150 end)
+    # One less if the function that has returned was of another channel.
+    until(fn -> unfinished(connection) in [149, 150] end)
     request(last, service, "gate", "again")
     assert %{"request_id" => "again", "success" => true} = SlowReader.read(reader)
   end
