@@ -64,7 +64,7 @@ defmodule PhoenixGenApi.MixProject do
         Introduction: ~r"^README|guides/getting_started|livebooks/|guides/cheatsheet",
         "For your clients": ~r"guides/(channels|arguments|streams|relay|rate_limiting)",
         "Running it":
-          ~r"guides/(configuration|deployment|security|reliability|telemetry|diagnostics|versions_and_rollout)",
+          ~r"guides/(configuration|deployment|security|reliability|telemetry|diagnostics|troubleshooting|versions_and_rollout)",
         "How it is built": ~r"guides/(architecture|benchmarks)|native/README",
         "About the project":
           ~r"CHANGELOG|CONTRIBUTING|SECURITY|CODE_OF_CONDUCT|LICENSE|NOTICE|usage-rules|guides/migrating"
@@ -95,7 +95,7 @@ defmodule PhoenixGenApi.MixProject do
     first =
       ~w(getting_started.md cheatsheet.cheatmd channels.md arguments.md streams.md relay.md
          rate_limiting.md versions_and_rollout.md configuration.md deployment.md security.md reliability.md
-         telemetry.md diagnostics.md architecture.md benchmarks.md migrating.md)
+         telemetry.md diagnostics.md troubleshooting.md architecture.md benchmarks.md migrating.md)
 
     guides = Path.wildcard("guides/*.{md,cheatmd}")
     first = for name <- first, path = "guides/" <> name, path in guides, do: path

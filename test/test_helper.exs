@@ -4,6 +4,10 @@ installed? = PhoenixGenApi.PhoenixGateway.adapters() != []
 unless installed?,
   do: IO.puts("Left out: the tests tagged :phoenix (no Phoenix with a web server is installed)")
 
+# Before any test: some begin while the files of others are still being compiled, and what a node
+# does that gets its name meanwhile may fail.
+PhoenixGenApi.Test.Cluster.start_distribution()
+
 ExUnit.start(
   formatters: [ExUnit.CLIFormatter, PhoenixGenApi.Test.Watchdog],
   exclude: if(installed?, do: [], else: [:phoenix]),

@@ -199,7 +199,7 @@ defmodule PhoenixGenApi.ArgumentHandler do
         Explanation.passes(desc, Format.count(length(arguments), "argument"))
 
       {:error, error} ->
-        failure = {:invalid_arguments, error, nil}
+        failure = {:invalid_arguments, error, problems(plan, request)}
         Explanation.refuses(desc, failure, SafeInspect.reason(:error, error))
     end
   end

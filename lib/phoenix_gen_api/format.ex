@@ -43,6 +43,24 @@ defmodule PhoenixGenApi.Format do
   def names(names, between \\ ", "),
     do: names |> Enum.map_join(between, &SafeInspect.name/1) |> SafeInspect.truncate(300)
 
+  @doc "A rate limit: `3 in 60 s by user_id`, `3 in 1 s by argument isbn`."
+  @spec limit(non_neg_integer(), pos_integer(), atom() | String.t()) :: String.t()
+  def limit(max, window_ms, key) do
+    by = if is_atom(key), do: Atom.to_string(key), else: "argument #{SafeInspect.name(key)}"
+    "#{max} in #{duration(window_ms)} by #{by}"
+  end
+
+  @doc "Nodes and why each cannot be used: `a@h is down, b@h is draining, c@h has an open circuit`."
+  @spec obstacles([{node() | String.t(), :down | :draining | :circuit_open}]) :: String.t()
+  def obstacles(nodes) do
+    nodes
+    |> Enum.map_join(", ", fn {node, why} -> "#{SafeInspect.name("#{node}")} #{obstacle(why)}" end)
+    |> SafeInspect.truncate(300)
+  end
+
+  defp obstacle(:circuit_open), do: "has an open circuit"
+  defp obstacle(status), do: "is #{status}"
+
   defp tenths(n, unit) do
     case round(n * 10 / unit) do
       tenths when rem(tenths, 10) == 0 -> div(tenths, 10)

@@ -215,7 +215,7 @@ defmodule PhoenixGenApi.FailureLogTest do
     Options.set(:log, level: :debug)
     Executor.execute!(request)
     assert [{:debug, line, %{code: "rate_limited"}}] = LogLines.others(request.request_id)
-    assert line =~ "over the limit of 0 in 60 s by :user_id"
+    assert line =~ "over the limit of 0 in 60 s by user_id"
     assert line =~ "failed: test run: "
   end
 

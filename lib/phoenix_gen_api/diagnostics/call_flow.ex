@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.Diagnostics.CallFlow do
   @moduledoc false
   # Collects the explanations of all stages, for a function or for one request.
 
-  alias PhoenixGenApi.{ConfigDb, ErrorResponse, Gateway, Plan}
+  alias PhoenixGenApi.{ConfigDb, ErrorResponse, FailureLog, Gateway, Plan}
   alias PhoenixGenApi.Executor.Preview
   alias PhoenixGenApi.Structs.{FunConfig, Request}
 
@@ -128,6 +128,7 @@ defmodule PhoenixGenApi.Diagnostics.CallFlow do
       verdict: if(refused, do: :refused, else: if(unknown == [], do: :runs, else: :unknown)),
       refused_by: refused && refused.phase,
       client_gets: refused && refused.client_gets,
+      log_says: refused && refused.log_says,
       unknown: unknown
     })
   end
@@ -135,8 +136,19 @@ defmodule PhoenixGenApi.Diagnostics.CallFlow do
   defp step(phase, explanation) do
     explanation
     |> Map.take([:desc, :decision, :because, :candidates])
-    |> Map.merge(%{phase: phase, client_gets: client_gets(explanation)})
+    |> Map.merge(%{
+      phase: phase,
+      client_gets: client_gets(explanation),
+      log_says: log_says(explanation)
+    })
   end
+
+  # The words of the log for the same failure.
+  defp log_says(%{decision: :refuses, failure: failure}) when not is_binary(failure),
+    do: FailureLog.reason(failure)
+
+  defp log_says(%{decision: :refuses, log_says: words}), do: words
+  defp log_says(_passes), do: nil
 
   defp client_gets(%{decision: :refuses, failure: failure}) when not is_binary(failure),
     do: ErrorResponse.build(nil, failure).error

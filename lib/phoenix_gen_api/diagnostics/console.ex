@@ -180,7 +180,7 @@ defmodule PhoenixGenApi.Diagnostics.Console do
           do: [label(step.phase), decision(step.decision), step.because || step.desc]
 
     stages = {title(flow), {["stage", "", "why"], rows}}
-    TablePrinter.print([stages | nodes(flow)] ++ [{verdict(flow), nil}])
+    TablePrinter.print([stages | nodes(flow)] ++ [{verdict(flow), logged(flow)}])
   end
 
   defp decision(:passes), do: "ok"
@@ -195,6 +195,11 @@ defmodule PhoenixGenApi.Diagnostics.Console do
 
   defp verdict(%{refused_by: phase, client_gets: text}),
     do: "Refused at #{label(phase)}. The client gets: #{SafeInspect.printable(text)}"
+
+  defp logged(%{log_says: words}) when is_binary(words),
+    do: [{"the log says", SafeInspect.one_line(words)}]
+
+  defp logged(_flow), do: nil
 
   defp title(%{config: nil, service: nil}), do: "not a request"
 

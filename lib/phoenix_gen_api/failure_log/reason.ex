@@ -36,8 +36,7 @@ defmodule PhoenixGenApi.FailureLog.Reason do
   def of({:no_node, :not_running}), do: nil
 
   def of({:no_node, {:all_nodes_unavailable, nodes}}) do
-    states = for {node, state} <- nodes, do: "#{node} is #{state(state)}"
-    {:warning, "no usable node: " <> SafeInspect.truncate(Enum.join(states, ", ")), []}
+    {:warning, "no usable node: #{Format.obstacles(nodes)}", []}
   end
 
   def of({:no_node, {absent, key}}) when absent in [:hash_key_not_found, :invalid_hash_key],
@@ -106,9 +105,8 @@ defmodule PhoenixGenApi.FailureLog.Reason do
   def of({:own, code}), do: {:info, "answered with an error of its own (#{code})", []}
 
   def of({:rate_limited, limit}) do
-    window = Format.duration(limit.window_ms)
-    key = SafeInspect.inspect(limit.rate_limit_key, 100)
-    {:debug, "over the limit of #{limit.max_requests} in #{window} by #{key}", []}
+    words = Format.limit(limit.max_requests, limit.window_ms, limit.rate_limit_key)
+    {:debug, "over the limit of #{words}", []}
   end
 
   # Bugs are logged where they are caught; a gateway that does not run needs no line for each request.
@@ -140,9 +138,6 @@ defmodule PhoenixGenApi.FailureLog.Reason do
 
   defp stack({:raised, _kind, _reason, stack}), do: stack
   defp stack(_outcome), do: []
-
-  defp state(:circuit_open), do: "passed over (circuit open)"
-  defp state(state), do: state
 
   defp shown(exception) when is_exception(exception), do: Crash.text(:error, exception, [])
   defp shown(text) when is_binary(text), do: SafeInspect.text(text)

@@ -30,13 +30,7 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
     desc |> Explanation.passes(which <> names) |> Map.put(:candidates, nodes)
   end
 
-  defp obstacles({:all_nodes_unavailable, nodes}) do
-    nodes
-    |> Enum.map_join(", ", fn {node, obstacle} ->
-      "#{SafeInspect.name(to_string(node))} #{String.replace(to_string(obstacle), "_", " ")}"
-    end)
-    |> SafeInspect.truncate(300)
-  end
+  defp obstacles({:all_nodes_unavailable, nodes}), do: Format.obstacles(nodes)
 
   defp obstacles(reason), do: SafeInspect.inspect(reason, 200)
 

@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.RateLimiter.Preview do
   @moduledoc false
   # Explains the rate limits of a request without charging them.
 
-  alias PhoenixGenApi.{Explanation, Format, RateLimiter, SafeInspect}
+  alias PhoenixGenApi.{Explanation, Format, RateLimiter}
   alias PhoenixGenApi.Structs.Request
 
   # The limiter computes the delay only when it denies a request.
@@ -31,15 +31,22 @@ defmodule PhoenixGenApi.RateLimiter.Preview do
     answers =
       for {limit, scope, words} <- rows do
         {decision, said} = answer(limit, scope, request)
-        {decision, "#{words}: #{said}"}
+        {decision, limit, "#{words}: #{said}"}
       end
 
-    because = Enum.map_join(answers, "; ", fn {_decision, said} -> said end)
+    because = Enum.map_join(answers, "; ", fn {_decision, _limit, said} -> said end)
 
-    if List.keymember?(answers, :denies, 0),
-      do: Explanation.refuses(desc, @denied, because),
-      else: Explanation.passes(desc, because)
+    case List.keyfind(answers, :denies, 0) do
+      {:denies, limit, _said} ->
+        desc |> Explanation.refuses(@denied, because) |> Map.put(:log_says, over(limit))
+
+      nil ->
+        Explanation.passes(desc, because)
+    end
   end
+
+  # As the log says it.
+  defp over(limit), do: "over the limit of #{words(limit)}"
 
   defp applying(service, type) do
     if RateLimiter.status().enabled do
@@ -51,10 +58,7 @@ defmodule PhoenixGenApi.RateLimiter.Preview do
     end
   end
 
-  defp words(%{key: key} = limit) do
-    by = if is_atom(key), do: Atom.to_string(key), else: "argument #{SafeInspect.name(key)}"
-    "#{limit.max_requests} in #{Format.duration(limit.window_ms)} by #{by}"
-  end
+  defp words(limit), do: Format.limit(limit.max_requests, limit.window_ms, limit.key)
 
   defp answer(limit, scope, request) do
     case {value(request, limit.key), Map.get(limit, :on_missing, :skip)} do

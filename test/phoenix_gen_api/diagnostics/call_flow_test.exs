@@ -250,7 +250,7 @@ defmodule PhoenixGenApi.Diagnostics.CallFlowTest do
       NodeSelector.drain(:drained@flow)
       step = request() |> Diagnostics.inspect_request() |> step(:node_selection)
       NodeSelector.undrain(:drained@flow)
-      assert step.because == "drained@flow draining"
+      assert step.because == "drained@flow is draining"
     end
 
     test "a disabled function is refused at the lookup" do
