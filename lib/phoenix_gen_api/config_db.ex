@@ -40,7 +40,7 @@ defmodule PhoenixGenApi.ConfigDb do
 
   import PhoenixGenApi.Plan, only: [plan: 1]
 
-  alias PhoenixGenApi.ConfigDb.{Changes, Warnings}
+  alias PhoenixGenApi.ConfigDb.{Changes, Compilation, Warnings}
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.Decisions
   alias PhoenixGenApi.Explanation
@@ -49,7 +49,6 @@ defmodule PhoenixGenApi.ConfigDb do
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.SafeInspect
-  alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.FunConfig
   alias PhoenixGenApi.Telemetry
   alias PhoenixGenApi.UndefinedFunctions
@@ -64,7 +63,6 @@ defmodule PhoenixGenApi.ConfigDb do
 
   @unversioned "0.0.0"
   @max_name_bytes 8_192
-  @added_here "added on this gateway; delete it there first"
 
   @doc """
   Stores a config, replacing one with the same service, request type and version.
@@ -106,7 +104,7 @@ defmodule PhoenixGenApi.ConfigDb do
     configs = Enum.map(configs, &FunConfig.complete/1)
 
     with {:ok, table} <- Gateway.handle(:config_db) do
-      {valid, rejected} = compile_all(configs)
+      {valid, rejected} = Compilation.all(configs)
       Enum.each(rejected, fn {config, sentences} -> reject(config, sentences, :direct) end)
       store_batch(table, valid)
     end
@@ -308,7 +306,7 @@ defmodule PhoenixGenApi.ConfigDb do
     with {:ok, table} <- Gateway.handle(:config_db) do
       strict? = Keyword.get(opts, :strict?, false)
 
-      case compile_foreign(table, configs, Keyword.get(opts, :from, :this_node)) do
+      case Compilation.foreign(table, configs, Keyword.get(opts, :from, :this_node)) do
         {_valid, [_ | _] = rejected} when strict? ->
           {:error, rejected}
 
@@ -336,7 +334,7 @@ defmodule PhoenixGenApi.ConfigDb do
         MapSet.member?(taken, {type, version})
       end)
 
-    rejected = rejected ++ for {_plan, config} <- added, do: {config, [@added_here]}
+    rejected = rejected ++ for {_plan, config} <- added, do: {config, [Compilation.added_here()]}
 
     if strict? and added != [],
       do: {:error, rejected},
@@ -348,7 +346,7 @@ defmodule PhoenixGenApi.ConfigDb do
   @spec rejected([FunConfig.t()], source()) :: [{FunConfig.t(), [String.t()]}]
   def rejected(configs, from) do
     case Gateway.handle(:config_db) do
-      {:ok, table} -> table |> compile_foreign(configs, from) |> elem(1)
+      {:ok, table} -> table |> Compilation.foreign(configs, from) |> elem(1)
       {:error, :not_running} -> []
     end
   end
@@ -388,69 +386,6 @@ defmodule PhoenixGenApi.ConfigDb do
 
   defp valid?({type, version}), do: String.valid?(type) and String.valid?(version)
 
-  defp compile_all(configs), do: configs |> compile_each() |> split(configs)
-
-  # What is pulled or pushed must not take over what the gateway itself does.
-  defp compile_foreign(table, configs, from),
-    do: configs |> compile_each() |> Enum.map(&keep_out(&1, table, from)) |> split(configs)
-
-  defp keep_out({:ok, _plan, config} = compiled, table, from) do
-    reasons =
-      for {true, reason} <- [
-            {from == :another_node and not Security.local_from_another_node?(config),
-             "nodes: :local is not allowed from another node"},
-            {Native.config_db_origin(table, config.service, config.request_type, config.version) ==
-               :direct, @added_here}
-          ],
-          do: reason
-
-    if reasons == [], do: compiled, else: {:error, :invalid_config, reasons}
-  end
-
-  defp keep_out(rejected, _table, _from), do: rejected
-
-  defp split(compiled, configs) do
-    compiled
-    |> Enum.zip(configs)
-    |> Enum.reverse()
-    |> Enum.reduce({[], []}, fn
-      {{:ok, plan, config}, _given}, {valid, rejected} ->
-        {[{plan, config} | valid], rejected}
-
-      {{:error, _reason, sentences}, given}, {valid, rejected} ->
-        {valid, [{given, sentences} | rejected]}
-    end)
-  end
-
-  defp compile(config), do: [config] |> compile_each() |> hd()
-
-  defp compile_each(configs) do
-    structs = Enum.filter(configs, &is_struct(&1, FunConfig))
-
-    {compiled, []} =
-      Enum.map_reduce(configs, Plan.compile_all(structs), fn
-        %FunConfig{}, [compiled | rest] -> {allow(compiled), rest}
-        _other, rest -> {no_struct(), rest}
-      end)
-
-    compiled
-  end
-
-  defp allow({:ok, plan, config}) do
-    case Security.validate_config(config) do
-      :ok ->
-        {:ok, plan, config}
-
-      {:error, {:mfa_not_allowed, mfa} = reason} ->
-        {:error, reason, ["mfa not allowed: #{SafeInspect.inspect(mfa)}"]}
-    end
-  end
-
-  defp allow({:error, sentences}), do: {:error, :invalid_config, sentences}
-
-  defp no_struct,
-    do: {:error, :invalid_config, ["a function config must be a %FunConfig{} struct"]}
-
   defp store(config) do
     config = FunConfig.complete(config)
 
@@ -461,7 +396,7 @@ defmodule PhoenixGenApi.ConfigDb do
   end
 
   defp store(table, config) do
-    case compile(config) do
+    case Compilation.one(config) do
       {:ok, plan, config} ->
         warn(table, [{plan, config}])
         Native.config_db_store(table, [handle(plan)], :direct)

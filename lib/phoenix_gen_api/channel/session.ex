@@ -12,7 +12,7 @@ defmodule PhoenixGenApi.Channel.Session do
   # and its like): a client that reacts to what it gets finds the limits up to date.
   use GenServer, restart: :temporary
 
-  alias PhoenixGenApi.Channel.{Delivery, Entry, Options, PhoenixAdapter, RequestProcess}
+  alias PhoenixGenApi.Channel.{Delivery, Entry, Options, PhoenixAdapter, RequestProcess, Waiting}
   alias PhoenixGenApi.ClientConnection
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor
@@ -36,9 +36,7 @@ defmodule PhoenixGenApi.Channel.Session do
     :callers,
     :options,
     :delivery,
-    # {until, ref, item}, in order of arrival and hence of their times
-    waiting: :queue.new(),
-    waiting_count: 0,
+    waiting: nil,
     # when the queue is looked at without any request having ended: {at, timer}
     look: nil,
     # pid => %{id, ref, long?, answering?}: those that have a slot
@@ -107,7 +105,8 @@ defmodule PhoenixGenApi.Channel.Session do
        channel: channel,
        callers: callers,
        options: options,
-       delivery: delivery
+       delivery: delivery,
+       waiting: Waiting.new()
      }}
   end
 
@@ -195,7 +194,7 @@ defmodule PhoenixGenApi.Channel.Session do
   end
 
   def handle_info({:timeout, timer, :look}, %{look: {_at, timer}} = state),
-    do: {:noreply, next(%{expire(state) | look: nil})}
+    do: {:noreply, next(%{expire(state, now()) | look: nil})}
 
   def handle_info(_other, state), do: {:noreply, state}
 
@@ -243,21 +242,16 @@ defmodule PhoenixGenApi.Channel.Session do
     %{state | executing: Map.delete(state.executing, pid)}
   end
 
-  defp end_waiting(_id, %{waiting_count: 0} = state), do: {0, state}
-
   defp end_waiting(id, state) do
-    {those, others} =
-      state.waiting
-      |> :queue.to_list()
-      |> Enum.split_with(&match?({_until, _ref, %Entry{request: %{request_id: ^id}}}, &1))
+    {those, waiting} = Waiting.take_all(state.waiting, id)
 
-    for {_until, ref, %Entry{request: request} = entry} <- those do
+    for {ref, %Entry{request: request} = entry} <- those do
       finished(entry, state)
       FailureLog.log(:cancelled, FailureLog.about(request))
       Delivery.answer(state.delivery, ref, ErrorResponse.build(id, :cancelled))
     end
 
-    {length(those), %{state | waiting: :queue.from_list(others), waiting_count: length(others)}}
+    {length(those), %{state | waiting: waiting}}
   end
 
   # A request's process only dies of a bug or by somebody else's hand.
@@ -287,13 +281,12 @@ defmodule PhoenixGenApi.Channel.Session do
 
   defp admit(ref, item, state) do
     cond do
-      state.waiting_count == 0 and may_start?(state) ->
+      state.waiting.count == 0 and may_start?(state) ->
         start_item(ref, item, state)
 
-      state.waiting_count < state.options.max_pending + nearly_free(state.executing) ->
+      state.waiting.count < state.options.max_pending + nearly_free(state.executing) ->
         until = now() + state.options.max_wait_ms
-        waiting = :queue.in({until, ref, item}, state.waiting)
-        look_again(%{state | waiting: waiting, waiting_count: state.waiting_count + 1})
+        look_again(%{state | waiting: Waiting.put(state.waiting, {until, ref, item})})
 
       true ->
         refuse_begun(ref, item, :max_pending, state)
@@ -312,39 +305,34 @@ defmodule PhoenixGenApi.Channel.Session do
     state
   end
 
-  defp next(%{waiting_count: 0} = state), do: state
+  defp next(%{waiting: %{count: 0}} = state), do: state
 
   defp next(state) do
     if may_start?(state) do
-      {{until, ref, item}, state} = dequeue(state)
+      {{until, ref, item}, waiting} = Waiting.take(state.waiting)
+      state = %{state | waiting: waiting}
       next(start_item(ref, item, state, now() - until + state.options.max_wait_ms))
     else
       look_again(state)
     end
   end
 
-  defp dequeue(state) do
-    {{:value, first}, waiting} = :queue.out(state.waiting)
-    {first, %{state | waiting: waiting, waiting_count: state.waiting_count - 1}}
-  end
-
   # Those that have waited too long are not executed.
-  defp expire(%{waiting_count: 0} = state), do: state
+  defp expire(%{waiting: %{count: 0}} = state, _now), do: state
 
-  defp expire(state) do
-    {:value, {until, _ref, _item}} = :queue.peek(state.waiting)
+  defp expire(state, now) do
+    case Waiting.take(state.waiting) do
+      {{until, ref, item}, waiting} when until <= now ->
+        expire(refuse_begun(ref, item, :max_wait_ms, %{state | waiting: waiting}), now)
 
-    if until <= now() do
-      {{_until, ref, item}, state} = dequeue(state)
-      expire(refuse_begun(ref, item, :max_wait_ms, state))
-    else
-      state
+      _in_time ->
+        state
     end
   end
 
   # While requests wait for a slot it is looked at when the first has waited long enough.
   defp look_again(state) do
-    {:value, {until, _ref, _item}} = :queue.peek(state.waiting)
+    {until, _ref, _item} = Waiting.first(state.waiting)
     at = if free_slot?(state), do: min(until, now() + @look_ms), else: until
 
     case state.look do

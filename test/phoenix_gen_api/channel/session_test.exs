@@ -343,7 +343,7 @@ defmodule PhoenixGenApi.Channel.SessionTest do
       in_channel(channel)
       began = System.monotonic_time(:second)
       :sys.resume(session)
-      %{waiting_count: waiting} = :sys.get_state(session)
+      %{waiting: %{count: waiting}} = :sys.get_state(session)
       seconds = System.monotonic_time(:second) - began + 1
       assert (1_000 - waiting) in 100..(100 * seconds)
       # A client that cancels again and again keeps nobody from what it has asked for.
@@ -364,7 +364,7 @@ defmodule PhoenixGenApi.Channel.SessionTest do
       for _ <- 1..1_000, do: push_in(channel, %{"request_id" => "x", "cancel" => true})
       in_channel(channel)
       :sys.resume(session)
-      assert %{waiting_count: 2} = :sys.get_state(session)
+      assert %{waiting: %{count: 2}} = :sys.get_state(session)
       assert_receive {:reply, _, :error, %Response{request_id: "x", error: @unavailable}}
     end
   end

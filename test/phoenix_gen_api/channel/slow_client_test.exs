@@ -74,7 +74,7 @@ defmodule PhoenixGenApi.Channel.SlowClientTest do
   # Every request but those that wait has been answered.
   defp settled?(channel, waiting) do
     state = :sys.get_state(session(channel))
-    state.waiting_count == waiting and state.executing == %{}
+    state.waiting.count == waiting and state.executing == %{}
   end
 
   for module <- [Api, Pushing] do
