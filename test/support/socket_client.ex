@@ -5,9 +5,9 @@ defmodule PhoenixGenApi.SocketClient do
   # `{:reply, ref, status, response}`, `{:push, client, event, payload}` and `{:closed, client}`.
 
   @enforce_keys [:tcp, :id]
-  defstruct [:tcp, :id]
+  defstruct [:tcp, :id, :reader]
 
-  @type t :: %__MODULE__{tcp: :gen_tcp.socket(), id: reference()}
+  @type t :: %__MODULE__{tcp: :gen_tcp.socket(), id: reference(), reader: pid() | nil}
 
   @doc "Connects to `/socket` of that port, with these parameters."
   def connect(port, params) do
@@ -30,8 +30,14 @@ defmodule PhoenixGenApi.SocketClient do
     reader = spawn_link(fn -> receive do: (:go -> read(client, owner, "")) end)
     :ok = :gen_tcp.controlling_process(tcp, reader)
     send(reader, :go)
-    client
+    %{client | reader: reader}
   end
+
+  @doc "Reads nothing from now on, also not what is on its way."
+  def stop_reading(client), do: :erlang.suspend_process(client.reader)
+
+  @doc "Reads again."
+  def read_on(client), do: :erlang.resume_process(client.reader)
 
   @doc "Connects as a user and joins a topic, which must succeed: the client and the response."
   def join(port, user, topic) do
