@@ -1,174 +1,213 @@
 defmodule PhoenixGenApi.Phoenix.HostileTest do
-  # Clients that harm nobody else, over real sockets.
+  # What no decent client sends, over real sockets.
   use ExUnit.Case, async: false
 
-  alias PhoenixGenApi.{Await, ConfigDb, PhoenixGateway, SocketClient}
-  alias PhoenixGenApi.Structs.{FunConfig, StreamHelper}
+  alias PhoenixGenApi.{Await, ConfigDb, PhoenixGateway, SocketClient, WorkerPool}
+  alias PhoenixGenApi.Structs.FunConfig
+  alias PhoenixGenApi.Test.ChannelFunctions
 
   @moduletag :phoenix
   @moduletag :capture_log
 
-  defmodule Functions do
-    # New ones each time: frames may be parts of what they are made of.
-    def large(made) do
-      :counters.add(made, 1, 1)
-      String.duplicate("x", 5_000_000)
-    end
-
-    def quick(_made), do: "quick"
-
-    def items(made, out) do
-      with :ok <- StreamHelper.send_result(out, String.duplicate("x", 1_000_000)) do
-        :counters.add(made, 1, 1)
-        items(made, out)
-      end
-    end
-
-    def idle(_made, _out), do: Process.sleep(:infinity)
-  end
-
-  # The hard limit, and what the requests that executed had made: 20 results of 5 MB, four of each of
-  # five topics, each also as JSON, or three items of each of 100 streams. Without bounds it is 500 MB.
-  @hard_bytes 4 * 8_388_608
-  @executing_bytes %{"large" => 2 * 20 * 5_000_000, "items" => 3 * 100 * 1_000_000}
-  # Buffers of the transport and the kernel's, garbage that is not collected yet.
-  @slack_bytes 40_000_000
-
   setup do
+    [{_server, adapter} | _] = PhoenixGateway.adapters()
+    port = PhoenixGateway.start(adapter, JSON)
     service = "hostile-#{System.unique_integer([:positive])}"
-    made = :counters.new(1, [])
+    Code.ensure_loaded!(ChannelFunctions)
+    %{client: connect(port), port: port, service: service}
+  end
 
-    for {type, fields} <- [
-          large: [],
-          quick: [],
-          items: [response_type: :stream, request_info: true],
-          idle: [response_type: :stream, request_info: true]
-        ] do
-      :ok =
-        ConfigDb.add(
-          struct!(
-            %FunConfig{
-              service: service,
-              request_type: "#{type}",
-              nodes: :local,
-              mfa: {Functions, type, [made]}
-            },
-            fields
-          )
-        )
+  defp connect(port) do
+    {client, _response} = SocketClient.join(port, "ann", "api:1")
+    client
+  end
 
-      on_exit(fn -> ConfigDb.delete(service, "#{type}") end)
+  defp register(service, type, fields) do
+    config = %FunConfig{
+      service: service,
+      request_type: type,
+      nodes: :local,
+      mfa: {ChannelFunctions, String.to_existing_atom(type), [self()]}
+    }
+
+    :ok = ConfigDb.add(struct!(config, fields))
+    on_exit(fn -> ConfigDb.delete(service, type) end)
+  end
+
+  defp ping(client) do
+    ref = SocketClient.push(client, "api:1", "ping", %{"a" => 1})
+    assert_receive {:reply, ^ref, "ok", %{"a" => 1}}
+  end
+
+  defp nested(depth, open, close),
+    do: String.duplicate(open, depth) <> "1" <> String.duplicate(close, depth)
+
+  defp message(payload), do: [~s(["api:1","x","api:1","api",), payload, "]"]
+
+  test "an event of the channel's own is its own", %{client: client} do
+    ping(client)
+  end
+
+  test "no JSON ends the channel: each payload is an error that tells nothing", %{client: client} do
+    request = ~s({"service":"s","request_type":"t","request_id":"r","args":)
+
+    payloads = [
+      "null",
+      "true",
+      "1e300",
+      "123456789012345678901234567890",
+      ~s("text"),
+      "[]",
+      "[1,2]",
+      "{}",
+      ~s({"":""}),
+      ~s({"cancel":true}),
+      ~s({"cancel":true,"request_id":{}}),
+      ~s({"cancel":{},"request_id":"r"}),
+      ~s({"request_id":"\\u0000"}),
+      ~s({"request_id":[[]],"service":{},"request_type":1.5,"args":[],"version":{}}),
+      ~s({"args":5}),
+      nested(10_000, "[", "]"),
+      nested(1_000_000, "[", "]"),
+      nested(10_000, ~s({"a":), "}"),
+      request <> nested(10_000, "[", "]") <> "}",
+      request <> nested(1_000, ~s({"a":), "}") <> "}",
+      request <> nested(300_000, ~s({"a":), "}") <> "}",
+      request <> "{}" <> ~s(,"user_roles":["a",["b"]],"user_id":{},"ip_address":[1]}),
+      request <> ~s({"a":") <> String.duplicate("x", 3_000_000) <> ~s("}}),
+      ~s({"request_id":") <> String.duplicate("r", 100_000) <> ~s("}),
+      "{" <> Enum.map_join(1..20_000, ",", &~s("#{&1}":#{&1})) <> "}"
+    ]
+
+    for payload <- payloads do
+      SocketClient.text(client, message(payload))
+      assert_receive {:reply, "x", "error", %{"success" => false, "error" => error}}
+      assert error =~ ~r/\A(Invalid request: |unsupported function: )/
+      refute error =~ ~r/Error|clause|:erlang|Elixir\./
     end
 
-    %{service: service, made: made}
+    ping(client)
+    refute_received {:closed, _}
   end
 
-  defp request(client, topic, service, type, id) do
-    SocketClient.push(client, topic, "api", %{
-      "service" => service,
-      "request_type" => type,
-      "request_id" => id
-    })
+  test "a binary payload is an error of the request", %{client: client} do
+    # The layout of the V2 serializer: lengths, then join ref, ref, topic, event and data.
+    header = <<0, 5, 1, 5, 3, "api:1", "x", "api:1", "api">>
+
+    for data <- ["", <<0>>, <<255, 254, 0>>, :binary.copy(<<255>>, 1_500_000)] do
+      SocketClient.frame(client, 2, [header, data])
+      assert_receive {:reply, "x", "error", %{"error" => "Invalid request: " <> _}}
+    end
+
+    ping(client)
   end
 
-  defp most_binaries(until, most) do
-    most = max(most, :erlang.memory(:binary))
+  test "frames that break the protocol end that connection and no other", %{port: port} do
+    bystander = connect(port)
 
-    receive do
-      ^until -> most
-    after
-      5 -> most_binaries(until, most)
+    hostile = [
+      &SocketClient.text(&1, "not json"),
+      &SocketClient.text(&1, <<255, 254>>),
+      &SocketClient.text(&1, "[]"),
+      &SocketClient.frame(&1, 2, <<0, 255, 255, 255, 255>>),
+      &SocketClient.frame(&1, 11, "no such opcode"),
+      &SocketClient.raw(&1, :binary.copy(<<255>>, 10_000)),
+      &SocketClient.text(&1, message(~s(") <> String.duplicate("x", 5_000_000) <> ~s(")))
+    ]
+
+    for send_it <- hostile do
+      client = connect(port)
+      %{id: id} = client
+      send_it.(client)
+      assert_receive {:closed, ^id}
+      ping(bystander)
     end
   end
 
-  defp answered?(client, service) do
-    ref =
-      request(client, "api:honest", service, "quick", "h#{System.unique_integer([:positive])}")
+  test "random bytes and random JSON leave the server as it was", %{port: port} do
+    seed = System.unique_integer([:positive])
+    :rand.seed(:exsss, {seed, 1, 2})
+    bystander = connect(port)
 
-    assert_receive {:reply, ^ref, "ok", %{"result" => "quick"}}
-  end
+    for round <- 1..200 do
+      client = connect(port)
 
-  # Until the gateway makes no more for the client that does not read, whom others do not wait for.
-  defp settle(client, service, made, unchanged \\ 0)
-  defp settle(_client, _service, _made, 300), do: :ok
+      for _ <- 1..5 do
+        bytes = :crypto.strong_rand_bytes(:rand.uniform(300))
 
-  defp settle(client, service, made, unchanged) do
-    before = :counters.get(made, 1)
-    answered?(client, service)
-    # A thousand of 1 MB, or all requests of 5 MB: nothing holds it up.
-    refute before > 1_000
+        case :rand.uniform(4) do
+          1 ->
+            SocketClient.text(client, message(JSON.encode!(random(4))))
 
-    settle(
-      client,
-      service,
-      made,
-      if(:counters.get(made, 1) == before, do: unchanged + 1, else: 0)
-    )
-  end
+          2 ->
+            SocketClient.text(client, JSON.encode!(random(3)))
 
-  for server <- ["Bandit", "Cowboy"], type <- ["large", "items"] do
-    @tag server: server, json_library: JSON
-    test "a client that asks for #{type} and does not read holds a bounded number of bytes, with #{server}",
-         %{service: service, made: made} = context do
-      with {:ok, port} <- PhoenixGateway.start(context) do
-        {honest, _} = SocketClient.join(port, "honest", "api:honest")
-        {deaf, _} = SocketClient.join(port, "deaf", "api:1")
-        refs = for n <- 2..5, do: SocketClient.push(deaf, "api:#{n}", "phx_join", %{})
-        for ref <- refs, do: assert_receive({:reply, ^ref, "ok", _})
-        answered?(honest, service)
-        before = :erlang.memory(:binary)
-        watcher = Task.async(fn -> most_binaries(:stop, 0) end)
-        SocketClient.stop_reading(deaf)
+          3 ->
+            SocketClient.frame(client, Enum.random([1, 2, 8, 9, 10]), bytes)
 
-        for n <- 1..100,
-            do: request(deaf, "api:#{rem(n, 5) + 1}", service, unquote(type), "r#{n}")
-
-        Await.until(fn -> :counters.get(made, 1) > 0 end)
-        settle(honest, service, made)
-        send(watcher.pid, :stop)
-        held = Task.await(watcher, :infinity) - before
-
-        assert held < @hard_bytes + @executing_bytes[unquote(type)] + @slack_bytes,
-               "#{held} bytes"
-
-        SocketClient.read_on(deaf)
-        SocketClient.close(deaf)
-        SocketClient.close(honest)
+          4 ->
+            SocketClient.text(
+              client,
+              JSON.encode!([
+                nil,
+                "1",
+                "api:1",
+                Enum.random(["api", "phx_leave", "phx_join", "x"]),
+                random(3)
+              ])
+            )
+        end
       end
+
+      SocketClient.close(client)
+      if rem(round, 50) == 0, do: ping(bystander)
+    end
+
+    ping(bystander)
+  end
+
+  defp random(0), do: Enum.random([nil, true, 1, -1.5, "", "api", "é\0", 1.0e200])
+
+  defp random(depth) do
+    case :rand.uniform(3) do
+      1 ->
+        random(0)
+
+      2 ->
+        for _ <- 1..3//1, do: random(depth - 1)
+
+      3 ->
+        Map.new(
+          ["service", "request_type", "request_id", "args", "cancel"],
+          &{&1, random(depth - 1)}
+        )
     end
   end
 
-  @tag server: "Bandit", json_library: JSON
-  test "one user cannot take all streams, on however many topics",
-       %{service: service} = context do
-    with {:ok, port} <- PhoenixGateway.start(context) do
-      {greedy, _} = SocketClient.join(port, "greedy", "api:1")
-      refs = for n <- 2..6, do: SocketClient.push(greedy, "api:#{n}", "phx_join", %{})
-      for ref <- refs, do: assert_receive({:reply, ^ref, "ok", _})
+  test "with the end of a connection everything that it has started ends", %{
+    client: client,
+    service: service,
+    port: port
+  } do
+    register(service, "gate", response_type: :async, timeout: :infinity)
+    other = connect(port)
 
-      refs =
-        for topic <- 1..6,
-            n <- 1..30,
-            do: request(greedy, "api:#{topic}", service, "idle", "s#{n}")
+    pids =
+      for n <- 1..3 do
+        SocketClient.push(other, "api:1", "api", %{
+          "service" => service,
+          "request_type" => "gate",
+          "request_id" => "r#{n}"
+        })
 
-      answers = for ref <- refs, do: assert_receive({:reply, ^ref, _status, _response})
+        assert_receive {:running, _, pid}
+        Process.monitor(pid)
+        pid
+      end
 
-      {started, refused} =
-        Enum.split_with(answers, fn {:reply, _ref, status, _response} -> status == "ok" end)
-
-      # A fifth of 500.
-      assert length(started) == 100
-      for {:reply, _, _, response} <- refused, do: assert(response["code"] == "unavailable")
-
-      {honest, _} = SocketClient.join(port, "honest", "api:honest")
-      ref = request(honest, "api:honest", service, "idle", "mine")
-      assert_receive {:reply, ^ref, "ok", %{"success" => true, "has_more" => true}}
-      SocketClient.close(greedy)
-      SocketClient.close(honest)
-
-      assert Await.until(fn ->
-               PhoenixGenApi.WorkerPool.status(:stream_pool).busy_workers == 0
-             end)
-    end
+    SocketClient.close(other)
+    for pid <- pids, do: assert_receive({:DOWN, _, :process, ^pid, _})
+    Await.until(fn -> WorkerPool.status(:async_pool).busy_workers == 0 end)
+    ping(client)
   end
 end
