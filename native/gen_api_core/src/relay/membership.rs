@@ -191,7 +191,11 @@ impl<H: Copy + Eq + Hash> Relay<H> {
             state.grant_grace(at, until);
             after = after.with(MemberFlags::GRACE);
         }
-        state.changed_ms = state.changed_ms.max(now_ms);
+        // Nobody has wanted a change when a process or a node was lost: it does not make the group newer than
+        // its deletion on the other side of a split.
+        if !died {
+            state.changed_ms = state.changed_ms.max(now_ms);
+        }
         state.set_flags(at, after);
         self.prune_member(group, state, at);
     }

@@ -182,6 +182,24 @@ fn a_copy_of_somebody_who_may_come_back_ends_with_his_time() {
 }
 
 #[test]
+fn a_group_changes_when_somebody_leaves_and_not_when_his_node_is_lost() {
+    let a = empty();
+    a.decide("g", create(GroupType::Public, "root", 1), 0)
+        .unwrap();
+    for user in ["ann", "bob"] {
+        a.decide("g", Join { user }, 2).unwrap();
+    }
+    let lost = LeaveIfOffline {
+        user: "ann",
+        died: true,
+    };
+    let (origin, _record) = a.decide("g", lost, 1_000).unwrap();
+    assert_eq!(origin.changed_ms, 2);
+    let (origin, _record) = a.decide("g", Leave { user: "bob" }, 1_001).unwrap();
+    assert_eq!(origin.changed_ms, 1_001);
+}
+
+#[test]
 fn who_is_in_on_one_side_of_a_split_has_no_grace_left_of_the_other() {
     let (a, b) = pair();
     let bounds = Bounds {
