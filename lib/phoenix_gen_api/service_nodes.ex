@@ -47,9 +47,13 @@ defmodule PhoenixGenApi.ServiceNodes do
   @impl true
   def handle_continue(:look, reasons) do
     Process.send_after(self(), :tick, @tick_ms)
-    read_changes()
+    changed = read_changes()
+
     # A node that cannot be connected is noticed by who calls it.
-    for {service, state, nodes} <- rows(), state != :up, do: judge(service, state, nodes, reasons)
+    for {service, state, nodes} <- rows(),
+        state != :up or service in changed,
+        do: judge(service, state, nodes, reasons)
+
     {:noreply, reasons}
   end
 
@@ -92,13 +96,15 @@ defmodule PhoenixGenApi.ServiceNodes do
         # Of other nodes than before nothing is known, unless one of them is there.
         case :ets.lookup(@table, service) do
           [{_service, _state, ^nodes}] -> :ok
-          [{_service, :up, _before}] -> :ets.insert(@table, {service, kept(nodes), nodes})
+          [{_service, :up, before}] -> :ets.insert(@table, {service, kept(nodes, before), nodes})
           _down_or_new -> :ets.insert(@table, {service, :unknown, nodes})
         end
     end
   end
 
-  defp kept(nodes), do: if(Enum.any?(nodes, &there?/1), do: :up, else: :unknown)
+  # Those that were there may be lost by now, which is for who judges to say.
+  defp kept(nodes, before),
+    do: if(Enum.any?(nodes, &(&1 in before or there?(&1))), do: :up, else: :unknown)
 
   defp nodes(service) do
     lists =
@@ -112,7 +118,11 @@ defmodule PhoenixGenApi.ServiceNodes do
     if Enum.all?(lists, &is_list/1), do: lists |> Enum.concat() |> Enum.uniq(), else: :unknown
   end
 
-  defp read_changes, do: for(service <- changed(Changes.take()), do: read(service))
+  defp read_changes do
+    changed = changed(Changes.take())
+    Enum.each(changed, &read/1)
+    changed
+  end
 
   defp judge_all(node, reasons) do
     read_changes()

@@ -71,6 +71,20 @@ defmodule PhoenixGenApi.ServicesClusterTest do
     Await.until(fn -> :ets.info(ServiceNodes, :size) == 0 end)
   end
 
+  test "nodes that are lost while the functions of their service change are lost", %{
+    service: service
+  } do
+    {_, node} = peer = Cluster.start_peer()
+    :ok = ConfigDb.add(config(service, [node]))
+    assert {:info, _line} = line("service #{service} has its first node")
+    # It hears of both at once.
+    :sys.suspend(ServiceNodes)
+    :ok = ConfigDb.add(config(service, [node, :never@nowhere], request_type: "other"))
+    Cluster.stop_peer(peer)
+    :sys.resume(ServiceNodes)
+    assert {:warning, _line} = line("service #{service} has lost its last node")
+  end
+
   test "a node with another cookie is named with the reason, by requests and by pulls", %{
     service: service
   } do
