@@ -141,7 +141,7 @@ defmodule PhoenixGenApi.Channel do
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor
   alias PhoenixGenApi.FailureLog
-  alias PhoenixGenApi.JsonEncoding
+  alias PhoenixGenApi.JsonEncoding.Reply
   alias PhoenixGenApi.Relay
   alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Structs.{Request, Response}
@@ -231,7 +231,7 @@ defmodule PhoenixGenApi.Channel do
   end
 
   defp push(socket, event, response, max) do
-    {response, bytes, failure} = JsonEncoding.measured(response, json_library(), max)
+    {response, bytes, failure} = Reply.measured(response, json_library(), max)
     if failure, do: FailureLog.log(failure, about(response.request_id))
     Delivery.push(connection(socket), socket, event, response, bytes)
     {:noreply, socket}

@@ -43,8 +43,6 @@ defmodule PhoenixGenApi.ConfigDb do
   alias PhoenixGenApi.ConfigDb.{Changes, Compilation, Warnings}
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.Decisions
-  alias PhoenixGenApi.Explanation
-  alias PhoenixGenApi.Format
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Plan
@@ -258,35 +256,6 @@ defmodule PhoenixGenApi.ConfigDb do
 
   # A hand-made request may hold anything; nothing is registered under that.
   def fetch(_service, _request_type, _version), do: {:error, :not_found}
-
-  @doc false
-  # Looks up a function as `fetch/3` does, and explains the result.
-  @spec explain(term(), term(), term()) ::
-          {{:ok, Plan.t()} | {:error, :not_found | :disabled | :not_running}, Explanation.t()}
-  def explain(service, request_type, version) do
-    case fetch(service, request_type, version) do
-      {:ok, plan} = found ->
-        config = Plan.config(plan)
-        key = Format.names([config.service, config.request_type, config.version], " ")
-        origin = origin(config.service, config.request_type, config.version)
-        {found, Explanation.passes(key <> describe(origin))}
-
-      {:error, reason} = error ->
-        key = Format.names([service, request_type], " ")
-        asked = if version, do: SafeInspect.name(version), else: "without a version"
-        failure = if reason == :not_running, do: reason, else: {reason, request_type, version}
-        {error, Explanation.refuses("#{key} #{asked}: #{describe(reason)}", failure, nil)}
-    end
-  end
-
-  defp describe(:pull), do: ", pulled"
-  defp describe(:push), do: ", pushed"
-  defp describe(:direct), do: ", added here"
-  # Deleted since the lookup.
-  defp describe(nil), do: ""
-  defp describe(:not_found), do: "no such function is registered"
-  defp describe(:disabled), do: "disabled"
-  defp describe(:not_running), do: "no gateway runs on this node"
 
   @doc false
   # What a pull or a push does in one visible step: stores these configs and removes every

@@ -155,16 +155,17 @@ defmodule PhoenixGenApi.ConfigPusher do
   end
 
   @doc """
-  Asks a gateway to send no new calls to this node; those in flight end as usual.
+  Asks a gateway, and with it all gateways that are connected with it, to send no new calls to this
+  node; those in flight end as usual.
 
   It lasts until `undrain/1`, or until this node goes down and comes back.
   """
-  @spec drain(node()) :: :ok | badrpc()
+  @spec drain(node()) :: :ok | {:error, :not_running} | badrpc()
   def drain(gateway) when is_atom(gateway),
     do: Push.call(gateway, NodeSelector, :drain, [node()], @timeout_ms)
 
   @doc "Takes `drain/1` back."
-  @spec undrain(node()) :: :ok | badrpc()
+  @spec undrain(node()) :: :ok | {:error, :not_running} | badrpc()
   def undrain(gateway) when is_atom(gateway),
     do: Push.call(gateway, NodeSelector, :undrain, [node()], @timeout_ms)
 

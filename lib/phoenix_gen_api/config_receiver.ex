@@ -82,7 +82,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   as functions from another node. One that refuses what another has accepted records it in
   `PhoenixGenApi.ConfigFailed` and goes on with the functions it had; the others are not affected.
 
-  Not shared: the marks of `PhoenixGenApi.ConfigDb.disable/3`, functions that were added or deleted directly, and
+  Not shared: functions that were added or deleted directly, and
   services that `PhoenixGenApi.ConfigPuller` was told of by an operator. Each gateway has its own. Gateways of
   versions of this library without joining nodes do not hear of them, and go on with those of the push.
   """

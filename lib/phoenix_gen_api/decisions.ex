@@ -6,7 +6,7 @@ defmodule PhoenixGenApi.Decisions do
   #
   # Every decision has a Lamport stamp, so that gateways agree which of two is the last, in
   # whatever order they hear of them. What a decision does is done by the module for its kind, see
-  # `c:decided/3`: the supervisor names these, and nothing here knows them.
+  # `c:decided/3`. The supervisor names these modules, which ask here for decisions themselves.
 
   alias PhoenixGenApi.Decisions.{Server, Store}
 

@@ -62,7 +62,7 @@ defmodule PhoenixGenApi.Executor do
   alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Identity
-  alias PhoenixGenApi.JsonEncoding
+  alias PhoenixGenApi.JsonEncoding.Reply
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
@@ -99,15 +99,15 @@ defmodule PhoenixGenApi.Executor do
   @doc false
   # The same for a request that comes from a client and has waited for so many ms: what one user may
   # have at a time is bounded, and what cannot be sent is a failure. Also the size of the response.
-  # `claim?` is asked when the request is over, and decides whether that counts: a client may have
-  # cancelled it.
+  # `claim?` is asked when the request is answered or acknowledged, and decides whether that counts: a
+  # client may have cancelled it.
   @spec execute_for_client(
           Request.t(),
           pid(),
           device(),
           module(),
           non_neg_integer(),
-          (-> boolean())
+          (:answered | :acknowledged -> boolean())
         ) ::
           {:later, Response.t()}
           | :none
@@ -281,7 +281,7 @@ defmodule PhoenixGenApi.Executor do
   end
 
   # With a JSON library it has to be possible to send the response, which is then measured.
-  defp observed(request, run, json_library \\ nil, queued \\ 0, claim? \\ fn -> true end) do
+  defp observed(request, run, json_library \\ nil, queued \\ 0, claim? \\ fn _what -> true end) do
     started = System.monotonic_time()
 
     metadata = %{
@@ -294,7 +294,7 @@ defmodule PhoenixGenApi.Executor do
     Telemetry.execute(@event ++ [:start], Telemetry.start_measurements(started), metadata)
     {result, rest, bytes} = request |> guarded(run) |> measured(json_library)
 
-    if claim?.() do
+    if claim?.(if(rest == :later, do: :acknowledged, else: :answered)) do
       Outcome.emit(request, result, rest, started, queued)
       {result, rest, bytes}
     else
@@ -313,7 +313,7 @@ defmodule PhoenixGenApi.Executor do
 
   defp measured({%Response{} = response, {_failure, context} = rest}, library)
        when library != nil do
-    case JsonEncoding.measured(response, library, max_bytes(context)) do
+    case Reply.measured(response, library, max_bytes(context)) do
       {response, bytes, nil} -> {response, rest, bytes}
       {error, bytes, failure} -> {error, {failure, context}, bytes}
     end

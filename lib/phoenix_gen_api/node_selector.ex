@@ -39,6 +39,7 @@ defmodule PhoenixGenApi.NodeSelector do
   alias PhoenixGenApi.Decisions
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
+  alias PhoenixGenApi.NodeSelector.NodeList
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.SafeInspect
@@ -108,29 +109,7 @@ defmodule PhoenixGenApi.NodeSelector do
   by the config's `hook_timeout`. Strings that it returns become atoms only if such atoms exist.
   """
   @spec resolve_nodes_list(FunConfig.t()) :: {:ok, [node() | String.t()]} | {:error, reason()}
-  def resolve_nodes_list(config)
-      when is_struct(config) and
-             (not is_map_key(config, :nodes) or not is_map_key(config, :hook_timeout)),
-      do: config |> FieldMap.complete() |> resolve_nodes_list()
-
-  def resolve_nodes_list(%{nodes: :local}), do: {:ok, [node()]}
-  def resolve_nodes_list(%{nodes: []}), do: {:error, :no_nodes_available}
-
-  def resolve_nodes_list(%{nodes: nodes}) when is_list(nodes) do
-    if names?(nodes), do: {:ok, nodes}, else: {:error, {:invalid_nodes_configuration, nodes}}
-  end
-
-  def resolve_nodes_list(%{nodes: {m, f, a}} = config)
-      when is_atom(m) and is_atom(f) and is_list(a) do
-    case RPC.Local.apply(m, f, a, config.hook_timeout) do
-      {:ok, nodes} when is_list(nodes) -> dynamic(nodes)
-      {:ok, other} -> {:error, {:dynamic_node_resolution_failed, {:not_a_list, other}}}
-      {:error, reason} -> {:error, {:dynamic_node_resolution_failed, reason}}
-    end
-  end
-
-  def resolve_nodes_list(%{nodes: nodes}),
-    do: {:error, {:invalid_nodes_configuration, nodes}}
+  def resolve_nodes_list(config), do: NodeList.resolve(config)
 
   @doc "Whether the config's `choose_node_mode` is one that a config may have."
   @spec choose_node_valid?(FunConfig.t()) :: boolean()
@@ -186,7 +165,7 @@ defmodule PhoenixGenApi.NodeSelector do
   def loads do
     for {name, status, in_flight} <- Native.node_selector_statuses(selector!()),
         # A config that was not stored may have named nodes by strings that are no atoms.
-        node <- existing(name),
+        node <- NodeList.existing(name),
         do: {node, status, in_flight}
   end
 
@@ -376,7 +355,7 @@ defmodule PhoenixGenApi.NodeSelector do
     listed = MapSet.new(names)
 
     cond do
-      not names?(nodes) or Enum.any?(nodes, &(&1 not in listed)) ->
+      not NodeList.names?(nodes) or Enum.any?(nodes, &(&1 not in listed)) ->
         {:error, {:dynamic_node_resolution_failed, {:not_in_list, nodes}}}
 
       nodes == [] ->
@@ -426,32 +405,6 @@ defmodule PhoenixGenApi.NodeSelector do
   defp key_error(:invalid_key, mode), do: {:invalid_hash_key, field(mode)}
 
   defp field(:hash), do: "request_id"
-
-  defp dynamic([]), do: {:error, :no_nodes_available}
-
-  defp dynamic(nodes) do
-    if names?(nodes) do
-      case Enum.flat_map(nodes, &existing/1) do
-        [] -> {:error, :no_nodes_available}
-        nodes -> {:ok, nodes}
-      end
-    else
-      {:error, {:dynamic_node_resolution_failed, {:not_a_list_of_nodes, nodes}}}
-    end
-  end
-
-  defp existing(node) when is_atom(node), do: [node]
-
-  defp existing(node) do
-    [String.to_existing_atom(node)]
-  rescue
-    ArgumentError -> []
-  end
-
-  defp names?(nodes) do
-    not List.improper?(nodes) and
-      Enum.all?(nodes, &((is_atom(&1) and &1 != nil) or (is_binary(&1) and String.valid?(&1))))
-  end
 
   defp mode(mode) when mode in @modes, do: :ok
 

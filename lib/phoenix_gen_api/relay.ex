@@ -56,7 +56,7 @@ defmodule PhoenixGenApi.Relay do
   A user may join a group with several processes, up to 1,000 on each gateway. When a process
   ends its device is gone; with the last one the user leaves. `:muted`, a ban and the admin role
   are remembered until the group is deleted; an accepted ordinary member of a private group starts
-  over as pending, except within `rejoin_grace_ms` after the end of his last process. Groups stay
+  over as pending, except within `rejoin_grace_ms` after the end of their last process. Groups stay
   when they are empty.
 
   A process that joins a group as two users gets its messages twice.
@@ -88,7 +88,7 @@ defmodule PhoenixGenApi.Relay do
 
   defguardp is_elsewhere(pid) when is_pid(pid) and node(pid) != node()
 
-  @doc "Creates a group. Its creator is active and an admin, with `pid` as his device."
+  @doc "Creates a group. Its creator is active and an admin, with `pid` as their device."
   @spec create_group(group_id(), group_type(), user_id(), pid()) :: :ok | refused()
   def create_group(id, type, user, pid) when is_elsewhere(pid),
     do: call_owner_node(pid, :create_group, [id, type, user, pid])
@@ -178,7 +178,7 @@ defmodule PhoenixGenApi.Relay do
   end
 
   @doc """
-  Who is there: the members of a group as `t:member/0`, each with `devices`, the number of his
+  Who is there: the members of a group as `t:member/0`, each with `devices`, the number of their
   processes on this gateway. Errors: `:not_found`.
   """
   @spec list_members(group_id()) :: {:ok, %{user_id() => map()}} | refused()
@@ -190,7 +190,7 @@ defmodule PhoenixGenApi.Relay do
     end
   end
 
-  @doc "The groups that a user is in, with his status in each; in no particular order."
+  @doc "The groups that a user is in, with their status in each; in no particular order."
   @spec list_groups_for_user(user_id()) :: {:ok, [{group_id(), status()}]} | refused()
   def list_groups_for_user(user) do
     with :ok <- valid([user]), {:ok, relay} <- handle() do
@@ -203,7 +203,7 @@ defmodule PhoenixGenApi.Relay do
 
   A user who is in the group keeps status, role and `joined_at`. `:already_member` is for a
   process with which this user has joined already, `:too_many_devices` for one more than 1,000 of
-  his on one gateway. Called in `join/3` of a channel with the fastlane, for its own process, messages
+  theirs on one gateway. Called in `join/3` of a channel with the fastlane, for its own process, messages
   will go past the channel.
 
   With `create: :public`, or another type, a group that is missing is created, as by
@@ -285,20 +285,20 @@ defmodule PhoenixGenApi.Relay do
   def unmute_member(id, actor, target), do: change(id, :unmute, actor, target)
 
   @doc """
-  Takes a member out with all devices; he loses the admin role and may join again.
-  `:cannot_kick` is for the actor himself, who can leave.
+  Takes a member out with all devices; they lose the admin role and may join again.
+  `:cannot_kick` is for actors who name themselves: they can leave.
   """
   @spec kick_member(group_id(), user_id(), user_id()) :: :ok | refused()
   def kick_member(id, actor, target), do: change(id, :kick, actor, target)
 
   @doc """
-  Takes a user out and keeps him out, also one who was never in. He loses the admin role.
-  `:cannot_ban` is for the actor himself.
+  Takes a user out and keeps them out, also one who was never in. They lose the admin role.
+  `:cannot_ban` is for actors who name themselves.
   """
   @spec ban_member(group_id(), user_id(), user_id()) :: :ok | refused()
   def ban_member(id, actor, target), do: change(id, :ban, actor, target)
 
-  @doc "Lets a banned user join again. That he was muted is remembered."
+  @doc "Lets a banned user join again. That they were muted is remembered."
   @spec unban_member(group_id(), user_id(), user_id()) :: :ok | refused()
   def unban_member(id, actor, target), do: change(id, :unban, actor, target)
 

@@ -177,19 +177,42 @@ defmodule PhoenixGenApi.DecisionsClusterTest do
   end
 
   test "what is no decision, or comes from no gateway, changes nothing" do
-    [one] = Gateways.start(1)
+    [one, {_, other}] = Gateways.start(2)
     add(one, "find")
-    rows = [{{:function, "shop", "find", "0.0.0"}, %{value: :disable, stamp: {9, :x@y}, at: 0}}]
-    [pid] = [call(one, Process, :whereis, [Decisions.Server])]
+    key = {:function, "shop", "find", "0.0.0"}
+    row = {key, %{value: :disable, stamp: {9, :x@y}, at: 0}}
+    pid = call(one, Process, :whereis, [Decisions.Server])
+    tell = &call(one, :erlang, :send, [pid, {Decisions.Server, &1, &2, &3}])
+    for message <- [{:some, [row]}, {:all, [row]}], do: tell.(1, :x@y, message)
+    tell.(2, other, {:some, [row]})
 
-    for message <- [{:some, rows}, {:all, rows}, {:some, :nonsense}, {:summary, 1}, :nonsense],
-        protocol <- [1, 2] do
-      call(one, :erlang, :send, [pid, {Decisions.Server, protocol, :x@y, message}])
-    end
+    odd =
+      for {key, value} <- [
+            {key, :other},
+            {key, nil},
+            {{:function, :shop, "find", "0.0.0"}, :disable},
+            {{:function, "shop"}, :disable},
+            {{:node, "n"}, :drain},
+            {{:node, :n@h}, :disable},
+            {{:pool, :async_pool}, :resize},
+            {:limits, {:limits, [], %{}}},
+            {{}, :disable},
+            {[], 1}
+          ],
+          do: {key, %{value: value, stamp: {9, :x@y}, at: 0}}
+
+    odd = odd ++ [{key, %{value: :disable, stamp: 9, at: 0}}, {key, :disable}, :nonsense]
+
+    for message <- [{:some, odd}, {:all, odd}, {:some, :nonsense}, {:all, nil}, {:summary, 1}, 1],
+        do: tell.(1, other, message)
 
     settle([one])
     assert call(one, Process, :whereis, [Decisions.Server]) == pid
     assert state(one, "find") == :enabled
+    # The way is open to what is one.
+    tell.(1, other, {:some, odd ++ [row]})
+    settle([one])
+    assert state(one, "find") == :disabled
     assert_raise ArgumentError, fn -> ConfigDb.disable("shop", "find", nil, locl: true) end
   end
 end

@@ -63,6 +63,19 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
     )
   end
 
+  # Runs it in a process that is killed then, wherever it is; returns after all that was under way.
+  defp killed_after(ms, fun) do
+    {pid, monitor} = spawn_monitor(fun)
+
+    receive do
+    after
+      ms -> Process.exit(pid, :kill)
+    end
+
+    assert_receive {:DOWN, ^monitor, :process, ^pid, _reason}
+    ServiceLock.run("shop", fn -> :ok end)
+  end
+
   defp stored, do: ConfigDb.get_functions_from_services("shop")["shop"]
 
   # As a node of the service pushes itself.
@@ -405,16 +418,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
 
       for n <- 1..50 do
         joining = from(:"node#{n}@nohost")
-        {pid, monitor} = spawn_monitor(fn -> ConfigReceiver.push(joining) end)
-        delay = rem(n, 3)
-
-        receive do
-        after
-          delay -> Process.exit(pid, :kill)
-        end
-
-        assert_receive {:DOWN, ^monitor, :process, ^pid, _reason}
-        ServiceLock.run("shop", fn -> :ok end)
+        killed_after(rem(n, 3), fn -> ConfigReceiver.push(joining) end)
         Await.until(fn -> not PushStore.dirty?("shop") end)
         assert ConfigReceiver.get_pushed_config("shop").nodes -- nodes() == []
 
@@ -693,18 +697,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
       end
 
       for n <- 1..500 do
-        {pid, monitor} = spawn_monitor(fn -> ConfigReceiver.push(push.(n)) end)
-        delay = :rand.uniform(8) - 1
-
-        receive do
-        after
-          delay -> Process.exit(pid, :kill)
-        end
-
-        assert_receive {:DOWN, ^monitor, :process, ^pid, _reason}
-        # After all that was under way.
-        ServiceLock.run("shop", fn -> :ok end)
-
+        killed_after(:rand.uniform(8) - 1, fn -> ConfigReceiver.push(push.(n)) end)
         if n == 250, do: ConfigReceiver.delete_pushed_service("shop")
         Await.until(fn -> consistent?(ConfigReceiver.get_pushed_config("shop")) end)
       end
@@ -715,16 +708,7 @@ defmodule PhoenixGenApi.ConfigReceiverTest do
 
       for n <- 1..200 do
         ConfigReceiver.push(push_config(for(n <- 1..50, do: fun("f#{n}"))), force: true)
-        {pid, monitor} = spawn_monitor(fn -> ConfigReceiver.delete_pushed_service("shop") end)
-        delay = rem(n, 2)
-
-        receive do
-        after
-          delay -> Process.exit(pid, :kill)
-        end
-
-        assert_receive {:DOWN, ^monitor, :process, ^pid, _reason}
-        ServiceLock.run("shop", fn -> :ok end)
+        killed_after(rem(n, 2), fn -> ConfigReceiver.delete_pushed_service("shop") end)
         Await.until(fn -> consistent?(ConfigReceiver.get_pushed_config("shop")) end)
       end
     end

@@ -2,6 +2,7 @@ defmodule PhoenixGenApi.JsonEncodingTest do
   use ExUnit.Case, async: true
 
   alias PhoenixGenApi.JsonEncoding
+  alias PhoenixGenApi.JsonEncoding.Reply
   alias PhoenixGenApi.Structs.Response
   alias PhoenixGenApi.Test.{Derived, Faulty, Opaque}
 
@@ -104,8 +105,8 @@ defmodule PhoenixGenApi.JsonEncodingTest do
 
     test "puts an error in the place of a result that is too large" do
       response = Response.sync_response("r1", String.duplicate("x", 1_000))
-      assert {^response, _bytes, nil} = JsonEncoding.measured(response, JSON, 2_000)
-      assert {refused, bytes, failure} = JsonEncoding.measured(response, JSON, 500)
+      assert {^response, _bytes, nil} = Reply.measured(response, JSON, 2_000)
+      assert {refused, bytes, failure} = Reply.measured(response, JSON, 500)
       assert failure == {:not_encodable, "result too large", nil}
       assert %Response{request_id: "r1", success: false, result: nil} = refused
       assert refused.error == "Internal Server Error"

@@ -7,6 +7,7 @@ defmodule PhoenixGenApi.Channel.Delivery do
   alias PhoenixGenApi.ClientConnection
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.JsonEncoding
+  alias PhoenixGenApi.JsonEncoding.Reply
   alias PhoenixGenApi.Relay.Fastlane
   alias PhoenixGenApi.Structs.Response
 
@@ -47,7 +48,7 @@ defmodule PhoenixGenApi.Channel.Delivery do
 
   @doc "The library that Phoenix encodes with."
   @spec json_library() :: module()
-  defdelegate json_library, to: PhoenixAdapter
+  defdelegate json_library, to: JsonEncoding, as: :library
 
   @doc "Has relay messages go to the socket's transport, past the channel that is about to be joined."
   @spec open_fastlane(struct(), String.t()) :: :ok
@@ -79,14 +80,17 @@ defmodule PhoenixGenApi.Channel.Delivery do
   end
 
   @doc """
-  A later result, as it is sent to the channel.
+  Sends a later result to the channel.
 
   Own clauses of the module may take it there, so its form is fixed. Where the module may serve several
   events it says its own in a key that structs of that name do not have.
   """
-  @spec marked(t(), Response.t()) :: map()
-  def marked(%{marks_event: true, event: event}, response), do: Map.put(response, :event, event)
-  def marked(_delivery, response), do: response
+  @spec later(t(), pid(), :async_call | :stream_response, Response.t()) :: {atom(), map()}
+  def later(delivery, channel, tag, response),
+    do: send(channel, {tag, marked(delivery, response)})
+
+  defp marked(%{marks_event: true, event: event}, response), do: Map.put(response, :event, event)
+  defp marked(_delivery, response), do: response
 
   @doc "The event that a later result is for, and the result."
   @spec unmarked(term(), String.t()) :: {String.t(), term()}
@@ -148,7 +152,7 @@ defmodule PhoenixGenApi.Channel.Delivery do
   end
 
   defp attempt_error(payload, deliver) do
-    deliver.(JsonEncoding.not_encodable(payload))
+    deliver.(Reply.not_encodable(payload))
     :ok
   catch
     # Not even plain strings can be sent: the log has said why.

@@ -12,10 +12,6 @@ defmodule PhoenixGenApi.Channel.PhoenixAdapter do
   def ref(%{ref: nil}), do: nil
   def ref(socket), do: Phoenix.Channel.socket_ref(socket)
 
-  @doc "The library that Phoenix encodes with: the configured one, or Phoenix's own default."
-  @spec json_library() :: module()
-  defdelegate json_library, to: PhoenixGenApi.JsonEncoding, as: :library
-
   @doc "Replies from any process."
   @spec reply(ref(), {:ok | :error, term()}) :: :ok
   def reply(nil, _reply), do: :ok

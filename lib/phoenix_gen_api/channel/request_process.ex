@@ -13,7 +13,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor
   alias PhoenixGenApi.FailureLog
-  alias PhoenixGenApi.JsonEncoding
+  alias PhoenixGenApi.JsonEncoding.Reply
   alias PhoenixGenApi.StreamCall.Mailbox
   alias PhoenixGenApi.Structs.{Request, Response}
 
@@ -41,16 +41,28 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
           budget: integer()
         }
 
-  @typedoc "Who claims it first answers the request: its process when it is done, or the session that cancels it."
+  @typedoc """
+  What becomes of a request is what is claimed first: its process answers it or acknowledges it, or
+  the session cancels it.
+  """
   @type claim :: :atomics.atomics_ref()
 
-  @doc "That of a request that nobody has answered."
+  # In the atomic; 0 is a request of which nothing was claimed.
+  @claims %{answered: 1, acknowledged: 2, cancelled: 3}
+
+  @doc "That of a request of which nothing was claimed."
   @spec unclaimed() :: claim()
   def unclaimed, do: :atomics.new(1, [])
 
-  @doc "Claims a request; whether nobody had."
-  @spec claim(claim()) :: boolean()
-  def claim(claim), do: :atomics.compare_exchange(claim, 1, 0, 1) == :ok
+  @doc "Claims one of them: `:ok`, or whether it was acknowledged before, and not ended."
+  @spec claim(claim(), :answered | :acknowledged | :cancelled) :: :ok | :acknowledged | :ended
+  def claim(claim, what) do
+    case :atomics.compare_exchange(claim, 1, 0, @claims[what]) do
+      :ok -> :ok
+      2 -> :acknowledged
+      _answered_or_cancelled -> :ended
+    end
+  end
 
   @doc "Starts the process."
   @spec start_link(t(), [pid()]) :: pid()
@@ -74,7 +86,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
 
   defp run(process) do
     %{request: request, device: device, queued: queued, delivery: delivery} = process
-    claim? = fn -> claim(process.claim) end
+    claim? = &(claim(process.claim, &1) == :ok)
     library = delivery.json_library
 
     case Executor.execute_for_client(request, self(), device, library, queued, claim?) do
@@ -171,13 +183,13 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
     do: send_later(process, :stream_response, Response.stream_end_response(process.id))
 
   defp send_later(process, tag, response),
-    do: send(process.channel, {tag, Delivery.marked(process.delivery, response)})
+    do: Delivery.later(process.delivery, process.channel, tag, response)
 
   defp measured(process, response) do
     %{delivery: %{json_library: json_library}, max_result_bytes: max} = process
 
     {response, bytes, failure} =
-      JsonEncoding.measured(response, json_library, max || default_max())
+      Reply.measured(response, json_library, max || default_max())
 
     if failure, do: FailureLog.log(failure, FailureLog.about(process.request))
     {response, bytes}

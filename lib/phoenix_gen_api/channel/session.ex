@@ -39,9 +39,10 @@ defmodule PhoenixGenApi.Channel.Session do
     waiting: nil,
     # when the queue is looked at without any request having ended: {at, timer}
     look: nil,
-    # pid => %{id, ref, long?, answering?}: those that have a slot
+    # pid => job, see start_item/4: those that have a slot
     executing: %{},
-    # pid => {id, :async | :stream}: those that may be cancelled
+    # the same with their kind, :async or :stream: those that were acknowledged, some a moment before
+    # they give their slot back
     running: %{},
     # the second in which the last cancel came, and how many have acted at once in it
     cancels: {0, 0},
@@ -223,11 +224,11 @@ defmodule PhoenixGenApi.Channel.Session do
         not is_map_key(state.running, pid),
         reduce: {0, state} do
       {ended, state} ->
-        cond do
-          RequestProcess.claim(job.claim) -> {ended + 1, kill(pid, job, state)}
-          # It is about to be acknowledged, and ends then.
-          job.long? -> {ended + 1, put_in(state.executing[pid].cancelled?, true)}
-          true -> {ended, state}
+        case RequestProcess.claim(job.claim, :cancelled) do
+          :ok -> {ended + 1, kill(pid, job, state)}
+          # It ends when its acknowledgement is sent.
+          :acknowledged -> {ended + 1, put_in(state.executing[pid].cancelled?, true)}
+          :ended -> {ended, state}
         end
     end
   end
@@ -258,10 +259,10 @@ defmodule PhoenixGenApi.Channel.Session do
   defp answer_for(pid, state) do
     case state do
       %{running: %{^pid => %{id: id, kind: :async}}} ->
-        send_later(state, :async_call, died(id, :async_failed))
+        Delivery.later(state.delivery, state.channel, :async_call, died(id, :async_failed))
 
       %{running: %{^pid => %{id: id, kind: :stream}}} ->
-        send_later(state, :stream_response, died(id, :stream_failed))
+        Delivery.later(state.delivery, state.channel, :stream_response, died(id, :stream_failed))
 
       %{executing: %{^pid => %{id: id, ref: ref, answering?: false}}} ->
         Delivery.answer(state.delivery, ref, died(id, :request_failed))
@@ -270,9 +271,6 @@ defmodule PhoenixGenApi.Channel.Session do
         :ok
     end
   end
-
-  defp send_later(state, tag, response),
-    do: send(state.channel, {tag, Delivery.marked(state.delivery, response)})
 
   defp died(id, failure) do
     FailureLog.log(failure, about({:cancel, id}))

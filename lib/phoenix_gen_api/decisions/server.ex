@@ -74,9 +74,9 @@ defmodule PhoenixGenApi.Decisions.Server do
     if summary != Store.summary(), do: tell(from, {:all, Store.told()})
   end
 
-  defp told({:all, rows}, from, effects) do
+  defp told({:all, rows}, from, effects) when is_list(rows) do
     told({:some, rows}, from, effects)
-    theirs = Map.new(rows, fn {key, %{stamp: stamp}} -> {key, stamp} end)
+    theirs = for {key, %{stamp: stamp}} <- rows, into: %{}, do: {key, stamp}
 
     case for({key, ours} = row <- Store.told(), newer?(ours, theirs[key]), do: row) do
       [] -> :ok
@@ -84,11 +84,9 @@ defmodule PhoenixGenApi.Decisions.Server do
     end
   end
 
-  defp told({:some, rows}, _from, effects) do
-    for {key, %{stamp: {_number, _node}}} = row <- rows,
-        effects[kind(key)] != nil,
-        Store.take(row),
-        do: apply_decision(row, effects)
+  # Of another version of the library may come what this one does not know.
+  defp told({:some, rows}, _from, effects) when is_list(rows) do
+    for row <- rows, Store.row?(row), Store.take(row), do: apply_decision(row, effects)
   end
 
   defp told(_other, _from, _effects), do: :ok

@@ -27,6 +27,23 @@ defmodule PhoenixGenApi.Decisions.Store do
   @spec new() :: :ok
   def new, do: OwnedTable.new(@table, [:set, read_concurrency: true], fn -> [{:clock, 0}] end)
 
+  @doc "Whether that is a decision."
+  @spec row?(term()) :: boolean()
+  def row?({key, %{value: value, stamp: {number, gateway}, at: at}})
+      when is_integer(number) and number > 0 and is_atom(gateway) and is_integer(at),
+      do: known?(key, value)
+
+  def row?(_other), do: false
+
+  defp known?({:function, service, type, version}, value)
+       when is_binary(service) and is_binary(type) and is_binary(version),
+       do: value in [:disable, :enable]
+
+  defp known?({:node, node}, value) when is_atom(node), do: value in [:drain, :undrain]
+  defp known?(:limits, :configured), do: true
+  defp known?(:limits, {:limits, %{enabled: _, global: _, api: _}, %{}}), do: true
+  defp known?(_key, _value), do: false
+
   @doc "What holds on this gateway, and for whom it was decided."
   @spec all() :: [{:all | :here, row()}]
   def all do

@@ -74,7 +74,7 @@ defmodule PhoenixGenApi.Diagnostics.CallFlow do
   end
 
   defp build(service, type, version, request) do
-    {found, lookup} = ConfigDb.explain(service, type, version)
+    {found, lookup} = ConfigDb.Preview.explain(service, type, version)
     start = [decode: Request.explain(request && {:ok, request}), config_lookup: lookup]
 
     case found do

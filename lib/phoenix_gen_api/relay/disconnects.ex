@@ -55,7 +55,7 @@ defmodule PhoenixGenApi.Relay.Disconnects do
   def handle_info(_other, relay), do: {:noreply, relay}
 
   defp disconnected(relay, {group, user, stays?, elsewhere?}) do
-    # Of who has processes elsewhere, the gateway that decides says whether he has left.
+    # Of who has processes elsewhere, the gateway that decides says whether they have left.
     if stays?,
       do: Shard.last_device_gone(group, user, if(elsewhere?, do: :down_here, else: :down))
 

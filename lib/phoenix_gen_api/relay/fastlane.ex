@@ -7,7 +7,7 @@ defmodule PhoenixGenApi.Relay.Fastlane do
   @compile {:no_warn_undefined, Phoenix.Socket.Broadcast}
 
   alias PhoenixGenApi.ErrorResponse
-  alias PhoenixGenApi.JsonEncoding
+  alias PhoenixGenApi.JsonEncoding.Reply
   alias PhoenixGenApi.Structs.Response
 
   @typedoc "The device, whom messages are sent to, and the lane."
@@ -82,10 +82,10 @@ defmodule PhoenixGenApi.Relay.Fastlane do
   # No lane may keep the message from the others, nor end the process that sends for all.
   defp instead(serializer, %{payload: response} = broadcast, json_library, failed) do
     error =
-      with ^response <- JsonEncoding.encodable(response, json_library) do
+      with ^response <- Reply.encodable(response, json_library) do
         {kind, reason, stack} = failed
         ErrorResponse.log_bug(kind, reason, stack)
-        JsonEncoding.not_encodable(response)
+        Reply.not_encodable(response)
       end
 
     frame(serializer, struct!(broadcast, payload: error))

@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.Relay.Inbox do
   @moduledoc false
   # Messages from other gateways on their way to the members here, in a process that has those of
   # many senders. Those to a large group take their time: they go through a process of the sender's
-  # own, and so does all that he sends meanwhile, so that his messages stay in order and nobody
+  # own, and so does all that they send meanwhile, so that their messages stay in order and nobody
   # else's wait.
 
   alias PhoenixGenApi.Relay.FanOut

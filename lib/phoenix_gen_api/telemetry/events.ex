@@ -101,7 +101,7 @@ defmodule PhoenixGenApi.Telemetry.Events do
     {:relay, [:relay, :join], @start, [:group_id, :user_id, :status],
      "a process joined a group; `status` is `:active`, `:pending` or `:muted`"},
     {:relay, [:relay, :leave], @start, [:group_id, :user_id, :reason],
-     "a user left a group; `reason` is `:left`, `:down` (his last process ended), `:kicked` or `:banned`"},
+     "a user left a group; `reason` is `:left`, `:down` (their last process ended), `:kicked` or `:banned`"},
     {:relay, [:relay, :publish], @stop ++ [:recipients], [:group_id, :user_id],
      "a message was sent to `recipients` members"},
     {:relay, [:relay, :drop], [:count], [:reason, :group_id],

@@ -184,10 +184,14 @@ fn config_db_switch(
     enabled: bool,
     ahead: bool,
 ) -> Atom {
-    match table
-        .0
-        .switch(service, request_type, version, enabled, ahead)
-    {
+    let switched = if ahead {
+        table
+            .0
+            .switch_ahead(service, request_type, version, enabled)
+    } else {
+        table.0.switch(service, request_type, version, enabled)
+    };
+    match switched {
         Switched::NotFound => atoms::not_found(),
         Switched::Unchanged => atoms::unchanged(),
         Switched::Changed => atoms::changed(),

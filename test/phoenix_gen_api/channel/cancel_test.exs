@@ -230,6 +230,54 @@ defmodule PhoenixGenApi.Channel.CancelTest do
       assert_receive {:DOWN, ^monitor, :process, _, _}
     end
 
+    # The session hears of the cancel after the request was acknowledged, and before it is told so.
+    for {type, function, fields} <- [
+          {:async, :now, [response_type: :async]},
+          {:stream, :feed, [response_type: :stream, request_info: true]}
+        ] do
+      test "that comes between the end of the stages and the acknowledgement ends an #{type} request",
+           %{service: service} do
+        register(
+          service,
+          "later",
+          [
+            function: unquote(function),
+            check_permission: {:callback, {PhoenixGenApi.Test.ChannelFunctions, :gate, [self()]}}
+          ] ++ unquote(fields)
+        )
+
+        channel = join(Replying)
+        ref = push_in(channel, payload(service, "later", "a"))
+        assert_receive {:running, _request, callback}
+        session = session(channel)
+        :ok = :sys.suspend(session)
+        cancel = push_in(channel, %{"request_id" => "a", "cancel" => true})
+        settle(channel)
+        send(callback, {:return, true})
+
+        until(fn ->
+          {:messages, messages} = Process.info(session, :messages)
+          Enum.any?(messages, &match?({:"$gen_call", _from, {:acknowledging, _kind}}, &1))
+        end)
+
+        :ok = :sys.resume(session)
+        assert_receive {:reply, ^ref, :ok, %Response{async: true}}
+        assert_receive {:reply, ^cancel, :ok, %{cancelled: true}}
+
+        if unquote(type) == :stream,
+          do: assert_receive({:push, "api", %Response{request_id: "a", has_more: false}})
+
+        until(fn -> :sys.get_state(session).executing == %{} end)
+        settle(channel)
+        refute_received {:push, "api", _}
+        # Its id is free again.
+        again = push_in(channel, payload(service, "later", "a"))
+        assert_receive {:running, _request, callback}
+        send(callback, {:return, true})
+        assert_receive {:reply, ^again, :ok, %Response{async: true}}
+      end
+    end
+
     test "of one that executes on another node ends its function there", %{service: service} do
       {_peer, node} = Cluster.start_peer()
 

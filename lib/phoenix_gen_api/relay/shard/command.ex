@@ -43,7 +43,7 @@ defmodule PhoenixGenApi.Relay.Shard.Command do
   end
 
   def execute(relay, {:depart, group, user}) do
-    # Whether somebody else of his devices came in the meantime or not: the one that left, has.
+    # Whether another one of their devices came in the meantime or not: the one that left, has.
     {_result, effects} = execute(relay, {:depart, group, user, false})
     {{:ok, effects != []}, effects}
   end

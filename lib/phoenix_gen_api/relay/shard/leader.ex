@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.Relay.Shard.Leader do
   @doc "Makes a change that a gateway has asked for: its result, and what the others have to copy."
   @spec decide(State.t(), Command.op(), node()) :: {term(), [Command.effect()], State.t()}
   def decide(state, {:depart, group, user} = op, asked) do
-    # Who has joined since, on whichever gateway, is in, though his device is still on its way.
+    # Who has joined since, on whichever gateway, is in, though their device is still on its way.
     if Presence.device_expected?(state, group, user) do
       {{:ok, false}, [], state}
     else

@@ -1,6 +1,6 @@
 defmodule PhoenixGenApi.Relay.Shard.Presence do
   @moduledoc false
-  # Where devices are, and who leaves because he has none any more.
+  # Where devices are, and who leaves because they have none any more.
 
   import PhoenixGenApi.Relay.Shard.State, only: [broadcast: 2]
 
@@ -30,7 +30,7 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
       died? = why in [:down, :down_here, :gone, :absent]
 
       case Command.execute(state.relay, {:depart, group, user, died?}) do
-        # As far as this gateway knows he has one left. The other one knew better, and has said so.
+        # As far as this gateway knows they have one left. The other one knew better, and has said so.
         {{:error, :already_member}, []} when why == :down ->
           %{state | reported_left: MapSet.put(state.reported_left, {group, user})}
 
@@ -40,7 +40,7 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
         {_ok, effects} ->
           broadcast(state, {:effects, nil, nil, effects})
 
-          # Nobody else says it: his gateway is gone, or his processes ended on several at once, each
+          # Nobody else says it: their gateway is gone, or their processes ended on several at once, each
           # of which took another one's to be there.
           if why in [:down_here, :gone] and not reported_left?(state, group, user),
             do: Events.left(group, user, :down)
@@ -83,13 +83,13 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
 
     case State.leader(state) do
       leader when leader == node() ->
-        # His gateway cannot say any more that he has left. Any other one has.
+        # Their gateway cannot say any more that they have left. Any other one has.
         Enum.reduce(absent, state, fn {user, gone?}, state ->
           depart(state, group, user, if(gone?, do: :gone, else: :down))
         end)
 
       leader ->
-        # He may have left, and another gateway have told of him that had not heard of it yet.
+        # They may have left, and another gateway have told of them that had not heard of it yet.
         for {user, _gone?} <- absent,
             do: State.send_to(state, leader, {:absent, node(), group, user})
 
@@ -97,7 +97,7 @@ defmodule PhoenixGenApi.Relay.Shard.Presence do
     end
   end
 
-  @doc "Another gateway has a member who has no device as far as it knows: it is told how he stands."
+  @doc "Another gateway has a member who has no device as far as it knows: it is told how they stand."
   @spec absent(State.t(), node(), String.t(), String.t()) :: State.t()
   def absent(state, node, group, user) do
     cond do

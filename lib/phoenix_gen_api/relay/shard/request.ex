@@ -13,7 +13,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
   # While gateways do not agree on which of them is the oldest, or are still telling each other.
   @retry_ms 20
 
-  @doc "A caller asks. He waits first for gateways that have not told yet what they have."
+  @doc "A caller asks, and waits first for gateways that have not told yet what they have."
   @spec new(State.t(), Command.op(), tuple() | nil, GenServer.from()) :: State.t()
   def new(state, op, joining, from) do
     ref = make_ref()
@@ -157,7 +157,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
     end
   end
 
-  # The user is in: now his device.
+  # The user is in: now their device.
   defp attach(state, ref) do
     case state.pending do
       %{^ref => %{joining: {_, _, _} = joining, result: result} = request}
@@ -169,7 +169,7 @@ defmodule PhoenixGenApi.Relay.Shard.Request do
         waiting = Enum.into(told, request.waiting, &{:presence, &1})
         # Another join of the same process was decided before this one. What else takes the member
         # out between the decision and here came after the join, which was made.
-        # So did another one than he may have, on this gateway.
+        # So did more devices than a user may have, on this gateway.
         refused? = attached in [:already_member, :too_many_devices]
         result = if refused?, do: {:error, attached}, else: result
         state = put(state, ref, %{request | waiting: waiting, result: result})

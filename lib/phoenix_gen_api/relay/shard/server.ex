@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.Relay.Shard.Server do
   # The oldest gateway decides: its shard makes the change and sends what came of it to the
   # shards of all others, which copy it and tell the shard that asked. That answers its caller
   # when all have, or after `sync_timeout`. Where devices are, each gateway says itself, to all
-  # others; when the last device of a user has gone, the oldest gateway has him leave.
+  # others; when the last device of a user has gone, the oldest gateway has them leave.
   #
   # Between two gateways everything of a group travels from one process to one process, so it
   # arrives in order. What a gateway that comes needs to know travels the same way, ahead of

@@ -22,7 +22,7 @@ defmodule PhoenixGenApi.Relay.Shard.State do
     queue: [],
     # Joins that were decided here and whose device is not there yet: {group, user} => %{node => count}
     expected_devices: %{},
-    # {group, user} of whom a gateway has said that he left, when this one took him to be elsewhere.
+    # {group, user} of whom a gateway has said that they left, when this one took them to be elsewhere.
     reported_left: MapSet.new(),
     incoming_groups: %{},
     # Set while gateways find each other, see Presence.start_settling/1.
@@ -40,7 +40,7 @@ defmodule PhoenixGenApi.Relay.Shard.State do
 
   @doc "Whether it is for this gateway to decide that, and now."
   @spec leads?(t(), Command.op()) :: boolean()
-  # Not before all have told where they have devices of him.
+  # Not before all have told where they have devices of theirs.
   def leads?(state, op) when elem(op, 0) == :depart,
     do: leader(state) == node() and caught_up?(state)
 

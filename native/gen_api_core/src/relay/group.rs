@@ -151,7 +151,7 @@ impl<H: Copy + Eq> State<H> {
         self.grace.push_back((until_ms, at));
     }
 
-    /// The next one whose time is over. He may have come back, or be somebody else by now.
+    /// The next one whose time is over. They may have come back, or be somebody else by now.
     pub(super) fn next_overdue(&mut self, now_ms: u64) -> Option<u32> {
         let (until, at) = *self.grace.front()?;
         if until > now_ms {

@@ -178,8 +178,29 @@ impl<P: Clone> Table<P> {
     }
 
     /// Enables or disables one function config as an operator does: it stays so when the
-    /// config is stored again. With `ahead` also when it is stored for the first time.
+    /// config is stored again.
     pub fn switch(
+        &self,
+        service: &str,
+        request_type: &str,
+        version: &str,
+        enabled: bool,
+    ) -> Switched {
+        self.mark(service, request_type, version, enabled, false)
+    }
+
+    /// The same, also for a config that is not there: it holds when that is stored for the first time.
+    pub fn switch_ahead(
+        &self,
+        service: &str,
+        request_type: &str,
+        version: &str,
+        enabled: bool,
+    ) -> Switched {
+        self.mark(service, request_type, version, enabled, true)
+    }
+
+    fn mark(
         &self,
         service: &str,
         request_type: &str,

@@ -46,15 +46,15 @@ fn a_request_without_a_version_gets_the_unversioned_config_or_the_highest_enable
     assert_eq!(get(&table, "s", "t", Some("0.0.0")), Ok(10));
     assert_eq!(get(&table, "s", "t", Some("9.0.0")), Ok(9));
     assert_eq!(get(&table, "s", "t", Some("2.0.0")), Err(false));
-    table.switch("s", "t", "10.0.0", false, false);
+    table.switch("s", "t", "10.0.0", false);
     assert_eq!(get(&table, "s", "t", None), Ok(9));
     table.store(vec![entry("s", "t", UNVERSIONED, 0)]);
     assert_eq!(get(&table, "s", "t", None), Ok(0));
-    table.switch("s", "t", UNVERSIONED, false, false);
+    table.switch("s", "t", UNVERSIONED, false);
     assert_eq!(get(&table, "s", "t", None), Ok(9));
     assert_eq!(get(&table, "s", "t", Some(UNVERSIONED)), Err(true));
     for version in ["1.0.0", "9.0.0"] {
-        table.switch("s", "t", version, false, false);
+        table.switch("s", "t", version, false);
     }
     assert_eq!(get(&table, "s", "t", None), Err(true));
 }
@@ -78,31 +78,19 @@ fn an_operators_mark_survives_storing_and_pruning_and_ends_with_enable_or_delete
         origin: Origin::Pull,
         ..entry("s", "t", "1.0.0", payload)
     };
-    assert_eq!(
-        table.switch("s", "t", "1.0.0", false, false),
-        Switched::NotFound
-    );
+    assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::NotFound);
     table.replace_service("s", vec![pulled(1)], vec![], false);
-    assert_eq!(
-        table.switch("s", "t", "1.0.0", false, false),
-        Switched::Changed
-    );
-    assert_eq!(
-        table.switch("s", "t", "1.0.0", false, false),
-        Switched::Unchanged
-    );
+    assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::Changed);
+    assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::Unchanged);
     table.replace_service("s", vec![pulled(2)], vec![], false);
     assert_eq!(get(&table, "s", "t", None), Err(true));
     assert_eq!(removed(&table, vec![], vec![]), 1);
     assert_eq!(get(&table, "s", "t", None), Err(false));
     table.replace_service("s", vec![pulled(3)], vec![], false);
     assert_eq!(get(&table, "s", "t", None), Err(true));
-    assert_eq!(
-        table.switch("s", "t", "1.0.0", true, false),
-        Switched::Changed
-    );
+    assert_eq!(table.switch("s", "t", "1.0.0", true), Switched::Changed);
     assert_eq!(get(&table, "s", "t", None), Ok(3));
-    table.switch("s", "t", "1.0.0", false, false);
+    table.switch("s", "t", "1.0.0", false);
     assert!(table.delete("s", "t", "1.0.0"));
     assert!(!table.delete("s", "t", "1.0.0"));
     table.store(vec![pulled(4)]);
@@ -113,7 +101,7 @@ fn an_operators_mark_survives_storing_and_pruning_and_ends_with_enable_or_delete
 fn a_mark_made_ahead_holds_when_the_config_comes_and_is_no_config() {
     let table = Table::new();
     assert_eq!(
-        table.switch("s", "t", "1.0.0", false, true),
+        table.switch_ahead("s", "t", "1.0.0", false),
         Switched::NotFound
     );
     assert_eq!(get(&table, "s", "t", None), Err(false));
@@ -126,11 +114,11 @@ fn a_mark_made_ahead_holds_when_the_config_comes_and_is_no_config() {
     assert_eq!(get(&table, "s", "t", Some("2.0.0")), Ok(2));
     // And one that is taken back ahead holds no more.
     assert_eq!(
-        table.switch("s", "u", "1.0.0", false, true),
+        table.switch_ahead("s", "u", "1.0.0", false),
         Switched::NotFound
     );
     assert_eq!(
-        table.switch("s", "u", "1.0.0", true, true),
+        table.switch_ahead("s", "u", "1.0.0", true),
         Switched::NotFound
     );
     table.store(vec![entry("s", "u", "1.0.0", 3)]);
@@ -146,7 +134,7 @@ fn a_config_that_says_disabled_can_be_enabled_until_it_is_stored_again() {
     };
     table.store(vec![stored()]);
     assert_eq!(get(&table, "s", "t", None), Err(true));
-    table.switch("s", "t", "1.0.0", true, false);
+    table.switch("s", "t", "1.0.0", true);
     assert_eq!(get(&table, "s", "t", None), Ok(1));
     table.store(vec![stored()]);
     assert_eq!(get(&table, "s", "t", None), Err(true));
