@@ -278,6 +278,30 @@ defmodule PhoenixGenApi.Channel.CancelTest do
       end
     end
 
+    test "that comes when an async request has been refused already is not confirmed", %{
+      service: service
+    } do
+      register(service, "later",
+        function: :now,
+        response_type: :async,
+        check_permission: {:callback, {PhoenixGenApi.Test.ChannelFunctions, :gate, [self()]}}
+      )
+
+      channel = join(Replying)
+      ref = push_in(channel, payload(service, "later", "a"))
+      assert_receive {:running, _request, callback}
+      session = session(channel)
+      :ok = :sys.suspend(session)
+      cancel = push_in(channel, %{"request_id" => "a", "cancel" => true})
+      settle(channel)
+      send(callback, {:return, false})
+      assert_receive {:reply, ^ref, :error, %Response{error: "Permission denied"}}
+      :ok = :sys.resume(session)
+      assert_receive {:reply, ^cancel, :ok, %{cancelled: false}}
+      settle(channel)
+      refute_received {:reply, ^ref, _, _}
+    end
+
     test "of one that executes on another node ends its function there", %{service: service} do
       {_peer, node} = Cluster.start_peer()
 
