@@ -75,8 +75,8 @@ fn one_of_many_threads_is_the_probe() {
 fn it_opens_and_closes_in_turn() {
     let breaker = Breaker::new(settings(3));
     let clock = AtomicU64::new(0);
-    // Opens of a closed breaker, opens by a failed probe, closes, probes.
-    let counts = [const { AtomicU32::new(0) }; 4];
+    // Opens of a closed breaker, opens by a failed probe, closes, probes, probes that came too late.
+    let counts = [const { AtomicU32::new(0) }; 5];
     std::thread::scope(|scope| {
         for thread in 0..3u64 {
             let (breaker, clock, counts) = (&breaker, &clock, &counts);
@@ -101,15 +101,25 @@ fn it_opens_and_closes_in_turn() {
                             counts[usize::from(probe)].fetch_add(1, SeqCst)
                         }
                         Transition::Closed => counts[2].fetch_add(1, SeqCst),
+                        // Its thread stood still for a cool-down, and another probe has taken its place.
+                        Transition::None if probe => {
+                            let late = clock.load(SeqCst) - now.0;
+                            assert!(Nanos(late) >= settings(3).cooldown, "after {late} ns");
+                            counts[4].fetch_add(1, SeqCst)
+                        }
                         Transition::None => 0,
                     };
                 }
             });
         }
     });
-    let [opened, reopened, closed, probes] = counts.map(AtomicU32::into_inner);
+    let [opened, reopened, closed, probes, late] = counts.map(AtomicU32::into_inner);
     assert!(opened > 10 && reopened > 10 && closed > 10);
-    assert_eq!(probes, reopened + closed, "every probe decides");
+    assert_eq!(
+        probes,
+        reopened + closed + late,
+        "every probe that is in time decides"
+    );
     assert!(
         opened == closed || opened == closed + 1,
         "{opened} {closed}"
