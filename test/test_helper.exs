@@ -11,6 +11,8 @@ PhoenixGenApi.Test.Cluster.start_distribution()
 ExUnit.start(
   formatters: [ExUnit.CLIFormatter, PhoenixGenApi.Test.Watchdog],
   exclude: if(installed?, do: [], else: [:phoenix]),
+  # What is logged is shown with the test that failed.
+  capture_log: true,
   # A busy machine takes its time. Only a test that fails waits as long.
   assert_receive_timeout: 30_000,
   timeout: 180_000

@@ -20,6 +20,7 @@ defmodule PhoenixGenApi.Test.OwnVM do
   # What the suite runs with and the VM does, too.
   @options [
     :assert_receive_timeout,
+    :capture_log,
     :exclude,
     :include,
     :refute_receive_timeout,
