@@ -54,7 +54,9 @@ defmodule PhoenixGenApi.Plan do
     # a rate limit applies; set by the native side, which knows of every change of limits
     limited: 128,
     # its results have a bound of their own
-    result_limit: 256
+    result_limit: 256,
+    # bounds the whole request, and not each attempt alone
+    deadline: 512
   ]
 
   # Plans made in one native call.
@@ -182,7 +184,8 @@ defmodule PhoenixGenApi.Plan do
       retry: config.retry != nil,
       local: config.nodes == :local,
       fixed_route: fixed_route?(config),
-      result_limit: config.max_result_bytes != nil
+      result_limit: config.max_result_bytes != nil,
+      deadline: config.deadline != nil
     ]
 
     for {flag, true} <- set, reduce: 0, do: (bits -> bits ||| Keyword.fetch!(@flags, flag))

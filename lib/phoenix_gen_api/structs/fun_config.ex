@@ -35,6 +35,7 @@ defmodule PhoenixGenApi.Structs.FunConfig do
   | `hook_timeout` | 1 to 300,000 ms | `5_000` |
   | `log` | from which level on failed requests are logged: a `Logger` level, `false` for none, or `nil` for that of `config :phoenix_gen_api, :log` | `nil` |
   | `max_result_bytes` | size of a result in JSON, for clients: bytes, or `nil` for that of `config :phoenix_gen_api, :request` | `nil` |
+  | `deadline` | `nil`, or 100 to 3,600,000 ms for a whole request: waiting, hooks, node selection, every attempt. The client's `deadline_ms` counts if it is less | `nil` |
   """
 
   alias PhoenixGenApi.Structs.FieldMap
@@ -66,7 +67,8 @@ defmodule PhoenixGenApi.Structs.FunConfig do
             after_execute: nil,
             hook_timeout: 5_000,
             log: nil,
-            max_result_bytes: nil
+            max_result_bytes: nil,
+            deadline: nil
 
   @type arg_mfa :: {module(), atom(), [term()]}
   @type hook :: {module(), atom()} | arg_mfa()
@@ -97,7 +99,8 @@ defmodule PhoenixGenApi.Structs.FunConfig do
           after_execute: nil | hook(),
           hook_timeout: pos_integer(),
           log: nil | Logger.level() | false,
-          max_result_bytes: pos_integer() | nil
+          max_result_bytes: pos_integer() | nil,
+          deadline: pos_integer() | nil
         }
 
   @doc "Whether `PhoenixGenApi.ConfigDb.add/1` would accept the config; logs each error."

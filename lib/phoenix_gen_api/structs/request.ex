@@ -20,6 +20,8 @@ defmodule PhoenixGenApi.Structs.Request do
   | `user_id`, `device_id`, `ip_address` | string or `nil` | `nil` |
   | `user_roles` | a list's non-empty strings; anything else reads as `nil` | `nil` |
   | `version` | string or `nil`; `""` reads as `nil` | `nil` |
+  | `deadline_ms` | positive integer or `nil`: the ms that the client gives the whole request; more than 3,600,000 reads as that | `nil` |
+  | `expires_at` | never decoded: the gateway sets it for a request with a deadline, see `remaining_ms/1` | `nil` |
 
   A string is a valid UTF-8 binary of at most `max_field_bytes` bytes (`config
   :phoenix_gen_api, :request`, default 1024). A whole payload may take `max_payload_bytes`
@@ -48,7 +50,9 @@ defmodule PhoenixGenApi.Structs.Request do
           device_id: String.t() | nil,
           ip_address: String.t() | nil,
           user_roles: [String.t()] | nil,
-          version: String.t() | nil
+          version: String.t() | nil,
+          deadline_ms: pos_integer() | nil,
+          expires_at: {node(), integer()} | nil
         }
 
   defstruct request_id: nil,
@@ -59,7 +63,9 @@ defmodule PhoenixGenApi.Structs.Request do
             device_id: nil,
             ip_address: nil,
             user_roles: nil,
-            version: nil
+            version: nil,
+            deadline_ms: nil,
+            expires_at: nil
 
   # The order in which an error lists missing fields, and the one in which it lists wrong ones.
   @required [:request_type, :request_id, :service]
@@ -71,8 +77,11 @@ defmodule PhoenixGenApi.Structs.Request do
     :user_id,
     :device_id,
     :ip_address,
-    :version
+    :version,
+    :deadline_ms
   ]
+
+  @max_deadline_ms 3_600_000
 
   defguardp is_text(value, max) when is_binary(value) and byte_size(value) <= max
   defguardp is_service_atom(value) when is_atom(value) and value not in [nil, true, false]
@@ -143,6 +152,26 @@ defmodule PhoenixGenApi.Structs.Request do
   @spec max_payload_bytes() :: pos_integer()
   def max_payload_bytes, do: Config.get(:request, :max_payload_bytes)
 
+  @doc """
+  How many milliseconds are left for a request, 0 or more; `:infinity` if it has no deadline.
+
+  A function with `request_info: true` asks with the request that it gets, in its own process or in
+  a task, to begin nothing that it cannot finish:
+
+      def report(%Request{} = request) do
+        if Request.remaining_ms(request) > 2_000, do: full_report(), else: summary()
+      end
+
+  Integers are less than atoms, so `:infinity` is more than any number. A request knows its end in the
+  time of the node that it was given to: on another node to which it is sent on there is no telling,
+  and the answer is `:infinity`.
+  """
+  @spec remaining_ms(t()) :: non_neg_integer() | :infinity
+  def remaining_ms(%__MODULE__{expires_at: {node, at}}) when node == node(),
+    do: max(at - System.monotonic_time(:millisecond), 0)
+
+  def remaining_ms(%__MODULE__{}), do: :infinity
+
   @doc false
   # A request that another version of the library made, with the fields of this one.
   @spec complete(t()) :: t()
@@ -156,7 +185,9 @@ defmodule PhoenixGenApi.Structs.Request do
           device_id: _,
           ip_address: _,
           user_roles: _,
-          version: _
+          version: _,
+          deadline_ms: _,
+          expires_at: _
         } = request
       ),
       do: request
@@ -184,7 +215,8 @@ defmodule PhoenixGenApi.Structs.Request do
       device_id: own(field(payload, :device_id)),
       ip_address: own(field(payload, :ip_address)),
       user_roles: roles(field(payload, :user_roles)),
-      version: version(own(field(payload, :version)))
+      version: version(own(field(payload, :version))),
+      deadline_ms: capped(field(payload, :deadline_ms))
     }
 
     max = Config.get(:request, :max_field_bytes)
@@ -192,7 +224,8 @@ defmodule PhoenixGenApi.Structs.Request do
     if required?(request.request_id, max) and required?(request.request_type, max) and
          required?(request.service, max) and args?(request.args) and
          optional?(request.user_id, max) and optional?(request.device_id, max) and
-         optional?(request.ip_address, max) and optional?(request.version, max) do
+         optional?(request.ip_address, max) and optional?(request.version, max) and
+         deadline?(request.deadline_ms) do
       short_integers(request, size)
     else
       explain(request, max)
@@ -228,6 +261,9 @@ defmodule PhoenixGenApi.Structs.Request do
   defp version(""), do: nil
   defp version(version), do: version
 
+  defp capped(ms) when is_integer(ms), do: min(ms, @max_deadline_ms)
+  defp capped(other), do: other
+
   defp roles([_ | _] = roles), do: roles(roles, [])
   defp roles([]), do: []
   defp roles(_roles), do: nil
@@ -243,6 +279,8 @@ defmodule PhoenixGenApi.Structs.Request do
 
   defp optional?(nil, _max), do: true
   defp optional?(value, max), do: is_text(value, max) and utf8?(value)
+
+  defp deadline?(ms), do: ms == nil or (is_integer(ms) and ms > 0)
 
   defp args?(args), do: is_non_struct_map(args)
 
@@ -262,6 +300,10 @@ defmodule PhoenixGenApi.Structs.Request do
   end
 
   defp wrong(:args, args, _max), do: if(not args?(args), do: "args must be a map")
+
+  defp wrong(:deadline_ms, ms, _max),
+    do: if(not deadline?(ms), do: "deadline_ms must be a positive integer")
+
   defp wrong(_name, nil, _max), do: nil
 
   defp wrong(name, value, max) when is_binary(value) and byte_size(value) > max,

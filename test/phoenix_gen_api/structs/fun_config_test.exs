@@ -143,7 +143,10 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
        [false, Mod, {Mod, :f, %{}}, {"Mod", :f}],
        "after_execute must be nil or a valid {module, function} or {module, function, args} tuple"},
       {:hook_timeout, [1, 5_000, 300_000], [300_001, 10 ** 12, nil, 0, -1, 1.5, :infinity, "5"],
-       "hook_timeout must be a positive integer"}
+       "hook_timeout must be a positive integer"},
+      {:deadline, [nil, 100, 2_500, 3_600_000],
+       [99, 3_600_001, 0, -100, 10 ** 12, 100.0, :infinity, "500", false, [500]],
+       "deadline must be nil or an integer between 100 and 3600000"}
     ]
   end
 
@@ -190,7 +193,8 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
                after_execute: nil,
                hook_timeout: 5_000,
                log: nil,
-               max_result_bytes: nil
+               max_result_bytes: nil,
+               deadline: nil
              }
     end
 

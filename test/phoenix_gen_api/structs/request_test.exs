@@ -27,7 +27,8 @@ defmodule PhoenixGenApi.Structs.RequestTest do
                "device_id" => "d1",
                "ip_address" => "10.0.0.1",
                "user_roles" => ["admin"],
-               "version" => "1.0.0"
+               "version" => "1.0.0",
+               "deadline_ms" => 2_000
              }) == %Request{
                request_id: "r1",
                request_type: "find",
@@ -37,7 +38,8 @@ defmodule PhoenixGenApi.Structs.RequestTest do
                device_id: "d1",
                ip_address: "10.0.0.1",
                user_roles: ["admin"],
-               version: "1.0.0"
+               version: "1.0.0",
+               deadline_ms: 2_000
              }
     end
 
@@ -51,7 +53,8 @@ defmodule PhoenixGenApi.Structs.RequestTest do
         device_id: "d1",
         ip_address: "10.0.0.1",
         user_roles: ["admin"],
-        version: "1.0.0"
+        version: "1.0.0",
+        deadline_ms: 2_000
       }
 
       assert Request.decode!(Map.from_struct(request)) == request
@@ -64,7 +67,9 @@ defmodule PhoenixGenApi.Structs.RequestTest do
     end
 
     test "reads nil like an absent field" do
-      nils = Map.new(~w(args user_id device_id ip_address user_roles version), &{&1, nil})
+      nils =
+        Map.new(~w(args user_id device_id ip_address user_roles version deadline_ms), &{&1, nil})
+
       assert decoded(nils) == Request.decode!(@minimal)
     end
 
@@ -92,6 +97,37 @@ defmodule PhoenixGenApi.Structs.RequestTest do
     test "reads an empty version as none and keeps an empty user id" do
       assert decoded(%{"version" => ""}).version == nil
       assert decoded(%{"user_id" => ""}).user_id == ""
+    end
+
+    test "takes a deadline in milliseconds, an hour at most" do
+      for ms <- [1, 250, 3_600_000], do: assert(decoded(%{"deadline_ms" => ms}).deadline_ms == ms)
+
+      for ms <- [3_600_001, Integer.pow(10, 1_000)],
+          do: assert(decoded(%{"deadline_ms" => ms}).deadline_ms == 3_600_000)
+
+      for ms <- [
+            0,
+            -1,
+            -Integer.pow(10, 1_000),
+            1.0,
+            1.0e9,
+            "1",
+            "x",
+            true,
+            :infinity,
+            [],
+            %{},
+            [1]
+          ],
+          key <- ["deadline_ms", :deadline_ms] do
+        assert error(Map.put(@minimal, key, ms)) ==
+                 {:invalid_payload, "Invalid fields: deadline_ms must be a positive integer"}
+      end
+    end
+
+    test "sets no moment at which a request ends" do
+      assert decoded(%{"expires_at" => 1, expires_at: {node(), 1}}).expires_at == nil
+      assert Request.remaining_ms(decoded(%{"deadline_ms" => 1})) == :infinity
     end
 
     test "keeps the non-empty strings of user_roles" do

@@ -52,7 +52,8 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
       "after_execute must be nil or a valid {module, function} or {module, function, args} tuple",
     hook_timeout: "hook_timeout must be a positive integer",
     log: "log must be nil, a Logger level, or false",
-    max_result_bytes: "max_result_bytes must be a positive integer or nil"
+    max_result_bytes: "max_result_bytes must be a positive integer or nil",
+    deadline: "deadline must be nil or an integer between 100 and 3600000"
   ]
 
   @doc "The normalised config and its compiled schema, or every error in field order."
@@ -142,6 +143,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   defp valid?(:hook_timeout, value), do: is_integer(value) and value in 1..@max_hook_timeout
   defp valid?(:log, value), do: value in [nil, false | @levels]
   defp valid?(:max_result_bytes, value), do: value == nil or (is_integer(value) and value > 0)
+  defp valid?(:deadline, value), do: value == nil or value in 100..3_600_000
 
   defp name?(value) do
     is_binary(value) and value != "" and not too_long?(value) and String.valid?(value)
