@@ -56,6 +56,7 @@ defmodule PhoenixGenApi.Executor do
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigDb
+  alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Errors.DecodeError
   alias PhoenixGenApi.Executor.{Context, Dispatch, Outcome}
@@ -92,7 +93,7 @@ defmodule PhoenixGenApi.Executor do
   # return one that looks like an acknowledgement. Nor does the config, which may be another by now.
   @spec execute_for(Request.t(), pid(), device()) :: {result(), later? :: boolean()}
   def execute_for(request, receiver, device) do
-    {result, rest, _bytes} = observed(request, fn -> run(request, receiver, device) end)
+    {result, rest, _bytes} = observed(request, &run(request, receiver, &1, device))
     {result, rest == :later}
   end
 
@@ -115,7 +116,11 @@ defmodule PhoenixGenApi.Executor do
           | :cancelled
   def execute_for_client(request, receiver, device, json_library, queued, claim?) do
     find_plan = fn -> lookup(request) end
-    run = fn -> stages(request, receiver, device, find_plan, &Context.from_client/1) end
+
+    run = fn started ->
+      arrived = started - System.convert_time_unit(queued, :millisecond, :native)
+      stages(request, receiver, device, arrived, find_plan, &Context.from_client/1)
+    end
 
     case observed(request, run, json_library, queued, claim?) do
       :cancelled -> :cancelled
@@ -137,7 +142,7 @@ defmodule PhoenixGenApi.Executor do
   def execute_with_config!(%Request{} = request, %FunConfig{} = config) do
     request = Request.complete(request)
     find_plan = fn -> given(config) end
-    request |> observed(fn -> stages(request, self(), :verified, find_plan) end) |> elem(0)
+    request |> observed(&stages(request, self(), :verified, &1, find_plan)) |> elem(0)
   end
 
   @doc """
@@ -198,7 +203,8 @@ defmodule PhoenixGenApi.Executor do
     {response, {failure, context}} =
       guarded(request, fn ->
         with {:ok, plan} <- compiled(config),
-             {:ok, context} <- request |> Context.new(plan, self()) |> Context.convert() do
+             context = Context.new(request, plan, self(), started),
+             {:ok, context} <- Context.convert(context) do
           Dispatch.run(context)
         end
       end)
@@ -216,8 +222,8 @@ defmodule PhoenixGenApi.Executor do
     request = Request.complete(request)
 
     # What begins here ends here, also for telemetry: the process that runs it may be killed.
-    observed(request, fn ->
-      case RPC.Local.call(__MODULE__, :run, [request, self()], ms) do
+    observed(request, fn started ->
+      case RPC.Local.call(__MODULE__, :run, [request, self(), started], ms, Deadline.pass_on()) do
         {:return, done} -> done
         :timeout -> {:error, {:timeout, ms}}
         {:raised, kind, reason, stack} -> bug(request, kind, reason, stack)
@@ -227,8 +233,8 @@ defmodule PhoenixGenApi.Executor do
   end
 
   @doc false
-  def run(request, receiver, device \\ :verified),
-    do: stages(request, receiver, device, fn -> lookup(request) end)
+  def run(request, receiver, started, device \\ :verified),
+    do: stages(request, receiver, device, started, fn -> lookup(request) end)
 
   @doc "Attaches a handler to the start, stop and exception of requests."
   @spec attach_telemetry(term(), Telemetry.handler(), term()) :: Telemetry.attached()
@@ -240,13 +246,15 @@ defmodule PhoenixGenApi.Executor do
 
   # The request, on one page. Limits come in two groups: by who sends it, ahead of everything, and
   # by what the client claims, once the request is known to be permitted and valid.
-  defp stages(request, receiver, device, find_plan, mark \\ & &1) do
+  defp stages(request, receiver, device, arrived, find_plan, mark \\ & &1) do
     with {:ok, plan, claims} <- charged(find_plan.(), request, device),
-         context = request |> Context.new(plan, receiver) |> mark.(),
+         context = request |> Context.new(plan, receiver, arrived) |> mark.(),
+         {:ok, context} <- Context.accept(context),
          {:ok, context} <- Context.before(context) do
       with {:ok, context} <- Context.authorise(context),
            {:ok, context} <- Context.convert(context),
-           :ok <- Context.charge_claims(context, claims) do
+           :ok <- Context.charge_claims(context, claims),
+           :ok <- Deadline.check(context) do
         Dispatch.start(context)
       else
         {:error, failure} -> Context.finish(context, failure)
@@ -292,7 +300,7 @@ defmodule PhoenixGenApi.Executor do
     }
 
     Telemetry.execute(@event ++ [:start], Telemetry.start_measurements(started), metadata)
-    {result, rest, bytes} = request |> guarded(run) |> measured(json_library)
+    {result, rest, bytes} = request |> guarded(fn -> run.(started) end) |> measured(json_library)
 
     if claim?.(if(rest == :later, do: :acknowledged, else: :answered)) do
       Outcome.emit(request, result, rest, started, queued)

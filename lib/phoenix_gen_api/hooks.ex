@@ -16,6 +16,7 @@ defmodule PhoenixGenApi.Hooks do
   a process of its own, for at most the config's `hook_timeout`.
   """
 
+  alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Explanation
   alias PhoenixGenApi.FailureLog
@@ -40,13 +41,13 @@ defmodule PhoenixGenApi.Hooks do
   end
 
   @doc false
-  # The same, with what became of a hook that failed.
+  # The same within the deadline of the request, with what became of a hook that failed.
   @spec before(FunConfig.hook(), Request.t(), FunConfig.t()) ::
           {:ok, Request.t(), FunConfig.t()}
           | {:error, term()}
           | {:failed, String.t(), outcome :: term()}
   def before(hook, request, config) do
-    case run(:before, hook, [request, config], timeout(config)) do
+    case run(:before, hook, [request, config], Deadline.within(request, timeout(config))) do
       {:ok, {:ok, %Request{} = request, %FunConfig{} = config}} ->
         {:ok, Request.complete(request), config}
 
@@ -68,8 +69,11 @@ defmodule PhoenixGenApi.Hooks do
   @spec run_after(FunConfig.hook() | nil, Request.t(), FunConfig.t(), term()) :: term()
   def run_after(nil, _request, _config, result), do: result
 
-  def run_after(hook, request, config, result) do
-    case run(:after, hook, [request, config, result], timeout(config)) do
+  def run_after(hook, request, config, result),
+    do: run_after(hook, request, config, result, timeout(config))
+
+  defp run_after(hook, request, config, result, timeout) do
+    case run(:after, hook, [request, config, result], timeout) do
       {:ok, value} ->
         value
 
@@ -85,13 +89,29 @@ defmodule PhoenixGenApi.Hooks do
   defp timeout(config), do: FunConfig.complete(config).hook_timeout
 
   @doc false
-  # What an after hook makes of a response: only another response replaces it.
+  # What an after hook makes of a response, within the deadline of the request: only another response
+  # replaces it.
   @spec finish(FunConfig.t(), Request.t(), Response.t()) :: Response.t()
   def finish(config, request, response) do
-    case run_after(config.after_execute, request, config, response) do
+    timeout = Deadline.within(request, timeout(config))
+
+    case run_after(config.after_execute, request, config, response, timeout) do
       %Response{} = replaced -> ErrorResponse.from_hook(response.request_id, replaced, "error")
       _other -> response
     end
+  end
+
+  @doc false
+  # Has the after hook see a response that it cannot change any more, in a process of its own: the
+  # answer does not wait for it.
+  @spec notify(FunConfig.t(), Request.t(), Response.t(), [pid()]) :: :ok
+  def notify(config, request, response, callers) do
+    spawn(fn ->
+      Process.put(:"$callers", callers)
+      run_after(config.after_execute, request, config, response)
+    end)
+
+    :ok
   end
 
   @doc false

@@ -36,6 +36,7 @@ defmodule PhoenixGenApi.NodeSelector do
 
   alias PhoenixGenApi.Circuits
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.Decisions
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
@@ -225,7 +226,7 @@ defmodule PhoenixGenApi.NodeSelector do
   end
 
   def pick(plan, request) do
-    config = Plan.config(plan)
+    config = hurried(plan, request)
 
     with {:ok, selector} <- Gateway.handle(:node_selector),
          {:ok, names} <- resolve_nodes_list(config),
@@ -256,13 +257,19 @@ defmodule PhoenixGenApi.NodeSelector do
   end
 
   def candidates(plan, request) do
-    config = Plan.config(plan)
+    config = hurried(plan, request)
 
     with {:ok, selector} <- Gateway.handle(:node_selector),
          {:ok, names} <- resolve_nodes_list(config),
          {:ok, nodes} <- ordered(selector, config, names, request) do
       {:ok, Enum.zip(nodes, counters(selector, config, names, nodes, request))}
     end
+  end
+
+  # Functions of the config have what is left for the request, and no more than they ever have.
+  defp hurried(plan, request) do
+    config = Plan.config(plan)
+    %{config | hook_timeout: Deadline.within(request, config.hook_timeout)}
   end
 
   # A route over all that are listed, to count calls on: how many of them are usable decides

@@ -27,6 +27,7 @@ defmodule PhoenixGenApi.Permission do
 
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
+  alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.Explanation
   alias PhoenixGenApi.Format
   alias PhoenixGenApi.NodeSelector
@@ -250,12 +251,14 @@ defmodule PhoenixGenApi.Permission do
 
   defp callback(%{permission_callback: {m, f, a}} = config, request, node)
        when is_atom(m) and is_atom(f) and is_list(a) and is_atom(node) do
-    case RPC.call(node, m, f, [request | a], config.hook_timeout) do
+    metadata = Deadline.mark(nil, request)
+
+    case RPC.call(node, m, f, [request | a], config.hook_timeout, nil, metadata) do
       {:return, granted} when granted in [true, :ok] -> :ok
       # Nothing was sent: another node may be asked.
       unsent when unsent in [:not_connected, :unreachable] -> :not_connected
       # That says something of the node, and nothing of the user.
-      :timeout -> {:unanswered, :timeout}
+      late when late in [:timeout, :deadline] -> {:unanswered, late}
       {:node_down, _reason} = lost -> {:unanswered, lost}
       other -> {:denied, other}
     end

@@ -11,6 +11,8 @@ defmodule PhoenixGenApi.RPC do
   @typedoc "What became of a call."
   @type outcome ::
           Local.outcome()
+          # the deadline of its request was over first
+          | :deadline
           # nothing was sent: another node may be tried
           | :not_connected
           # nothing was sent either, but connecting took all the time there was
@@ -21,7 +23,9 @@ defmodule PhoenixGenApi.RPC do
 
   @doc """
   Applies a function on a node. `counter` is what `NodeSelector.pick/2` gave to count it on;
-  without it no circuit is asked or told. `metadata` is for the log of the function.
+  without it no circuit is asked or told. `metadata` is for the log of the function, and says what is left
+  of the deadline, which may be less than the timeout. Being cut short by it says nothing of the node: clients choose
+  deadlines.
   """
   @spec call(node(), module(), atom(), [term()], timeout(), Circuits.counter(), map() | nil) ::
           outcome()
@@ -31,11 +35,16 @@ defmodule PhoenixGenApi.RPC do
         :circuit_open
 
       handle ->
-        outcome = run(handle, node, {module, function, args}, Local.bounded(timeout), metadata)
+        {timeout, late} = limit(Local.bounded(timeout), metadata)
+        outcome = run(handle, node, {module, function, args}, timeout, metadata)
+        outcome = if outcome in [:timeout, :unreachable], do: late || outcome, else: outcome
         finish(handle, node, counter, outcome)
         outcome
     end
   end
+
+  defp limit(timeout, %{remaining_ms: ms}) when ms < timeout, do: {ms, :deadline}
+  defp limit(timeout, _metadata), do: {timeout, nil}
 
   defp run(handle, node, call, timeout, metadata) when node == node(),
     do: Local.run(handle, call, timeout, metadata)

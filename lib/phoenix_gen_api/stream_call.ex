@@ -56,7 +56,8 @@ defmodule PhoenixGenApi.StreamCall do
 
     with {:ok, plan} <- compiled(config),
          request = Request.complete(request),
-         {:ok, context} <- request |> Context.new(plan, receiver) |> Context.convert(),
+         context = Context.new(request, plan, receiver, System.monotonic_time()),
+         {:ok, context} <- Context.convert(context),
          stream = Server.new(context),
          :ok <- Registry.enter(stream.key, true) do
       pid = spawn_link(fn -> run_unpooled(stream) end)
@@ -140,7 +141,7 @@ defmodule PhoenixGenApi.StreamCall do
       {:answer, final, crash}
     end
 
-    within = min(Server.timeout(stream), Config.get(:stream, :start_timeout_ms))
+    within = min(Server.remaining(stream), Config.get(:stream, :start_timeout_ms))
 
     opts = [
       caller: context.caller,

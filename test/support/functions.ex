@@ -2,6 +2,7 @@ defmodule PhoenixGenApi.Test.Functions do
   # Functions, hooks, callbacks and strategies for function configs under test. Those that
   # take a fun run it; the others need nothing but this module on the node.
 
+  alias PhoenixGenApi.Executor
   alias PhoenixGenApi.Structs.{FunConfig, Request}
 
   @doc "A local function config that runs `fun`, with these fields."
@@ -91,6 +92,23 @@ defmodule PhoenixGenApi.Test.Functions do
   def told(_request, answer, pid) do
     send(pid, {:asked, node()})
     answer
+  end
+
+  @doc "What is left for a request, here and in a task."
+  def remaining(%Request{} = request) do
+    ask = fn -> Request.remaining_ms(request) end
+    [node(), ask.(), Task.await(Task.async(ask), :infinity)]
+  end
+
+  def permit_while_time(request, pid) do
+    send(pid, {:left, node(), Request.remaining_ms(request)})
+    true
+  end
+
+  @doc "Makes a request of its own: what that is answered with, in the form of a result."
+  def ask(config, fields \\ []) do
+    response = Executor.execute_with_config!(request(fields), config)
+    [node(), response.result, response.error]
   end
 
   @doc "Lets no process of this node run for so many ms, but those that `pid` hears of."

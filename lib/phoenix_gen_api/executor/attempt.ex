@@ -5,11 +5,14 @@ defmodule PhoenixGenApi.Executor.Attempt do
 
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
+  alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.Executor.Context
   alias PhoenixGenApi.Log
   alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Security
+  alias PhoenixGenApi.Structs.Request
 
   @typedoc "What became of the call, or why it was not made."
   # Without time left nothing was sent.
@@ -50,13 +53,16 @@ defmodule PhoenixGenApi.Executor.Attempt do
   def circuit_open_reason, do: {:all_nodes_unavailable, [{node(), :circuit_open}]}
 
   @doc "Node selection, for the call or for a callback that has to run where the call will."
-  @spec choose(Context.t()) :: {:ok, Context.t()} | {:error, {:no_node, NodeSelector.reason()}}
+  @spec choose(Context.t()) ::
+          {:ok, Context.t()}
+          | {:error, {:no_node, NodeSelector.reason()} | {:expired, non_neg_integer()}}
   def choose(%{target: {_node, _counter}} = context), do: {:ok, context}
 
   def choose(context) do
     case NodeSelector.pick(context.plan, context.request) do
       {:ok, node, counter} -> {:ok, %{context | target: {node, counter}}}
-      {:error, reason} -> {:error, {:no_node, reason}}
+      # A function of the config may have taken all the time that was left.
+      {:error, reason} -> with :ok <- Deadline.check(context), do: {:error, {:no_node, reason}}
     end
   end
 
@@ -66,12 +72,15 @@ defmodule PhoenixGenApi.Executor.Attempt do
         %{target: {node, counter}, plan: plan(module: module, function: function)} = context
       ) do
     with :ok <- check_local_mfa(context),
+         :ok <- check_deadline(context),
          {:ok, remaining} <- remaining(context) do
       arguments = arguments(context, context.request)
+      timeout = judged(context, remaining)
 
-      metadata = Log.metadata(context.request, context.request_id)
+      metadata =
+        context.request |> Log.metadata(context.request_id) |> Deadline.mark(context.request)
 
-      case RPC.call(node, module, function, arguments, remaining, counter, metadata) do
+      case RPC.call(node, module, function, arguments, timeout, counter, metadata) do
         :not_connected ->
           NodeSelector.mark(node, :down)
           :not_connected
@@ -80,12 +89,44 @@ defmodule PhoenixGenApi.Executor.Attempt do
         # requests have given up: they must not go on choosing it.
         :unreachable ->
           NodeSelector.mark(node, :down)
-          :timeout
+          late(context, :timeout)
+
+        late when late in [:timeout, :deadline] ->
+          late(context, late)
 
         outcome ->
           outcome
       end
     end
+  end
+
+  # The last word: no other attempt has any time.
+  defp late(%{deadline: ms} = context, outcome) do
+    if outcome == :deadline or Deadline.expired?(context),
+      do: {:failed, {:timeout, ms}},
+      else: outcome
+  end
+
+  @doc "Whether there is time for an attempt."
+  @spec check_deadline(Context.t()) :: :ok | {:failed, {:expired, non_neg_integer()}}
+  def check_deadline(context),
+    do: with({:error, expired} <- Deadline.check(context), do: {:failed, expired})
+
+  # How long the node has until it is found wanting.
+  defp judged(%{deadline: ms} = context, timeout) when ms != nil do
+    if judged?(context), do: Deadline.within(context.request, timeout), else: timeout
+  end
+
+  defp judged(_context, timeout), do: timeout
+
+  @doc """
+  Whether the deadline judges a node as the timeout does: one that is the function's own, with half of it left at
+  least. That of a client says nothing of a node.
+  """
+  @spec judged?(Context.t()) :: boolean()
+  def judged?(%{deadline: ms, plan: plan, request: request}) do
+    has(plan, :deadline) and Plan.config(plan).deadline == ms and
+      2 * Request.remaining_ms(request) >= ms
   end
 
   @doc "What the gateway runs itself is checked against the lists as they are now."

@@ -10,6 +10,7 @@ defmodule PhoenixGenApi.Executor.Context do
 
   alias PhoenixGenApi.ArgumentHandler
   alias PhoenixGenApi.Circuits
+  alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor.Attempt
   alias PhoenixGenApi.Hooks
@@ -20,12 +21,14 @@ defmodule PhoenixGenApi.Executor.Context do
   alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.Structs.{Request, Response}
 
-  @enforce_keys [:request, :request_id, :plan, :receiver]
+  @enforce_keys [:request, :request_id, :plan, :receiver, :arrived]
   defstruct [
     :request,
     :request_id,
     :plan,
     :receiver,
+    :arrived,
+    :deadline,
     :target,
     :caller,
     arguments: [],
@@ -41,6 +44,10 @@ defmodule PhoenixGenApi.Executor.Context do
           request_id: term(),
           plan: Plan.t(),
           receiver: pid(),
+          # in native units
+          arrived: integer(),
+          # how many ms the request has from then on; the moment is its `expires_at`
+          deadline: non_neg_integer() | nil,
           target: target() | nil,
           # of a request that a client has sent: who counts for a share of the worker pools
           caller: Circuits.caller(),
@@ -58,14 +65,42 @@ defmodule PhoenixGenApi.Executor.Context do
   @spec from_client(t()) :: t()
   def from_client(context), do: %{context | caller: Circuits.caller(context.request)}
 
-  @spec new(Request.t(), Plan.t(), pid()) :: t()
-  def new(request, plan, receiver) do
-    %__MODULE__{
+  @spec new(Request.t(), Plan.t(), pid(), integer()) :: t()
+  def new(request, plan, receiver, arrived) do
+    limit(%__MODULE__{
       request: request,
       request_id: request.request_id,
       plan: plan,
-      receiver: receiver
-    }
+      receiver: receiver,
+      arrived: arrived
+    })
+  end
+
+  # Also what a hook makes of request and config counts from the arrival on.
+  defp limit(%{request: %{deadline_ms: given} = request, plan: plan} = context) do
+    if given != nil or has(plan, :deadline) or Deadline.inherited?() do
+      configured = if has(plan, :deadline), do: Plan.config(plan).deadline
+      limit(context, Deadline.of(given, configured, context.arrived))
+    else
+      if request.expires_at == nil and context.deadline == nil,
+        do: context,
+        else: limit(context, nil)
+    end
+  end
+
+  defp limit(%{request: request} = context, nil),
+    do: %{context | request: %{request | expires_at: nil}, deadline: nil}
+
+  defp limit(%{request: request} = context, {ms, moment}),
+    do: %{context | request: %{request | expires_at: moment}, deadline: ms}
+
+  @doc "A request whose deadline is over, as it has waited for its turn, goes no further. No hook has seen it."
+  @spec accept(t()) :: {:ok, t()} | done()
+  def accept(context) do
+    case Deadline.check(context) do
+      :ok -> {:ok, context}
+      {:error, expired} -> {ErrorResponse.build(context.request_id, expired), {expired, context}}
+    end
   end
 
   @doc """
@@ -105,7 +140,7 @@ defmodule PhoenixGenApi.Executor.Context do
     config = Plan.config(context.plan)
 
     case Hooks.before(config.before_execute, context.request, config) do
-      {:ok, request, ^config} -> {:ok, %{context | request: request}}
+      {:ok, request, ^config} -> {:ok, limit(%{context | request: request})}
       {:ok, request, changed} -> replan(%{context | request: request}, changed)
       {:error, %Response{} = response} -> rejected(context, response)
       {:error, reason} -> finish(context, {:hook_rejected, reason})
@@ -116,12 +151,12 @@ defmodule PhoenixGenApi.Executor.Context do
   defp rejected(context, response) do
     response = ErrorResponse.from_hook(context.request_id, response, "rejected")
     failure = if response.success == false, do: {:own, response.code}
-    {after_hook(context, response), {failure, context}}
+    conclude(context, response, failure, :no)
   end
 
   defp replan(context, config) do
     case Plan.compile_unstored(config) do
-      {:ok, plan} -> {:ok, %{context | plan: plan}}
+      {:ok, plan} -> {:ok, limit(%{context | plan: plan})}
       {:error, failure} -> finish(context, failure)
     end
   end
@@ -150,7 +185,10 @@ defmodule PhoenixGenApi.Executor.Context do
 
       {:error, {:permission_unanswered, _callback, outcome} = failure} ->
         Circuits.count_failure(node, counter, Circuits.classify(outcome))
-        ask_next(context, [node | asked], failure)
+
+        if Deadline.expired?(context),
+          do: {:error, failure, context},
+          else: ask_next(context, [node | asked], failure)
 
       {:error, denied} ->
         {:error, denied, context}
@@ -183,14 +221,45 @@ defmodule PhoenixGenApi.Executor.Context do
   @doc "Ends a call that goes no further: the after hook sees its response."
   @spec finish(t(), ErrorResponse.failure()) :: done()
   def finish(context, failure) do
+    # Whatever a stage says that was cut short.
+    failure = if Deadline.expired?(context), do: {:expired, context.deadline}, else: failure
     response = ErrorResponse.build(context.request_id, failure, context.executed)
-    {after_hook(context, response), {failure, context}}
+    conclude(context, response, failure, ErrorResponse.executed(failure))
   end
 
-  @doc "The after hook: the response, or what it makes of that."
-  @spec after_hook(t(), Response.t()) :: Response.t()
-  def after_hook(%{plan: plan} = context, response) when has(plan, :after_execute),
-    do: Hooks.finish(Plan.config(plan), context.request, response)
+  @doc """
+  The end: the after hook may replace the response. One whose deadline is over by then is answered with
+  that, and the hook sees it for itself.
+  """
+  @spec conclude(t(), Response.t(), ErrorResponse.failure() | nil, ErrorResponse.executed()) ::
+          {Response.t(), {ErrorResponse.failure() | nil, t()}}
+  def conclude(%{plan: plan} = context, response, failure, executed)
+      when has(plan, :after_execute) do
+    config = Plan.config(plan)
 
-  def after_hook(_context, response), do: response
+    hooked =
+      if not Deadline.expired?(context), do: Hooks.finish(config, context.request, response)
+
+    if Deadline.expired?(context) do
+      {response, failure} = late(context, response, failure, executed)
+      callers = [self() | Process.get(:"$callers", [])]
+      Hooks.notify(config, context.request, response, callers)
+      {response, {failure, context}}
+    else
+      {hooked, {failure, context}}
+    end
+  end
+
+  def conclude(context, response, failure, _executed), do: {response, {failure, context}}
+
+  # It has been answered with its deadline already, or not.
+  defp late(%{deadline: ms}, response, {late, ms} = failure, _executed)
+       when late in [:expired, :timeout],
+       do: {response, failure}
+
+  defp late(%{deadline: ms} = context, _response, _failure, executed) do
+    executed = ErrorResponse.worse(context.executed, executed)
+    failure = if executed == :no, do: {:expired, ms}, else: {:timeout, ms}
+    {ErrorResponse.build(context.request_id, failure, executed), failure}
+  end
 end

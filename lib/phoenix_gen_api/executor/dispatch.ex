@@ -4,6 +4,7 @@ defmodule PhoenixGenApi.Executor.Dispatch do
 
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
+  alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor.{Attempt, Context, Retry}
   alias PhoenixGenApi.FailureLog
@@ -16,8 +17,8 @@ defmodule PhoenixGenApi.Executor.Dispatch do
   @doc "Runs the call as its response type says."
   @spec start(Context.t()) :: Context.done()
   def start(%{plan: plan(response_type: :sync)} = context) do
-    {response, rest} = run(context)
-    {Context.after_hook(context, response), rest}
+    {response, {failure, context}} = run(context)
+    Context.conclude(context, response, failure, executed(failure))
   end
 
   def start(%{plan: plan(response_type: :async)} = context) do
@@ -44,7 +45,8 @@ defmodule PhoenixGenApi.Executor.Dispatch do
 
     notify = if opts[:owner], do: [on_death: died], else: []
     task = fn -> deliver(context, submitted) end
-    bounds = [max_wait: {queue_timeout(context.plan), nil}, caller: context.caller]
+    max_wait = Deadline.within(context.request, queue_timeout(context.plan))
+    bounds = [max_wait: {max_wait, nil}, caller: context.caller]
 
     case WorkerPool.submit(:async_pool, task, opts ++ notify ++ bounds) do
       {:ok, _pid} -> {acknowledgement, :later}
@@ -65,8 +67,11 @@ defmodule PhoenixGenApi.Executor.Dispatch do
     {response, {failure, chosen}} = run(%{context | waited: waited})
     if failure, do: FailureLog.log(failure, chosen, submitted)
     # Whatever the function or the hook has made, it is the answer and no acknowledgement.
-    response = %{Context.after_hook(context, %{response | async: false}) | async: false}
-    answer = if type == :async, do: {context.receiver, {:async_call, response}}
+    response = %{response | async: false}
+    {response, {late, _}} = Context.conclude(chosen, response, failure, executed(failure))
+    # It had succeeded but for the hook.
+    if failure == nil and late != nil, do: FailureLog.log(late, chosen, submitted)
+    answer = if type == :async, do: {context.receiver, {:async_call, %{response | async: false}}}
     {:answer, answer, crash(failure)}
   end
 
@@ -76,6 +81,7 @@ defmodule PhoenixGenApi.Executor.Dispatch do
   def run(%{plan: plan(module: Relay, function: :handle_relay, arguments: []) = plan} = context)
       when has(plan, :local) do
     with :ok <- Attempt.check_local_mfa(%{context | target: {node(), nil}}),
+         :ok <- Attempt.check_deadline(context),
          :ok <- check_queue_wait(context) do
       config = Plan.config(plan)
       args = named(config.arg_orders, context.arguments, context.request.args)
@@ -114,8 +120,17 @@ defmodule PhoenixGenApi.Executor.Dispatch do
     end
   end
 
-  defp outcome(%{plan: plan} = context) when has(plan, :retry), do: Retry.run(context)
-  defp outcome(context), do: Attempt.run(context)
+  defp outcome(%{plan: plan} = context) do
+    case Attempt.check_deadline(context) do
+      {:failed, _expired} = expired -> {expired, context}
+      :ok when has(plan, :retry) -> Retry.run(context)
+      :ok -> Attempt.run(context)
+    end
+  end
+
+  # A response of its own is one that the function has made.
+  defp executed(none) when none == nil or elem(none, 0) == :own, do: :yes
+  defp executed(failure), do: ErrorResponse.executed(failure)
 
   # The arguments as they were converted, by their names again.
   defp named([_ | _] = names, arguments, _args), do: names |> Enum.zip(arguments) |> Map.new()

@@ -37,7 +37,9 @@ defmodule PhoenixGenApi.Executor.Preview do
     arity = FunConfig.arity(config)
     name = Format.function(mfa, arity)
     timeout = Format.duration(config.timeout)
-    desc = "#{name}, at most #{timeout}#{retry(FunConfig.normalize_retry(config.retry), config)}"
+
+    desc =
+      "#{name}, at most #{timeout}#{retry(FunConfig.normalize_retry(config.retry), config)}#{deadline(config)}"
 
     cond do
       config.nodes == :local and Security.validate_mfa(mfa) != :ok ->
@@ -53,6 +55,9 @@ defmodule PhoenixGenApi.Executor.Preview do
         Explanation.passes(desc, "#{name} is not run here")
     end
   end
+
+  defp deadline(%{deadline: nil}), do: ""
+  defp deadline(%{deadline: ms}), do: "; the whole request at most #{Format.duration(ms)}"
 
   # Streams are not retried.
   defp retry(rule, %{response_type: type}) when rule == nil or type == :stream, do: ""

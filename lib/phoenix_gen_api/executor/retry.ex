@@ -5,6 +5,7 @@ defmodule PhoenixGenApi.Executor.Retry do
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor.{Attempt, Context}
   alias PhoenixGenApi.Native
@@ -62,11 +63,14 @@ defmodule PhoenixGenApi.Executor.Retry do
   defp again(context, outcome, retry) do
     attempt = retry.made + 1
     backoff = NodeSelector.calculate_backoff(attempt)
-    Process.sleep(backoff)
+    Process.sleep(Deadline.within(context.request, backoff))
 
     announce = fn nodes -> retried(context, retry, attempt, backoff, nodes) end
 
-    case attempt(context, retry, announce) do
+    case in_time(context, fn -> attempt(context, retry, announce) end) do
+      {{:failed, {:expired, _ms}}, _context} = expired ->
+        expired
+
       {:none, _call} ->
         exhausted(context, outcome, retry, :no_node)
 
@@ -77,6 +81,17 @@ defmodule PhoenixGenApi.Executor.Retry do
           nil -> {outcome, %{context | attempts: context.attempts + 1}}
           kind -> judge(failed(context, outcome), outcome, kind, retry)
         end
+    end
+  end
+
+  defp in_time(context, attempt) do
+    with :ok <- Attempt.check_deadline(context),
+         {:none, _context} = none <- attempt.(),
+         :ok <- Attempt.check_deadline(context) do
+      none
+    else
+      {:failed, _expired} = expired -> {expired, context}
+      made -> made
     end
   end
 

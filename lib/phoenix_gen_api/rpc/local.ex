@@ -6,7 +6,7 @@ defmodule PhoenixGenApi.RPC.Local do
   # The result travels as the exit reason of that process, so a call costs one message, and
   # nothing can arrive after the caller has stopped waiting.
 
-  alias PhoenixGenApi.Log
+  alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.Native
 
   # The longest that the VM can wait in a receive, some 49 days.
@@ -30,10 +30,10 @@ defmodule PhoenixGenApi.RPC.Local do
   end
 
   @doc "Applies a function that counts as load of no node."
-  @spec call(module(), atom(), [term()], timeout()) :: outcome()
-  def call(module, function, args, timeout) do
+  @spec call(module(), atom(), [term()], timeout(), map() | nil) :: outcome()
+  def call(module, function, args, timeout, metadata \\ nil) do
     handle = Native.executor_begin(nil, 0, nil)
-    outcome = run(handle, {module, function, args}, bounded(timeout), nil)
+    outcome = run(handle, {module, function, args}, bounded(timeout), metadata)
     Native.executor_end(handle)
     outcome
   end
@@ -69,7 +69,7 @@ defmodule PhoenixGenApi.RPC.Local do
   @spec run(pid(), [pid()], map() | nil, module(), atom(), [term()]) :: no_return()
   def run(caller, callers, metadata, module, function, args) do
     Process.put(:"$callers", callers)
-    Log.adopt(metadata)
+    args = Deadline.adopt(metadata, args)
 
     outcome =
       try do

@@ -8,7 +8,7 @@ defmodule PhoenixGenApi.RPC.Producer do
   #   * its watchdog, which lives as long as the stream. It ends the function when the stream or
   #     the whole gateway is gone, and its monitor tells the stream when this node is.
 
-  alias PhoenixGenApi.Log
+  alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.RPC.{Credit, Guard, ReturnValue}
 
   # How long an enumerable has to halt, which runs its cleanup, before its process is killed.
@@ -26,7 +26,7 @@ defmodule PhoenixGenApi.RPC.Producer do
           # whether the function has got a StreamHelper
           helper?: boolean(),
           mfa: {module(), atom(), [term()]} | nil,
-          # of the request, for the log
+          # of the request, for the log and its deadline
           metadata: map() | nil,
           watchdog: pid() | nil,
           # 1 when an enumerable is to halt. Not a message: the enumerable may take any there is.
@@ -112,8 +112,7 @@ defmodule PhoenixGenApi.RPC.Producer do
   @spec run(t()) :: :ok
   def run(%__MODULE__{mfa: {module, function, _arguments}} = producer) do
     Process.put(:"$callers", producer.callers)
-    Log.adopt(producer.metadata)
-    arguments = arguments(producer)
+    arguments = Deadline.adopt(producer.metadata, arguments(producer))
 
     case permitted(producer, module, function, arguments) do
       :ok -> call(producer, module, function, arguments)

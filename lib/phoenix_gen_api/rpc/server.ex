@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.RPC.Server do
   # spawns one. A function that is killed leaves a row behind, but never more of them stay than
   # functions run, and a thousand.
 
-  alias PhoenixGenApi.Log
+  alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.RPC.{Guard, Local}
 
@@ -32,8 +32,8 @@ defmodule PhoenixGenApi.RPC.Server do
   @doc """
   Where a gateway's call begins, in the process that it has spawned here. It ends as
   `:erpc.execute_call/4` does: with the result as its exit reason, marked by the key. As in
-  `RPC.Local` the function knows its `callers`, has the `metadata` of its request for the log, and leaves
-  what it has linked itself with alone.
+  `RPC.Local` the function knows its `callers`, has the `metadata` of its request for the log and for
+  its deadline, and leaves what it has linked itself with alone.
   """
   @spec run(key(), [pid()], map() | nil, module(), atom(), [term()]) :: nil | no_return()
   def run(key, callers, metadata, module, function, args) do
@@ -41,7 +41,7 @@ defmodule PhoenixGenApi.RPC.Server do
 
     if enter?(calls, key) do
       Process.put(:"$callers", callers)
-      Log.adopt(metadata)
+      args = Deadline.adopt(metadata, args)
 
       try do
         if Guard.guarded?(),

@@ -8,6 +8,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
   import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor.{Attempt, Context}
   alias PhoenixGenApi.FailureLog
@@ -25,7 +26,8 @@ defmodule PhoenixGenApi.StreamCall.Server do
 
   @enforce_keys [:context, :key, :callers, :exempt, :since]
   defstruct @enforce_keys ++
-              [:receiver, :id, :monitor, :timer, :remote, ref: nil, sent?: false, weight: 1]
+              [:receiver, :id, :monitor, :timer, :remote] ++
+              [ref: nil, judged?: true, sent?: false, weight: 1]
 
   @typep t :: %__MODULE__{
            context: Context.t(),
@@ -41,6 +43,8 @@ defmodule PhoenixGenApi.StreamCall.Server do
            timer: reference() | nil,
            remote: Remote.t() | nil,
            ref: reference() | nil,
+           # whether its time, when it is over without a sign of life, speaks against the node
+           judged?: boolean(),
            # whether anything was sent; then the function's return does not count
            sent?: boolean(),
            # what the largest item counts as that the receiver was sent since the last look at it
@@ -100,12 +104,22 @@ defmodule PhoenixGenApi.StreamCall.Server do
     Process.flag(:min_heap_size, 4_000)
     send(receiver, {:stream_started, id, self()})
 
-    stream = %{stream | monitor: Process.monitor(receiver)}
+    stream = %{stream | monitor: Process.monitor(receiver), judged?: judged?(stream.context)}
 
     case remaining(stream) do
       :infinity -> launch(stream)
       ms when ms > 0 -> launch(%{stream | timer: :erlang.start_timer(ms, self(), :deadline)})
-      _none -> failed(stream, {:expired, timeout(stream)})
+      _none -> failed(stream, expired(stream))
+    end
+  end
+
+  defp judged?(%{deadline: nil}), do: true
+  defp judged?(context), do: Attempt.judged?(context)
+
+  defp expired(%{context: context} = stream) do
+    case Deadline.check(context) do
+      {:error, expired} -> expired
+      :ok -> {:expired, timeout(stream)}
     end
   end
 
@@ -113,10 +127,12 @@ defmodule PhoenixGenApi.StreamCall.Server do
   @spec timeout(t()) :: timeout()
   def timeout(%{context: %{plan: plan(timeout: timeout)}}), do: timeout
 
-  defp remaining(%{context: %{plan: plan(timeout: :infinity)}}), do: :infinity
-
-  defp remaining(%{context: %{plan: plan(timeout: timeout)}, since: since}),
-    do: timeout - (now() - since)
+  @doc "What is left of it, and of the deadline of its request."
+  @spec remaining(t()) :: timeout() | neg_integer()
+  def remaining(%{context: %{request: request}, since: since} = stream) do
+    left = with timeout when is_integer(timeout) <- timeout(stream), do: timeout - (now() - since)
+    Deadline.within(request, left)
+  end
 
   # A receiver that has died while the stream waited for a worker.
   defp launch(%{monitor: monitor, remote: nil} = stream) do
@@ -168,7 +184,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
       callers: [self() | stream.callers],
       max_unacked: Config.get(:stream, :max_unacked),
       helper?: has(plan, :request_info),
-      metadata: Log.metadata(request, stream.id),
+      metadata: request |> Log.metadata(stream.id) |> Deadline.mark(request),
       mfa: {module, function, Attempt.arguments(context, helper)}
     }
   end
@@ -382,11 +398,18 @@ defmodule PhoenixGenApi.StreamCall.Server do
     FailureLog.log(failure, context, System.convert_time_unit(since, :millisecond, :native))
   end
 
-  defp timed_out(%{context: %{plan: plan(timeout: timeout)}, remote: remote} = stream) do
+  defp timed_out(%{judged?: false, context: %{deadline: ms} = context} = stream) do
+    if Deadline.expired?(context),
+      do: failed(stream, {:timeout, ms}),
+      else: timed_out(%{stream | judged?: true})
+  end
+
+  defp timed_out(%{context: context, remote: remote} = stream) do
     # A host that swallows every packet. Connecting fails only after seven seconds, when
     # requests have given up: they must not go on choosing it.
     if Client.unreachable?(remote.client), do: NodeSelector.mark(remote.client.node, :down)
-    failed(%{stream | remote: Remote.timed_out(remote)}, {:timeout, timeout})
+    ms = if Deadline.expired?(context), do: context.deadline, else: timeout(stream)
+    failed(%{stream | remote: Remote.timed_out(remote)}, {:timeout, ms})
   end
 
   # There is nobody to be told.
@@ -407,15 +430,10 @@ defmodule PhoenixGenApi.StreamCall.Server do
     after_hook(stream, response)
   end
 
-  # In a process of its own: neither the final frame nor the slot has to wait for it, as nobody
-  # waits for what it returns.
+  # Neither the final frame nor the slot has to wait for it, as nobody waits for what it returns.
   defp after_hook(%{context: %{plan: plan, request: request}, callers: callers}, response)
-       when has(plan, :after_execute) do
-    spawn(fn ->
-      Process.put(:"$callers", callers)
-      Hooks.finish(Plan.config(plan), request, response)
-    end)
-  end
+       when has(plan, :after_execute),
+       do: Hooks.notify(Plan.config(plan), request, response, callers)
 
   defp after_hook(_stream, _response), do: :ok
 
