@@ -89,6 +89,58 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
     refute_received {:asked, _}
   end
 
+  test "a guarded node decides with the callbacks that it has pushed or lists, in either spelling" do
+    request = %Request{request_id: "r1", request_type: "t", service: "remote"}
+    peer = {_pid, node} = Cluster.start_peer(app: @guarded)
+
+    for {field, version} <- [permission_callback: "1", check_permission: "2"] do
+      ask = fn answer ->
+        callback = {Functions, :told, [answer, self()]}
+        value = if field == :check_permission, do: {:callback, callback}, else: callback
+        fun(node, :node_name, [{field, value}, {:version, version <> ".0.0"}])
+      end
+
+      pushed(peer, [ask.(true)], version)
+      assert %{result: ^node} = Executor.execute!(%{request | version: version <> ".0.0"})
+      assert_received {:asked, ^node}
+
+      # Stored on the gateway by hand, with another argument.
+      :ok = ConfigDb.delete("remote", "t", version <> ".0.0")
+      :ok = ConfigDb.add(ask.(:ok))
+      denied = Executor.execute!(%{request | version: version <> ".0.0"})
+      assert denied.error == "Permission denied"
+      refute_received {:asked, _}
+      :ok = ConfigDb.delete("remote", "t", version <> ".0.0")
+    end
+  end
+
+  test "a guarded node decides with a callback of its listing in a module without functions" do
+    node = Cluster.node_name("policy")
+    permitted = fun(node, :node_name, check_permission: {:callback, {Map, :has_key?, [:user_id]}})
+    listing = {Function, :identity, [{:ok, [permitted]}]}
+    {module, function, args} = listing
+    Cluster.start_peer(name: node, app: [client_mode: true, service_guard: [listings: [listing]]])
+
+    :ok =
+      ConfigPuller.add([
+        %ServiceConfig{
+          service: "remote",
+          nodes: [node],
+          module: module,
+          function: function,
+          args: args
+        }
+      ])
+
+    request = %Request{request_id: "r1", request_type: "t", service: "remote"}
+    Await.until(fn -> ConfigPuller.get_api_list("remote") end)
+    assert Executor.execute!(request).result == node
+
+    # Would grant, too.
+    forged = %{permitted | check_permission: {:callback, {Map, :has_key?, [:args]}}}
+    assert run(forged).error == "Permission denied"
+  end
+
   test "a guarded node can be pulled from by its listing, and from nothing else" do
     {_pid, node} = Cluster.start_peer(app: @listings)
 

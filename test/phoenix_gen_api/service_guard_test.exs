@@ -173,10 +173,56 @@ defmodule PhoenixGenApi.ServiceGuardTest do
       assert ServiceGuard.registered() == []
     end
 
-    test "runs the permission callbacks that it has registered" do
-      :ok = ServiceGuard.register([fun(permission_callback: {Shop, :permit, ["admin"]})])
+    test "runs a registered permission callback, in either spelling, with its own arguments only" do
+      mfa = {Shop, :permit, ["admin"]}
+
+      for fields <- [[permission_callback: mfa], [check_permission: {:callback, mfa}]] do
+        assert call(:permit, [%Request{}, "admin"]) == :refused
+        :ok = ServiceGuard.register([fun(fields)])
+        assert ServiceGuard.registered() == [{Shop, :find, 1}, {Shop, :permit, 2}]
+        assert call(:permit, [%Request{}, "admin"]) == {:ok, true}
+        assert call(:permit, [%Request{}, "guest"]) == :refused
+        assert call(:permit, [%Request{}]) == :refused
+        ServiceGuard.withdraw("shop")
+      end
+
+      # Of a function of the gateway: it is asked there.
+      :ok = ServiceGuard.register([fun(nodes: :local, check_permission: {:callback, mfa})])
+      assert call(:permit, [%Request{}, "admin"]) == :refused
+    end
+
+    test "registers only the permission callback that decides" do
+      :ok =
+        ServiceGuard.register([
+          fun(
+            permission_callback: {Shop, :permit, ["admin"]},
+            check_permission: {:callback, {Shop, :permit, ["guest"]}}
+          )
+        ])
+
       assert call(:permit, [%Request{}, "admin"]) == {:ok, true}
       assert call(:permit, [%Request{}, "guest"]) == :refused
+    end
+
+    test "registers configs that another version of the library has made" do
+      full = fun(permission_callback: {Shop, :permit, ["admin"]})
+      bare = fun(check_permission: {:callback, {Shop, :permit, ["guest"]}})
+      required = [:__struct__, :service, :request_type, :nodes, :mfa, :arg_types]
+      optional = Map.keys(full) -- [:permission_callback | required]
+      others = for field <- optional, do: Map.delete(full, field)
+      bare = Map.take(bare, [:check_permission | required])
+
+      for version <- [Map.drop(full, optional), Map.put(full, :tenant, 1) | others] do
+        :ok = ServiceGuard.register([version])
+        assert ServiceGuard.registered() == [{Shop, :find, 1}, {Shop, :permit, 2}]
+        assert call(:permit, [%Request{}, "admin"]) == {:ok, true}
+        ServiceGuard.withdraw("shop")
+      end
+
+      pid = Process.whereis(GuardRegistry)
+      :ok = Guard.write({:listed, [bare]})
+      assert Process.whereis(GuardRegistry) == pid
+      assert call(:permit, [%Request{}, "guest"]) == {:ok, false}
     end
 
     test "registers nothing of functions that run on the gateway, nor of junk" do

@@ -170,7 +170,7 @@ defmodule PhoenixGenApi.Service.GuardRegistry do
   end
 
   defp functions(configs) when length(configs) >= 0,
-    do: Enum.flat_map(configs, &rows/1)
+    do: Enum.flat_map(configs, &rows(FunConfig.complete(&1)))
 
   defp functions(_no_list), do: []
 
