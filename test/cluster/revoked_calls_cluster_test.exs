@@ -59,7 +59,7 @@ defmodule PhoenixGenApi.RevokedCallsClusterTest do
 
   defp proxies do
     for pid <- Process.list(),
-        Process.info(pid, :initial_call) == {:initial_call, {RPC.Proxy, :run, 5}},
+        Process.info(pid, :initial_call) == {:initial_call, {RPC.Proxy, :run, 6}},
         do: pid
   end
 

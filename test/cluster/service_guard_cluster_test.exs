@@ -220,7 +220,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
              RPC.Capabilities.discover(node, fn _question ->
                Cluster.stop_peer(peer)
                Cluster.start_peer(name: node, app: @guarded)
-               {:return, false}
+               {:return, :none}
              end)
 
     assert RPC.Capabilities.lookup(node) == :unknown
@@ -235,7 +235,7 @@ defmodule PhoenixGenApi.ServiceGuardClusterTest do
                :ok = :erpc.call(node, RPC.Capabilities, :announce, [])
                # What was sent before has been seen to.
                :erpc.call(node, :sys, :get_state, [{RPC.Capabilities, node()}])
-               {:return, false}
+               {:return, :none}
              end)
 
     assert RPC.Capabilities.lookup(node) == :unknown

@@ -412,7 +412,7 @@ defmodule PhoenixGenApi.ServiceGuardTest do
       assert RPC.Capabilities.lookup(:gone@h1) == false
       :ok = Supervisor.terminate_child(PhoenixGenApi.Supervisor, RPC.Capabilities)
       assert RPC.Capabilities.lookup(:gone@h1) == :unknown
-      assert ask(node(), {:return, false}) == {:ok, false}
+      assert ask(node(), {:return, :none}) == {:ok, false}
       assert RPC.Capabilities.lookup(node()) == :unknown
 
       :persistent_term.put({RPC.Capabilities, :gone@h1}, false)
@@ -429,7 +429,7 @@ defmodule PhoenixGenApi.ServiceGuardTest do
 
     defp ask(node, outcome) do
       RPC.Capabilities.discover(node, fn question ->
-        assert question == {RPC.Server, :ready?, []}
+        assert question == {RPC.Server, :agree, [RPC.Server.protocols()]}
         outcome
       end)
     end

@@ -155,7 +155,10 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
     :ok
   end
 
-  @doc "Makes this gateway and another one know the same. A process that fails to exits."
+  @doc """
+  Makes this gateway and another one know the same. A process that fails to exits, with
+  `{:shutdown, :protocol}` where they do not understand each other.
+  """
   @spec run(node()) :: :ok
   def run(node) do
     case ask(node, {:compare, PushStore.summary(PushStore.stamps())}) do
@@ -165,6 +168,7 @@ defmodule PhoenixGenApi.ConfigSync.AntiEntropy do
 
     exchange_joined(node)
   catch
+    :throw, {:protocol, _theirs} -> exit({:shutdown, :protocol})
     kind, reason -> exit({:shutdown, SafeInspect.reason(kind, reason)})
   end
 

@@ -68,15 +68,15 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
     ArgumentError -> exit({:shutdown, :not_running})
   end
 
-  # Has a gateway that has missed something catch up.
+  # Has a gateway that has missed something catch up. One of another protocol never does.
   defp behind(node) do
     PushStore.mark_behind(node)
     GenServer.cast(__MODULE__, {:behind, node})
   end
 
   # `peers` are the connected gateways, each with the monitor of the exchange that runs, whether
-  # another one is to follow, and how long to wait after the next failure. An exchange with a
-  # gateway that leaves fails by itself.
+  # another one is to follow, how long to wait after the next failure, and whether it was found to
+  # speak another protocol. An exchange with a gateway that leaves fails by itself.
 
   @impl true
   def init(_opts) do
@@ -141,7 +141,7 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
   end
 
   defp ended(node, :normal, peers) do
-    peers = put_in(peers[node].backoff, @min_backoff_ms)
+    peers = update_in(peers[node], &%{&1 | backoff: @min_backoff_ms, other_protocol?: false})
 
     if peers[node].again do
       start(node, peers)
@@ -149,6 +149,18 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
       PushStore.mark_caught_up(node)
       peers
     end
+  end
+
+  # It is asked again when something is pushed here, and says so at once.
+  defp ended(node, {:shutdown, :protocol}, peers) do
+    unless peers[node].other_protocol? do
+      Log.warning(
+        "gateway #{node} runs another version of the library, which exchanges pushes otherwise: " <>
+          "what services push to one of the two is not known to the other"
+      )
+    end
+
+    put_in(peers[node].other_protocol?, true)
   end
 
   defp ended(node, reason, peers) do
@@ -160,7 +172,7 @@ defmodule PhoenixGenApi.ConfigSync.Replicator do
   # Of two gateways one begins, so that nothing is fetched twice.
   defp initiates?(node), do: node() < node
 
-  defp idle, do: %{running: nil, again: false, backoff: @min_backoff_ms}
+  defp idle, do: %{running: nil, again: false, backoff: @min_backoff_ms, other_protocol?: false}
 
   defp schedule, do: Process.send_after(self(), :round, @round_ms)
 end

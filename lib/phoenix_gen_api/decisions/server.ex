@@ -14,7 +14,8 @@ defmodule PhoenixGenApi.Decisions.Server do
 
   require Log
 
-  # What gateways send each other. Another one is not understood.
+  # What gateways send each other. Another one is not understood, and that is logged once for each
+  # time that the gateway joins.
   @protocol 1
   @round_ms 30_000
 
@@ -27,48 +28,67 @@ defmodule PhoenixGenApi.Decisions.Server do
     :ok = :net_kernel.monitor_nodes(true, node_type: :all)
     for gateway <- Cluster.watch(), do: tell(gateway, {:all, Store.told()})
     schedule()
-    {:ok, effects}
+    {:ok, %{effects: effects, strangers: MapSet.new()}}
   end
 
   @impl true
-  def handle_call({:decide, key, change, local?}, _from, effects) do
-    case effect(effects, key).decided(key, change, :here) do
+  def handle_call({:decide, key, change, local?}, _from, state) do
+    case effect(state.effects, key).decided(key, change, :here) do
       {:ok, value} ->
         row = Store.note(key, value, local?)
         if not local?, do: for(gateway <- Cluster.gateways(), do: tell(gateway, {:some, [row]}))
-        {:reply, :ok, effects}
+        {:reply, :ok, state}
 
       {:error, _reason} = error ->
-        {:reply, error, effects}
+        {:reply, error, state}
     end
   end
 
   @impl true
-  def handle_info({__MODULE__, @protocol, from, message}, effects) do
-    if from in Cluster.gateways(), do: told(message, from, effects)
-    {:noreply, effects}
+  def handle_info({__MODULE__, @protocol, from, message}, state) do
+    if from in Cluster.gateways(), do: told(message, from, state.effects)
+    {:noreply, state}
   end
 
-  def handle_info({Cluster, :joined, gateway}, effects) do
+  def handle_info({__MODULE__, _another_protocol, from, _message}, state),
+    do: {:noreply, not_understood(from, state)}
+
+  def handle_info({Cluster, :joined, gateway}, state) do
     tell(gateway, {:all, Store.told()})
-    {:noreply, effects}
+    {:noreply, state}
   end
 
-  def handle_info({:nodedown, node, _info}, effects) do
+  def handle_info({Cluster, :left, gateway}, state),
+    do: {:noreply, %{state | strangers: MapSet.delete(state.strangers, gateway)}}
+
+  def handle_info({:nodedown, node, _info}, state) do
     Store.down(node)
-    {:noreply, effects}
+    {:noreply, state}
   end
 
-  def handle_info(:round, effects) do
+  def handle_info(:round, state) do
     schedule()
 
     with [_ | _] = gateways <- Cluster.gateways(),
          do: gateways |> Enum.random() |> tell({:summary, Store.summary()})
 
-    {:noreply, effects}
+    {:noreply, state}
   end
 
-  def handle_info(_other, effects), do: {:noreply, effects}
+  def handle_info(_other, state), do: {:noreply, state}
+
+  defp not_understood(gateway, %{strangers: strangers} = state) do
+    if gateway in strangers or gateway not in Cluster.gateways() do
+      state
+    else
+      Log.warning(
+        "gateway #{gateway} runs another version of the library, which exchanges decisions " <>
+          "otherwise: what operators decide on one of the two has to be decided on the other as well"
+      )
+
+      %{state | strangers: MapSet.put(strangers, gateway)}
+    end
+  end
 
   defp told({:summary, summary}, from, _effects) do
     if summary != Store.summary(), do: tell(from, {:all, Store.told()})

@@ -16,7 +16,8 @@ defmodule PhoenixGenApi.RPC.Client do
   # (`RPC.Capabilities` knows), `:watchdog` for the function of a stream, `:proxy` for nodes
   # without the library, which have nothing but OTP. A watchdog enters through
   # `:erpc.execute_call`, so that a node without the library answers `undef` and logs nothing; the
-  # stream then takes the proxy.
+  # stream then takes the proxy. So does what is for a version of the library with another
+  # protocol: it enters by `RPC.Server.execute_call` or `RPC.Producer.plain`, which know of the guard.
   #
   # ## One request, one answer
   #
@@ -100,8 +101,8 @@ defmodule PhoenixGenApi.RPC.Client do
   def call(handle, node, call, timeout, metadata) do
     case Capabilities.lookup(node) do
       true -> handle |> start_function(node, call, metadata) |> await(timeout)
-      false -> call_by_proxy(node, call, timeout)
       :unknown -> discover_first(handle, node, call, timeout, metadata)
+      other -> call_by_proxy(node, call, timeout, entry(other))
     end
   end
 
@@ -109,20 +110,23 @@ defmodule PhoenixGenApi.RPC.Client do
   defp discover_first(handle, node, call, timeout, metadata) do
     since = now()
 
-    case Capabilities.discover(node, &call_by_proxy(node, &1, timeout)) do
+    case Capabilities.discover(node, &call_by_proxy(node, &1, timeout, :erpc)) do
       {:ok, true} ->
         handle |> start_function(node, call, metadata) |> await(remaining(timeout, since))
 
-      {:ok, false} ->
-        call_by_proxy(node, call, remaining(timeout, since))
+      {:ok, other} ->
+        call_by_proxy(node, call, remaining(timeout, since), entry(other))
 
       not_sent ->
         not_sent
     end
   end
 
-  defp call_by_proxy(node, call, timeout),
-    do: node |> start_proxy(call, make_ref(), nil) |> await(timeout)
+  defp call_by_proxy(node, call, timeout, entry),
+    do: node |> start_proxy(call, make_ref(), nil, entry) |> await(timeout)
+
+  defp entry(false), do: :erpc
+  defp entry(:other), do: Server
 
   # Unlike `:erpc.call` this learns the pid, and has a key until then, so that it can end a
   # function that nobody waits for any more.
@@ -162,11 +166,14 @@ defmodule PhoenixGenApi.RPC.Client do
     }
   end
 
-  @doc "Starts a function on a node without the library; the caller gets `started_message` unless it is nil."
-  @spec start_proxy(node(), mfargs(), reference(), term()) :: t()
-  def start_proxy(node, call, mark, started_message) do
+  @doc """
+  Starts a function on a node without the library, or of another protocol; the caller gets
+  `started_message` unless it is nil. `entry` has the `execute_call/4` that it enters by.
+  """
+  @spec start_proxy(node(), mfargs(), reference(), term(), module()) :: t()
+  def start_proxy(node, call, mark, started_message, entry) do
     connected? = Connection.connected?(node)
-    {pid, monitor} = Proxy.start(node, mark, call, started_message)
+    {pid, monitor} = Proxy.start(node, mark, call, started_message, entry)
 
     %__MODULE__{
       route: :proxy,

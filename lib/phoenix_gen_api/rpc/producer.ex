@@ -7,6 +7,8 @@ defmodule PhoenixGenApi.RPC.Producer do
   #     is told by itself: then nothing that it has sent can arrive later than that.
   #   * its watchdog, which lives as long as the stream. It ends the function when the stream or
   #     the whole gateway is gone, and its monitor tells the stream when this node is.
+  #
+  # For a stream of another protocol it is one process, see `plain/4`, which the gateway ends.
 
   alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.RPC.{Credit, Guard, ReturnValue}
@@ -40,19 +42,32 @@ defmodule PhoenixGenApi.RPC.Producer do
           # it was killed
           | {:died, term()}
 
-  @doc "The watchdog: runs the function until it is done, or the stream is."
-  @spec watchdog(t()) :: :ok
-  def watchdog(%__MODULE__{} = producer) do
+  # What a stream and the node of its function say to each other: this struct, and what the two
+  # processes send and are sent. Another one is not understood.
+  @protocol 1
+
+  @doc "The call that starts the watchdog."
+  @spec entry(t()) :: {module(), atom(), [term()]}
+  def entry(producer), do: {__MODULE__, :watchdog, [@protocol, producer]}
+
+  @doc """
+  The watchdog: runs the function until it is done, or the stream is. In every version of the library
+  a stream of another protocol is told so, and nothing runs.
+  """
+  @spec watchdog(pos_integer(), t()) :: :ok | {:error, {:protocol, pos_integer()}}
+  def watchdog(@protocol, %__MODULE__{} = producer) do
     stream = Process.monitor(producer.stream)
     producer = %{producer | watchdog: self(), halt: :atomics.new(1, [])}
     {pid, function} = spawn_monitor(__MODULE__, :run, [producer])
     send(producer.stream, {producer.ref, {:begun, pid}})
     # Arguments may be large, and streams long.
     :erlang.garbage_collect()
-    watchdog(%{producer | mfa: nil}, stream, pid, function)
+    await(%{producer | mfa: nil}, stream, pid, function)
   end
 
-  defp watchdog(%{ref: ref} = producer, stream, pid, function) do
+  def watchdog(_other, _producer), do: {:error, {:protocol, @protocol}}
+
+  defp await(%{ref: ref} = producer, stream, pid, function) do
     receive do
       {:DOWN, ^function, :process, ^pid, reason} ->
         unless reported?(ref), do: send(producer.stream, {ref, {:died, reason}})
@@ -89,6 +104,41 @@ defmodule PhoenixGenApi.RPC.Producer do
       {:DOWN, ^function, :process, ^pid, _reason} -> :ok
     after
       @halt_ms -> Process.exit(pid, :kill)
+    end
+  end
+
+  @doc "The call that runs the function on a node of another protocol."
+  @spec plain_entry(t()) :: {module(), atom(), [term()]}
+  def plain_entry(producer) do
+    %{stream: stream, max_unacked: max, helper?: helper?, mfa: mfa} = producer
+    {__MODULE__, :plain, [stream, max, helper?, mfa]}
+  end
+
+  @doc """
+  Runs a function for a stream of another protocol, and returns what it does. Its items are those of
+  a helper, so an enumerable is sent from here, unless something was sent before. It is the same in
+  every version of the library, as are helpers and the messages of `RPC.Credit`.
+  """
+  @spec plain(pid(), pos_integer(), boolean(), {module(), atom(), [term()]}) :: term()
+  def plain(stream, max_unacked, helper?, {module, function, arguments}) do
+    credit = Credit.new(stream, max_unacked)
+
+    arguments =
+      if helper?, do: List.update_at(arguments, -1, &%{&1 | credit: credit}), else: arguments
+
+    with {:error, refused} <- Guard.check(module, function, arguments), do: raise(refused)
+    value = :erlang.apply(module, function, arguments)
+
+    with {:enumerate, enumerable} <- ReturnValue.classify(value, helper?),
+         :go <- Credit.ask(stream, :enumerate) do
+      Enum.reduce_while(enumerable, :ok, fn item, :ok ->
+        if Credit.send_item(credit, item) == :ok, do: {:cont, :ok}, else: {:halt, :ended}
+      end)
+
+      send(stream, :complete)
+      []
+    else
+      _no_enumerable -> value
     end
   end
 

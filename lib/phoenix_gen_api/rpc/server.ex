@@ -10,6 +10,10 @@ defmodule PhoenixGenApi.RPC.Server do
   # All of it is native, and there is no process here that could be missing: who revokes a call
   # spawns one. A function that is killed leaves a row behind, but never more of them stay than
   # functions run, and a thousand.
+  #
+  # `agree/1` and `execute_call/4` are the same in every version of the library: a gateway of
+  # another version finds out with the first how to begin its calls here, and begins them with the
+  # second if the two have no protocol in common.
 
   alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.Native
@@ -18,6 +22,10 @@ defmodule PhoenixGenApi.RPC.Server do
   @typedoc "Names a call among those of all nodes: drawn once by its gateway, and a number there."
   @type key :: Native.call_key()
 
+  # What gateways and service nodes say to each other about a call: `run/6`, its key, and
+  # `revoke/1`. A version that changes any of it gets the next number, and may know this one, too.
+  @protocols [1]
+
   @doc "Makes this node ready, when the application starts. What runs stays known if it stops."
   @spec setup() :: :ok
   def setup do
@@ -25,9 +33,32 @@ defmodule PhoenixGenApi.RPC.Server do
     :ok
   end
 
-  @doc "Whether gateways have to begin their calls here with `run/6`. They ask this."
-  @spec ready?() :: boolean()
-  def ready?, do: calls() != nil or Guard.guarded?()
+  @doc """
+  How gateways that speak these protocols have to begin their calls here. They ask this: `{:ok,
+  protocol}`, `{:error, protocols}` without one in common, or `:none` where the library does not run.
+  """
+  @spec agree([pos_integer()]) :: {:ok, pos_integer()} | {:error, [pos_integer()]} | :none
+  def agree(theirs) do
+    common = for protocol <- @protocols, protocol in theirs, do: protocol
+
+    cond do
+      calls() == nil and not Guard.guarded?() -> :none
+      common == [] -> {:error, @protocols}
+      true -> {:ok, Enum.max(common)}
+    end
+  end
+
+  @doc "The protocols of this node."
+  @spec protocols() :: [pos_integer()]
+  def protocols, do: @protocols
+
+  @doc "Where a gateway's call begins that speaks none of the protocols of this node."
+  @spec execute_call(term(), module(), atom(), [term()]) :: no_return()
+  def execute_call(mark, module, function, args) do
+    if Guard.guarded?(),
+      do: Guard.execute_call(mark, module, function, args),
+      else: :erpc.execute_call(mark, module, function, args)
+  end
 
   @doc """
   Where a gateway's call begins, in the process that it has spawned here. It ends as
@@ -44,9 +75,7 @@ defmodule PhoenixGenApi.RPC.Server do
       args = Deadline.adopt(metadata, args)
 
       try do
-        if Guard.guarded?(),
-          do: Guard.execute_call(key, module, function, args),
-          else: :erpc.execute_call(key, module, function, args)
+        execute_call(key, module, function, args)
       catch
         :exit, {^key, :return, _value} = returned ->
           Local.unlink_normally()

@@ -108,7 +108,12 @@ defmodule PhoenixGenApi.Service.Push do
       :send
     else
       offer = [%{push_config | fun_configs: nil}, receiver_opts]
-      call(gateway, ConfigReceiver, :offer, offer, opts[:timeout])
+
+      case call(gateway, ConfigReceiver, :offer, offer, opts[:timeout]) do
+        # Of a version of the library that takes no offers.
+        {:error, {:badrpc, :undef}} -> :send
+        answer -> answer
+      end
     end
   end
 
@@ -125,6 +130,8 @@ defmodule PhoenixGenApi.Service.Push do
       {:ok, :skipped, :version_matches} -> Log.info(push <> " skipped: it has this version")
       {:ok, :skipped, :superseded} -> Log.info(push <> " skipped: it has a later push")
       {:error, reason} -> Log.error(push <> " failed: " <> SafeInspect.inspect(reason))
+      # Of a newer version of the library.
+      answer -> Log.warning(push <> " was answered " <> SafeInspect.inspect(answer))
     end
   end
 

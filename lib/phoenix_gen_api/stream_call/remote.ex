@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.StreamCall.Remote do
   # gets meanwhile. `RPC.Client` has the protocol, `RPC.Producer` the other end.
 
   alias PhoenixGenApi.Circuits
-  alias PhoenixGenApi.RPC.{Client, Connection, Producer, ReturnValue}
+  alias PhoenixGenApi.RPC.{Capabilities, Client, Connection, Producer, ReturnValue}
 
   @enforce_keys [:producer, :client, :handle, :target]
   defstruct @enforce_keys ++ [:function_pid, success_reported?: false, circuit_result: :none]
@@ -52,7 +52,7 @@ defmodule PhoenixGenApi.StreamCall.Remote do
   end
 
   defp watchdog(node, producer),
-    do: Client.start_watchdog(node, {Producer, :watchdog, [producer]}, producer.ref)
+    do: Client.start_watchdog(node, Producer.entry(producer), producer.ref)
 
   @doc "What a message of this function means, and the function afterwards."
   @spec event(t(), term()) :: {event(), t()}
@@ -92,10 +92,18 @@ defmodule PhoenixGenApi.StreamCall.Remote do
   # A node without the library. The proxy can wait for it longer than the stream, whose worker
   # others need.
   defp client_event(
-         %{client: %{route: :watchdog, node: node}, producer: %{ref: ref} = producer} = remote,
+         %{client: %{route: :watchdog}} = remote,
          {:raised, :error, :undef, [{Producer, :watchdog, _arguments, _location} | _]}
+       ),
+       do: {:none, by_proxy(remote, remote.producer.mfa)}
+
+  # One with a version of it that speaks another protocol.
+  defp client_event(
+         %{client: %{route: :watchdog}} = remote,
+         {:return, {:error, {:protocol, _theirs}}}
        ) do
-    {:none, %{remote | client: Client.start_proxy(node, producer.mfa, ref, {ref, :begun})}}
+    Capabilities.other_protocol(remote.client.node)
+    {:none, by_proxy(remote, Producer.plain_entry(remote.producer))}
   end
 
   # Only the death of a stream ends a watchdog, or somebody else's hand. Nobody is left to end the
@@ -124,6 +132,9 @@ defmodule PhoenixGenApi.StreamCall.Remote do
       {kind, nil} -> {:outcome, kind}
     end
   end
+
+  defp by_proxy(%{client: %{node: node}, producer: %{ref: ref}} = remote, call),
+    do: %{remote | client: Client.start_proxy(node, call, ref, {ref, :begun}, :erpc)}
 
   # With the library this is told by the watchdog's monitor.
   defp lost(%{route: :proxy, node: node}, node), do: {:node_down, :noconnection}
