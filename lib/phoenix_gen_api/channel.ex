@@ -242,7 +242,7 @@ defmodule PhoenixGenApi.Channel do
 
   defp connection(socket) do
     case Process.get(@connection) do
-      {_share, pid} = connection when pid == socket.transport_pid ->
+      {_share, pid, nil} = connection when pid == socket.transport_pid ->
         connection
 
       _none ->

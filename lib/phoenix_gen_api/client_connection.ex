@@ -3,6 +3,9 @@ defmodule PhoenixGenApi.ClientConnection do
   # What waits for one client, over all channels of its connection: bytes that were sent to the
   # process of the connection and that the client has not read, and unfinished requests.
   #
+  # What is sent to a channel waits there first, if the channel is busy with something else: a channel
+  # has its own count of that, with the same soft limit.
+  #
   # Above the soft limit requests wait, streams pause and relay messages are skipped; above four
   # times that the client is not reading at all, and the connection is closed. What the native side
   # knows is at most too much, so nobody looks at the process before it has been sent that much.
@@ -20,57 +23,87 @@ defmodule PhoenixGenApi.ClientConnection do
   # The share of the soft limit that one stream may send to the channel between two looks at it.
   @share 64
 
-  @typedoc "A channel's share of the connection of a process; nil where no gateway runs."
-  @type t :: {share :: reference(), pid()} | nil
+  @typedoc """
+  A channel's share of the connection of a process, with what waits for the channel itself; nil where
+  no gateway runs.
+  """
+  @type t :: {share :: reference(), pid(), {share :: reference(), channel :: pid()} | nil} | nil
 
   @doc "The connection of a process of this node. The share ends with the calling process."
   @spec open(pid()) :: t()
   def open(transport) when node(transport) == node() do
     case Gateway.handle(:connections) do
-      {:ok, connections} -> {Native.client_connection_share(connections, transport), transport}
-      {:error, :not_running} -> nil
+      {:ok, connections} ->
+        {Native.client_connection_share(connections, transport), transport, nil}
+
+      {:error, :not_running} ->
+        nil
     end
   end
 
   def open(_transport), do: nil
 
-  @doc "The same for a part of the channel, which has ids in common with the others."
+  @doc """
+  The same for a part of the calling channel, which has ids in common with the others, and room only
+  while the channel keeps up.
+  """
   @spec part(t()) :: t()
   def part(nil), do: nil
-  def part({share, transport}), do: {Native.client_connection_sibling(share), transport}
+
+  def part({share, transport, _channel}) do
+    channel =
+      with {share, channel, nil} <- open(self()), do: {share, channel}
+
+    {Native.client_connection_sibling(share), transport, channel}
+  end
 
   @doc "What a part has begun ends with this process at the latest."
   @spec watch(t(), pid()) :: :ok
   def watch(nil, _pid), do: :ok
 
-  def watch({share, _transport}, pid) do
+  def watch({share, _transport, _channel}, pid) do
     Native.client_connection_watch(share, pid)
     :ok
   end
 
-  @doc "Whether the client has read enough to be sent more."
+  @doc "Whether the client has read enough to be sent more, and its channel handled enough."
   @spec room?(t()) :: boolean()
   def room?(nil), do: true
 
-  def room?({share, _transport} = connection) do
+  def room?({share, transport, channel}) do
     soft = soft()
-    Native.client_connection_waiting(share) <= soft or look(connection) <= soft
+    room?(share, transport, soft) and room?(channel, soft)
   end
+
+  defp room?(nil, _soft), do: true
+  defp room?({share, channel}, soft), do: room?(share, channel, soft)
+
+  defp room?(share, pid, soft),
+    do: Native.client_connection_waiting(share) <= soft or look(share, pid) <= soft
 
   @doc "The bytes that wait for the client, about."
   @spec waiting(t()) :: non_neg_integer()
   def waiting(nil), do: 0
-  def waiting(connection), do: look(connection)
+  def waiting({share, transport, _channel}), do: look(share, transport)
+
+  @doc "Ahead of sending so many bytes to the channel, which will send them to the client."
+  @spec sent_to_channel(t(), non_neg_integer()) :: :ok
+  def sent_to_channel({_share, _transport, {share, _channel}}, bytes) do
+    Native.client_connection_sent(share, bytes)
+    :ok
+  end
+
+  def sent_to_channel(_none, _bytes), do: :ok
 
   @doc "Ahead of sending so many bytes. Closes the connection of a client that does not read."
   @spec sent(t(), non_neg_integer()) :: :ok
   def sent(nil, _bytes), do: :ok
 
-  def sent({share, transport} = connection, bytes) do
+  def sent({share, transport, _channel}, bytes) do
     hard = @hard * soft()
 
     # What is about to be sent is one more than what waits already.
-    if Native.client_connection_sent(share, bytes) > hard and look(connection, 1) > hard,
+    if Native.client_connection_sent(share, bytes) > hard and look(share, transport, 1) > hard,
       do: close(transport),
       else: :ok
   end
@@ -90,7 +123,7 @@ defmodule PhoenixGenApi.ClientConnection do
   @spec begin_request(t(), String.t(), hold? :: boolean()) :: :begun | :full | :duplicate
   def begin_request(nil, _id, _hold?), do: :begun
 
-  def begin_request({share, _transport}, id, hold?) do
+  def begin_request({share, _transport, _channel}, id, hold?) do
     max = Config.get(:channel, :max_connection_requests)
     Native.client_connection_begin(share, max, id, hold?)
   end
@@ -98,10 +131,12 @@ defmodule PhoenixGenApi.ClientConnection do
   @doc "A request is finished, which has held that id."
   @spec finish_request(t(), String.t() | nil) :: :ok
   def finish_request(nil, _held), do: :ok
-  def finish_request({share, _transport}, held), do: Native.client_connection_finish(share, held)
 
-  defp look({share, transport}, more \\ 0) do
-    case Process.info(transport, :message_queue_len) do
+  def finish_request({share, _transport, _channel}, held),
+    do: Native.client_connection_finish(share, held)
+
+  defp look(share, pid, more \\ 0) do
+    case Process.info(pid, :message_queue_len) do
       {:message_queue_len, frames} -> Native.client_connection_seen(share, frames + more)
       nil -> 0
     end

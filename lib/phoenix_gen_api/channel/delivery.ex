@@ -86,8 +86,13 @@ defmodule PhoenixGenApi.Channel.Delivery do
   events it says its own in a key that structs of that name do not have.
   """
   @spec later(t(), pid(), :async_call | :stream_response, Response.t()) :: {atom(), map()}
-  def later(delivery, channel, tag, response),
-    do: send(channel, {tag, marked(delivery, response)})
+  def later(delivery, channel, tag, response) do
+    # A stream looks at the channel itself, and pauses.
+    if tag == :async_call,
+      do: ClientConnection.sent_to_channel(delivery.connection, :erlang.external_size(response))
+
+    send(channel, {tag, marked(delivery, response)})
+  end
 
   defp marked(%{marks_event: true, event: event}, response), do: Map.put(response, :event, event)
   defp marked(_delivery, response), do: response

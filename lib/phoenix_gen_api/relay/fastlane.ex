@@ -95,10 +95,10 @@ defmodule PhoenixGenApi.Relay.Fastlane do
       nil
   end
 
-  @doc "The bytes of a message that is a frame."
+  @doc "The bytes of a message, about."
   @spec bytes(term()) :: non_neg_integer()
   def bytes({:socket_push, _kind, data}), do: byte_size(data)
-  def bytes(_of_the_channel), do: 0
+  def bytes(of_the_channel), do: :erlang.external_size(of_the_channel)
 
   # One binary for all: data in pieces would be put together again by each transport.
   defp frame(serializer, broadcast) do

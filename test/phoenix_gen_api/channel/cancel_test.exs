@@ -374,7 +374,7 @@ defmodule PhoenixGenApi.Channel.CancelTest do
         assert_receive {:DOWN, ^monitor, :process, _, _}
       end
 
-      %{connection: {share, _pid}} = delivery(channel)
+      %{connection: {share, _pid, _channel}} = delivery(channel)
       assert Native.client_connection_unfinished(share) == 0
     end
   end

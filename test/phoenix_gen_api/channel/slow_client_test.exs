@@ -175,7 +175,8 @@ defmodule PhoenixGenApi.Channel.SlowClientTest do
     gate
   end
 
-  defp unfinished({share, _pid}), do: PhoenixGenApi.Native.client_connection_unfinished(share)
+  defp unfinished({share, _pid, nil}),
+    do: PhoenixGenApi.Native.client_connection_unfinished(share)
 
   test "requests that a channel has of a client that has gone are not executed",
        %{service: service, reader: reader} do
