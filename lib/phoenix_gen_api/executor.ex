@@ -46,6 +46,25 @@ defmodule PhoenixGenApi.Executor do
   | `:stream` | `Response.stream_response(id, :init)` | `{:stream_started, id, pid}`, then `{:stream_response, response}` per frame, see `PhoenixGenApi.StreamCall` |
   | `:none` | `{:ok, :none}` | |
 
+  ## Deadlines
+
+  `timeout` bounds each attempt. A deadline bounds the whole request from its arrival to its answer: waiting in a
+  channel or a pool, hooks, permission callbacks, node selection, attempts and the waits between them. The smallest of
+  these counts: `deadline` of the function config, `deadline_ms` of the request, and for a request that a function
+  makes what that function has left.
+
+  When it is over, whatever the request is doing is stopped, also on another node, and the answer is
+  `Request timed out after Nms`, N being the deadline. Its `details` say whether the function ran. The after hook then
+  sees that answer, has its own `hook_timeout` and cannot change anything; one that was running at that moment is stopped
+  first. The later message of an async request and the final frame of a stream are answers in this sense.
+
+  `PhoenixGenApi.Structs.Request.remaining_ms/1` says what is left. Tasks that a function starts inherit nothing by themselves;
+  give their requests what is left:
+
+      %Request{..., deadline_ms: Request.remaining_ms(request)}
+
+  ## Processes
+
   Functions run in processes of their own, monitored and not linked, here or on a node of the
   cluster. None of the functions below raises for a `%Request{}`, whatever it holds and whatever
   becomes of the function, and nothing is left behind: a function that timed out, or whose
@@ -215,7 +234,10 @@ defmodule PhoenixGenApi.Executor do
 
   @doc """
   Runs a request as `execute!/2` does, for at most `ms` milliseconds; then the work is ended and
-  the response is `Request timed out after Nms`.
+  the response is `Request timed out after Nms`. Where a deadline is less, that is the response's.
+
+  Unlike a deadline this bounds only the call of this function, and the work done in it: not what an async
+  request does after its acknowledgement.
   """
   @spec execute_with_timeout!(Request.t(), pos_integer()) :: result()
   def execute_with_timeout!(%Request{} = request, ms \\ 5_000) do

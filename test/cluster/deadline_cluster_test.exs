@@ -5,9 +5,9 @@ defmodule PhoenixGenApi.DeadlineClusterTest do
 
   import PhoenixGenApi.Test.Answers
 
-  alias PhoenixGenApi.{Await, Executor, NodeSelector, WorkerPool}
+  alias PhoenixGenApi.{Await, ConfigDb, Executor, NodeSelector, WorkerPool}
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
-  alias PhoenixGenApi.Test.{Cluster, Functions, Options}
+  alias PhoenixGenApi.Test.{Cluster, Functions, Leaks, Options}
   alias PhoenixGenApi.WorkerPool.WorkerPoolSupervisor
 
   @moduletag :capture_log
@@ -255,6 +255,46 @@ defmodule PhoenixGenApi.DeadlineClusterTest do
     end
   end
 
+  test "nothing is left of requests whose time is over", %{nodes: nodes} do
+    watch = Leaks.watch()
+
+    each(@types, nodes, fn type, nodes ->
+      for fields <- [
+            [],
+            [before_execute: {Functions, :before, [fn _, _ -> Functions.hang() end]}],
+            [permission_callback: {Functions, :told_late, [self()]}],
+            [retry: 100, mfa: {Functions, :crash, [:throw]}]
+          ] do
+        config = config(nodes, type, waiting(), [deadline: 300] ++ fields)
+        answer = answer(config)
+        assert answer == {:ok, :none} or answer.error =~ "timed out" or type == :stream
+        assert_receive {:hooked, _, %Response{success: false}}, 30_000
+      end
+    end)
+
+    Leaks.assert_none(watch)
+    for [node] <- nodes -- [:local], do: Await.until(fn -> Cluster.calls_on(node) == [] end)
+  end
+
+  test "a node that hangs does not run the function later" do
+    {_, node} = peer = Cluster.start_peer(app: [client_mode: true])
+    first = config([node], :sync, {Functions, :node_name, []}, after_execute: nil)
+    assert answer(first) == ok(node)
+    wake = Cluster.suspend(peer)
+    config = config([node], :sync, {Functions, :hang, []}, deadline: nil, after_execute: nil)
+
+    each([:sync, :async, :none, :stream], [[node]], fn type, _nodes ->
+      answer = answer(%{config | response_type: type}, deadline_ms: 200)
+      if type != :none, do: assert(answer == late("unknown", 200))
+    end)
+
+    Await.until(fn -> WorkerPool.status(:async_pool).busy_workers == 0 end)
+    wake.()
+    # What was sent before has been seen to.
+    assert :erpc.call(node, :erlang, :node, []) == node
+    Await.until(fn -> Cluster.calls_on(node) == [] end)
+  end
+
   # The pool of the application with one slot.
   defp pool(name) do
     :ok = Supervisor.terminate_child(WorkerPoolSupervisor, name)
@@ -360,7 +400,7 @@ defmodule PhoenixGenApi.DeadlineClusterTest do
     theirs = config([a], :sync, {Functions, :hang, []}, deadline: nil)
     stream = config([a], :stream, {Functions, :hang, []}, deadline: nil)
 
-    for config <- [own, theirs, stream], do: :ok = PhoenixGenApi.ConfigDb.add(config)
+    for config <- [own, theirs, stream], do: :ok = ConfigDb.add(config)
 
     each([own, theirs, stream], [:any], fn config, _ ->
       for _ <- 1..6 do

@@ -68,6 +68,9 @@ defmodule PhoenixGenApi.Executor.Retry do
     announce = fn nodes -> retried(context, retry, attempt, backoff, nodes) end
 
     case in_time(context, fn -> attempt(context, retry, announce) end) do
+      {{:failed, {:expired, ms}}, %{executed: executed} = context} when executed != :no ->
+        {{:failed, {:timeout, ms}}, context}
+
       {{:failed, {:expired, _ms}}, _context} = expired ->
         expired
 

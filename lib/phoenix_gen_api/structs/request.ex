@@ -20,7 +20,7 @@ defmodule PhoenixGenApi.Structs.Request do
   | `user_id`, `device_id`, `ip_address` | string or `nil` | `nil` |
   | `user_roles` | a list's non-empty strings; anything else reads as `nil` | `nil` |
   | `version` | string or `nil`; `""` reads as `nil` | `nil` |
-  | `deadline_ms` | positive integer or `nil`: the ms that the client gives the whole request; more than 3,600,000 reads as that | `nil` |
+  | `deadline_ms` | positive integer or `nil`: the ms that the client gives the whole request; more than 3,600,000 reads as that. Code may also give 0, and `:infinity` for none | `nil` |
   | `expires_at` | never decoded: the gateway sets it for a request with a deadline, see `remaining_ms/1` | `nil` |
 
   A string is a valid UTF-8 binary of at most `max_field_bytes` bytes (`config
@@ -51,7 +51,7 @@ defmodule PhoenixGenApi.Structs.Request do
           ip_address: String.t() | nil,
           user_roles: [String.t()] | nil,
           version: String.t() | nil,
-          deadline_ms: pos_integer() | nil,
+          deadline_ms: timeout() | nil,
           expires_at: {node(), integer()} | nil
         }
 
@@ -162,9 +162,9 @@ defmodule PhoenixGenApi.Structs.Request do
         if Request.remaining_ms(request) > 2_000, do: full_report(), else: summary()
       end
 
-  Integers are less than atoms, so `:infinity` is more than any number. A request knows its end in the
-  time of the node that it was given to: on another node to which it is sent on there is no telling,
-  and the answer is `:infinity`.
+  In comparisons `:infinity` is greater than any number. The moment is kept in the time of the node to
+  which the gateway has given the request. If the function sends the request on to another node, the
+  answer there is `:infinity`.
   """
   @spec remaining_ms(t()) :: non_neg_integer() | :infinity
   def remaining_ms(%__MODULE__{expires_at: {node, at}}) when node == node(),
