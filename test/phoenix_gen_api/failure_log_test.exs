@@ -54,6 +54,9 @@ defmodule PhoenixGenApi.FailureLogTest do
       {:error, "internal", ~r/returned \{:error, _, _\}/, fn -> {:error, "hunter2", 1} end, []},
       {:warning, "internal", ~r/returned an error: :db_down/, fn -> {:error, :db_down} end, []},
       {:warning, "timeout", ~r/timed out after 100 ms/, &hang/0, [timeout: 100]},
+      {:warning, "timeout", ~r/timed out after 500 ms/, &hang/0, [deadline: 500]},
+      {:warning, "timeout", ~r/not called: its time of 100 ms was over/, &hang/0,
+       before.(fn _, _ -> hang() end) ++ [deadline: 100]},
       {:warning, "unavailable", ~r/no usable node: nobody@nowhere is draining/, &hang/0,
        [nodes: [:nobody@nowhere]]},
       {:warning, "forbidden", ~r/permission denied: \{:role, \["admin"\]\}/, &hang/0,
@@ -83,6 +86,14 @@ defmodule PhoenixGenApi.FailureLogTest do
   setup do
     :ok = NodeSelector.drain(:nobody@nowhere)
     on_exit(fn -> NodeSelector.undrain(:nobody@nowhere) end)
+  end
+
+  test "a request of type none whose deadline is over is logged" do
+    request = request(deadline_ms: 100)
+    config = Functions.config(&hang/0, response_type: :none)
+    assert Executor.execute_with_config!(request, config) == {:ok, :none}
+    assert {:warning, text, %{code: "timeout"}} = LogLines.first(request.request_id)
+    assert text =~ "100 ms"
   end
 
   test "every failure is logged once, at its level, with who, what, where and why" do

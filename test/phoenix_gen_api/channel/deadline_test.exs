@@ -27,11 +27,11 @@ defmodule PhoenixGenApi.Channel.DeadlineTest do
     gate(service, "now")
     gate(service, "later", response_type: :async)
     channel = join(Parallel)
-    ref = push_in(channel, named(service, "now", "a", %{"deadline_ms" => 200}))
-    push_in(channel, named(service, "later", "b", %{"deadline_ms" => 200}))
+    ref = push_in(channel, named(service, "now", "a", %{"deadline_ms" => 500}))
+    push_in(channel, named(service, "later", "b", %{"deadline_ms" => 500}))
     assert_receive {:running, "a", function}
     monitor = Process.monitor(function)
-    assert_late(ref, 200, "unknown")
+    assert_late(ref, 500, "unknown")
     assert_receive {:DOWN, ^monitor, :process, _, _}
     assert_receive {:push, "api", %Response{request_id: "b", code: "timeout", async: false}}
   end
@@ -64,8 +64,8 @@ defmodule PhoenixGenApi.Channel.DeadlineTest do
 
     # They have waited as long as that one has run.
     in_channel(channel)
-    clock = push_in(join(Parallel), named(service, "now", "clock", %{"deadline_ms" => 200}))
-    assert_late(clock, 200, "unknown")
+    clock = push_in(join(Parallel), named(service, "now", "clock", %{"deadline_ms" => 500}))
+    assert_late(clock, 500, "unknown")
     assert_receive {:running, "clock", _function}
     send(function, {:return, 1})
     assert_receive {:reply, ^first, :ok, %Response{result: 1}}
