@@ -5,7 +5,8 @@ defmodule PhoenixGenApi.DeadlineTest do
 
   import PhoenixGenApi.Test.Answers
 
-  alias PhoenixGenApi.{ConfigDb, Executor, Relay, StreamCall}
+  alias PhoenixGenApi.{ConfigDb, Executor, Plan, Relay, StreamCall}
+  alias PhoenixGenApi.Executor.Preview
   alias PhoenixGenApi.Structs.{Request, Response}
   alias PhoenixGenApi.Test.{Events, Functions}
 
@@ -174,6 +175,13 @@ defmodule PhoenixGenApi.DeadlineTest do
     args = %{"group_id" => "none-#{System.unique_integer([:positive])}", "message" => 1}
     assert run(config, args: args, deadline_ms: 60_000).error == "Group not found"
     assert run(config, args: args, deadline_ms: 0) == late(0, "no")
+  end
+
+  test "the explanation of a call names the deadline" do
+    {:ok, plan, _config} = Plan.compile(config(deadline: 2_000))
+    assert Preview.explain(plan, nil)[:call].desc =~ "; the whole request at most 2 s"
+    {:ok, plan, _config} = Plan.compile(config([]))
+    refute Preview.explain(plan, nil)[:call].desc =~ "whole request"
   end
 
   test "a request that a function makes inherits nothing when its own has none" do
