@@ -43,8 +43,8 @@ defmodule PhoenixGenApi.RoomsTest do
 
   # Cycles of files, each with its reason: at most two, of at most three files.
   @cycles %{
-    ["channel/request_process", "channel/session"] =>
-      "two processes in conversation: the session starts a request's process, which asks it before it answers"
+    ["channel/queue", "channel/requests"] =>
+      "requests that have to wait are put into a queue, which starts them in their turn"
   }
 
   @most_cycles 2

@@ -4,6 +4,9 @@ installed? = PhoenixGenApi.PhoenixGateway.adapters() != []
 unless installed?,
   do: IO.puts("Left out: the tests tagged :phoenix (no Phoenix with a web server is installed)")
 
+# What tests have the library log is no news, and hides what is. Those that look at it capture it.
+:ok = :logger.set_handler_config(:default, :level, :emergency)
+
 # Before any test: some begin while the files of others are still being compiled, and what a node
 # does that gets its name meanwhile may fail.
 PhoenixGenApi.Test.Cluster.start_distribution()
@@ -11,8 +14,6 @@ PhoenixGenApi.Test.Cluster.start_distribution()
 ExUnit.start(
   formatters: [ExUnit.CLIFormatter, PhoenixGenApi.Test.Watchdog],
   exclude: if(installed?, do: [], else: [:phoenix]),
-  # What is logged is shown with the test that failed.
-  capture_log: true,
   # A busy machine takes its time. Only a test that fails waits as long.
   assert_receive_timeout: 30_000,
   timeout: 180_000

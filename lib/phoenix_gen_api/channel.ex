@@ -135,7 +135,7 @@ defmodule PhoenixGenApi.Channel do
   the other: the messages of a chat stay in order.
   """
 
-  alias PhoenixGenApi.Channel.{Delivery, Entry, Identity, Options, PhoenixAdapter, Session}
+  alias PhoenixGenApi.Channel.{Delivery, Entry, Identity, Options, PhoenixAdapter, Requests}
   alias PhoenixGenApi.ClientConnection
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ErrorResponse
@@ -155,8 +155,11 @@ defmodule PhoenixGenApi.Channel do
   @typedoc "Those of `use PhoenixGenApi`; the clauses that it adds pass them checked."
   @type options :: keyword() | struct()
 
+  @cancels_per_second 100
+
   # Kept in the process, not in the socket: callers of handle_in/3 may go on with either socket.
-  @sessions {__MODULE__, :sessions}
+  @requests {__MODULE__, :requests}
+  @cancels {__MODULE__, :cancels}
   @json_library {__MODULE__, :json_library}
   @connection {__MODULE__, :connection}
 
@@ -218,8 +221,8 @@ defmodule PhoenixGenApi.Channel do
   # Ends the streams of the calling channel with that id, as its client could; their number.
   @spec stop_streams(term()) :: non_neg_integer()
   def stop_streams(request_id) do
-    for {_event, {session, _delivery}} <- Process.get(@sessions, %{}), reduce: 0 do
-      stopped -> stopped + Session.stop_streams(session, request_id)
+    for {_event, requests} <- Process.get(@requests, %{}), reduce: 0 do
+      stopped -> stopped + Requests.stop_streams(requests, request_id)
     end
   end
 
@@ -264,17 +267,11 @@ defmodule PhoenixGenApi.Channel do
   defp relayed(response, _socket, _options), do: response
 
   defp request(payload, socket, ref, options) do
-    id = request_id(payload)
-    item = decode(payload, id, socket, options)
-    {session, delivery} = session(options, socket)
+    requests = requests(options, socket)
 
-    case Entry.take(item, delivery) do
-      {:error, response} ->
-        Delivery.refuse(delivery, ref, response)
-
-      entry ->
-        Delivery.receipt(options, ref, id)
-        Session.request(session, ref, entry)
+    case decode(payload, request_id(payload), socket, options) do
+      {:ok, request, device} -> Requests.take(requests, ref, Entry.new(request, device))
+      {:error, response} -> Requests.answer(requests, ref, response)
     end
   end
 
@@ -317,10 +314,29 @@ defmodule PhoenixGenApi.Channel do
   defp about(id, identity \\ %{}),
     do: FailureLog.about(struct!(%Request{request_id: id}, identity))
 
-  defp cancel(id, ref, options) do
-    case current_session(options) do
-      nil -> Delivery.cancelled(ref, id, false)
-      {session, _delivery} -> Session.cancel(session, ref, id)
+  defp cancel(id, ref, %{event: event}) do
+    case Process.get(@requests) do
+      %{^event => requests} -> Requests.cancel(requests, ref, id, too_many_cancels?())
+      _none -> Delivery.cancelled(ref, id, false)
+    end
+  end
+
+  # A client of good will cancels what it has asked for, once. More than so many cancels in a
+  # second are no better than requests, and wait with them.
+  defp too_many_cancels? do
+    second = System.monotonic_time(:second)
+
+    case Process.get(@cancels) do
+      {^second, count} when count >= @cancels_per_second ->
+        true
+
+      {^second, count} ->
+        Process.put(@cancels, {second, count + 1})
+        false
+
+      _before ->
+        Process.put(@cancels, {second, 1})
+        false
     end
   end
 
@@ -332,25 +348,18 @@ defmodule PhoenixGenApi.Channel do
   defp request_id(%{"request_id" => id}) when is_binary(id), do: if(String.valid?(id), do: id)
   defp request_id(_payload), do: nil
 
-  defp session(options, socket) do
-    with nil <- current_session(options) do
-      delivery = Delivery.new(options, socket, ClientConnection.part(connection(socket)))
-      pid = Session.start(options, delivery)
-      ClientConnection.watch(delivery.connection, pid)
-      session = {pid, delivery}
-      StreamCall.on_stop_own(&__MODULE__.stop_streams/1)
-      sessions = Process.get(@sessions, %{})
-      Process.put(@sessions, Map.put(sessions, options.event, session))
-      session
-    end
-  end
+  defp requests(%{event: event} = options, socket) do
+    case Process.get(@requests) do
+      %{^event => requests} ->
+        requests
 
-  defp current_session(%{event: event}) do
-    with %{^event => {pid, _delivery} = session} <- Process.get(@sessions),
-         true <- Process.alive?(pid) do
-      session
-    else
-      _none_or_dead -> nil
+      others ->
+        others = others || %{}
+        sibling = others |> Map.values() |> List.first()
+        requests = Requests.new(options, socket, connection(socket), sibling)
+        StreamCall.on_stop_own(&__MODULE__.stop_streams/1)
+        Process.put(@requests, Map.put(others, event, requests))
+        requests
     end
   end
 

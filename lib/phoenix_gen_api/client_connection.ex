@@ -43,10 +43,7 @@ defmodule PhoenixGenApi.ClientConnection do
 
   def open(_transport), do: nil
 
-  @doc """
-  The same for a part of the calling channel, which has ids in common with the others, and room only
-  while the channel keeps up.
-  """
+  @doc "The same for requests of the calling channel, with room only while the channel keeps up."
   @spec part(t()) :: t()
   def part(nil), do: nil
 
@@ -54,16 +51,7 @@ defmodule PhoenixGenApi.ClientConnection do
     channel =
       with {share, channel, nil} <- open(self()), do: {share, channel}
 
-    {Native.client_connection_sibling(share), transport, channel}
-  end
-
-  @doc "What a part has begun ends with this process at the latest."
-  @spec watch(t(), pid()) :: :ok
-  def watch(nil, _pid), do: :ok
-
-  def watch({share, _transport, _channel}, pid) do
-    Native.client_connection_watch(share, pid)
-    :ok
+    {share, transport, channel}
   end
 
   @doc "Whether the client has read enough to be sent more, and its channel handled enough."
@@ -115,25 +103,6 @@ defmodule PhoenixGenApi.ClientConnection do
   @doc "The soft limit, in bytes."
   @spec soft() :: pos_integer()
   def soft, do: Config.get(:channel, :max_client_bytes)
-
-  @doc """
-  Begins a request, unless the connection has too many that are unfinished, or one of the channel
-  holds its id.
-  """
-  @spec begin_request(t(), String.t(), hold? :: boolean()) :: :begun | :full | :duplicate
-  def begin_request(nil, _id, _hold?), do: :begun
-
-  def begin_request({share, _transport, _channel}, id, hold?) do
-    max = Config.get(:channel, :max_connection_requests)
-    Native.client_connection_begin(share, max, id, hold?)
-  end
-
-  @doc "A request is finished, which has held that id."
-  @spec finish_request(t(), String.t() | nil) :: :ok
-  def finish_request(nil, _held), do: :ok
-
-  def finish_request({share, _transport, _channel}, held),
-    do: Native.client_connection_finish(share, held)
 
   defp look(share, pid, more \\ 0) do
     case Process.info(pid, :message_queue_len) do

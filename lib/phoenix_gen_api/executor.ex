@@ -71,18 +71,20 @@ defmodule PhoenixGenApi.Executor do
   caller died, is killed.
   """
 
-  import PhoenixGenApi.Plan, only: [has: 2]
+  import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Errors.DecodeError
-  alias PhoenixGenApi.Executor.{Context, Dispatch, Outcome}
+  alias PhoenixGenApi.Circuits
+  alias PhoenixGenApi.Executor.{Client, Context, Dispatch, Outcome}
   alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Identity
   alias PhoenixGenApi.JsonEncoding.Reply
+  alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
@@ -112,42 +114,54 @@ defmodule PhoenixGenApi.Executor do
   # return one that looks like an acknowledgement. Nor does the config, which may be another by now.
   @spec execute_for(Request.t(), pid(), device()) :: {result(), later? :: boolean()}
   def execute_for(request, receiver, device) do
-    {result, rest, _bytes} = observed(request, &run(request, receiver, &1, device))
+    {result, rest} = observed(request, &run(request, receiver, &1, device))
     {result, rest == :later}
   end
 
   @doc false
-  # The same for a request that comes from a client and has waited for so many ms: what one user may
-  # have at a time is bounded, and what cannot be sent is a failure. Also the size of the response.
-  # `claim?` is asked when the request is answered or acknowledged, and decides whether that counts: a
-  # client may have cancelled it.
-  @spec execute_for_client(
-          Request.t(),
-          pid(),
-          device(),
-          module(),
-          non_neg_integer(),
-          (:answered | :acknowledged -> boolean())
-        ) ::
+  # The same for a request that comes from a client: what one user may have at a time is bounded, and what
+  # cannot be sent is a failure. Also the size of the response.
+  @spec execute_for_client(Request.t(), Client.t()) ::
           {:later, Response.t()}
           | :none
           | {Response.t(), bytes :: non_neg_integer()}
-          | :cancelled
-  def execute_for_client(request, receiver, device, json_library, queued, claim?) do
-    find_plan = fn -> lookup(request) end
+          | :ended
+  def execute_for_client(request, %Client{receiver: receiver, device: device} = client) do
+    find_plan = fn -> found(client.found || fetch(request), request) end
+    mark = &Context.from_client(&1, client.inline)
 
-    run = fn started ->
-      arrived = started - System.convert_time_unit(queued, :millisecond, :native)
-      stages(request, receiver, device, arrived, find_plan, &Context.from_client/1)
-    end
+    {started, {result, rest, bytes}} =
+      begun(request, fn started ->
+        arrived = started - System.convert_time_unit(client.queued, :millisecond, :native)
 
-    case observed(request, run, json_library, queued, claim?) do
-      :cancelled -> :cancelled
-      {{:ok, :none}, _rest, _bytes} -> :none
-      {acknowledgement, :later, _bytes} -> {:later, acknowledgement}
-      {response, _rest, bytes} -> {response, bytes}
+        request
+        |> guarded(fn -> stages(request, receiver, device, arrived, find_plan, mark) end)
+        |> measured(client.json_library)
+      end)
+
+    case client.claim.(kind(result, rest)) do
+      :ok ->
+        Outcome.emit(request, result, rest, started, client.queued)
+        for_client(result, rest, bytes)
+
+      {:refused, failure} ->
+        # It runs by now.
+        response = ErrorResponse.build(request.request_id, failure, :unknown)
+        Outcome.emit(request, response, {failure, nil}, started, client.queued)
+        {response, 0}
+
+      :ended ->
+        :ended
     end
   end
+
+  defp kind(%Response{has_more: true}, :later), do: :stream_response
+  defp kind(%Response{}, :later), do: :async_call
+  defp kind(_result, _rest), do: :answer
+
+  defp for_client({:ok, :none}, _rest, _bytes), do: :none
+  defp for_client(acknowledgement, :later, _bytes), do: {:later, acknowledgement}
+  defp for_client(response, _rest, bytes), do: {response, bytes}
 
   @doc false
   # The limits by who sends it, for what never becomes a request.
@@ -285,10 +299,16 @@ defmodule PhoenixGenApi.Executor do
     end
   end
 
-  defp lookup(%Request{service: service, request_type: type, version: version}) do
-    with {:error, reason} when reason != :not_running <- ConfigDb.fetch(service, type, version),
-         do: {:error, {reason, type, version}}
-  end
+  defp lookup(request), do: request |> fetch() |> found(request)
+
+  defp fetch(%Request{service: service, request_type: type, version: version}),
+    do: ConfigDb.fetch(service, type, version)
+
+  defp found({:error, reason}, %Request{request_type: type, version: version})
+       when reason != :not_running,
+       do: {:error, {reason, type, version}}
+
+  defp found(found, _request), do: found
 
   # A request for a function that is not there counts as well.
   defp charged({:ok, plan}, _request, _device) when not has(plan, :limited),
@@ -310,8 +330,15 @@ defmodule PhoenixGenApi.Executor do
     with {:ok, _selector} <- Gateway.handle(:node_selector), do: Plan.compile_unstored(config)
   end
 
-  # With a JSON library it has to be possible to send the response, which is then measured.
-  defp observed(request, run, json_library \\ nil, queued \\ 0, claim? \\ fn _what -> true end) do
+  defp observed(request, run) do
+    {started, {result, rest}} =
+      begun(request, fn started -> guarded(request, fn -> run.(started) end) end)
+
+    Outcome.emit(request, result, rest, started, 0)
+    {result, rest}
+  end
+
+  defp begun(request, run) do
     started = System.monotonic_time()
 
     metadata = %{
@@ -322,27 +349,52 @@ defmodule PhoenixGenApi.Executor do
     }
 
     Telemetry.execute(@event ++ [:start], Telemetry.start_measurements(started), metadata)
-    {result, rest, bytes} = request |> guarded(fn -> run.(started) end) |> measured(json_library)
-
-    if claim?.(if(rest == :later, do: :acknowledged, else: :answered)) do
-      Outcome.emit(request, result, rest, started, queued)
-      {result, rest, bytes}
-    else
-      :cancelled
-    end
+    {started, run.(started)}
   end
 
   @doc false
   # The end of a request that its client has cancelled while it was executed, from whoever has ended it.
   @spec cancelled(Request.t(), integer(), non_neg_integer()) :: Response.t()
-  def cancelled(request, started, queued) do
-    response = ErrorResponse.build(request.request_id, :cancelled)
-    Outcome.emit(request, response, {:cancelled, nil}, started, queued)
+  def cancelled(request, started, queued), do: ended(request, :cancelled, nil, started, queued)
+
+  @doc false
+  # The same for a function that ran in the process of its request, see `RPC.Local`, for too long.
+  @spec timed_out(Request.t(), RPC.Local.call(), integer(), non_neg_integer()) :: Response.t()
+  def timed_out(request, %{plan: plan} = call, started, queued) do
+    %{handle: handle, target: {node, counter} = target} = call
+    plan(timeout: timeout) = plan
+    RPC.timed_out(handle, node, counter)
+    context = %{Context.new(request, plan, self(), started) | target: target}
+    ended(request, {:timeout, timeout}, context, started, queued)
+  end
+
+  @doc false
+  # The same for a request whose process has died, of its function or otherwise.
+  @spec lost(Request.t(), called? :: boolean(), integer(), non_neg_integer()) :: Response.t()
+  def lost(request, false, started, queued),
+    do: ended(request, :request_failed, nil, started, queued)
+
+  def lost(request, true, started, queued) do
+    failure = {:raised, :exit, :killed, []}
+
+    with {:ok, plan} <- fetch(request),
+         {:ok, node, counter} when node == node() <- NodeSelector.pick(plan, request) do
+      Circuits.count_failure(node, counter, Circuits.classify(failure))
+      context = %{Context.new(request, plan, self(), started) | target: {node, counter}}
+      ended(request, failure, context, started, queued)
+    else
+      _another_config_by_now -> ended(request, failure, nil, started, queued)
+    end
+  end
+
+  defp ended(request, failure, context, started, queued) do
+    response = ErrorResponse.build(request.request_id, failure)
+    Outcome.emit(request, response, {failure, context}, started, queued)
     response
   end
 
-  defp measured({%Response{} = response, {_failure, context} = rest}, library)
-       when library != nil do
+  # It has to be possible to send the response.
+  defp measured({%Response{} = response, {_failure, context} = rest}, library) do
     case Reply.measured(response, library, max_bytes(context)) do
       {response, bytes, nil} -> {response, rest, bytes}
       {error, bytes, failure} -> {error, {failure, context}, bytes}

@@ -145,6 +145,107 @@ defmodule PhoenixGenApi.Native do
   @spec config_db_compare(String.t(), String.t()) :: :lt | :eq | :gt
   def config_db_compare(_a, _b), do: not_loaded()
 
+  # PhoenixGenApi.Channel.Requests
+
+  @typedoc "Of a connection: unfinished requests, bytes; of a channel: concurrency, pending, running."
+  @type request_limits ::
+          {non_neg_integer(), non_neg_integer(), non_neg_integer(), non_neg_integer(),
+           non_neg_integer()}
+  @typedoc "Whether it holds its id, goes on after its acknowledgement, and runs in order."
+  @type request_traits :: {boolean(), boolean(), boolean()}
+  @type admission ::
+          {:start, pos_integer(), pos_integer() | nil}
+          | {:wait, pos_integer(), pid() | nil}
+          | :duplicate
+          | :max_connection_requests
+          | :max_pending
+          | :max_running
+  @type turn ::
+          :nobody
+          | :reading
+          | {:start, pos_integer(), pos_integer() | nil}
+          | {:refused | :other, pos_integer()}
+  @type cancelled ::
+          {:waiting, pos_integer(), pid() | nil, info :: term()}
+          | {:executing, pid() | nil, info :: term()}
+          | {:running, pid() | nil}
+
+  @spec channel_requests_new(
+          handle() | nil,
+          handle() | nil,
+          handle() | nil,
+          pid(),
+          pid(),
+          term()
+        ) :: handle()
+  def channel_requests_new(_sibling, _share, _waits, _channel, _transport, _delivery),
+    do: not_loaded()
+
+  @spec channel_requests_admit(
+          handle(),
+          request_limits(),
+          String.t(),
+          request_traits(),
+          integer()
+        ) :: admission()
+  def channel_requests_admit(_requests, _limits, _id, _traits, _until), do: not_loaded()
+
+  @spec channel_requests_waits(handle(), pos_integer(), term()) :: :ok
+  def channel_requests_waits(_requests, _number, _info), do: not_loaded()
+
+  @spec channel_requests_admit_other(handle(), request_limits(), integer(), boolean()) ::
+          admission()
+  def channel_requests_admit_other(_requests, _limits, _until, _wait?), do: not_loaded()
+
+  @spec channel_requests_started(handle(), pos_integer(), pid(), term()) :: boolean()
+  def channel_requests_started(_requests, _number, _pid, _info), do: not_loaded()
+
+  @spec channel_requests_follow(handle(), pos_integer()) :: boolean()
+  def channel_requests_follow(_requests, _after), do: not_loaded()
+
+  @spec channel_requests_called(handle(), pos_integer()) :: :ok
+  def channel_requests_called(_requests, _number), do: not_loaded()
+
+  @spec channel_requests_finish(handle(), pos_integer()) :: boolean()
+  def channel_requests_finish(_requests, _number), do: not_loaded()
+
+  @spec channel_requests_claim(handle(), pos_integer()) :: {term(), term()} | nil
+  def channel_requests_claim(_requests, _number), do: not_loaded()
+
+  @spec channel_requests_acknowledge(
+          handle(),
+          pos_integer(),
+          :async_call | :stream_response,
+          non_neg_integer()
+        ) :: :granted | :refused | :ended
+  def channel_requests_acknowledge(_requests, _number, _kind, _max_running), do: not_loaded()
+
+  @spec channel_requests_acknowledged(handle(), pos_integer()) :: boolean()
+  def channel_requests_acknowledged(_requests, _number), do: not_loaded()
+
+  @spec channel_requests_finish_running(handle(), pos_integer()) :: boolean()
+  def channel_requests_finish_running(_requests, _number), do: not_loaded()
+
+  @spec channel_requests_cancel(handle(), String.t(), boolean()) :: [cancelled()]
+  def channel_requests_cancel(_requests, _id, _streams_only?), do: not_loaded()
+
+  @spec channel_requests_set_queue(handle(), pid()) :: :ok
+  def channel_requests_set_queue(_requests, _queue), do: not_loaded()
+
+  @spec channel_requests_turn(handle(), request_limits(), non_neg_integer(), boolean()) :: turn()
+  def channel_requests_turn(_requests, _limits, _upto, _reads?), do: not_loaded()
+
+  @spec channel_requests_expire(handle(), integer(), non_neg_integer()) ::
+          {[pos_integer()], integer() | nil}
+  def channel_requests_expire(_requests, _now, _upto), do: not_loaded()
+
+  @spec channel_requests_retire(handle(), pid()) :: boolean()
+  def channel_requests_retire(_requests, _queue), do: not_loaded()
+
+  @spec channel_requests_count(handle()) ::
+          {non_neg_integer(), non_neg_integer(), non_neg_integer()}
+  def channel_requests_count(_requests), do: not_loaded()
+
   # PhoenixGenApi.ClientConnection
 
   @spec client_connection_new() :: handle()
@@ -152,12 +253,6 @@ defmodule PhoenixGenApi.Native do
 
   @spec client_connection_share(handle(), pid()) :: handle()
   def client_connection_share(_connections, _pid), do: not_loaded()
-
-  @spec client_connection_sibling(handle()) :: handle()
-  def client_connection_sibling(_share), do: not_loaded()
-
-  @spec client_connection_watch(handle(), pid()) :: boolean()
-  def client_connection_watch(_share, _pid), do: not_loaded()
 
   @spec client_connection_count(handle()) :: non_neg_integer()
   def client_connection_count(_connections), do: not_loaded()
@@ -170,13 +265,6 @@ defmodule PhoenixGenApi.Native do
 
   @spec client_connection_seen(handle(), non_neg_integer()) :: non_neg_integer()
   def client_connection_seen(_share, _frames), do: not_loaded()
-
-  @spec client_connection_begin(handle(), non_neg_integer(), String.t(), boolean()) ::
-          :begun | :full | :duplicate
-  def client_connection_begin(_share, _max, _id, _hold?), do: not_loaded()
-
-  @spec client_connection_finish(handle(), String.t() | nil) :: :ok
-  def client_connection_finish(_share, _held_id), do: not_loaded()
 
   @spec client_connection_unfinished(handle()) :: non_neg_integer()
   def client_connection_unfinished(_share), do: not_loaded()

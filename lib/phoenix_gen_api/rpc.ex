@@ -25,18 +25,38 @@ defmodule PhoenixGenApi.RPC do
   Applies a function on a node. `counter` is what `NodeSelector.pick/2` gave to count it on;
   without it no circuit is asked or told. `metadata` is for the log of the function, and says what is left
   of the deadline, which may be less than the timeout. Being cut short by it says nothing of the node: clients choose
-  deadlines.
+  deadlines. With `inline` a function that runs here does so in this process, and has no deadline.
   """
-  @spec call(node(), module(), atom(), [term()], timeout(), Circuits.counter(), map() | nil) ::
-          outcome()
-  def call(node, module, function, args, timeout, counter \\ nil, metadata \\ nil) do
+  @spec call(
+          node(),
+          module(),
+          atom(),
+          [term()],
+          timeout(),
+          Circuits.counter(),
+          map() | nil,
+          Local.inline() | nil
+        ) :: outcome()
+  def call(
+        node,
+        module,
+        function,
+        args,
+        timeout,
+        counter \\ nil,
+        metadata \\ nil,
+        inline \\ nil
+      ) do
     case Circuits.begin_call(counter) do
       :circuit_open ->
         :circuit_open
 
       handle ->
         {timeout, late} = limit(Local.bounded(timeout), metadata)
-        outcome = run(handle, node, {module, function, args}, timeout, metadata)
+
+        outcome =
+          run(handle, {node, counter}, {module, function, args}, timeout, metadata, inline)
+
         outcome = if outcome in [:timeout, :unreachable], do: late || outcome, else: outcome
         finish(handle, node, counter, outcome)
         outcome
@@ -46,11 +66,19 @@ defmodule PhoenixGenApi.RPC do
   defp limit(timeout, %{remaining_ms: ms}) when ms < timeout, do: {ms, :deadline}
   defp limit(timeout, _metadata), do: {timeout, nil}
 
-  defp run(handle, node, call, timeout, metadata) when node == node(),
+  defp run(handle, {node, _counter}, call, timeout, metadata, nil) when node == node(),
     do: Local.run(handle, call, timeout, metadata)
 
-  defp run(handle, node, call, timeout, metadata),
+  defp run(handle, {node, _counter} = target, call, timeout, metadata, inline)
+       when node == node(),
+       do: Local.run_inline(handle, target, call, timeout, metadata, inline)
+
+  defp run(handle, {node, _counter}, call, timeout, metadata, _inline),
     do: Client.call(handle, node, call, timeout, metadata)
+
+  @doc "A function that ran inline has run for too long."
+  @spec timed_out(reference(), node(), Circuits.counter()) :: :ok
+  def timed_out(handle, node, counter), do: finish(handle, node, counter, :timeout)
 
   defp finish(handle, node, nil, _outcome), do: Circuits.end_call(handle, node, nil, :none)
 

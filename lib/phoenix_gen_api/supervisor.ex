@@ -4,6 +4,7 @@ defmodule PhoenixGenApi.Supervisor do
   # children are independent of each other: each is restarted alone.
   use Supervisor
 
+  alias PhoenixGenApi.Channel
   alias PhoenixGenApi.Circuits
   alias PhoenixGenApi.Cluster
   alias PhoenixGenApi.Config
@@ -81,6 +82,7 @@ defmodule PhoenixGenApi.Supervisor do
       NodeSelector.Health,
       ServiceNodes,
       RPC.Reaper,
+      Channel.Watchdog,
       RateLimiter.Server,
       StreamCall.Registry,
       Relay.Supervisor,

@@ -130,7 +130,7 @@ defmodule PhoenixGenApi.OtherProtocolClusterTest do
     end
 
     test "has a call ended that nobody waits for any more", %{node: node} do
-      config = fun(node, {Functions, :wait_for, [self()]}, timeout: 100)
+      config = fun(node, {Functions, :wait_for, [self()]}, timeout: 2_000)
       assert run(config).code == "timeout"
       assert_receive {:running, pid, ^node}
       monitor = Process.monitor(pid)

@@ -202,27 +202,32 @@ defmodule PhoenixGenApi.RandomOperationsTest do
     state
   end
 
-  # A channel, and if it has been asked for anything its session, which monitors it and its client.
+  # A channel, and if requests have waited lately its queue, which monitors it and its client.
   defp idle(channel, watch) do
     {:monitored_by, watching} = Process.info(channel, :monitored_by)
     # Native code counts what waits for the channel, and monitors it, too.
-    sessions = Enum.filter(watching, &(is_pid(&1) and session?(&1)))
-    assert length(sessions) <= 1
+    queues = Enum.filter(watching, &(is_pid(&1) and queue?(&1)))
+    assert length(queues) <= 1
 
     # The processes of its last requests may be about to end.
-    for {pid, monitored} <- [{channel, []} | Enum.map(sessions, &{&1, [channel, self()]})] do
+    for {pid, monitored} <- [{channel, []} | Enum.map(queues, &{&1, [channel, self()]})] do
       Await.until(fn ->
-        [monitors: monitors, messages: messages] = Process.info(pid, [:monitors, :messages])
+        case Process.info(pid, [:monitors, :messages]) do
+          # Nothing has waited for a while.
+          nil ->
+            pid != channel
 
-        Leaks.timers_of(watch, pid) == [] and messages == [] and
-          Enum.sort(monitors) == Enum.sort(for pid <- monitored, do: {:process, pid})
+          [monitors: monitors, messages: messages] ->
+            Leaks.timers_of(watch, pid) == [] and messages == [] and
+              Enum.sort(monitors) == Enum.sort(for pid <- monitored, do: {:process, pid})
+        end
       end)
     end
   end
 
-  defp session?(pid) do
+  defp queue?(pid) do
     with {:dictionary, dictionary} <- Process.info(pid, :dictionary),
-         do: dictionary[:"$initial_call"] == {PhoenixGenApi.Channel.Session, :init, 1}
+         do: dictionary[:"$initial_call"] == {PhoenixGenApi.Channel.Queue, :init, 1}
   end
 
   defp join do

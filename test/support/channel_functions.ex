@@ -20,6 +20,13 @@ defmodule PhoenixGenApi.Test.ChannelFunctions do
     end
   end
 
+  @doc "A hook that waits until its process ends."
+  def hook(request, _config, test) do
+    send(test, {:hook, self()})
+    Process.sleep(:infinity)
+    {:ok, request}
+  end
+
   def whoami(_test, %Request{} = request) do
     Map.take(Map.from_struct(request), [:user_id, :user_roles, :device_id, :ip_address, :version])
   end

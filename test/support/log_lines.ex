@@ -10,6 +10,25 @@ defmodule PhoenixGenApi.Test.LogLines do
     ExUnit.Callbacks.on_exit(fn -> :logger.remove_handler(id) end)
   end
 
+  @doc "What the calling process logs in a function, whatever others log meanwhile."
+  def of_caller(fun) do
+    id = :"log_lines_#{System.unique_integer([:positive])}"
+    own = fn event, pid -> if event.meta.pid == pid, do: event, else: :stop end
+    filters = [own: {own, self()}]
+    :ok = :logger.add_handler(id, __MODULE__, %{config: self(), level: :all, filters: filters})
+    fun.()
+    :ok = :logger.remove_handler(id)
+    here()
+  end
+
+  defp here do
+    receive do
+      {:logged, level, text, _meta} -> ["[#{level}] " <> text | here()]
+    after
+      0 -> []
+    end
+  end
+
   @doc false
   def log(%{level: level, msg: {:string, text}, meta: meta}, %{config: pid}),
     do: send(pid, {:logged, level, IO.chardata_to_string(text), meta})

@@ -89,6 +89,8 @@ defmodule PhoenixGenApi.NativeArguments do
     plan = {:handle, [:plan]}
     connections = {:handle, [:connections]}
     share = {:handle, [:share]}
+    requests = {:handle, [:requests]}
+    limits = {:tuple, [:u32, :u64, :u32, :u32, :u32]}
     function = [table, :text, :text, :text]
     in_group = [relay, :text, :text]
     decide = for change <- @changes, do: {:relay_decide, [relay, {:tuple, change}, :u64]}
@@ -125,16 +127,48 @@ defmodule PhoenixGenApi.NativeArguments do
         config_db_list: [table],
         config_db_origin: function,
         config_db_compare: [:text, :text],
+        channel_requests_new: [
+          {:nilable, requests},
+          {:nilable, share},
+          {:nilable, share},
+          :pid,
+          :pid,
+          :small
+        ],
+        channel_requests_admit: [
+          requests,
+          limits,
+          :text,
+          {:tuple, [:boolean, :boolean, :boolean]},
+          :i64
+        ],
+        channel_requests_waits: [requests, :u64, :small],
+        channel_requests_admit_other: [requests, limits, :i64, :boolean],
+        channel_requests_started: [requests, :u64, :pid, :small],
+        channel_requests_follow: [requests, :u64],
+        channel_requests_called: [requests, :u64],
+        channel_requests_finish: [requests, :u64],
+        channel_requests_claim: [requests, :u64],
+        channel_requests_acknowledge: [
+          requests,
+          :u64,
+          {:one_of, [:async_call, :stream_response]},
+          :u32
+        ],
+        channel_requests_acknowledged: [requests, :u64],
+        channel_requests_finish_running: [requests, :u64],
+        channel_requests_cancel: [requests, :text, :boolean],
+        channel_requests_set_queue: [requests, :pid],
+        channel_requests_turn: [requests, limits, :u64, :boolean],
+        channel_requests_expire: [requests, :i64, :u64],
+        channel_requests_retire: [requests, :pid],
+        channel_requests_count: [requests],
         client_connection_new: [],
         client_connection_share: [connections, :pid],
-        client_connection_sibling: [share],
-        client_connection_watch: [share, :pid],
         client_connection_count: [connections],
         client_connection_sent: [share, :u64],
         client_connection_waiting: [share],
         client_connection_seen: [share, :u64],
-        client_connection_begin: [share, :u32, :text, :boolean],
-        client_connection_finish: [share, {:nilable, :text}],
         client_connection_unfinished: [share],
         json_encoding_text_size: [:binary],
         json_encoding_text_size_dirty: [:binary],
@@ -266,6 +300,7 @@ defmodule PhoenixGenApi.NativeArguments do
     %{
       connections: connections,
       share: Native.client_connection_share(connections, self()),
+      requests: Native.channel_requests_new(nil, nil, nil, self(), self(), nil),
       selector: selector,
       schema: schema,
       plan: plan(selector, schema),
@@ -308,6 +343,7 @@ defmodule PhoenixGenApi.NativeArguments do
   def example(:atom, _handles), do: :text
   def example(:default, _handles), do: nil
   def example(kind, _handles) when kind in [:pid, :any_pid], do: self()
+  def example(:small, _handles), do: {:small, "text"}
   def example(:term, _handles), do: %FunConfig{service: "s", request_type: "t"}
   def example(:map, _handles), do: %Request{}
 
@@ -354,6 +390,10 @@ defmodule PhoenixGenApi.NativeArguments do
   def right?(:pid, term, _handles), do: is_pid(term) and node(term) == node()
   def right?(:any_pid, term, _handles), do: is_pid(term)
   def right?(:term, _term, _handles), do: true
+
+  def right?(:small, term, _handles),
+    do: not is_function(term) and :erts_debug.flat_size(term) <= 10_000
+
   def right?(:map, term, _handles), do: is_map(term)
 
   def right?(:scalar, term, _handles),

@@ -20,7 +20,6 @@ defmodule PhoenixGenApi.Test.OwnVM do
   # What the suite runs with and the VM does, too.
   @options [
     :assert_receive_timeout,
-    :capture_log,
     :exclude,
     :include,
     :refute_receive_timeout,
@@ -119,6 +118,7 @@ defmodule PhoenixGenApi.Test.OwnVM do
   def run(module, binary, options) do
     {:module, ^module} = :code.load_binary(module, ~c"#{module}", binary)
     Logger.configure(level: :debug)
+    :ok = :logger.set_handler_config(:default, :level, :emergency)
     {:ok, _started} = Application.ensure_all_started(:phoenix_gen_api)
     ExUnit.start([autorun: false, formatters: [__MODULE__.Results]] ++ options)
     {:ok, _pid} = GenServer.start(__MODULE__, module, name: __MODULE__)

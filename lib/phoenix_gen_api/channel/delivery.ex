@@ -11,8 +11,17 @@ defmodule PhoenixGenApi.Channel.Delivery do
   alias PhoenixGenApi.Relay.Fastlane
   alias PhoenixGenApi.Structs.Response
 
-  @enforce_keys [:mode, :event, :marks_event, :socket, :json_library, :connection]
-  defstruct @enforce_keys
+  @enforce_keys [
+    :mode,
+    :event,
+    :marks_event,
+    :channel,
+    :topic,
+    :transport,
+    :json_library,
+    :connection
+  ]
+  defstruct @enforce_keys ++ [:socket]
 
   # Topic, event and refs of a frame, about.
   @envelope 64
@@ -27,20 +36,27 @@ defmodule PhoenixGenApi.Channel.Delivery do
           mode: :reply | :push | :both,
           event: String.t(),
           marks_event: boolean(),
-          # without the assigns, see PhoenixAdapter.strip/1
-          socket: struct(),
+          channel: pid(),
+          topic: String.t(),
+          # the process of the connection
+          transport: pid(),
+          # for pushes, without the assigns: see PhoenixAdapter.strip/1
+          socket: struct() | nil,
           json_library: module(),
           connection: ClientConnection.t()
         }
 
-  @doc "For the requests of a channel."
+  @doc "For the requests of the calling channel. It is copied for each of them."
   @spec new(Options.t(), struct(), ClientConnection.t()) :: t()
   def new(options, socket, connection) do
     %__MODULE__{
       mode: options.deliver,
       event: options.event,
       marks_event: options.marks_event,
-      socket: PhoenixAdapter.strip(socket),
+      channel: self(),
+      topic: socket.topic,
+      transport: socket.transport_pid,
+      socket: if(options.deliver != :reply, do: PhoenixAdapter.strip(socket)),
       json_library: json_library(),
       connection: connection
     }

@@ -1,39 +1,42 @@
 defmodule PhoenixGenApi.Channel.RequestProcess do
   @moduledoc false
-  # One request in a process of its own, linked to the session of its channel. It runs the
-  # request, answers it, and, for async and stream requests, lives on as the receiver of what
-  # comes later, which it hands to the channel.
+  # One request in a process of its own. It runs the request, answers it, and, for async and stream
+  # requests, lives on as the receiver of what comes later, which it hands to the channel. It says on
+  # the native side what it is about to send, and is told whether it still may.
   #
   # That is also how such a request is ended, whether by a cancel, the end of the channel or
   # anything else: work never outlives its receiver, so this process just goes.
 
-  alias PhoenixGenApi.Channel.{Delivery, Session}
+  alias PhoenixGenApi.Channel.{Delivery, Watchdog}
   alias PhoenixGenApi.ClientConnection
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor
   alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.JsonEncoding.Reply
+  alias PhoenixGenApi.Native
   alias PhoenixGenApi.StreamCall.Mailbox
   alias PhoenixGenApi.Structs.{Request, Response}
 
-  @enforce_keys [:session, :channel, :delivery, :id, :request, :device, :ref, :claim]
-  defstruct @enforce_keys ++ [:max_result_bytes, :follows, queued: 0, capacity: 0, budget: 0]
+  @enforce_keys [:requests, :number, :channel, :delivery, :max_running, :ref, :request, :device]
+  defstruct @enforce_keys ++
+              [:found, :follows, :max_result_bytes, queued: 0, capacity: 0, budget: 0]
 
   @type t :: %__MODULE__{
-          session: pid(),
+          requests: Native.handle(),
+          number: pos_integer(),
           channel: pid(),
           delivery: Delivery.t(),
-          id: String.t(),
+          max_running: non_neg_integer(),
+          ref: PhoenixGenApi.Channel.PhoenixAdapter.ref(),
           request: Request.t(),
           device: Executor.device(),
-          ref: PhoenixGenApi.Channel.PhoenixAdapter.ref(),
-          # whether it answers, or the session
-          claim: claim(),
+          # what the config table has said
+          found: {:ok, PhoenixGenApi.Plan.t()} | {:error, term()} | nil,
+          # the number of the request that has to be over first
+          follows: pos_integer() | nil,
           # of what comes later
           max_result_bytes: pos_integer() | nil,
-          # the request that has to be over first
-          follows: pid() | nil,
           # ms that it has waited for its turn
           queued: non_neg_integer(),
           # frames, and their bytes, until the next look at the channel and the connection
@@ -41,95 +44,71 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
           budget: integer()
         }
 
-  @typedoc """
-  What becomes of a request is what is claimed first: its process answers it or acknowledges it, or
-  the session cancels it.
-  """
-  @type claim :: :atomics.atomics_ref()
-
-  # In the atomic; 0 is a request of which nothing was claimed.
-  @claims %{answered: 1, acknowledged: 2, cancelled: 3}
-
-  @doc "That of a request of which nothing was claimed."
-  @spec unclaimed() :: claim()
-  def unclaimed, do: :atomics.new(1, [])
-
-  @doc "Claims one of them: `:ok`, or whether it was acknowledged before, and not ended."
-  @spec claim(claim(), :answered | :acknowledged | :cancelled) :: :ok | :acknowledged | :ended
-  def claim(claim, what) do
-    case :atomics.compare_exchange(claim, 1, 0, @claims[what]) do
-      :ok -> :ok
-      2 -> :acknowledged
-      _answered_or_cancelled -> :ended
-    end
-  end
-
   @doc "Starts the process."
-  @spec start_link(t(), [pid()]) :: pid()
-  def start_link(%__MODULE__{} = process, callers) do
-    spawn_link(fn ->
-      Process.put(:"$callers", callers)
-      wait_for(process.follows)
-      run(process)
-    end)
-  end
+  @spec start(t(), [pid()]) :: pid()
+  def start(%__MODULE__{} = process, callers), do: spawn(__MODULE__, :run, [process, callers])
 
-  defp wait_for(nil), do: :ok
+  @doc false
+  @spec run(t(), [pid()]) :: term()
+  def run(process, callers) do
+    Process.put(:"$callers", callers)
+    wait_for(process)
 
-  defp wait_for(pid) do
-    monitor = Process.monitor(pid)
-
-    receive do
-      {:DOWN, ^monitor, :process, _pid, _reason} -> :ok
-    end
-  end
-
-  defp run(process) do
-    %{request: request, device: device, queued: queued, delivery: delivery} = process
-    claim? = &(claim(process.claim, &1) == :ok)
-    library = delivery.json_library
-
-    case Executor.execute_for_client(request, self(), device, library, queued, claim?) do
-      {:later, acknowledgement} ->
-        acknowledge(process, acknowledgement)
-
-      :cancelled ->
-        :ok
-
-      done ->
-        Session.answering(process.session)
-        answer(done, process)
+    case Executor.execute_for_client(process.request, client(process)) do
+      {:later, acknowledgement} -> acknowledge(process, acknowledgement)
+      {response, bytes} -> Delivery.answer(process.delivery, process.ref, response, bytes)
+      :none -> Delivery.accepted(process.delivery, process.ref, process.request.request_id)
+      :ended -> :ok
     end
   catch
     kind, reason ->
       ErrorResponse.log_bug(kind, reason, __STACKTRACE__)
-      # The session answers instead.
-      exit({:shutdown, :bug})
+      # The watchdog answers instead.
+      Process.exit(self(), :kill)
   end
 
-  defp answer(:none, %{delivery: delivery, ref: ref, id: id}),
-    do: Delivery.accepted(delivery, ref, id)
+  defp client(%{requests: requests, number: number} = process) do
+    %Executor.Client{
+      receiver: self(),
+      device: process.device,
+      json_library: process.delivery.json_library,
+      claim: &claim(&1, requests, number, process.max_running),
+      found: process.found,
+      inline: Watchdog.inline(requests, number),
+      queued: process.queued
+    }
+  end
 
-  defp answer({response, bytes}, %{delivery: delivery, ref: ref}),
-    do: Delivery.answer(delivery, ref, response, bytes)
+  defp claim(:answer, requests, number, _max_running),
+    do: if(Native.channel_requests_finish(requests, number), do: :ok, else: :ended)
 
-  defp acknowledge(process, acknowledgement) do
-    kind = if acknowledgement.has_more, do: :stream, else: :async
-
-    case Session.acknowledging(process.session, kind) do
-      :ok ->
-        Delivery.answer(process.delivery, process.ref, acknowledgement)
-        Session.acknowledged(process.session)
-        # Arguments may be large, and streams long.
-        request = %{process.request | args: %{}}
-        receive_later(%{process | request: request}, kind)
-
-      {:refused, failure} ->
-        FailureLog.log(failure, FailureLog.about(process.request))
-        # It runs by now.
-        response = ErrorResponse.build(process.id, failure, :unknown)
-        Delivery.answer(process.delivery, process.ref, response)
+  defp claim(kind, requests, number, max_running) do
+    case Native.channel_requests_acknowledge(requests, number, kind, max_running) do
+      :granted -> :ok
+      :refused -> {:refused, {:channel, :max_running}}
+      :ended -> :ended
     end
+  end
+
+  defp wait_for(%{follows: nil}), do: :ok
+
+  defp wait_for(%{requests: requests, follows: number}) do
+    if Native.channel_requests_follow(requests, number) do
+      receive do
+        :proceed -> :ok
+      end
+    end
+  end
+
+  defp acknowledge(%{requests: requests, number: number} = process, acknowledgement) do
+    kind = if acknowledgement.has_more, do: :stream, else: :async
+    Delivery.answer(process.delivery, process.ref, acknowledgement)
+    # Arguments may be large, and streams long.
+    process = %{process | request: %{process.request | args: %{}}, found: nil}
+
+    if Native.channel_requests_acknowledged(requests, number),
+      do: receive_later(process, kind),
+      else: cancelled(process, kind)
   end
 
   defp receive_later(process, kind) do
@@ -169,18 +148,22 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   defp frame(process, kind, response, _bytes),
     do: finish(process, kind, :stream_response, response)
 
-  # The session is asked, so that no cancel is confirmed for what ends at the same moment.
+  # No cancel is confirmed for what ends at the same moment.
   defp finish(process, kind, tag, last) do
-    case Session.finishing(process.session) do
-      :ok -> send_later(process, tag, last)
-      :cancelled -> cancelled(process, kind)
-    end
+    if Native.channel_requests_finish_running(process.requests, process.number),
+      do: send_later(process, tag, last),
+      else: cancelled(process, kind)
   end
 
   defp cancelled(_work, :async), do: :ok
 
   defp cancelled(process, :stream),
-    do: send_later(process, :stream_response, Response.stream_end_response(process.id))
+    do:
+      send_later(
+        process,
+        :stream_response,
+        Response.stream_end_response(process.request.request_id)
+      )
 
   defp send_later(process, tag, response),
     do: Delivery.later(process.delivery, process.channel, tag, response)
@@ -230,7 +213,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
     # has to catch up.
     if (bytes <= budget or Mailbox.empty?(channel)) and
          ClientConnection.room?(delivery.connection),
-       do: min(Mailbox.capacity(channel), Mailbox.capacity(delivery.socket.transport_pid)),
+       do: min(Mailbox.capacity(channel), Mailbox.capacity(delivery.transport)),
        else: 0
   end
 end

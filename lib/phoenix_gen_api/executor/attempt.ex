@@ -80,7 +80,9 @@ defmodule PhoenixGenApi.Executor.Attempt do
       metadata =
         context.request |> Log.metadata(context.request_id) |> Deadline.mark(context.request)
 
-      case RPC.call(node, module, function, arguments, timeout, counter, metadata) do
+      inline = if context.inline, do: Map.put(context.inline, :plan, context.plan)
+
+      case RPC.call(node, module, function, arguments, timeout, counter, metadata, inline) do
         :not_connected ->
           NodeSelector.mark(node, :down)
           :not_connected

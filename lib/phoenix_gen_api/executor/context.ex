@@ -19,6 +19,7 @@ defmodule PhoenixGenApi.Executor.Context do
   alias PhoenixGenApi.Permission
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RateLimiter
+  alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @enforce_keys [:request, :request_id, :plan, :receiver, :arrived]
@@ -31,6 +32,7 @@ defmodule PhoenixGenApi.Executor.Context do
     :deadline,
     :target,
     :caller,
+    :inline,
     arguments: [],
     waited: 0,
     attempts: 0,
@@ -51,6 +53,8 @@ defmodule PhoenixGenApi.Executor.Context do
           target: target() | nil,
           # of a request that a client has sent: who counts for a share of the worker pools
           caller: Circuits.caller(),
+          # of one that has a process of its own: its function may run there
+          inline: RPC.Local.inline() | nil,
           arguments: [term()],
           # ms in the queue of a pool or for nodes out of reach, which count against the timeout
           waited: non_neg_integer(),
@@ -62,8 +66,9 @@ defmodule PhoenixGenApi.Executor.Context do
           {Response.t() | {:ok, :none}, {ErrorResponse.failure() | nil, t() | nil} | :later}
 
   @doc "The same, for a request of a client: it counts for their share of the worker pools."
-  @spec from_client(t()) :: t()
-  def from_client(context), do: %{context | caller: Circuits.caller(context.request)}
+  @spec from_client(t(), RPC.Local.inline() | nil) :: t()
+  def from_client(context, inline),
+    do: %{context | caller: Circuits.caller(context.request), inline: inline}
 
   @spec new(Request.t(), Plan.t(), pid(), integer()) :: t()
   def new(request, plan, receiver, arrived) do

@@ -16,7 +16,13 @@ defmodule PhoenixGenApi.Executor.Dispatch do
 
   @doc "Runs the call as its response type says."
   @spec start(Context.t()) :: Context.done()
-  def start(%{plan: plan(response_type: :sync)} = context) do
+  def start(%{plan: plan(response_type: :sync) = plan} = context) do
+    # Where something may follow the call, its process has to outlive it.
+    context =
+      if has(plan, :retry) or has(plan, :after_execute) or context.deadline != nil,
+        do: %{context | inline: nil},
+        else: context
+
     {response, {failure, context}} = run(context)
     Context.conclude(context, response, failure, executed(failure))
   end
@@ -64,7 +70,7 @@ defmodule PhoenixGenApi.Executor.Dispatch do
   # The pool sends the answer.
   defp deliver(%{plan: plan(response_type: type)} = context, submitted) do
     waited = System.convert_time_unit(System.monotonic_time() - submitted, :native, :millisecond)
-    {response, {failure, chosen}} = run(%{context | waited: waited})
+    {response, {failure, chosen}} = run(%{context | waited: waited, inline: nil})
     if failure, do: FailureLog.log(failure, chosen, submitted)
     # Whatever the function or the hook has made, it is the answer and no acknowledgement.
     response = %{response | async: false}

@@ -5,6 +5,10 @@ defmodule PhoenixGenApi.RPC.Local do
   #
   # The result travels as the exit reason of that process, so a call costs one message, and
   # nothing can arrive after the caller has stopped waiting.
+  #
+  # A process that exists for one call only, and is watched by somebody who can end it and answer in
+  # its place, runs the function itself (`run_inline/6`): that saves a process, and copies of the
+  # arguments and of the result.
 
   alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.Native
@@ -17,6 +21,24 @@ defmodule PhoenixGenApi.RPC.Local do
           {:return, term()}
           | {:raised, :error | :exit | :throw, term(), Exception.stacktrace()}
           | :timeout
+
+  @typedoc """
+  How a process that may run functions itself is watched: `begins` is called ahead of the function, and
+  if that runs too long, `watchdog` gets `{:timeout, timer, {:expired, request, call}}`.
+  """
+  @type inline :: %{
+          required(:watchdog) => atom(),
+          required(:request) => term(),
+          required(:begins) => (-> term()),
+          optional(:plan) => term()
+        }
+
+  @typedoc "A call that has run for too long."
+  @type call :: %{
+          plan: term(),
+          handle: reference(),
+          target: {node(), PhoenixGenApi.Circuits.counter()}
+        }
 
   @doc "Applies a function, for hooks, callbacks and node functions."
   @spec apply(module(), atom(), [term()], timeout()) :: {:ok, term()} | {:error, term()}
@@ -64,6 +86,42 @@ defmodule PhoenixGenApi.RPC.Local do
         :timeout
     end
   end
+
+  @doc "Applies a function in the calling process, which the watchdog kills if it takes too long."
+  @spec run_inline(
+          reference(),
+          {node(), PhoenixGenApi.Circuits.counter()},
+          {module(), atom(), [term()]},
+          timeout(),
+          map() | nil,
+          inline()
+        ) :: outcome()
+  def run_inline(handle, target, {module, function, args}, timeout, metadata, inline) do
+    args = Deadline.adopt(metadata, args)
+    inline.begins.()
+    timer = start_timer(timeout, handle, target, inline)
+
+    outcome =
+      try do
+        {:return, :erlang.apply(module, function, args)}
+      catch
+        kind, reason -> {:raised, kind, reason, __STACKTRACE__}
+      end
+
+    stop_timer(timer)
+    unlink_normally()
+    outcome
+  end
+
+  defp start_timer(:infinity, _handle, _target, _inline), do: nil
+
+  defp start_timer(timeout, handle, target, %{watchdog: watchdog, request: request, plan: plan}) do
+    call = %{plan: plan, handle: handle, target: target}
+    :erlang.start_timer(timeout, watchdog, {:expired, request, call})
+  end
+
+  defp stop_timer(nil), do: :ok
+  defp stop_timer(timer), do: :erlang.cancel_timer(timer, async: true, info: false)
 
   @doc false
   @spec run(pid(), [pid()], map() | nil, module(), atom(), [term()]) :: no_return()

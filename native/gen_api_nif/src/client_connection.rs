@@ -1,9 +1,7 @@
 //! NIFs of `PhoenixGenApi.ClientConnection`.
 
-use crate::decode::{atom_enum, Name};
-use gen_api_core::connections::{Beginning, Connection, Connections, Share};
-use rustler::types::atom;
-use rustler::{Atom, Env, LocalPid, Monitor, Resource, ResourceArc};
+use gen_api_core::connections::{Connection, Connections, Share};
+use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc};
 use std::sync::Arc;
 
 /// All connections of this gateway.
@@ -20,18 +18,11 @@ impl Resource for ConnectionsResource {
 
 impl std::panic::RefUnwindSafe for ConnectionsResource {}
 
-/// One channel's share of its connection; it ends with whoever holds it, and what it has begun also with the
-/// process that does it.
-pub struct ShareResource(Share);
+/// One channel's share of its connection; it ends with whoever holds it.
+pub struct ShareResource(pub Share);
 
 #[rustler::resource_impl]
-impl Resource for ShareResource {
-    const IMPLEMENTS_DOWN: bool = true;
-
-    fn down<'a>(&'a self, _env: Env<'a>, _pid: LocalPid, _monitor: Monitor) {
-        self.0.release();
-    }
-}
+impl Resource for ShareResource {}
 
 impl std::panic::RefUnwindSafe for ShareResource {}
 
@@ -60,18 +51,6 @@ fn client_connection_share(
     ResourceArc::new(ShareResource(Share::new(open(env, &connections, pid))))
 }
 
-/// The share of another part of the same channel. Normal scheduler.
-#[rustler::nif]
-fn client_connection_sibling(share: &ShareResource) -> ResourceArc<ShareResource> {
-    ResourceArc::new(ShareResource(share.0.sibling()))
-}
-
-/// That process does what the share begins. Returns whether it lives. Normal scheduler.
-#[rustler::nif]
-fn client_connection_watch(env: Env<'_>, share: ResourceArc<ShareResource>, pid: LocalPid) -> bool {
-    env.monitor(&share, &pid).is_some()
-}
-
 /// How many connections there are.
 #[rustler::nif]
 fn client_connection_count(connections: &ConnectionsResource) -> usize {
@@ -94,30 +73,6 @@ fn client_connection_waiting(share: &ShareResource) -> u64 {
 #[rustler::nif]
 fn client_connection_seen(share: &ShareResource, frames: u64) -> u64 {
     share.0.connection().seen(frames)
-}
-
-atom_enum!(BeginningAtom(Beginning) {
-    begun => Beginning::Begun,
-    full => Beginning::Full,
-    duplicate => Beginning::Duplicate,
-});
-
-/// Begins a request, unless its connection has `max`, or an unfinished one of the channel holds its id.
-#[rustler::nif]
-fn client_connection_begin(
-    share: &ShareResource,
-    max: u32,
-    id: Name<'_>,
-    hold: bool,
-) -> BeginningAtom {
-    BeginningAtom(share.0.begin(max, id.as_bytes(), hold))
-}
-
-/// Ends a request, which has held that id.
-#[rustler::nif]
-fn client_connection_finish(share: &ShareResource, id: Option<Name<'_>>) -> Atom {
-    share.0.finish(id.as_ref().map(|id| id.as_bytes()));
-    atom::ok()
 }
 
 /// How many requests of the connection are unfinished.

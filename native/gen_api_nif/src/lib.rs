@@ -7,6 +7,7 @@
 mod argument_handler;
 mod atoms;
 mod build;
+mod channel_requests;
 mod circuits;
 mod client_connection;
 mod config_db;

@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.Channel.BusyChannelTest do
   # 17.3, bytes per connection.
   use PhoenixGenApi.ChannelCase, async: true
 
-  alias PhoenixGenApi.{Relay, Telemetry}
+  alias PhoenixGenApi.{Native, Relay, Telemetry}
   alias PhoenixGenApi.Structs.StreamHelper
 
   @mb 1_000_000
@@ -93,16 +93,15 @@ defmodule PhoenixGenApi.Channel.BusyChannelTest do
     for n <- 1..2, do: request(channel, service, "gate", "gate#{n}")
     gates = for _ <- 1..2, do: assert_receive({:running, nil, _pid})
     for n <- 3..40, do: request(channel, service, "result", n)
-    session = session(channel)
+    %{native: native} = requests(channel)
     busy(channel)
 
     for {:called, pid} <- first, do: send(pid, :return)
     until(fn -> held(channel) > 10 * @mb end)
 
     for {:running, nil, pid} <- gates, do: send(pid, {:return, 1})
-    until(fn -> :sys.get_state(session).executing == %{} end)
-    # It looks for room again and again.
-    assert :sys.get_state(session).waiting.count == 38
+    # They look for room again and again.
+    until(fn -> Native.channel_requests_count(native) == {0, 0, 38} end)
     refute_received {:called, _pid}
     assert held(channel) in (10 * @mb)..(11 * @mb)
 
@@ -123,11 +122,11 @@ defmodule PhoenixGenApi.Channel.BusyChannelTest do
     gates = for n <- 1..2, do: request(channel, service, "gate", "gate#{n}")
     running = for _ <- gates, do: assert_receive({:running, nil, _pid})
     for n <- 1..50, do: request(channel, service, "items", n)
-    session = session(channel)
+    %{native: native} = requests(channel)
     busy(channel)
     for {:running, nil, pid} <- running, do: send(pid, {:return, 1})
 
-    until(fn -> map_size(:sys.get_state(session).running) == 50 end)
+    until(fn -> match?({_executing, 50, 0}, Native.channel_requests_count(native)) end)
     # Each has sent what it may, and waits.
     for _ <- 1..50, do: assert_receive({:sent, 1})
     assert held(channel) < @hard

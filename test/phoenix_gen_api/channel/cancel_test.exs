@@ -230,50 +230,37 @@ defmodule PhoenixGenApi.Channel.CancelTest do
       assert_receive {:DOWN, ^monitor, :process, _, _}
     end
 
-    # The session hears of the cancel after the request was acknowledged, and before it is told so.
     for {type, function, fields} <- [
           {:async, :now, [response_type: :async]},
           {:stream, :feed, [response_type: :stream, request_info: true]}
         ] do
-      test "that comes between the end of the stages and the acknowledgement ends an #{type} request",
+      test "that comes while its acknowledgement is being sent ends an #{type} request",
            %{service: service} do
-        register(
-          service,
-          "later",
-          [
-            function: unquote(function),
-            check_permission: {:callback, {PhoenixGenApi.Test.ChannelFunctions, :gate, [self()]}}
-          ] ++ unquote(fields)
-        )
-
-        channel = join(Replying)
+        hold_encoding()
+        register(service, "later", [function: unquote(function)] ++ unquote(fields))
+        channel = join(Replying, %{}, Waiting)
         ref = push_in(channel, payload(service, "later", "a"))
-        assert_receive {:running, _request, callback}
-        session = session(channel)
-        :ok = :sys.suspend(session)
+        assert_receive {:encoding, acknowledging}
         cancel = push_in(channel, %{"request_id" => "a", "cancel" => true})
-        settle(channel)
-        send(callback, {:return, true})
-
-        until(fn ->
-          {:messages, messages} = Process.info(session, :messages)
-          Enum.any?(messages, &match?({:"$gen_call", _from, {:acknowledging, _kind}}, &1))
-        end)
-
-        :ok = :sys.resume(session)
-        assert_receive {:reply, ^ref, :ok, %Response{async: true}}
+        assert_receive {:encoding, ^channel}
+        send(channel, :encode)
         assert_receive {:reply, ^cancel, :ok, %{cancelled: true}}
+        send(acknowledging, :encode)
+        assert_receive {:reply, ^ref, :ok, %Response{async: true}}
 
-        if unquote(type) == :stream,
-          do: assert_receive({:push, "api", %Response{request_id: "a", has_more: false}})
+        if unquote(type) == :stream do
+          assert_receive {:encoding, ^channel}
+          send(channel, :encode)
+          assert_receive {:push, "api", %Response{request_id: "a", has_more: false}}
+        end
 
-        until(fn -> :sys.get_state(session).executing == %{} end)
-        settle(channel)
+        until(fn -> counts(channel) == {0, 0, 0} end)
         refute_received {:push, "api", _}
+        refute_received {:encoding, _}
         # Its id is free again.
         again = push_in(channel, payload(service, "later", "a"))
-        assert_receive {:running, _request, callback}
-        send(callback, {:return, true})
+        assert_receive {:encoding, acknowledging}
+        send(acknowledging, :encode)
         assert_receive {:reply, ^again, :ok, %Response{async: true}}
       end
     end
@@ -281,23 +268,25 @@ defmodule PhoenixGenApi.Channel.CancelTest do
     test "that comes when an async request has been refused already is not confirmed", %{
       service: service
     } do
+      hold_encoding()
+
       register(service, "later",
         function: :now,
         response_type: :async,
         check_permission: {:callback, {PhoenixGenApi.Test.ChannelFunctions, :gate, [self()]}}
       )
 
-      channel = join(Replying)
+      channel = join(Replying, %{}, Waiting)
       ref = push_in(channel, payload(service, "later", "a"))
       assert_receive {:running, _request, callback}
-      session = session(channel)
-      :ok = :sys.suspend(session)
-      cancel = push_in(channel, %{"request_id" => "a", "cancel" => true})
-      settle(channel)
       send(callback, {:return, false})
-      assert_receive {:reply, ^ref, :error, %Response{error: "Permission denied"}}
-      :ok = :sys.resume(session)
+      assert_receive {:encoding, refusing}
+      cancel = push_in(channel, %{"request_id" => "a", "cancel" => true})
+      assert_receive {:encoding, ^channel}
+      send(channel, :encode)
       assert_receive {:reply, ^cancel, :ok, %{cancelled: false}}
+      send(refusing, :encode)
+      assert_receive {:reply, ^ref, :error, %Response{error: "Permission denied"}}
       settle(channel)
       refute_received {:reply, ^ref, _, _}
     end
@@ -374,7 +363,7 @@ defmodule PhoenixGenApi.Channel.CancelTest do
         assert_receive {:DOWN, ^monitor, :process, _, _}
       end
 
-      %{connection: {share, _pid, _channel}} = delivery(channel)
+      %{delivery: %{connection: {share, _pid, _channel}}} = requests(channel)
       assert Native.client_connection_unfinished(share) == 0
     end
   end

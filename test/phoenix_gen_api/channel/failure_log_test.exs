@@ -49,6 +49,24 @@ defmodule PhoenixGenApi.Channel.FailureLogTest do
     assert LogLines.others(id) == []
   end
 
+  test "a result that is too large is logged, whenever it comes", %{service: service} do
+    channel = join(Api)
+
+    for type <- [:sync, :async] do
+      register(service, "echo",
+        arg_types: %{"text" => :string},
+        response_type: type,
+        max_result_bytes: 1_000
+      )
+
+      id = id()
+      args = %{"text" => String.duplicate("x", 1_000)}
+      push_in(channel, payload(service, "echo", id, %{"args" => args}))
+      assert {:error, line, %{code: "internal"}} = LogLines.first(id)
+      assert line =~ "result too large"
+    end
+  end
+
   test "a later result that JSON cannot hold is logged once", %{service: service} do
     register(service, "unencodable", response_type: :async)
     id = id()
@@ -111,9 +129,9 @@ defmodule PhoenixGenApi.Channel.FailureLogTest do
     id = id()
     push_in(channel, payload(service, "gate", id, %{"args" => %{"name" => "a"}}))
     assert_receive {:running, "a", _function}
-    for {pid, _} <- :sys.get_state(session(channel)).executing, do: Process.exit(pid, :kill)
-    assert {:warning, line, %{code: "internal"}} = LogLines.first(id)
-    assert line =~ "its process was killed"
+    for pid <- request_processes(channel), do: Process.exit(pid, :kill)
+    assert {:error, line, %{code: "internal"}} = LogLines.first(id)
+    assert line =~ "killed"
   end
 
   test "telemetry says for how long a request has waited for its turn", %{service: service} do
@@ -127,8 +145,7 @@ defmodule PhoenixGenApi.Channel.FailureLogTest do
     push_in(channel, payload(service, "gate", first, %{"args" => %{"name" => "a"}}))
     assert_receive {:running, "a", function}
     push_in(channel, payload(service, "gate", second, %{"args" => %{"name" => "b"}}))
-    in_channel(channel)
-    :sys.get_state(session(channel))
+    until(fn -> counts(channel) == {1, 0, 1} end)
     since = System.monotonic_time(:microsecond)
     # Some ms have to pass for it.
     refute_receive {:running, "b", _function}, 5

@@ -187,7 +187,7 @@ defmodule PhoenixGenApi.Channel.StreamTest do
     {function, _out} = start(channel, service, "t")
     assert_receive {:reply, _, :ok, %Response{result: :init}}
     monitor = Process.monitor(function)
-    for {pid, _} <- :sys.get_state(session(channel)).running, do: Process.exit(pid, :kill)
+    for pid <- request_processes(channel), do: Process.exit(pid, :kill)
     assert_receive {:push, "api", response}
     assert response == error("Stream execution failed", false, id: "t")
     assert_receive {:DOWN, ^monitor, :process, _, _}
@@ -303,13 +303,13 @@ defmodule PhoenixGenApi.Channel.StreamTest do
     channel = join(Api)
     {function, out} = start(channel, service, "t")
     assert_receive {:reply, _, :ok, %Response{result: :init}}
-    session = session(channel)
+    requests = requests(channel)
+    [work] = request_processes(channel)
 
     :sys.suspend(channel)
     for n <- 1..5_000, do: send(out.stream_pid, {:result, n})
-    [{work, _}] = Map.to_list(:sys.get_state(session).running)
     until(fn -> waiting(channel) > 1_000 and waiting(work) > 900 end)
-    PhoenixGenApi.Channel.Session.cancel(session, nil, "t")
+    PhoenixGenApi.Channel.Requests.cancel(requests, nil, "t", false)
     monitor = Process.monitor(function)
     assert_receive {:DOWN, ^monitor, :process, _, _}
     # Not more than one round of frames beyond the thousand, however many there are.

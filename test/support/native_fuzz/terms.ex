@@ -224,6 +224,7 @@ defmodule PhoenixGenApi.NativeFuzz.Terms do
   def right(:pid, context), do: pick([self(), context.sink])
   def right(:any_pid, context), do: pick([context.sink, pid_of("elsewhere@host")])
   def right(:term, context), do: any(context, 2)
+  def right(:small, context), do: {:small, right(:text, context)}
 
   def right(:map, context) do
     case :rand.uniform(4) do

@@ -2,12 +2,17 @@
 //!
 //! | file | concept |
 //! |---|---|
+//! | `requests` | the requests of one event of a channel: which start, go on, wait, and who answers them |
 //! | `sent` | the bytes that wait, by the sizes of what was sent last |
 //! | `share` | what one channel has in its connection: its unfinished requests, and their ids |
 
+mod requests;
 mod sent;
 mod share;
 
+pub use requests::{
+    Acknowledgement, Admission, Cancelled, Ended, Kind, Limit, Limits, Lost, Requests, Traits, Turn,
+};
 pub use share::{Beginning, Share};
 
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Release};

@@ -64,6 +64,12 @@ impl Share {
         &self.connection
     }
 
+    /// The same, for longer than this lives.
+    #[must_use]
+    pub fn shared_connection(&self) -> Arc<Connection> {
+        Arc::clone(&self.connection)
+    }
+
     /// Begins a request, unless the connection has `max` already, or is closed: a channel may
     /// still have many messages of a client that has gone. Of one with an id that may be held, it holds it.
     pub fn begin(&self, max: u32, id: &[u8], hold: bool) -> Beginning {

@@ -1,4 +1,4 @@
-defmodule PhoenixGenApi.Channel.SessionTest do
+defmodule PhoenixGenApi.Channel.RequestsTest do
   use PhoenixGenApi.ChannelCase, async: true
 
   import PhoenixGenApi.Test.Answers
@@ -39,10 +39,10 @@ defmodule PhoenixGenApi.Channel.SessionTest do
 
   @unavailable "Service temporarily unavailable"
 
-  # Until both the channel and its session have seen everything sent so far.
+  # Until both the channel and its queue have seen everything sent so far.
   defp settle(channel) do
     in_channel(channel)
-    :sys.get_state(session(channel))
+    for queue <- queues(channel), do: :sys.get_state(queue)
   end
 
   defp cancel(channel, id) do
@@ -118,7 +118,8 @@ defmodule PhoenixGenApi.Channel.SessionTest do
     channel = join(Four)
     for name <- ~w(a b c d e f), do: push_in(channel, named(service, name))
     pids = Map.new(~w(a b c d), &{&1, running(&1)})
-    assert map_size(settle(channel).executing) == 4
+    settle(channel)
+    assert counts(channel) == {4, 0, 2}
     refute_received {:running, _, _}
 
     send(pids["b"], {:return, 1})
@@ -197,7 +198,7 @@ defmodule PhoenixGenApi.Channel.SessionTest do
     end
 
     test "does not count a slot whose answer is on its way", %{service: service} do
-      Process.register(self(), :waiting_serializer)
+      hold_encoding()
       register(service, "now")
       channel = join(NoneWaiting, %{}, Waiting)
       push_in(channel, payload(service, "now", "a"))
@@ -294,7 +295,7 @@ defmodule PhoenixGenApi.Channel.SessionTest do
     channel = join(OneRunning)
     push_in(channel, payload(service, "looks_async", "a"))
     assert_receive {:reply, _, :ok, %Response{request_id: "a", async: true}}
-    assert settle(channel).running == %{}
+    assert {_leaving, 0, 0} = counts(channel)
   end
 
   test "a sync function may do so behind a hook as well, and takes no place", %{service: service} do
@@ -307,26 +308,22 @@ defmodule PhoenixGenApi.Channel.SessionTest do
       assert_receive {:reply, _, :ok, %Response{request_id: ^id, async: true}}
     end
 
-    assert settle(channel).running == %{}
+    assert {_leaving, 0, 0} = counts(channel)
     push_in(channel, payload(service, "now", "c"))
     assert_receive {:push, "api", %Response{request_id: "c", async: false, result: "done"}}
   end
 
-  test "a function that becomes async just before it is called is answered", %{service: service} do
+  test "a function that becomes async while its request waits is answered", %{service: service} do
+    register(service, "gate")
     register(service, "now")
-    start = [:phoenix_gen_api, :executor, :request, :start]
-
-    become_async = fn _event, _measurements, metadata, _config ->
-      # The channel's session has looked it up by then.
-      if metadata.service == service do
-        {:ok, config} = ConfigDb.get(service, "now")
-        :ok = ConfigDb.add(%{config | response_type: :async})
-      end
-    end
-
-    :ok = PhoenixGenApi.Telemetry.attach_many(service, [start], become_async)
-    on_exit(fn -> PhoenixGenApi.Telemetry.detach_all(service) end)
-    push_in(join(Ordered), payload(service, "now", "a"))
+    channel = join(Ordered)
+    push_in(channel, payload(service, "gate", "first"))
+    function = running()
+    push_in(channel, payload(service, "now", "a"))
+    settle(channel)
+    {:ok, config} = ConfigDb.get(service, "now")
+    :ok = ConfigDb.add(%{config | response_type: :async})
+    send(function, {:return, 1})
     assert_receive {:reply, _, :ok, %Response{request_id: "a", async: true}}
     assert_receive {:push, "api", %Response{request_id: "a", async: false, result: "done"}}
   end
@@ -337,13 +334,9 @@ defmodule PhoenixGenApi.Channel.SessionTest do
       channel = join(Ordered)
       push_in(channel, payload(service, "gate", "a"))
       function = running()
-      session = session(channel)
-      :sys.suspend(session)
-      for _ <- 1..1_000, do: push_in(channel, %{"request_id" => "x", "cancel" => true})
-      in_channel(channel)
       began = System.monotonic_time(:second)
-      :sys.resume(session)
-      %{waiting: %{count: waiting}} = :sys.get_state(session)
+      for _ <- 1..1_000, do: push_in(channel, %{"request_id" => "x", "cancel" => true})
+      {1, 0, waiting} = counts(channel)
       seconds = System.monotonic_time(:second) - began + 1
       assert (1_000 - waiting) in 100..(100 * seconds)
       # A client that cancels again and again keeps nobody from what it has asked for.
@@ -359,12 +352,8 @@ defmodule PhoenixGenApi.Channel.SessionTest do
       channel = join(TwoWaiting)
       push_in(channel, payload(service, "gate", "a"))
       running()
-      session = session(channel)
-      :sys.suspend(session)
       for _ <- 1..1_000, do: push_in(channel, %{"request_id" => "x", "cancel" => true})
-      in_channel(channel)
-      :sys.resume(session)
-      assert %{waiting: %{count: 2}} = :sys.get_state(session)
+      assert counts(channel) == {1, 0, 2}
       assert_receive {:reply, _, :error, %Response{request_id: "x", error: @unavailable}}
     end
   end
@@ -445,7 +434,7 @@ defmodule PhoenixGenApi.Channel.SessionTest do
       push_in(channel, payload(service, "gate", "a"))
       assert_receive {:reply, _, :ok, %Response{async: true}}
       function = running()
-      [{work, _}] = Map.to_list(settle(channel).running)
+      [work] = request_processes(channel)
       :erlang.suspend_process(work)
       send(function, {:return, 1})
       until(fn -> Process.info(work, :message_queue_len) == {:message_queue_len, 1} end)
@@ -490,15 +479,17 @@ defmodule PhoenixGenApi.Channel.SessionTest do
 
   describe "the end of the channel" do
     for reason <- [:kill, :shutdown, :crash] do
-      test "by #{reason} ends its session and the sync and async work", %{service: service} do
+      test "by #{reason} ends its queue and the sync and async work", %{service: service} do
         register(service, "gate", arg_types: %{"name" => :string})
         register(service, "later", function: :gate, response_type: :async)
         channel = join(Ordered)
         push_in(channel, payload(service, "later", "b"))
         push_in(channel, named(service, "a"))
+        push_in(channel, named(service, "waiting"))
         functions = [running("a"), running(nil)]
-        session = session(channel)
-        monitors = for pid <- [session | functions], do: Process.monitor(pid)
+        settle(channel)
+        assert [queue] = queues(channel)
+        monitors = for pid <- [queue | functions], do: Process.monitor(pid)
         end_channel(channel, unquote(reason))
         Enum.each(monitors, &await_down/1)
       end
@@ -510,7 +501,7 @@ defmodule PhoenixGenApi.Channel.SessionTest do
       push_in(channel, payload(service, "gate", "a"))
       function = running()
       assert_receive {:reply, _, :ok, %{request_id: "a"}}
-      monitor = Process.monitor(session(channel))
+      monitor = Process.monitor(channel)
       end_channel(channel, :kill)
       await_down(monitor)
       send(function, {:return, 1})
@@ -540,10 +531,10 @@ defmodule PhoenixGenApi.Channel.SessionTest do
       channel = join(Ordered)
       push_in(channel, named(service, "a"))
       push_in(channel, named(service, "b"))
-      running("a")
+      assert [running("a")] == request_processes(channel)
       kill_works(channel)
       assert_receive {:reply, _, :error, response}
-      assert response == error("Request processing failed", false, id: "a")
+      assert response == error("Internal Server Error", false, id: "a", executed: "yes")
       send(running("b"), {:return, 1})
       assert_receive {:reply, _, :ok, %Response{request_id: "b"}}
     end
@@ -558,28 +549,48 @@ defmodule PhoenixGenApi.Channel.SessionTest do
       await_down(monitor)
       assert_receive {:push, "api", response}
       assert response == error("Async execution failed", false, id: "a")
-      assert settle(channel).running == %{}
+      assert counts(channel) == {0, 0, 0}
     end
 
-    test "of the session do not reach the channel, whose next request has a new one",
-         %{service: service} do
-      register(service, "gate")
+    test "of a request's process before its function runs are answered", %{service: service} do
+      register(service, "gate",
+        before_execute: {PhoenixGenApi.Test.ChannelFunctions, :hook, [self()]}
+      )
+
       channel = join(Ordered)
       push_in(channel, payload(service, "gate", "a"))
-      function = Process.monitor(running())
-      session = session(channel)
-      Process.exit(session, :kill)
-      await_down(function)
-      push_in(channel, payload(service, "gate", "b"))
-      send(running(), {:return, 1})
-      assert_receive {:reply, _, :ok, %Response{request_id: "b"}}
-      assert session(channel) != session
+      assert_receive {:hook, hook}
+      monitor = Process.monitor(hook)
+      kill_works(channel)
+      assert_receive {:reply, _, :error, response}
+      assert response == error("Request processing failed", false, id: "a")
+      await_down(monitor)
     end
 
-    defp kill_works(channel) do
-      state = settle(channel)
-      for {pid, _} <- Map.merge(state.executing, state.running), do: Process.exit(pid, :kill)
+    test "of the queue are answered, and do not reach the channel", %{service: service} do
+      register(service, "gate", arg_types: %{"name" => :string})
+      channel = join(Ordered)
+      push_in(channel, named(service, "a"))
+      function = running("a")
+      waiting = for name <- ~w(b c), do: push_in(channel, named(service, name))
+      settle(channel)
+      [queue] = queues(channel)
+      Process.exit(queue, :kill)
+
+      for ref <- waiting do
+        assert_receive {:reply, ^ref, :error, %Response{error: "Request processing failed"}}
+      end
+
+      push_in(channel, named(service, "d"))
+      send(function, {:return, 1})
+      assert_receive {:reply, _, :ok, %Response{request_id: "a"}}
+      send(running("d"), {:return, 1})
+      assert_receive {:reply, _, :ok, %Response{request_id: "d"}}
+      refute_received {:running, _name, _function}
     end
+
+    defp kill_works(channel),
+      do: for(pid <- request_processes(channel), do: Process.exit(pid, :kill))
   end
 
   test "the reply to a function that raises says nothing of why", %{service: service} do

@@ -1,0 +1,140 @@
+defmodule PhoenixGenApi.Channel.Queue do
+  @moduledoc false
+  # The process where the requests of one event of a channel wait for their turn. It is started by the
+  # first one that has to, and ends when none has waited for a while, or with the channel.
+  #
+  # The native side knows their order and says whose turn it is; here is what they are. It is
+  # asked again whenever a slot is free.
+  use GenServer, restart: :temporary
+
+  alias PhoenixGenApi.Channel.{Entry, PhoenixAdapter, Requests}
+  alias PhoenixGenApi.ClientConnection
+  alias PhoenixGenApi.Native
+
+  @idle_ms 1_000
+
+  # Nobody says when a client has read enough for the next request.
+  @look_ms 20
+
+  @enforce_keys [:requests]
+  # number => {arrived, ref, item}; the highest number; {at, timer} of the next look
+  defstruct @enforce_keys ++ [items: %{}, last: 0, look: nil]
+
+  @doc "Starts the queue of the calling channel."
+  @spec start(Requests.t()) :: pid()
+  def start(requests) do
+    {:ok, pid} = GenServer.start(__MODULE__, requests)
+    Native.channel_requests_set_queue(requests.native, pid)
+    pid
+  end
+
+  @doc "Has an item wait. From the channel, in order of the numbers."
+  @spec put(pid(), pos_integer(), PhoenixAdapter.ref(), Requests.item()) :: :ok
+  def put(queue, number, ref, item), do: GenServer.cast(queue, {:put, number, ref, item})
+
+  @doc "The item of that number waits no more."
+  @spec drop(pid(), pos_integer()) :: :ok
+  def drop(queue, number), do: GenServer.cast(queue, {:drop, number})
+
+  @impl true
+  def init(%{delivery: delivery, channel: channel} = requests) do
+    Process.set_label({__MODULE__, delivery.topic})
+    Process.monitor(channel)
+    # A channel finds behind everything else that its client has gone: results would be made and
+    # written for nobody meanwhile.
+    Process.monitor(delivery.transport)
+    {:ok, %__MODULE__{requests: requests}}
+  end
+
+  @impl true
+  def handle_cast({:put, number, ref, item}, state) do
+    # The config may be another one when it has waited.
+    item = if is_struct(item, Entry), do: %{item | found: nil}, else: item
+    items = Map.put(state.items, number, {now(), ref, item})
+    go_on(%{state | items: items, last: number})
+  end
+
+  def handle_cast({:drop, number}, state),
+    do: go_on(%{state | items: Map.delete(state.items, number)})
+
+  @impl true
+  def handle_info(:turn, state), do: go_on(state)
+
+  def handle_info({:timeout, timer, :look}, %{look: {_at, timer}} = state),
+    do: go_on(%{state | look: nil})
+
+  def handle_info(:timeout, state) do
+    if state.items == %{} and Native.channel_requests_retire(state.requests.native, self()),
+      do: {:stop, :normal, state},
+      else: go_on(state)
+  end
+
+  def handle_info({:DOWN, _monitor, :process, _pid, _reason}, state),
+    do: {:stop, :shutdown, state}
+
+  def handle_info(_other, state), do: go_on(state)
+
+  defp go_on(state) do
+    state = advance(state, false)
+    if state.items == %{}, do: {:noreply, state, @idle_ms}, else: {:noreply, state}
+  end
+
+  defp advance(%{requests: requests} = state, reads?) do
+    case Requests.turn(requests, state.last, reads?) do
+      {:start, number, follows} ->
+        {{arrived, ref, entry}, state} = take(state, number)
+        Requests.start(requests, number, follows, ref, entry, now() - arrived)
+        advance(state, false)
+
+      {:other, number} ->
+        {{_arrived, ref, item}, state} = take(state, number)
+        Requests.perform(requests, ref, item)
+        advance(state, false)
+
+      {:refused, number} ->
+        state |> refuse(number, :max_running) |> advance(false)
+
+      # Nothing more is made for a client that has not read what it has.
+      :reading ->
+        if ClientConnection.room?(requests.delivery.connection),
+          do: advance(state, true),
+          else: look_again(state, @look_ms)
+
+      :nobody ->
+        look_again(state, nil)
+    end
+  end
+
+  defp take(state, number) do
+    {item, items} = Map.pop!(state.items, number)
+    {item, %{state | items: items}}
+  end
+
+  defp refuse(state, number, limit) do
+    {{_arrived, ref, item}, state} = take(state, number)
+    Requests.refuse(state.requests, ref, item, limit)
+    state
+  end
+
+  # Those that have waited too long are not executed.
+  defp look_again(state, within) do
+    now = now()
+    {late, next} = Native.channel_requests_expire(state.requests.native, now, state.last)
+    state = Enum.reduce(late, state, &refuse(&2, &1, :max_wait_ms))
+    at = if within && next, do: min(next, now + within), else: next
+
+    case state.look do
+      _any when at == nil ->
+        state
+
+      {sooner, _timer} when sooner <= at ->
+        state
+
+      later ->
+        with {_at, timer} <- later, do: :erlang.cancel_timer(timer)
+        %{state | look: {at, :erlang.start_timer(at, self(), :look, abs: true)}}
+    end
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
+end

@@ -1,0 +1,69 @@
+defmodule PhoenixGenApi.Channel.Watchdog do
+  @moduledoc false
+  # Answers the requests of channels whose process cannot: a function has run for too long, or the
+  # process has died. It is told of the former by a timer that the request has set, and of the latter by
+  # the native side. Whoever claims a request answers it, so a function that returns at the same moment
+  # is not answered twice.
+  #
+  # Each answer is given in a process of its own: thousands of functions may time out at once.
+  use GenServer
+
+  alias PhoenixGenApi.Channel.Delivery
+  alias PhoenixGenApi.ErrorResponse
+  alias PhoenixGenApi.Executor
+  alias PhoenixGenApi.FailureLog
+  alias PhoenixGenApi.Native
+  alias PhoenixGenApi.RPC
+
+  @doc false
+  def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
+
+  @doc "How functions run in the calling process, which is that of a request."
+  @spec inline(Native.handle(), pos_integer()) :: RPC.Local.inline()
+  def inline(requests, number) do
+    %{
+      watchdog: __MODULE__,
+      request: {requests, number, self()},
+      begins: fn -> Native.channel_requests_called(requests, number) end
+    }
+  end
+
+  @impl true
+  def init(_opts), do: {:ok, nil}
+
+  @impl true
+  def handle_info({:timeout, _timer, {:expired, {requests, number, pid}, call}}, state) do
+    with {delivery, info} <- Native.channel_requests_claim(requests, number) do
+      Process.exit(pid, :kill)
+      spawn(fn -> timed_out(delivery, info, call) end)
+    end
+
+    {:noreply, state}
+  end
+
+  def handle_info({:lost, delivery, info, kind}, state) do
+    spawn(fn -> lost(delivery, info, kind) end)
+    {:noreply, state}
+  end
+
+  def handle_info(_other, state), do: {:noreply, state}
+
+  defp timed_out(delivery, {ref, request, started, queued}, call) do
+    response = Executor.timed_out(request, call, started, queued)
+    Delivery.answer(delivery, ref, response)
+  end
+
+  # A request's process dies of a function that kills it, of what the function is linked with, of a
+  # bug, or by somebody else's hand.
+  defp lost(delivery, {ref, request, started, queued}, what) when what in [nil, :function] do
+    response = Executor.lost(request, what == :function, started, queued)
+    Delivery.answer(delivery, ref, response)
+  end
+
+  defp lost(delivery, {_ref, request, _started, _queued}, kind) do
+    failure = if kind == :async_call, do: :async_failed, else: :stream_failed
+    FailureLog.log(failure, FailureLog.about(request))
+    response = ErrorResponse.build(request.request_id, failure)
+    Delivery.later(delivery, delivery.channel, kind, response)
+  end
+end

@@ -1,0 +1,115 @@
+//! The requests of a channel as they are, under one lock.
+
+use super::types::{Kind, Limits, Traits};
+use crate::sync::AHashMap;
+use std::collections::VecDeque;
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Executing,
+    /// Its acknowledgement is being sent.
+    Acknowledging(Kind),
+    Running(Kind),
+    /// Its process has claimed its last answer.
+    Over,
+    /// Somebody else has.
+    Claimed,
+}
+
+impl Phase {
+    pub(super) fn is_over(self) -> bool {
+        matches!(self, Phase::Over | Phase::Claimed)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Request<P, I> {
+    pub(super) id: Box<[u8]>,
+    pub(super) traits: Traits,
+    /// It counts for [`Limits::running`].
+    pub(super) long: bool,
+    pub(super) slot: bool,
+    pub(super) phase: Phase,
+    /// Its process runs its function.
+    pub(super) called: bool,
+    /// A cancel came while its acknowledgement was being sent.
+    pub(super) cancelled: bool,
+    pub(super) process: Option<P>,
+    pub(super) info: Option<I>,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiting<I> {
+    pub(super) number: u64,
+    pub(super) until: i64,
+    /// Nothing, of what is no request.
+    pub(super) request: Option<(Box<[u8]>, Traits)>,
+    pub(super) info: Option<I>,
+}
+
+/// The requests of a channel that run one after the other, whatever their events.
+#[derive(Debug)]
+pub(super) struct Lane<P> {
+    /// The last number of any request.
+    pub(super) last: u64,
+    pub(super) last_in_order: u64,
+    /// Those that are not over, each with the process that waits for it.
+    pub(super) active: AHashMap<u64, Option<P>>,
+}
+
+impl<P> Lane<P> {
+    pub(super) fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    pub(super) fn enter(&mut self, number: u64) -> Option<u64> {
+        let before = std::mem::replace(&mut self.last_in_order, number);
+        let after = self.active.contains_key(&before).then_some(before);
+        self.active.insert(number, None);
+        after
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct State<P, I> {
+    pub(super) active: AHashMap<u64, Request<P, I>>,
+    pub(super) waiting: VecDeque<Waiting<I>>,
+    /// The process where requests wait.
+    pub(super) queue: Option<P>,
+    pub(super) slots: u32,
+    pub(super) long: u32,
+    pub(super) closed: bool,
+}
+
+impl<I> Waiting<I> {
+    pub(super) fn is(&self, id: &[u8]) -> bool {
+        matches!(&self.request, Some((own, _traits)) if **own == *id)
+    }
+}
+
+impl<P: Copy + Eq, I> State<P, I> {
+    pub(super) fn free(&self, limits: &Limits) -> bool {
+        self.slots < limits.concurrency
+    }
+
+    pub(super) fn executes(&self, number: u64) -> bool {
+        (self.active.get(&number)).is_some_and(|request| request.phase == Phase::Executing)
+    }
+
+    /// A slot whose answer or acknowledgement is being sent is free in a moment.
+    pub(super) fn has_room(&self, limits: &Limits) -> bool {
+        let leaving = (self.active.values())
+            .filter(|request| request.slot && request.phase != Phase::Executing)
+            .count();
+        self.waiting.len() < (limits.pending as usize).saturating_add(leaving)
+    }
+
+    pub(super) fn wake(&self) -> Option<P> {
+        if self.waiting.is_empty() {
+            None
+        } else {
+            self.queue
+        }
+    }
+}
