@@ -615,6 +615,27 @@ defmodule PhoenixGenApi.ExecutorTest do
       end
     end
 
+    test "without a node that offers the service says so, for every response type" do
+      none = error("No service node available", true)
+      config = config(fn -> 1 end, nodes: :service, retry: 2)
+      assert Executor.execute_with_config!(request(), config) == none
+
+      assert run(fn -> 1 end,
+               nodes: :service,
+               permission_callback: {Functions, :permit, [fn _ -> true end]}
+             ) == none
+
+      :ok = ConfigDb.add(%{config | response_type: :async})
+      assert %Response{async: true, success: true} = Executor.execute!(request())
+      assert_receive {:async_call, ^none}
+
+      :ok = ConfigDb.add(%{config | response_type: :stream})
+      assert %Response{async: true} = Executor.execute!(request())
+
+      assert_receive {:stream_response,
+                      %Response{error: "No service node available", has_more: false}}
+    end
+
     test "passes over names that no node can have" do
       for node <- [:no_at_sign, :"", :a@b@c, :@, :a@] do
         assert run(fn -> 1 end, nodes: [node]) == error("No service node available", true)

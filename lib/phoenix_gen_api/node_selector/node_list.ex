@@ -18,6 +18,8 @@ defmodule PhoenixGenApi.NodeSelector.NodeList do
       do: config |> FieldMap.complete() |> resolve()
 
   def resolve(%{nodes: :local}), do: {:ok, [node()]}
+  # Those that offer the service. There is no way to offer one yet.
+  def resolve(%{nodes: :service}), do: {:error, :no_nodes_available}
   def resolve(%{nodes: []}), do: {:error, :no_nodes_available}
 
   def resolve(%{nodes: nodes}) when is_list(nodes) do

@@ -36,6 +36,9 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
 
   defp describe(%{nodes: :local}, _nodes), do: "the gateway"
 
+  defp describe(%{nodes: :service} = config, _nodes),
+    do: "the nodes that offer the service; #{mode(config.choose_node_mode)}"
+
   defp describe(%{nodes: {_, _, _} = mfa} = config, _nodes),
     do: "#{Format.function(mfa)} lists them; #{mode(config.choose_node_mode)}"
 
@@ -50,7 +53,7 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
   defp mode({:weighted, _weights}), do: ":weighted"
   defp mode(mode), do: SafeInspect.inspect(mode, 100)
 
-  # None when a function lists them.
+  # None when a function lists them, or when they are those of the service.
   defp listed(%FunConfig{nodes: nodes} = config) when nodes == :local or is_list(nodes) do
     nodes = if nodes == :local, do: [node()], else: Enum.uniq(nodes)
     loads = Map.new(NodeSelector.loads(), fn {node, status, load} -> {node, {status, load}} end)

@@ -19,7 +19,7 @@ defmodule PhoenixGenApi.Structs.FunConfig do
   |---|---|---|
   | `request_type` | non-empty string of at most 8,192 bytes, as `service` and `version` | required |
   | `service` | atom or non-empty string; kept as a string | required |
-  | `nodes` | non-empty list of node names, `{module, function, args}`, or `:local` | required |
+  | `nodes` | non-empty list of node names, `{module, function, args}`, `:local`, or `:service`, the nodes that offer the service (none can yet) | required |
   | `choose_node_mode` | see `PhoenixGenApi.NodeSelector` | `:random` |
   | `timeout` | 100 to 300,000 ms, or `:infinity` | `5_000` |
   | `mfa` | `{module, function, args}` | required |
@@ -36,6 +36,14 @@ defmodule PhoenixGenApi.Structs.FunConfig do
   | `log` | from which level on failed requests are logged: a `Logger` level, `false` for none, or `nil` for that of `config :phoenix_gen_api, :log` | `nil` |
   | `max_result_bytes` | size of a result in JSON, for clients: bytes, or `nil` for that of `config :phoenix_gen_api, :request` | `nil` |
   | `deadline` | `nil`, or 100 to 3,600,000 ms for a whole request: waiting, hooks, node selection, every attempt. The client's `deadline_ms` counts if it is less | `nil` |
+  | `doc` | what the function does, a string of at most 4,000 characters, or `nil` | `nil` |
+  | `result` | the type of what it returns, of a stream that of an item, in the spellings of `PhoenixGenApi.ArgumentHandler`; `nil` if undescribed. Results are not checked against it yet | `nil` |
+  | `deprecated` | boolean, or a sentence that says what to use instead | `false` |
+  | `idempotent` | whether calling it twice does no harm | `false` |
+  | `tags` | list of non-empty strings | `[]` |
+
+  `doc` to `tags` describe the function; they change nothing about a request. A module declares its functions with
+  `PhoenixGenApi.Service`, which takes these fields as options.
   """
 
   alias PhoenixGenApi.Structs.FieldMap
@@ -68,7 +76,12 @@ defmodule PhoenixGenApi.Structs.FunConfig do
             hook_timeout: 5_000,
             log: nil,
             max_result_bytes: nil,
-            deadline: nil
+            deadline: nil,
+            doc: nil,
+            result: nil,
+            deprecated: false,
+            idempotent: false,
+            tags: []
 
   @type arg_mfa :: {module(), atom(), [term()]}
   @type hook :: {module(), atom()} | arg_mfa()
@@ -76,7 +89,7 @@ defmodule PhoenixGenApi.Structs.FunConfig do
   @type t :: %__MODULE__{
           request_type: String.t() | nil,
           service: String.t() | atom(),
-          nodes: [node() | String.t()] | arg_mfa() | :local | nil,
+          nodes: [node() | String.t()] | arg_mfa() | :local | :service | nil,
           choose_node_mode: term(),
           timeout: timeout(),
           mfa: arg_mfa() | nil,
@@ -100,7 +113,12 @@ defmodule PhoenixGenApi.Structs.FunConfig do
           hook_timeout: pos_integer(),
           log: nil | Logger.level() | false,
           max_result_bytes: pos_integer() | nil,
-          deadline: pos_integer() | nil
+          deadline: pos_integer() | nil,
+          doc: String.t() | nil,
+          result: term(),
+          deprecated: boolean() | String.t(),
+          idempotent: boolean(),
+          tags: [String.t()]
         }
 
   @doc "Whether `PhoenixGenApi.ConfigDb.add/1` would accept the config; logs each error."

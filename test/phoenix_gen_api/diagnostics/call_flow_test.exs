@@ -147,6 +147,13 @@ defmodule PhoenixGenApi.Diagnostics.CallFlowTest do
       assert step(flow, :node_selection).desc =~ "2 of 3 nodes usable"
     end
 
+    test "knows of no node that offers a service" do
+      store(nodes: :service)
+      flow = Diagnostics.call_flow(@service, "run")
+      assert {flow.nodes, flow.reachable_nodes, flow.unreachable_nodes} == {[], [], []}
+      assert step(flow, :node_selection).desc == "the nodes that offer the service; :random"
+    end
+
     test "does not ask the function that lists nodes" do
       mfa = {Functions, :told, [:x, [node()], self()]}
       store(nodes: mfa)

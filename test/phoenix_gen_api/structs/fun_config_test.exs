@@ -25,7 +25,15 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
       {:service, ["s", :s, Some.Module], ["", :"", 1, ~c"s", {:s}, <<255>>, %{}],
        "service must be an atom or a non-empty string"},
       {:nodes,
-       [:local, [:a@h], ["a@h"], [:a@h, "b@h", :a@h], {Mod, :f, []}, {:mod, :f, [1, %{}]}],
+       [
+         :local,
+         :service,
+         [:a@h],
+         ["a@h"],
+         [:a@h, "b@h", :a@h],
+         {Mod, :f, []},
+         {:mod, :f, [1, %{}]}
+       ],
        [
          nil,
          [],
@@ -37,6 +45,7 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
          [:a@h | :b@h],
          "a@h",
          :a@h,
+         :services,
          {Mod, :f},
          {Mod, :f, 1},
          {Mod, "f", []},
@@ -44,7 +53,7 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
          {"Mod", :f, []},
          %{},
          1
-       ], "nodes must be a valid list, MFA tuple, or :local"},
+       ], "nodes must be a valid list, MFA tuple, :local, or :service"},
       {:choose_node_mode,
        [
          :random,
@@ -145,7 +154,16 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
        "hook_timeout must be a positive integer"},
       {:deadline, [nil, 100, 2_500, 3_600_000],
        [99, 3_600_001, 0, -100, 10 ** 12, 100.0, :infinity, "500", false, [500]],
-       "deadline must be nil or an integer between 100 and 3600000"}
+       "deadline must be nil or an integer between 100 and 3600000"},
+      {:doc, [nil, "", "Finds a book.", String.duplicate("é", 4_000)],
+       [:text, <<255>>, 1, ["a"], String.duplicate("é", 4_001), String.duplicate("x", 10 ** 6)],
+       "doc must be nil or a string of at most 4000 characters"},
+      {:deprecated, [true, false, "Use find 2.0.0."],
+       [nil, "", :yes, 1, <<255>>, String.duplicate("x", 4_001)],
+       "deprecated must be a boolean or a non-empty string of at most 4000 characters"},
+      {:idempotent, [true, false], [nil, "true", 1], "idempotent must be a boolean"},
+      {:tags, [[], ["a", "é b"]], [nil, "a", [:a], [""], [nil], ["a" | "b"], [<<255>>], %{}],
+       "tags must be a list of non-empty strings"}
     ]
   end
 
@@ -193,7 +211,12 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
                hook_timeout: 5_000,
                log: nil,
                max_result_bytes: nil,
-               deadline: nil
+               deadline: nil,
+               doc: nil,
+               result: nil,
+               deprecated: false,
+               idempotent: false,
+               tags: []
              }
     end
 
@@ -245,7 +268,8 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
     end
   end
 
-  defp hostile_services, do: ["fun_config_test_hostile" | Enum.filter(hostile(), &is_atom/1)]
+  defp hostile_services,
+    do: ["fun_config_test_hostile", "text" | Enum.filter(hostile(), &is_atom/1)]
 
   defp hostile do
     [
@@ -364,6 +388,45 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
     end
   end
 
+  describe "result" do
+    test "takes every spelling of an argument type" do
+      for type <- [
+            nil,
+            :any,
+            {:string, 40},
+            [type: :integer, min: 0, allow_nil?: true],
+            {:list, {:map, %{"qty" => :integer}}},
+            {:map, %{"item" => :string, "total" => {:integer, min: 0}}}
+          ] do
+        assert errors(config(result: type)) == []
+        assert stored(result: type).result == type
+      end
+    end
+
+    test "has the sentences of arguments, with the path of the field" do
+      for {type, error} <- [
+            {:strin, "result has an invalid type for \"result\": :strin"},
+            {false, "result has an invalid type for \"result\": false"},
+            {{:map, %{"lines" => {:list, {:map, %{"qty" => 5}}}}},
+             "result has an invalid type for \"result.lines[].qty\": 5"},
+            {{:integer, default_value: "x"},
+             "result has an invalid default_value for \"result\""},
+            {{:string, format: 5},
+             "result has an invalid type for \"result\": {:string, [format: 5]}"},
+            {Enum.reduce(1..40, :string, fn _, type -> {:list, type} end),
+             "result nesting exceeds 32 levels"}
+          ] do
+        assert errors(config(result: type)) == [error]
+      end
+    end
+
+    test "ignores an unknown option with one warning" do
+      unknown = config(result: {:num, maximum: 1})
+      assert [line] = LogLines.of_caller(fn -> assert errors(unknown) == [] end)
+      assert line =~ "s t: result ignores unknown options [:maximum] of \"result\""
+    end
+  end
+
   describe "a stored config" do
     test "has its service as a string and a version" do
       assert %{service: "fun_config_test_" <> _, version: "0.0.0"} = stored(version: nil)
@@ -378,6 +441,7 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
       assert stored(nodes: ["n1@h", :n2@h, "n1@h"]).nodes == [:n1@h, :n2@h, :n1@h]
       assert stored(nodes: {Mod, :f, ["a@h"]}).nodes == {Mod, :f, ["a@h"]}
       assert stored(nodes: :local).nodes == :local
+      assert stored(nodes: :service).nodes == :service
     end
 
     test "has its retry in the long form" do
@@ -428,6 +492,11 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
         after_execute: {Mod, :f, [self()]},
         permission_callback: {Mod, :f, [%{"k" => 1.5}]},
         hook_timeout: 1,
+        doc: "Changes case.",
+        result: [type: :string, allow_nil?: true],
+        deprecated: "Use another one.",
+        idempotent: true,
+        tags: ["text"],
         version: "not semantic"
       ]
 
@@ -476,6 +545,7 @@ defmodule PhoenixGenApi.Structs.FunConfigTest do
             {:local, true},
             {[:a@h], false},
             {{Mod, :f, []}, false},
+            {:service, false},
             {nil, false}
           ] do
         assert FunConfig.local_service?(config(nodes: nodes)) == local?

@@ -22,6 +22,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   @max_hook_timeout 300_000
   # A caller waits for all of them.
   @max_retries 100
+  @max_text 4_000
   @unversioned "0.0.0"
   @names [:service, :request_type, :version]
   @levels [:emergency, :alert, :critical, :error, :warning, :notice, :info, :debug]
@@ -29,7 +30,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   @messages [
     request_type: "request_type must be a non-empty string",
     service: "service must be an atom or a non-empty string",
-    nodes: "nodes must be a valid list, MFA tuple, or :local",
+    nodes: "nodes must be a valid list, MFA tuple, :local, or :service",
     choose_node_mode:
       "choose_node_mode must be :random, :hash, {:hash, key}, :round_robin, {:sticky, key}, " <>
         ":least_busy, {:weighted, weights}, or {module, function, args}",
@@ -53,7 +54,13 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
     hook_timeout: "hook_timeout must be a positive integer",
     log: "log must be nil, a Logger level, or false",
     max_result_bytes: "max_result_bytes must be a positive integer or nil",
-    deadline: "deadline must be nil or an integer between 100 and 3600000"
+    deadline: "deadline must be nil or an integer between 100 and 3600000",
+    doc: "doc must be nil or a string of at most #{@max_text} characters",
+    result: nil,
+    deprecated:
+      "deprecated must be a boolean or a non-empty string of at most #{@max_text} characters",
+    idempotent: "idempotent must be a boolean",
+    tags: "tags must be a list of non-empty strings"
   ]
 
   @doc "The normalised config and its compiled schema, or every error in field order."
@@ -71,9 +78,12 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   end
 
   defp check(config, types) do
-    case Enum.flat_map(@messages, &errors(&1, config, types)) do
+    compiled = %{arg_types: types, result: compile_result(config.result)}
+
+    case Enum.flat_map(@messages, &errors(&1, config, compiled)) do
       [] ->
         {:ok, schema, orders, warnings} = types
+        warnings = warnings ++ elem(compiled.result, 1)
         Enum.each(warnings, &Log.warning("#{names(config)}: #{&1}"))
         {:ok, normalise(config, orders), schema}
 
@@ -85,11 +95,16 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   defp names(config),
     do: "#{SafeInspect.name(config.service)} #{SafeInspect.name(config.request_type)}"
 
-  defp errors({:arg_types, _}, _config, {:error, message}), do: [message]
-  defp errors({:arg_types, _}, _config, _compiled), do: []
-  defp errors({:service, _}, %{service: nil}, _types), do: ["service must not be nil"]
+  defp errors({field, nil}, _config, compiled) do
+    case compiled do
+      %{^field => {:error, message}} -> [message]
+      _right -> []
+    end
+  end
 
-  defp errors({field, message}, config, _types) do
+  defp errors({:service, _}, %{service: nil}, _compiled), do: ["service must not be nil"]
+
+  defp errors({field, message}, config, _compiled) do
     value = Map.fetch!(config, field)
 
     cond do
@@ -109,6 +124,18 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
     types
   end
 
+  # The type of a result is written like that of an argument.
+  defp compile_result(nil), do: {:ok, []}
+
+  defp compile_result(type) do
+    case compile_types([%{arg_types: [{"result", type}], arg_orders: nil}]) do
+      [{:ok, _schema, _orders, warnings}] -> {:ok, Enum.map(warnings, &of_result/1)}
+      [{:error, message}] -> {:error, of_result(message)}
+    end
+  end
+
+  defp of_result("arg_types" <> sentence), do: "result" <> sentence
+
   defp pair({:ok, parsed}, [{:ok, schema} | rest]),
     do: {{:ok, schema, parsed.orders, parsed.warnings}, rest}
 
@@ -119,7 +146,7 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
 
   defp valid?(:request_type, value), do: name?(value)
   defp valid?(:service, value), do: (is_atom(value) and value != :"") or name?(value)
-  defp valid?(:nodes, :local), do: true
+  defp valid?(:nodes, value) when value in [:local, :service], do: true
   defp valid?(:nodes, [_ | _] = nodes), do: proper?(nodes) and Enum.all?(nodes, &node?/1)
   defp valid?(:nodes, value), do: mfa?(value)
   defp valid?(:choose_node_mode, value), do: mode?(value)
@@ -144,6 +171,16 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   defp valid?(:log, value), do: value in [nil, false | @levels]
   defp valid?(:max_result_bytes, value), do: value == nil or (is_integer(value) and value > 0)
   defp valid?(:deadline, value), do: value == nil or value in 100..3_600_000
+  defp valid?(:doc, value), do: value == nil or text?(value)
+  defp valid?(:deprecated, value), do: is_boolean(value) or (text?(value) and value != "")
+  defp valid?(:idempotent, value), do: is_boolean(value)
+  defp valid?(:tags, value), do: is_list(value) and proper?(value) and Enum.all?(value, &name?/1)
+
+  # The bytes first: a text of any size is not walked.
+  defp text?(value) do
+    is_binary(value) and byte_size(value) <= 4 * @max_text and String.valid?(value) and
+      length(String.to_charlist(value)) <= @max_text
+  end
 
   defp name?(value) do
     is_binary(value) and value != "" and not too_long?(value) and String.valid?(value)
