@@ -115,7 +115,8 @@ defmodule PhoenixGenApi.MixProject do
       "Phoenix channels": [~r/\.Channel/],
       "Functions and their configs": [
         ~r/\.Config(Db|Puller|Pusher|Receiver|Failed)/,
-        ~r/\.JsonConfig/
+        ~r/\.JsonConfig/,
+        ~r/\.Service$/
       ],
       Arguments: [~r/\.ArgumentHandler/],
       Nodes: [~r/\.NodeSelector/, ~r/\.ServiceGuard/],
