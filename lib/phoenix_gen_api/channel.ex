@@ -131,7 +131,7 @@ defmodule PhoenixGenApi.Channel do
   ## Order
 
   With a `concurrency` of 1 requests run in the order in which they arrive. With more they run side by
-  side, except for those of `PhoenixGenApi.Relay.handle_relay/2` on one event, which always run one after
+  side, except for those of `PhoenixGenApi.Relay.handle_relay/2`, on whichever event, which always run one after
   the other: the messages of a chat stay in order.
   """
 

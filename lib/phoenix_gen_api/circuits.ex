@@ -117,6 +117,17 @@ defmodule PhoenixGenApi.Circuits do
   def begin_call({routed, index, caller}), do: Native.executor_begin(routed, index, caller)
 
   @doc """
+  The same for a call in the process that makes it, which no other has to end: `:free` if nothing has to
+  be kept for it.
+  """
+  @spec begin_own_call(counter()) :: handle :: reference() | :free | :circuit_open
+  def begin_own_call(nil), do: :free
+
+  def begin_own_call({routed, index, _caller} = counter) do
+    with :call <- Native.executor_enter(routed, index), do: begin_call(counter)
+  end
+
+  @doc """
   A call goes on, and its function began: that is a success, unless it may still raise and that
   counts. `:later` if only the end can tell.
   """
@@ -128,7 +139,10 @@ defmodule PhoenixGenApi.Circuits do
   end
 
   @doc "A call ends, and what that says of its node."
-  @spec end_call(reference(), node(), counter(), result()) :: :ok
+  @spec end_call(reference() | :free, node(), counter(), result()) :: :ok
+  # There is no circuit that a success could count in.
+  def end_call(:free, node, counter, result), do: count_failure(node, counter, result)
+
   def end_call(handle, _node, counter, result) when counter == nil or result == :none,
     do: Native.executor_end(handle)
 
@@ -139,7 +153,8 @@ defmodule PhoenixGenApi.Circuits do
   Counts a failure of something that is no call of its own: `result` as `classify/1` gives it.
   """
   @spec count_failure(node(), counter(), result()) :: :ok
-  def count_failure(node, counter, result) when result in [:failure, :lost] do
+  def count_failure(node, counter, result)
+      when result in [:failure, :lost] and counter != nil do
     with handle when handle != :circuit_open <- begin_call(counter),
          do: end_call(handle, node, counter, result)
 

@@ -17,6 +17,11 @@ defmodule PhoenixGenApi.JsonEncoding do
   @typedoc "A module, or `:configured` for that of `library/0`, asked for only where it makes a difference."
   @type json_library :: module() | :configured
 
+  # A successful response but for its id, its result and three booleans.
+  @success_bytes byte_size(
+                   ~s({"async":,"can_retry":,"error":null,"has_more":,"request_id":,"result":,"success":true})
+                 )
+
   defguardp is_key(key) when is_binary(key) or is_atom(key) or is_number(key)
 
   @doc "The library that Phoenix encodes with: the configured one, or Phoenix's own default."
@@ -237,6 +242,18 @@ defmodule PhoenixGenApi.JsonEncoding do
          do: Native.json_encoding_text_size_dirty(text)
   end
 
+  # Of most responses only these two are not known ahead.
+  defp walk_struct(
+         %Response{success: true, error: nil, async: async, can_retry: retry, has_more: more} =
+           response,
+         size,
+         how
+       )
+       when is_boolean(async) and is_boolean(retry) and is_boolean(more) do
+    known = size + @success_bytes + boolean(async) + boolean(retry) + boolean(more)
+    known |> field(:request_id, response.request_id, how) |> field(:result, response.result, how)
+  end
+
   # What is not written need not be encodable.
   defp walk_struct(%Response{} = response, size, how),
     do: response |> Response.encode!() |> walk(size, how)
@@ -266,6 +283,15 @@ defmodule PhoenixGenApi.JsonEncoding do
   rescue
     _tampered -> {:bad, []}
   end
+
+  defp boolean(true), do: 4
+  defp boolean(false), do: 5
+
+  defp field(size, name, value, how) when is_integer(size) do
+    with {:bad, segments} <- walk(value, size, how), do: {:bad, [{:key, name} | segments]}
+  end
+
+  defp field(failed, _name, _value, _how), do: failed
 
   defp time?(%{hour: h, minute: m, second: s, microsecond: {us, digits}} = time)
        when h in 0..23 and m in 0..59 and s in 0..59 and us in 0..999_999 and digits in 0..6,

@@ -154,7 +154,7 @@ defmodule PhoenixGenApi.Native do
   @typedoc "Whether it holds its id, goes on after its acknowledgement, and runs in order."
   @type request_traits :: {boolean(), boolean(), boolean()}
   @type admission ::
-          {:start, pos_integer(), pos_integer() | nil}
+          {:start, pos_integer(), follows? :: boolean()}
           | {:wait, pos_integer(), pid() | nil}
           | :duplicate
           | :max_connection_requests
@@ -163,7 +163,7 @@ defmodule PhoenixGenApi.Native do
   @type turn ::
           :nobody
           | :reading
-          | {:start, pos_integer(), pos_integer() | nil}
+          | {:start, pos_integer(), follows? :: boolean()}
           | {:refused | :other, pos_integer()}
   @type cancelled ::
           {:waiting, pos_integer(), pid() | nil, info :: term()}
@@ -201,7 +201,7 @@ defmodule PhoenixGenApi.Native do
   def channel_requests_started(_requests, _number, _pid, _info), do: not_loaded()
 
   @spec channel_requests_follow(handle(), pos_integer()) :: boolean()
-  def channel_requests_follow(_requests, _after), do: not_loaded()
+  def channel_requests_follow(_requests, _number), do: not_loaded()
 
   @spec channel_requests_called(handle(), pos_integer()) :: :ok
   def channel_requests_called(_requests, _number), do: not_loaded()
@@ -387,6 +387,9 @@ defmodule PhoenixGenApi.Native do
   @spec executor_begin(handle() | nil, non_neg_integer(), PhoenixGenApi.Circuits.caller()) ::
           handle() | :circuit_open
   def executor_begin(_routed, _index, _caller), do: not_loaded()
+
+  @spec executor_enter(handle(), non_neg_integer()) :: :free | :call
+  def executor_enter(_routed, _index), do: not_loaded()
 
   @spec executor_set_node(handle(), node(), call_key()) :: :ok
   def executor_set_node(_call, _node, _key), do: not_loaded()

@@ -47,16 +47,22 @@ defmodule PhoenixGenApi.RPC do
         metadata \\ nil,
         inline \\ nil
       ) do
-    case Circuits.begin_call(counter) do
+    own? = inline != nil and node == node()
+
+    case if(own?, do: Circuits.begin_own_call(counter), else: Circuits.begin_call(counter)) do
       :circuit_open ->
         :circuit_open
 
+      handle when own? ->
+        call = {module, function, args}
+        timeout = Local.bounded(timeout)
+        outcome = Local.run_inline(handle, {node, counter}, call, timeout, metadata, inline)
+        finish(handle, node, counter, outcome)
+        outcome
+
       handle ->
         {timeout, late} = limit(Local.bounded(timeout), metadata)
-
-        outcome =
-          run(handle, {node, counter}, {module, function, args}, timeout, metadata, inline)
-
+        outcome = run(handle, node, {module, function, args}, timeout, metadata)
         outcome = if outcome in [:timeout, :unreachable], do: late || outcome, else: outcome
         finish(handle, node, counter, outcome)
         outcome
@@ -66,20 +72,17 @@ defmodule PhoenixGenApi.RPC do
   defp limit(timeout, %{remaining_ms: ms}) when ms < timeout, do: {ms, :deadline}
   defp limit(timeout, _metadata), do: {timeout, nil}
 
-  defp run(handle, {node, _counter}, call, timeout, metadata, nil) when node == node(),
+  defp run(handle, node, call, timeout, metadata) when node == node(),
     do: Local.run(handle, call, timeout, metadata)
 
-  defp run(handle, {node, _counter} = target, call, timeout, metadata, inline)
-       when node == node(),
-       do: Local.run_inline(handle, target, call, timeout, metadata, inline)
-
-  defp run(handle, {node, _counter}, call, timeout, metadata, _inline),
+  defp run(handle, node, call, timeout, metadata),
     do: Client.call(handle, node, call, timeout, metadata)
 
   @doc "A function that ran inline has run for too long."
-  @spec timed_out(reference(), node(), Circuits.counter()) :: :ok
+  @spec timed_out(reference() | :free, node(), Circuits.counter()) :: :ok
   def timed_out(handle, node, counter), do: finish(handle, node, counter, :timeout)
 
+  defp finish(:free, _node, nil, _outcome), do: :ok
   defp finish(handle, node, nil, _outcome), do: Circuits.end_call(handle, node, nil, :none)
 
   defp finish(handle, node, counter, outcome),

@@ -203,6 +203,7 @@ defmodule PhoenixGenApi.NativeArguments do
         rate_limiter_sweep: [limiter, :i64, :usize],
         rate_limiter_stats: [limiter],
         executor_begin: [{:nilable, @routed}, :usize, @caller],
+        executor_enter: [@routed, :usize],
         executor_set_node: [call, :atom, @id],
         executor_set_process: [call, :any_pid],
         executor_end: [call],

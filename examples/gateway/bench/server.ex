@@ -4,7 +4,9 @@ defmodule Bench.Channel do
   use Phoenix.Channel
   use PhoenixGenApi, event: "api"
 
-  alias PhoenixGenApi.Structs.Response
+  alias PhoenixGenApi.Executor
+  alias PhoenixGenApi.Executor.Client
+  alias PhoenixGenApi.Structs.{Request, Response}
 
   @impl true
   def join(_topic, _params, socket), do: {:ok, socket}
@@ -13,6 +15,24 @@ defmodule Bench.Channel do
   def handle_in("direct", request, socket) do
     %{"request_id" => id, "args" => %{"item" => item, "quantity" => quantity}} = request
     {:reply, {:ok, Response.sync_response(id, Bench.Work.quote(item, quantity))}, socket}
+  end
+
+  # The floor: the library's pipeline in the channel's own process, which no timeout and no cancel
+  # could end.
+  def handle_in("floor", payload, socket) do
+    {:ok, request} = Request.decode(payload)
+
+    client = %Client{
+      receiver: self(),
+      device: :claimed,
+      json_library: Phoenix.json_library(),
+      claim: fn _answer -> :ok end,
+      inline: %{watchdog: nil, request: nil, begins: fn -> :ok end}
+    }
+
+    request = %{request | user_id: socket.assigns.user_id}
+    {response, _bytes} = Executor.execute_for_client(request, client)
+    {:reply, {:ok, response}, socket}
   end
 
   def handle_in("direct_remote", request, socket) do

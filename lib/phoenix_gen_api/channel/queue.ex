@@ -81,9 +81,9 @@ defmodule PhoenixGenApi.Channel.Queue do
 
   defp advance(%{requests: requests} = state, reads?) do
     case Requests.turn(requests, state.last, reads?) do
-      {:start, number, follows} ->
+      {:start, number, follows?} ->
         {{arrived, ref, entry}, state} = take(state, number)
-        Requests.start(requests, number, follows, ref, entry, now() - arrived)
+        Requests.start(requests, number, follows?, ref, entry, now() - arrived)
         advance(state, false)
 
       {:other, number} ->

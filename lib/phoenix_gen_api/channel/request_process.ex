@@ -18,9 +18,12 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   alias PhoenixGenApi.StreamCall.Mailbox
   alias PhoenixGenApi.Structs.{Request, Response}
 
+  # Enough for most requests to end without a garbage collection.
+  @heap_words 1_598
+
   @enforce_keys [:requests, :number, :channel, :delivery, :max_running, :ref, :request, :device]
   defstruct @enforce_keys ++
-              [:found, :follows, :max_result_bytes, queued: 0, capacity: 0, budget: 0]
+              [:found, :max_result_bytes, follows?: false, queued: 0, capacity: 0, budget: 0]
 
   @type t :: %__MODULE__{
           requests: Native.handle(),
@@ -33,8 +36,8 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
           device: Executor.device(),
           # what the config table has said
           found: {:ok, PhoenixGenApi.Plan.t()} | {:error, term()} | nil,
-          # the number of the request that has to be over first
-          follows: pos_integer() | nil,
+          # whether others have to be over first
+          follows?: boolean(),
           # of what comes later
           max_result_bytes: pos_integer() | nil,
           # ms that it has waited for its turn
@@ -46,7 +49,8 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
 
   @doc "Starts the process."
   @spec start(t(), [pid()]) :: pid()
-  def start(%__MODULE__{} = process, callers), do: spawn(__MODULE__, :run, [process, callers])
+  def start(%__MODULE__{} = process, callers),
+    do: :erlang.spawn_opt(__MODULE__, :run, [process, callers], min_heap_size: @heap_words)
 
   @doc false
   @spec run(t(), [pid()]) :: term()
@@ -90,9 +94,9 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
     end
   end
 
-  defp wait_for(%{follows: nil}), do: :ok
+  defp wait_for(%{follows?: false}), do: :ok
 
-  defp wait_for(%{requests: requests, follows: number}) do
+  defp wait_for(%{requests: requests, number: number}) do
     if Native.channel_requests_follow(requests, number) do
       receive do
         :proceed -> :ok

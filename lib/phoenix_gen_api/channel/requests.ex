@@ -66,9 +66,9 @@ defmodule PhoenixGenApi.Channel.Requests do
     until = until(min(options.max_wait_ms, entry.deadline))
 
     case Native.channel_requests_admit(requests.native, limits, id, traits, until) do
-      {:start, number, after_number} ->
+      {:start, number, follows?} ->
         Delivery.receipt(options, ref, id)
-        start(requests, number, after_number, ref, entry, 0)
+        start(requests, number, follows?, ref, entry, 0)
 
       {:wait, number, queue} ->
         Delivery.receipt(options, ref, id)
@@ -102,7 +102,7 @@ defmodule PhoenixGenApi.Channel.Requests do
     until = until(options.max_wait_ms)
 
     case Native.channel_requests_admit_other(requests.native, limits, until, wait?) do
-      {:start, _number, nil} -> perform(requests, ref, item)
+      {:start, _number, false} -> perform(requests, ref, item)
       {:wait, number, queue} -> wait(requests, queue, number, ref, item)
       limit -> refuse(requests, ref, item, limit)
     end
@@ -125,12 +125,12 @@ defmodule PhoenixGenApi.Channel.Requests do
   @spec start(
           t(),
           pos_integer(),
-          pos_integer() | nil,
+          follows? :: boolean(),
           PhoenixAdapter.ref(),
           Entry.t(),
           non_neg_integer()
         ) :: :ok
-  def start(%{native: native} = requests, number, follows, ref, entry, queued) do
+  def start(%{native: native} = requests, number, follows?, ref, entry, queued) do
     %Entry{request: request} = entry
 
     pid =
@@ -145,7 +145,7 @@ defmodule PhoenixGenApi.Channel.Requests do
           request: request,
           device: entry.device,
           found: entry.found,
-          follows: follows,
+          follows?: follows?,
           queued: queued,
           max_result_bytes: entry.max_bytes
         },

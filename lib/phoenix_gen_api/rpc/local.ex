@@ -36,7 +36,7 @@ defmodule PhoenixGenApi.RPC.Local do
   @typedoc "A call that has run for too long."
   @type call :: %{
           plan: term(),
-          handle: reference(),
+          handle: reference() | :free,
           target: {node(), PhoenixGenApi.Circuits.counter()}
         }
 
@@ -89,7 +89,7 @@ defmodule PhoenixGenApi.RPC.Local do
 
   @doc "Applies a function in the calling process, which the watchdog kills if it takes too long."
   @spec run_inline(
-          reference(),
+          reference() | :free,
           {node(), PhoenixGenApi.Circuits.counter()},
           {module(), atom(), [term()]},
           timeout(),

@@ -231,4 +231,6 @@ rustler::atoms! {
     reading,
     other,
     proceed,
+    free,
+    call,
 }

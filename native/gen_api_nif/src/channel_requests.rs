@@ -132,7 +132,7 @@ impl<'a> rustler::Decoder<'a> for LimitsTuple {
 
 fn admission(env: Env<'_>, admission: Admission<LocalPid>) -> Term<'_> {
     match admission {
-        Admission::Start(number, after) => (atoms::start(), number, after).encode(env),
+        Admission::Start(number, follows) => (atoms::start(), number, follows).encode(env),
         Admission::Wait(number, queue) => (atoms::wait(), number, queue).encode(env),
         Admission::Duplicate => atoms::duplicate().encode(env),
         Admission::Refused(limit) => LimitAtom(limit).encode(env),
@@ -228,8 +228,8 @@ fn channel_requests_started<'a>(
 
 /// The calling process is that of a request that starts after another one: whether it has to wait for `:proceed`.
 #[rustler::nif]
-fn channel_requests_follow(env: Env<'_>, requests: &RequestsResource, after: u64) -> bool {
-    requests.requests.follow(after, env.pid())
+fn channel_requests_follow(env: Env<'_>, requests: &RequestsResource, number: u64) -> bool {
+    requests.requests.follow(number, env.pid())
 }
 
 /// The calling process is about to run the function of its request.
@@ -328,7 +328,7 @@ fn channel_requests_turn<'a>(
     match requests.requests.turn(&limits.0, upto, reads) {
         Turn::Nobody => atoms::nobody().encode(env),
         Turn::Reading => atoms::reading().encode(env),
-        Turn::Start(number, after) => (atoms::start(), number, after).encode(env),
+        Turn::Start(number, follows) => (atoms::start(), number, follows).encode(env),
         Turn::Refused(number) => (atoms::refused(), number).encode(env),
         Turn::Other(number) => (atoms::other(), number).encode(env),
     }

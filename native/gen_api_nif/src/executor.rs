@@ -115,6 +115,17 @@ fn executor_begin<'a>(
     Ok(ResourceArc::new(call).encode(env))
 }
 
+/// Whether the candidate at `index` may be called, for a call that ends with the process that makes it: `:free` if
+/// nothing has to be kept for it, or `:call` if it has to begin like any other. Constant.
+#[rustler::nif]
+fn executor_enter(routed: Routed<'_>, index: usize) -> NifResult<Atom> {
+    let route = routed.route()?;
+    Ok(match route.node(index) {
+        Some(node) if route.needs_no_call(node) => atoms::free(),
+        _ => atoms::call(),
+    })
+}
+
 /// Another node is going to be asked to run the function, under a key that revokes it there.
 #[rustler::nif]
 fn executor_set_node(call: &CallResource, node: Atom, key: (u64, u64)) -> Atom {

@@ -117,6 +117,11 @@ impl Route {
         self.counted.then(|| Flight::start(Arc::clone(node)))
     }
 
+    /// Whether calls of `node` count as no load, and it has no circuit.
+    pub fn needs_no_call(&self, node: &Arc<Node>) -> bool {
+        !self.counted && !self.stats.circuits().has(node)
+    }
+
     /// What is remembered of the function's calls.
     pub fn call_stats(&self) -> &Arc<CallStats> {
         &self.stats

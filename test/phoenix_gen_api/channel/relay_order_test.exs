@@ -1,12 +1,18 @@
 defmodule PhoenixGenApi.Channel.RelayOrderTest do
   use PhoenixGenApi.ChannelCase, async: true
 
+  alias PhoenixGenApi.Channel.RequestProcess
   alias PhoenixGenApi.Relay
+
+  @follows {RequestProcess, :wait_for, 1}
 
   defmodule Fast do
     use Phoenix.Channel
     use PhoenixGenApi, event: "api", concurrency: 8
     def join(_topic, _params, socket), do: {:ok, socket}
+
+    def handle_in("chat", payload, socket),
+      do: PhoenixGenApi.Channel.handle_in(payload, socket, event: "chat", concurrency: 8)
   end
 
   defmodule Hook do
@@ -20,9 +26,21 @@ defmodule PhoenixGenApi.Channel.RelayOrderTest do
     end
   end
 
-  defp say(channel, service, id) do
+  defp say(channel, service, id, event \\ "api") do
     args = %{"group_id" => service, "message" => id}
-    push_in(channel, payload(service, "say", id, %{"args" => args}))
+    push_in(channel, payload(service, "say", id, %{"args" => args}), event)
+  end
+
+  # Until all but one wait for another.
+  defp await_followers(channel, count) do
+    follower? = &(Process.info(&1, :current_function) == {:current_function, @follows})
+    until(fn -> Enum.count(request_processes(channel), follower?) == count end)
+    refute_received {:held, _overtaking, _hook}
+  end
+
+  defp assert_said(message, hook) do
+    send(hook, :go)
+    assert_receive {:relay_message, %Response{result: %{"message" => ^message}}}
   end
 
   defp register_say(service, fields) do
@@ -68,6 +86,41 @@ defmodule PhoenixGenApi.Channel.RelayOrderTest do
 
       send(gate, {:return, 1})
       assert_receive {:reply, _ref, :ok, %Response{request_id: "other"}}
+    end
+  end
+
+  test "messages to groups run in the order received over all events of a channel",
+       %{service: service} do
+    register_say(service, [])
+    channel = join(Fast, %{user_id: "ann"})
+
+    for {event, n} <- Enum.with_index(~w(api chat api chat), 1),
+        do: say(channel, service, "m#{n}", event)
+
+    for n <- 1..4 do
+      message = "m#{n}"
+      assert_receive {:held, ^message, hook}
+      await_followers(channel, 4 - n)
+      assert_said(message, hook)
+    end
+  end
+
+  test "a message that is cancelled while it waits lets no other overtake those before it",
+       %{service: service} do
+    register_say(service, [])
+    channel = join(Fast, %{user_id: "ann"})
+    for n <- 1..3, do: say(channel, service, "m#{n}")
+    assert_receive {:held, "m1", hook}
+    await_followers(channel, 2)
+    push_in(channel, %{"request_id" => "m2", "cancel" => true})
+    assert_receive {:reply, _, :ok, %{request_id: "m2", cancelled: true}}
+    say(channel, service, "m4")
+    await_followers(channel, 2)
+    assert_said("m1", hook)
+
+    for message <- ~w(m3 m4) do
+      assert_receive {:held, ^message, hook}
+      assert_said(message, hook)
     end
   end
 

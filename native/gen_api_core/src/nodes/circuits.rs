@@ -173,6 +173,12 @@ impl Circuits {
         self.any.load(Relaxed)
     }
 
+    /// Whether there is one of that node.
+    #[must_use]
+    pub fn has(&self, node: &Arc<Node>) -> bool {
+        self.any() && self.find(node).is_some()
+    }
+
     /// The circuits as they are now. `now` is asked only where one is open.
     #[inline]
     pub fn view<N: Fn() -> Nanos>(&self, now: N) -> CircuitView<N> {

@@ -130,7 +130,7 @@ impl<P: Copy + Eq, I> Requests<P, I> {
         let request = state.active.remove(&number)?;
         state.slots -= u32::from(request.slot);
         if request.traits.in_order {
-            self.lane.lock().active.remove(&number).flatten()
+            self.lane.lock().leave(number)
         } else {
             None
         }

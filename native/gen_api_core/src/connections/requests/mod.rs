@@ -23,7 +23,7 @@ pub use types::{
 use super::{Beginning, Connection, Share};
 use crate::sync::{AHashMap, Mutex};
 use state::{Lane, Phase, Request, State, Waiting};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// The requests of one event of a channel. `P` names a process, `I` is what an answer needs.
@@ -44,8 +44,7 @@ impl<P: Copy + Eq, I> Requests<P, I> {
     pub fn new(share: Share, waits: Arc<Connection>, channel: P, transport: P) -> Self {
         let lane = Lane {
             last: 0,
-            last_in_order: 0,
-            active: AHashMap::default(),
+            active: BTreeMap::new(),
         };
         Self::with(
             share,
@@ -156,14 +155,8 @@ impl<P: Copy + Eq, I> Requests<P, I> {
 
     /// The process of a request that starts after another one. Whether it has to wait until it is
     /// told to go on, by an [`Ended`].
-    pub fn follow(&self, after: u64, process: P) -> bool {
-        match self.lane.lock().active.get_mut(&after) {
-            Some(follower) => {
-                *follower = Some(process);
-                true
-            }
-            None => false,
-        }
+    pub fn follow(&self, number: u64, process: P) -> bool {
+        self.lane.lock().follow(number, process)
     }
 
     /// The process of a request is about to run its function.
@@ -268,7 +261,7 @@ impl<P: Copy + Eq, I> Requests<P, I> {
         id: Box<[u8]>,
         traits: Traits,
         info: Option<I>,
-    ) -> Option<u64> {
+    ) -> bool {
         state.slots += 1;
         state.long += u32::from(traits.long);
         let request = Request {
@@ -283,10 +276,6 @@ impl<P: Copy + Eq, I> Requests<P, I> {
             info,
         };
         state.active.insert(number, request);
-        if traits.in_order {
-            self.lane.lock().enter(number)
-        } else {
-            None
-        }
+        traits.in_order && self.lane.lock().enter(number)
     }
 }

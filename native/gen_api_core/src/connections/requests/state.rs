@@ -2,7 +2,7 @@
 
 use super::types::{Kind, Limits, Traits};
 use crate::sync::AHashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -52,22 +52,43 @@ pub(super) struct Waiting<I> {
 pub(super) struct Lane<P> {
     /// The last number of any request.
     pub(super) last: u64,
-    pub(super) last_in_order: u64,
-    /// Those that are not over, each with the process that waits for it.
-    pub(super) active: AHashMap<u64, Option<P>>,
+    /// Those that are not over, each with the process of the next one if that waits for it.
+    pub(super) active: BTreeMap<u64, Option<P>>,
 }
 
-impl<P> Lane<P> {
+impl<P: Copy> Lane<P> {
     pub(super) fn number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
-    pub(super) fn enter(&mut self, number: u64) -> Option<u64> {
-        let before = std::mem::replace(&mut self.last_in_order, number);
-        let after = self.active.contains_key(&before).then_some(before);
+    /// One starts: whether there are others before it.
+    pub(super) fn enter(&mut self, number: u64) -> bool {
         self.active.insert(number, None);
-        after
+        self.active.range(..number).next().is_some()
+    }
+
+    /// The process of one waits for the one before, if there is one.
+    pub(super) fn follow(&mut self, number: u64, process: P) -> bool {
+        match self.active.range_mut(..number).next_back() {
+            Some((_, next)) => {
+                *next = Some(process);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// One is over: the process that may go on. Who waited for it waits for the one before it.
+    pub(super) fn leave(&mut self, number: u64) -> Option<P> {
+        let next = self.active.remove(&number)??;
+        match self.active.range_mut(..number).next_back() {
+            Some((_, before)) => {
+                *before = Some(next);
+                None
+            }
+            None => Some(next),
+        }
     }
 }
 

@@ -45,7 +45,7 @@ fn channel() -> Channel {
 }
 
 fn start(channel: &Channel, id: &str, traits: Traits, process: u64) -> u64 {
-    let Admission::Start(number, None) = channel.admit(id.as_bytes(), traits, &LIMITS, 0) else {
+    let Admission::Start(number, false) = channel.admit(id.as_bytes(), traits, &LIMITS, 0) else {
         panic!("{id} does not start")
     };
     assert!(channel.started(number, process, "info", || true).0);
@@ -85,7 +85,7 @@ fn requests_start_in_order_as_slots_are_free() {
     assert_eq!(channel.turn(&LIMITS, first, false), Turn::Nobody);
     assert_eq!(
         channel.turn(&LIMITS, second, false),
-        Turn::Start(second, None)
+        Turn::Start(second, false)
     );
     assert_eq!(channel.turn(&LIMITS, third, false), Turn::Nobody);
     assert_eq!(channel.count(), (1, 0, 2));
@@ -105,7 +105,7 @@ fn requests_wait_for_a_client_that_does_not_read_and_for_a_busy_channel() {
     assert_eq!(channel.turn(&LIMITS, number, false), Turn::Reading);
     assert_eq!(
         channel.turn(&LIMITS, number, true),
-        Turn::Start(number, None)
+        Turn::Start(number, false)
     );
     client.seen(0);
     channel.started(number, 10, "info", || true);
@@ -164,7 +164,7 @@ fn what_dies_before_its_answer_is_told_once() {
     channel.acknowledged(number);
     assert_eq!(channel.ended(11).lost, lost(Some(Kind::Stream), false));
     // Already dead when it is named.
-    let Admission::Start(number, None) = channel.admit(b"a", LONG, &LIMITS, 0) else {
+    let Admission::Start(number, false) = channel.admit(b"a", LONG, &LIMITS, 0) else {
         panic!()
     };
     let (_go_on, ended) = channel.started(number, 12, "info", || false);
@@ -184,7 +184,7 @@ fn the_queue_takes_none_of_its_requests_with_it() {
     channel.ended(10);
     assert_eq!(
         channel.turn(&LIMITS, second, false),
-        Turn::Start(second, None)
+        Turn::Start(second, false)
     );
     let lost = channel.ended(QUEUE).lost;
     assert_eq!(lost.len(), 2);
@@ -232,24 +232,35 @@ fn a_cancel_while_an_acknowledgement_is_sent_counts_when_it_is_sent() {
     assert!(!channel.finish_running(number));
 }
 
+fn follow(channel: &Channel, id: &str, process: u64) -> u64 {
+    let Admission::Start(number, true) = channel.admit(id.as_bytes(), RELAY, &LIMITS, 0) else {
+        panic!("{id} follows nothing")
+    };
+    channel.started(number, process, "info", || true);
+    assert!(channel.follow(number, process));
+    number
+}
+
 #[test]
 fn messages_to_groups_run_one_after_the_other_over_all_events_of_a_channel() {
-    let channel = channel();
-    let other = channel.sibling();
-    let first = start(&channel, "a", RELAY, 10);
-    let Admission::Start(second, Some(after)) = other.admit(b"b", RELAY, &LIMITS, 0) else {
+    let channels: Vec<Channel> = std::iter::successors(Some(channel()), |it| Some(it.sibling()))
+        .take(4)
+        .collect();
+    start(&channels[0], "a", RELAY, 10);
+    follow(&channels[1], "b", 11);
+    follow(&channels[2], "c", 12);
+    // One that is cancelled lets nobody pass.
+    assert_eq!(channels[1].cancel(b"b", false).len(), 1);
+    assert_eq!(channels[1].ended(11).proceed, None);
+    follow(&channels[3], "d", 13);
+    assert_eq!(channels[0].ended(10).proceed, Some(12));
+    assert_eq!(channels[2].ended(12).proceed, Some(13));
+    let last = channels[0].admit(b"e", RELAY, &LIMITS, 0);
+    let Admission::Start(number, true) = last else {
         panic!()
     };
-    assert_eq!(after, first);
-    other.started(second, 11, "info", || true);
-    assert!(other.follow(after, 11));
-    channel.finish(first);
-    let ended = channel.ended(10);
-    assert_eq!(ended.proceed, Some(11));
-    assert!(!other.follow(after, 11));
-    other.finish(second);
-    other.ended(11);
-    start(&channel, "c", RELAY, 12);
+    assert_eq!(channels[3].ended(13).proceed, None);
+    assert!(!channels[0].follow(number, 14));
 }
 
 #[test]

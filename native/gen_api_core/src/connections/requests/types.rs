@@ -29,8 +29,8 @@ pub enum Limit {
 /// What becomes of a request, or of something else that a client has sent, when it arrives.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Admission<P> {
-    /// It starts now, after the request of that number.
-    Start(u64, Option<u64>),
+    /// It starts now; if so, after others, see [`Requests::follow`](super::Requests::follow).
+    Start(u64, bool),
     /// It waits in that process, or in one that has to be started.
     Wait(u64, Option<P>),
     /// An unfinished request of the channel has its id.
@@ -46,8 +46,8 @@ pub enum Turn {
     Nobody,
     /// It depends on whether the client has read enough.
     Reading,
-    /// This request starts, after the request of the second number.
-    Start(u64, Option<u64>),
+    /// This request starts; if so, after others.
+    Start(u64, bool),
     /// This request is over [`Limits::running`].
     Refused(u64),
     /// This takes no slot: an answer that is known already, or a cancel.

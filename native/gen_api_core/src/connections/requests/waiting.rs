@@ -27,7 +27,7 @@ impl<P: Copy + Eq, I> Requests<P, I> {
         let mut state = self.state.lock();
         let number = self.lane.lock().number();
         if !wait && state.waiting.is_empty() && state.free(limits) && self.reads(limits) {
-            Admission::Start(number, None)
+            Admission::Start(number, false)
         } else if !state.closed && state.has_room(limits) {
             let queue = state.queue;
             state.waiting.push_back(Waiting {
