@@ -7,6 +7,8 @@ unless installed?,
 # What tests have the library log is no news, and hides what is. Those that look at it capture it.
 :ok = :logger.set_handler_config(:default, :level, :emergency)
 
+PhoenixGenApi.Test.Options.open_no_pool_circuits()
+
 # Before any test: some begin while the files of others are still being compiled, and what a node
 # does that gets its name meanwhile may fail.
 PhoenixGenApi.Test.Cluster.start_distribution()

@@ -244,14 +244,21 @@ defmodule PhoenixGenApi.JsonEncoding do
 
   # Of most responses only these two are not known ahead.
   defp walk_struct(
-         %Response{success: true, error: nil, async: async, can_retry: retry, has_more: more} =
-           response,
+         %Response{
+           success: true,
+           error: nil,
+           async: async,
+           can_retry: retry,
+           has_more: more,
+           request_id: id,
+           result: result
+         },
          size,
          how
        )
        when is_boolean(async) and is_boolean(retry) and is_boolean(more) do
     known = size + @success_bytes + boolean(async) + boolean(retry) + boolean(more)
-    known |> field(:request_id, response.request_id, how) |> field(:result, response.result, how)
+    known |> field(:request_id, id, how) |> field(:result, result, how)
   end
 
   # What is not written need not be encodable.

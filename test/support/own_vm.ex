@@ -16,6 +16,7 @@ defmodule PhoenixGenApi.Test.OwnVM do
   use GenServer
 
   alias PhoenixGenApi.Test.Cluster.Pool
+  alias PhoenixGenApi.Test.Options
 
   # What the suite runs with and the VM does, too.
   @options [
@@ -120,6 +121,7 @@ defmodule PhoenixGenApi.Test.OwnVM do
     Logger.configure(level: :debug)
     :ok = :logger.set_handler_config(:default, :level, :emergency)
     {:ok, _started} = Application.ensure_all_started(:phoenix_gen_api)
+    Options.open_no_pool_circuits()
     ExUnit.start([autorun: false, formatters: [__MODULE__.Results]] ++ options)
     {:ok, _pid} = GenServer.start(__MODULE__, module, name: __MODULE__)
     :ok
