@@ -66,7 +66,7 @@ defmodule PhoenixGenApi.Executor do
   ## Processes
 
   Functions run in processes of their own, monitored and not linked, here or on a node of the
-  cluster. None of the functions below raises for a `%Request{}`, whatever it holds and whatever
+  cluster; over a channel a local function runs in the process of its request. None of the functions below raises for a `%Request{}`, whatever it holds and whatever
   becomes of the function, and nothing is left behind: a function that timed out, or whose
   caller died, is killed.
   """
