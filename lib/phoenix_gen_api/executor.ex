@@ -120,12 +120,8 @@ defmodule PhoenixGenApi.Executor do
 
   @doc false
   # The same for a request that comes from a client: what one user may have at a time is bounded, and what
-  # cannot be sent is a failure. Also the size of the response.
-  @spec execute_for_client(Request.t(), Client.t()) ::
-          {:later, Response.t()}
-          | :none
-          | {Response.t(), bytes :: non_neg_integer()}
-          | :ended
+  # cannot be sent is a failure. Whether it was acknowledged, and goes on.
+  @spec execute_for_client(Request.t(), Client.t()) :: {:later, Response.t()} | :over
   def execute_for_client(request, %Client{receiver: receiver, device: device} = client) do
     find_plan = fn -> found(client.found || fetch(request), request) end
     mark = &Context.from_client(&1, client.inline)
@@ -139,29 +135,28 @@ defmodule PhoenixGenApi.Executor do
         |> measured(client.json_library)
       end)
 
-    case client.claim.(kind(result, rest)) do
+    case client.claim.(kind(result, rest), result, bytes) do
       :ok ->
         Outcome.emit(request, result, rest, started, client.queued)
-        for_client(result, rest, bytes)
+        if rest == :later, do: {:later, result}, else: :over
 
       {:refused, failure} ->
         # It runs by now.
         response = ErrorResponse.build(request.request_id, failure, :unknown)
-        Outcome.emit(request, response, {failure, nil}, started, client.queued)
-        {response, 0}
+
+        if client.claim.(:answer, response, 0) == :ok,
+          do: Outcome.emit(request, response, {failure, nil}, started, client.queued)
+
+        :over
 
       :ended ->
-        :ended
+        :over
     end
   end
 
   defp kind(%Response{has_more: true}, :later), do: :stream_response
   defp kind(%Response{}, :later), do: :async_call
   defp kind(_result, _rest), do: :answer
-
-  defp for_client({:ok, :none}, _rest, _bytes), do: :none
-  defp for_client(acknowledgement, :later, _bytes), do: {:later, acknowledgement}
-  defp for_client(response, _rest, bytes), do: {response, bytes}
 
   @doc false
   # The limits by who sends it, for what never becomes a request.

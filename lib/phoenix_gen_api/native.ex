@@ -190,7 +190,7 @@ defmodule PhoenixGenApi.Native do
         ) :: admission()
   def channel_requests_admit(_requests, _limits, _id, _traits, _until), do: not_loaded()
 
-  @spec channel_requests_waits(handle(), pos_integer(), term()) :: :ok
+  @spec channel_requests_waits(handle(), pos_integer(), term()) :: boolean()
   def channel_requests_waits(_requests, _number, _info), do: not_loaded()
 
   @spec channel_requests_admit_other(handle(), request_limits(), integer(), boolean()) ::
@@ -206,8 +206,8 @@ defmodule PhoenixGenApi.Native do
   @spec channel_requests_called(handle(), pos_integer()) :: :ok
   def channel_requests_called(_requests, _number), do: not_loaded()
 
-  @spec channel_requests_finish(handle(), pos_integer()) :: boolean()
-  def channel_requests_finish(_requests, _number), do: not_loaded()
+  @spec channel_requests_finish(handle(), pos_integer(), [{pid(), term()}]) :: boolean()
+  def channel_requests_finish(_requests, _number, _messages), do: not_loaded()
 
   @spec channel_requests_claim(handle(), pos_integer()) :: {term(), term()} | nil
   def channel_requests_claim(_requests, _number), do: not_loaded()
@@ -216,15 +216,19 @@ defmodule PhoenixGenApi.Native do
           handle(),
           pos_integer(),
           :async_call | :stream_response,
-          non_neg_integer()
+          non_neg_integer(),
+          [{pid(), term()}]
         ) :: :granted | :refused | :ended
-  def channel_requests_acknowledge(_requests, _number, _kind, _max_running), do: not_loaded()
+  def channel_requests_acknowledge(_requests, _number, _kind, _max_running, _messages),
+    do: not_loaded()
 
   @spec channel_requests_acknowledged(handle(), pos_integer()) :: boolean()
   def channel_requests_acknowledged(_requests, _number), do: not_loaded()
 
-  @spec channel_requests_finish_running(handle(), pos_integer()) :: boolean()
-  def channel_requests_finish_running(_requests, _number), do: not_loaded()
+  @spec channel_requests_finish_running(handle(), pos_integer(), boolean(), [{pid(), term()}]) ::
+          boolean()
+  def channel_requests_finish_running(_requests, _number, _cancelled?, _messages),
+    do: not_loaded()
 
   @spec channel_requests_cancel(handle(), String.t(), boolean()) :: [cancelled()]
   def channel_requests_cancel(_requests, _id, _streams_only?), do: not_loaded()
@@ -234,6 +238,9 @@ defmodule PhoenixGenApi.Native do
 
   @spec channel_requests_turn(handle(), request_limits(), non_neg_integer(), boolean()) :: turn()
   def channel_requests_turn(_requests, _limits, _upto, _reads?), do: not_loaded()
+
+  @spec channel_requests_finish_waiting(handle(), pos_integer(), [{pid(), term()}]) :: boolean()
+  def channel_requests_finish_waiting(_requests, _number, _messages), do: not_loaded()
 
   @spec channel_requests_expire(handle(), integer(), non_neg_integer()) ::
           {[pos_integer()], integer() | nil}

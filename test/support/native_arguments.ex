@@ -147,19 +147,30 @@ defmodule PhoenixGenApi.NativeArguments do
         channel_requests_started: [requests, :u64, :pid, :small],
         channel_requests_follow: [requests, :u64],
         channel_requests_called: [requests, :u64],
-        channel_requests_finish: [requests, :u64],
+        channel_requests_finish: [requests, :u64, {:list, {:tuple, [:pid, :term]}}],
         channel_requests_claim: [requests, :u64],
         channel_requests_acknowledge: [
           requests,
           :u64,
           {:one_of, [:async_call, :stream_response]},
-          :u32
+          :u32,
+          {:list, {:tuple, [:pid, :term]}}
         ],
         channel_requests_acknowledged: [requests, :u64],
-        channel_requests_finish_running: [requests, :u64],
+        channel_requests_finish_running: [
+          requests,
+          :u64,
+          :boolean,
+          {:list, {:tuple, [:pid, :term]}}
+        ],
         channel_requests_cancel: [requests, :text, :boolean],
         channel_requests_set_queue: [requests, :pid],
         channel_requests_turn: [requests, limits, :u64, :boolean],
+        channel_requests_finish_waiting: [
+          requests,
+          :u64,
+          {:list, {:tuple, [:pid, :term]}}
+        ],
         channel_requests_expire: [requests, :i64, :u64],
         channel_requests_retire: [requests, :pid],
         channel_requests_count: [requests],

@@ -26,13 +26,13 @@ defmodule Bench.Channel do
       receiver: self(),
       device: :claimed,
       json_library: Phoenix.json_library(),
-      claim: fn _answer -> :ok end,
+      claim: fn _answer, response, _bytes -> send(self(), {:floor, response}) && :ok end,
       inline: %{watchdog: nil, request: nil, begins: fn -> :ok end}
     }
 
     request = %{request | user_id: socket.assigns.user_id}
-    {response, _bytes} = Executor.execute_for_client(request, client)
-    {:reply, {:ok, response}, socket}
+    :over = Executor.execute_for_client(request, client)
+    receive do: ({:floor, response} -> {:reply, {:ok, response}, socket})
   end
 
   def handle_in("direct_remote", request, socket) do

@@ -79,21 +79,53 @@ defmodule PhoenixGenApi.Channel.Delivery do
   def receipt(%{deliver: :push}, ref, id), do: reply_ok(ref, %{request_id: id})
   def receipt(_options, _ref, _id), do: :ok
 
-  @doc "Answers a request of which nobody has to know the outcome."
-  @spec accepted(t(), PhoenixAdapter.ref(), String.t()) :: :ok
-  # The receipt was the answer.
-  def accepted(%{mode: :push}, _ref, _id), do: :ok
-  def accepted(_delivery, ref, id), do: reply_ok(ref, %{request_id: id})
-
   @doc "Answers a request with a response of so many bytes; one that the library has made is small."
   @spec answer(t(), PhoenixAdapter.ref(), Response.t(), non_neg_integer()) :: :ok
-  def answer(delivery, ref, %Response{} = response, bytes \\ @small) do
-    if delivery.mode != :reply,
-      do: push(delivery.connection, delivery.socket, delivery.event, response, bytes)
+  def answer(delivery, ref, %Response{} = response, bytes \\ @small),
+    do: delivery |> messages(ref, response, bytes) |> send_all()
 
-    if delivery.mode != :push, do: reply(delivery.connection, ref, response, bytes)
+  defp send_all(messages) do
+    for {pid, message} <- messages, do: send(pid, message)
     :ok
   end
+
+  @doc """
+  What `answer/4` would send, encoded: to be sent by whoever claims the answer.
+  """
+  @spec messages(t(), PhoenixAdapter.ref(), Response.t(), non_neg_integer()) :: [{pid(), term()}]
+  def messages(%{mode: mode} = delivery, ref, %Response{} = response, bytes \\ @small) do
+    pushed =
+      if mode == :reply do
+        []
+      else
+        sent(delivery, bytes)
+
+        unhurried(bytes, fn ->
+          attempt(response, &PhoenixAdapter.push_message(delivery.socket, delivery.event, &1))
+        end)
+      end
+
+    if mode == :push or ref == nil do
+      pushed
+    else
+      sent(delivery, bytes)
+      pushed ++ unhurried(bytes, fn -> attempt(response, &reply_message(ref, &1)) end)
+    end
+  end
+
+  @doc "The same for a request of which nobody has to know the outcome. With `:push` the receipt was the answer."
+  @spec accepted_messages(t(), PhoenixAdapter.ref(), String.t()) :: [{pid(), term()}]
+  def accepted_messages(%{mode: :push}, _ref, _id), do: []
+
+  def accepted_messages(_delivery, ref, id),
+    do: attempt(%{request_id: id}, &PhoenixAdapter.reply_message(ref, {:ok, &1}))
+
+  defp sent(delivery, bytes), do: ClientConnection.sent(delivery.connection, bytes + @envelope)
+
+  defp reply_message(ref, %Response{success: false} = response),
+    do: PhoenixAdapter.reply_message(ref, {:error, response})
+
+  defp reply_message(ref, response), do: PhoenixAdapter.reply_message(ref, {:ok, response})
 
   @doc """
   Sends a later result to the channel.
@@ -101,13 +133,20 @@ defmodule PhoenixGenApi.Channel.Delivery do
   Own clauses of the module may take it there, so its form is fixed. Where the module may serve several
   events it says its own in a key that structs of that name do not have.
   """
-  @spec later(t(), pid(), :async_call | :stream_response, Response.t()) :: {atom(), map()}
+  @spec later(t(), pid(), :async_call | :stream_response, Response.t()) :: :ok
   def later(delivery, channel, tag, response) do
+    delivery |> later_messages(channel, tag, response) |> send_all()
+  end
+
+  @doc "What `later/4` would send."
+  @spec later_messages(t(), pid(), :async_call | :stream_response, Response.t()) ::
+          [{pid(), term()}]
+  def later_messages(delivery, channel, tag, response) do
     # A stream looks at the channel itself, and pauses.
     if tag == :async_call,
       do: ClientConnection.sent_to_channel(delivery.connection, :erlang.external_size(response))
 
-    send(channel, {tag, marked(delivery, response)})
+    [{channel, {tag, marked(delivery, response)}}]
   end
 
   defp marked(%{marks_event: true, event: event}, response), do: Map.put(response, :event, event)
@@ -122,7 +161,7 @@ defmodule PhoenixGenApi.Channel.Delivery do
 
   @doc "Refuses what is not taken in, in every mode by reply."
   @spec refuse(t(), PhoenixAdapter.ref(), Response.t()) :: :ok
-  def refuse(delivery, ref, response), do: reply(delivery.connection, ref, response, @small)
+  def refuse(delivery, ref, response), do: answer(%{delivery | mode: :reply}, ref, response)
 
   @doc "Answers a cancel, in every mode alike."
   @spec cancelled(PhoenixAdapter.ref(), String.t(), boolean()) :: :ok
@@ -135,37 +174,24 @@ defmodule PhoenixGenApi.Channel.Delivery do
     unhurried(bytes, fn -> attempt(payload, &PhoenixAdapter.push(socket, event, &1)) end)
   end
 
-  defp reply(_connection, nil, _response, _bytes), do: :ok
-
-  defp reply(connection, ref, response, bytes) do
-    ClientConnection.sent(connection, bytes + @envelope)
-
-    unhurried(bytes, fn ->
-      attempt(response, fn
-        %Response{success: false} = response -> PhoenixAdapter.reply(ref, {:error, response})
-        response -> PhoenixAdapter.reply(ref, {:ok, response})
-      end)
-    end)
-  end
-
   # A client may ask for large results on many channels at once. Encoding them takes milliseconds
   # each, which small answers to others need not wait for: they go first.
   defp unhurried(bytes, deliver) when bytes < @large, do: deliver.()
 
   defp unhurried(_bytes, deliver) do
     priority = Process.flag(:priority, :low)
-    deliver.()
+    delivered = deliver.()
     Process.flag(:priority, priority)
-    :ok
+    delivered
   end
 
-  defp reply_ok(ref, payload), do: attempt(payload, &PhoenixAdapter.reply(ref, {:ok, &1}))
+  defp reply_ok(ref, payload),
+    do: payload |> attempt(&PhoenixAdapter.reply_message(ref, {:ok, &1})) |> send_all()
 
   # The serializer has the last word: it may refuse what the check lets through, with another
   # library than the configured one for example. It encodes first, so nothing was sent then.
   defp attempt(payload, deliver) do
     deliver.(payload)
-    :ok
   catch
     kind, reason ->
       ErrorResponse.log_bug(kind, reason, __STACKTRACE__)
@@ -174,9 +200,8 @@ defmodule PhoenixGenApi.Channel.Delivery do
 
   defp attempt_error(payload, deliver) do
     deliver.(Reply.not_encodable(payload))
-    :ok
   catch
     # Not even plain strings can be sent: the log has said why.
-    _kind, _reason -> :ok
+    _kind, _reason -> []
   end
 end

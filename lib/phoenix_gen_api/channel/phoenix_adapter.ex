@@ -17,6 +17,37 @@ defmodule PhoenixGenApi.Channel.PhoenixAdapter do
   def reply(nil, _reply), do: :ok
   def reply(ref, reply), do: Phoenix.Channel.reply(ref, reply)
 
+  @doc "What a reply is for the process that gets it: what `reply/2` would send."
+  @spec reply_message(ref(), {:ok | :error, term()}) :: [{pid(), term()}]
+  def reply_message(nil, _reply), do: []
+
+  def reply_message({transport, serializer, topic, ref, join_ref}, {status, payload}) do
+    reply =
+      struct!(Phoenix.Socket.Reply,
+        topic: topic,
+        join_ref: join_ref,
+        ref: ref,
+        status: status,
+        payload: payload
+      )
+
+    [{transport, serializer.encode!(reply)}]
+  end
+
+  @doc "What a push is for the process that gets it: what `push/3` would send."
+  @spec push_message(struct(), String.t(), term()) :: [{pid(), term()}]
+  def push_message(socket, event, payload) do
+    message =
+      struct!(Phoenix.Socket.Message,
+        topic: socket.topic,
+        join_ref: socket.join_ref,
+        event: event,
+        payload: payload
+      )
+
+    [{socket.transport_pid, socket.serializer.encode!(message)}]
+  end
+
   @doc "Pushes from any process that has the socket or an `strip/1` of it."
   @spec push(struct(), String.t(), term()) :: :ok
   def push(socket, event, payload), do: Phoenix.Channel.push(socket, event, payload)

@@ -20,12 +20,15 @@ defmodule PhoenixGenApi.Channel.Queue do
   # number => {arrived, ref, item}; the highest number; {at, timer} of the next look
   defstruct @enforce_keys ++ [items: %{}, last: 0, look: nil]
 
-  @doc "Starts the queue of the calling channel."
-  @spec start(Requests.t()) :: pid()
+  @doc "Starts the queue of the calling channel; nil if somebody has killed it meanwhile."
+  @spec start(Requests.t()) :: pid() | nil
   def start(requests) do
-    {:ok, pid} = GenServer.start(__MODULE__, requests)
-    Native.channel_requests_set_queue(requests.native, pid)
-    pid
+    with {:ok, pid} <- GenServer.start(__MODULE__, requests) do
+      Native.channel_requests_set_queue(requests.native, pid)
+      pid
+    else
+      {:error, _killed} -> nil
+    end
   end
 
   @doc "Has an item wait. From the channel, in order of the numbers."
@@ -88,7 +91,7 @@ defmodule PhoenixGenApi.Channel.Queue do
 
       {:other, number} ->
         {{_arrived, ref, item}, state} = take(state, number)
-        Requests.perform(requests, ref, item)
+        Requests.perform(requests, number, ref, item)
         advance(state, false)
 
       {:refused, number} ->
@@ -112,7 +115,7 @@ defmodule PhoenixGenApi.Channel.Queue do
 
   defp refuse(state, number, limit) do
     {{_arrived, ref, item}, state} = take(state, number)
-    Requests.refuse(state.requests, ref, item, limit)
+    Requests.refuse(state.requests, number, ref, item, limit)
     state
   end
 

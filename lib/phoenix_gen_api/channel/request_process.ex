@@ -58,12 +58,9 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
     Process.put(:"$callers", callers)
     wait_for(process)
 
-    case Executor.execute_for_client(process.request, client(process)) do
-      {:later, acknowledgement} -> acknowledge(process, acknowledgement)
-      {response, bytes} -> Delivery.answer(process.delivery, process.ref, response, bytes)
-      :none -> Delivery.accepted(process.delivery, process.ref, process.request.request_id)
-      :ended -> :ok
-    end
+    with {:later, acknowledgement} <-
+           Executor.execute_for_client(process.request, client(process)),
+         do: acknowledged(process, acknowledgement)
   catch
     kind, reason ->
       ErrorResponse.log_bug(kind, reason, __STACKTRACE__)
@@ -76,23 +73,40 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
       receiver: self(),
       device: process.device,
       json_library: process.delivery.json_library,
-      claim: &claim(&1, requests, number, process.max_running),
+      claim: &claim(process, &1, &2, &3),
       found: process.found,
       inline: Watchdog.inline(requests, number),
       queued: process.queued
     }
   end
 
-  defp claim(:answer, requests, number, _max_running),
-    do: if(Native.channel_requests_finish(requests, number), do: :ok, else: :ended)
+  # Encoded ahead: the native side claims and sends in one step, between which nobody can end this process.
+  defp claim(%{requests: requests, number: number} = process, :answer, result, bytes) do
+    if Native.channel_requests_finish(requests, number, messages(process, result, bytes)),
+      do: :ok,
+      else: :ended
+  end
 
-  defp claim(kind, requests, number, max_running) do
-    case Native.channel_requests_acknowledge(requests, number, kind, max_running) do
+  defp claim(%{requests: requests, number: number} = process, kind, acknowledgement, _bytes) do
+    messages = Delivery.messages(process.delivery, process.ref, acknowledgement)
+    max_running = process.max_running
+
+    case Native.channel_requests_acknowledge(requests, number, kind, max_running, messages) do
       :granted -> :ok
       :refused -> {:refused, {:channel, :max_running}}
       :ended -> :ended
     end
   end
+
+  defp messages(process, {:ok, :none}, _bytes),
+    do: Delivery.accepted_messages(process.delivery, process.ref, process.request.request_id)
+
+  # One that the library has made.
+  defp messages(process, response, 0),
+    do: Delivery.messages(process.delivery, process.ref, response)
+
+  defp messages(process, response, bytes),
+    do: Delivery.messages(process.delivery, process.ref, response, bytes)
 
   defp wait_for(%{follows?: false}), do: :ok
 
@@ -104,9 +118,8 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
     end
   end
 
-  defp acknowledge(%{requests: requests, number: number} = process, acknowledgement) do
+  defp acknowledged(%{requests: requests, number: number} = process, acknowledgement) do
     kind = if acknowledgement.has_more, do: :stream, else: :async
-    Delivery.answer(process.delivery, process.ref, acknowledgement)
     # Arguments may be large, and streams long.
     process = %{process | request: %{process.request | args: %{}}, found: nil}
 
@@ -154,23 +167,26 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
 
   # No cancel is confirmed for what ends at the same moment.
   defp finish(process, kind, tag, last) do
-    if Native.channel_requests_finish_running(process.requests, process.number),
-      do: send_later(process, tag, last),
-      else: cancelled(process, kind)
+    %{requests: requests, number: number} = process
+    messages = later(process, tag, last)
+
+    unless Native.channel_requests_finish_running(requests, number, false, messages),
+      do: cancelled(process, kind)
   end
 
-  defp cancelled(_work, :async), do: :ok
+  defp cancelled(_process, :async), do: :ok
 
-  defp cancelled(process, :stream),
-    do:
-      send_later(
-        process,
-        :stream_response,
-        Response.stream_end_response(process.request.request_id)
-      )
+  defp cancelled(%{requests: requests, number: number} = process, :stream) do
+    last = Response.stream_end_response(process.request.request_id)
+    messages = later(process, :stream_response, last)
+    Native.channel_requests_finish_running(requests, number, true, messages)
+  end
 
   defp send_later(process, tag, response),
     do: Delivery.later(process.delivery, process.channel, tag, response)
+
+  defp later(process, tag, response),
+    do: Delivery.later_messages(process.delivery, process.channel, tag, response)
 
   defp measured(process, response) do
     %{delivery: %{json_library: json_library}, max_result_bytes: max} = process

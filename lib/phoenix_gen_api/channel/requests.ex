@@ -72,7 +72,6 @@ defmodule PhoenixGenApi.Channel.Requests do
 
       {:wait, number, queue} ->
         Delivery.receipt(options, ref, id)
-        Native.channel_requests_waits(requests.native, number, info(request, ref, 0))
         wait(requests, queue, number, ref, entry)
 
       :duplicate ->
@@ -106,6 +105,24 @@ defmodule PhoenixGenApi.Channel.Requests do
       {:wait, number, queue} -> wait(requests, queue, number, ref, item)
       limit -> refuse(requests, ref, item, limit)
     end
+  end
+
+  @doc "Answers in its turn what is no request; its number is that of a place in the calling queue."
+  @spec perform(
+          t(),
+          pos_integer(),
+          PhoenixAdapter.ref(),
+          {:answer, Response.t()} | {:cancel, String.t()}
+        ) ::
+          term()
+  def perform(%{native: native} = requests, number, ref, {:answer, response}) do
+    messages = Delivery.messages(requests.delivery, ref, response)
+    Native.channel_requests_finish_waiting(native, number, messages)
+  end
+
+  def perform(%{native: native} = requests, number, ref, {:cancel, _id} = cancel) do
+    if Native.channel_requests_finish_waiting(native, number, []),
+      do: perform(requests, ref, cancel)
   end
 
   @doc "Ends the running streams of that id; their number."
@@ -159,12 +176,10 @@ defmodule PhoenixGenApi.Channel.Requests do
     :ok
   end
 
-  @doc "Does what waited for its turn and is no request."
-  @spec perform(t(), PhoenixAdapter.ref(), {:answer, Response.t()} | {:cancel, String.t()}) :: :ok
-  def perform(requests, ref, {:answer, response}),
+  defp perform(requests, ref, {:answer, response}),
     do: Delivery.answer(requests.delivery, ref, response)
 
-  def perform(%{native: native} = requests, ref, {:cancel, id}) do
+  defp perform(%{native: native} = requests, ref, {:cancel, id}) do
     cancelled = Native.channel_requests_cancel(native, id, false)
     Enum.each(cancelled, &end_one(&1, id, requests))
     Delivery.cancelled(ref, id, cancelled != [])
@@ -185,14 +200,21 @@ defmodule PhoenixGenApi.Channel.Requests do
     Delivery.answer(requests.delivery, ref, ErrorResponse.build(id, :cancelled))
   end
 
-  @doc "Answers what is over a limit, and is not executed; also over its own deadline."
-  @spec refuse(t(), PhoenixAdapter.ref(), item(), limit :: atom()) :: :ok
-  def refuse(requests, ref, item, limit) do
+  @doc "Answers what waits in the calling queue, is over a limit and is not executed; also over its own deadline."
+  @spec refuse(t(), pos_integer(), PhoenixAdapter.ref(), item(), limit :: atom()) :: boolean()
+  def refuse(%{native: native} = requests, number, ref, item, limit) do
+    messages = Delivery.messages(requests.delivery, ref, refusal(requests, item, limit))
+    Native.channel_requests_finish_waiting(native, number, messages)
+  end
+
+  defp refuse(requests, ref, item, limit),
+    do: Delivery.answer(requests.delivery, ref, refusal(requests, item, limit))
+
+  defp refusal(requests, item, limit) do
     failure = failure(limit, item, requests.options)
     request = about(item)
     FailureLog.log(failure, FailureLog.about(request))
-    response = ErrorResponse.build(request.request_id, failure)
-    Delivery.answer(requests.delivery, ref, response)
+    ErrorResponse.build(request.request_id, failure)
   end
 
   # Numbers are less than nil.
@@ -207,8 +229,18 @@ defmodule PhoenixGenApi.Channel.Requests do
   defp about({:cancel, id}), do: %Request{request_id: id}
 
   defp wait(requests, queue, number, ref, item) do
-    queue = queue || Queue.start(requests)
-    Queue.put(queue, number, ref, item)
+    %{native: native, delivery: delivery} = requests
+    request = about(item)
+
+    # From here on the watchdog answers should the queue die. It may have died just now, or at its start.
+    with true <- Native.channel_requests_waits(native, number, info(request, ref, 0)),
+         queue when queue != nil <- queue || Queue.start(requests) do
+      Queue.put(queue, number, ref, item)
+    else
+      _died ->
+        Native.channel_requests_finish_waiting(native, number, [])
+        Delivery.answer(delivery, ref, Executor.lost(request, false, System.monotonic_time(), 0))
+    end
   end
 
   # Arguments may be large, and who knows how many roles somebody has.

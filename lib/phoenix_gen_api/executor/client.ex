@@ -11,8 +11,8 @@ defmodule PhoenixGenApi.Executor.Client do
   defstruct @enforce_keys ++ [:found, :inline, queued: 0]
 
   @typedoc """
-  `claim` is asked when the request is about to be answered, or acknowledged, and decides whether that
-  counts: a client may have cancelled it. What cannot be sent with `json_library` is a failure.
+  `claim` answers the request, with a response of so many bytes, or acknowledges it, and says whether
+  that counts: a client may have cancelled it. What cannot be sent with `json_library` is a failure.
   `found` is what the config table has said, if it was asked. With `inline` a function that runs here may do so in the
   calling process, which runs nothing else. `queued` is for how many ms it has waited.
   """
@@ -20,7 +20,11 @@ defmodule PhoenixGenApi.Executor.Client do
           receiver: pid(),
           device: Executor.device(),
           json_library: module(),
-          claim: (:answer | :async_call | :stream_response ->
+          claim: (:answer
+                  | :async_call
+                  | :stream_response,
+                  Executor.result(),
+                  non_neg_integer() ->
                     :ok | {:refused, PhoenixGenApi.ErrorResponse.failure()} | :ended),
           found: {:ok, Plan.t()} | {:error, term()} | nil,
           inline: RPC.Local.inline() | nil,

@@ -2,7 +2,7 @@
 
 use crate::atoms;
 use crate::client_connection::ShareResource;
-use crate::decode::{atom_enum, Name};
+use crate::decode::{atom_enum, List, Name};
 use crate::terms::is_small;
 use gen_api_core::connections::{
     Acknowledgement, Admission, Cancelled, Ended, Kind, Limit, Limits, Requests, Share, Traits,
@@ -192,11 +192,10 @@ fn channel_requests_admit<'a>(
     admission(env, admitted)
 }
 
-/// What the answer of a request needs that waits. Normal scheduler, copies `info`.
+/// What the answer of a request needs that waits, and whether it still does. Normal scheduler, copies `info`.
 #[rustler::nif]
-fn channel_requests_waits(requests: &RequestsResource, number: u64, info: Small<'_>) -> Atom {
-    requests.requests.waits(number, Saved::new(info.0));
-    atom::ok()
+fn channel_requests_waits(requests: &RequestsResource, number: u64, info: Small<'_>) -> bool {
+    requests.requests.waits(number, Saved::new(info.0))
 }
 
 /// Something else arrives. Normal scheduler.
@@ -239,10 +238,29 @@ fn channel_requests_called(requests: &RequestsResource, number: u64) -> Atom {
     atom::ok()
 }
 
-/// The last answer of a request that executes is about to be sent, unless somebody else has claimed it.
+/// What is sent with a claim. No signal can end the calling process between the two.
+type Messages<'a> = List<(LocalPid, Term<'a>)>;
+
+fn send_if(env: Env<'_>, claimed: bool, messages: Messages<'_>) -> bool {
+    if claimed {
+        for (to, message) in messages.0 {
+            // Who has just gone needs no answer.
+            let _ = env.send(&to, message);
+        }
+    }
+    claimed
+}
+
+/// Answers a request that executes, unless somebody else has claimed it. Normal scheduler, copies the messages to
+/// their receivers as sending does.
 #[rustler::nif]
-fn channel_requests_finish(requests: &RequestsResource, number: u64) -> bool {
-    requests.requests.finish(number)
+fn channel_requests_finish<'a>(
+    env: Env<'a>,
+    requests: &RequestsResource,
+    number: u64,
+    messages: Messages<'a>,
+) -> bool {
+    send_if(env, requests.requests.finish(number), messages)
 }
 
 /// Claims the answer of a request that executes: the delivery and its info, or nil. Normal scheduler, copies both.
@@ -256,15 +274,19 @@ fn channel_requests_claim<'a>(
     Some((requests.delivery.lock().load(env), info.load(env)))
 }
 
-/// The acknowledgement of a request is about to be sent.
+/// Acknowledges a request, unless it is over a limit or somebody else has claimed it.
 #[rustler::nif]
-fn channel_requests_acknowledge(
+fn channel_requests_acknowledge<'a>(
+    env: Env<'a>,
     requests: &RequestsResource,
     number: u64,
     kind: KindAtom,
     running: u32,
+    messages: Messages<'a>,
 ) -> AcknowledgementAtom {
-    AcknowledgementAtom(requests.requests.acknowledge(number, kind.0, running))
+    let acknowledgement = requests.requests.acknowledge(number, kind.0, running);
+    send_if(env, acknowledgement == Acknowledgement::Granted, messages);
+    AcknowledgementAtom(acknowledgement)
 }
 
 /// The acknowledgement is sent: whether the request goes on.
@@ -275,10 +297,23 @@ fn channel_requests_acknowledged(env: Env<'_>, requests: &RequestsResource, numb
     goes_on
 }
 
-/// The last result of an acknowledged request is about to be sent, unless it was cancelled.
+/// Sends the last result of an acknowledged request, unless it was cancelled; with `cancelled`, the last frame of a
+/// stream that was.
 #[rustler::nif]
-fn channel_requests_finish_running(requests: &RequestsResource, number: u64) -> bool {
-    requests.requests.finish_running(number)
+fn channel_requests_finish_running<'a>(
+    env: Env<'a>,
+    requests: &RequestsResource,
+    number: u64,
+    cancelled: bool,
+    messages: Messages<'a>,
+) -> bool {
+    let requests = &requests.requests;
+    let finished = if cancelled {
+        requests.finish_cancelled(number)
+    } else {
+        requests.finish_running(number)
+    };
+    send_if(env, finished, messages)
 }
 
 /// Ends the requests of an id, or with `streams` the streams of an id that run: what is left to do for each. Normal
@@ -334,7 +369,19 @@ fn channel_requests_turn<'a>(
     }
 }
 
-/// Those up to a number whose time is up, which wait no more, and when the next one's is. Normal scheduler, walks those
+/// Answers one that waits, unless it does so no more. Normal scheduler, walks those that wait, copies the messages to
+/// their receivers as sending does.
+#[rustler::nif]
+fn channel_requests_finish_waiting<'a>(
+    env: Env<'a>,
+    requests: &RequestsResource,
+    number: u64,
+    messages: Messages<'a>,
+) -> bool {
+    send_if(env, requests.requests.finish_waiting(number), messages)
+}
+
+/// Those up to a number whose time is up, and when the next one's is. Normal scheduler, walks those
 /// that wait.
 #[rustler::nif]
 fn channel_requests_expire(

@@ -231,64 +231,37 @@ defmodule PhoenixGenApi.Channel.CancelTest do
     end
 
     for {type, function, fields} <- [
+          {:sync, :now, []},
           {:async, :now, [response_type: :async]},
           {:stream, :feed, [response_type: :stream, request_info: true]}
         ] do
-      test "that comes while its acknowledgement is being sent ends an #{type} request",
+      test "that comes before the answer or the acknowledgement is sent ends a request (#{type})",
            %{service: service} do
         hold_encoding()
-        register(service, "later", [function: unquote(function)] ++ unquote(fields))
+        register(service, "now", [function: unquote(function)] ++ unquote(fields))
         channel = join(Replying, %{}, Waiting)
-        ref = push_in(channel, payload(service, "later", "a"))
-        assert_receive {:encoding, acknowledging}
+        ref = push_in(channel, payload(service, "now", "a"))
+        assert_receive {:encoding, answering}
+        monitor = Process.monitor(answering)
         cancel = push_in(channel, %{"request_id" => "a", "cancel" => true})
-        assert_receive {:encoding, ^channel}
-        send(channel, :encode)
-        assert_receive {:reply, ^cancel, :ok, %{cancelled: true}}
-        send(acknowledging, :encode)
-        assert_receive {:reply, ^ref, :ok, %Response{async: true}}
 
-        if unquote(type) == :stream do
+        for _answer <- 1..2 do
           assert_receive {:encoding, ^channel}
           send(channel, :encode)
-          assert_receive {:push, "api", %Response{request_id: "a", has_more: false}}
         end
 
+        assert_cancelled(ref)
+        assert_receive {:reply, ^cancel, :ok, %{cancelled: true}}
+        assert_ended({answering, monitor})
         until(fn -> counts(channel) == {0, 0, 0} end)
+        refute_received {:reply, ^ref, _, _}
         refute_received {:push, "api", _}
-        refute_received {:encoding, _}
         # Its id is free again.
-        again = push_in(channel, payload(service, "later", "a"))
-        assert_receive {:encoding, acknowledging}
-        send(acknowledging, :encode)
-        assert_receive {:reply, ^again, :ok, %Response{async: true}}
+        again = push_in(channel, payload(service, "now", "a"))
+        assert_receive {:encoding, answering}
+        send(answering, :encode)
+        assert_receive {:reply, ^again, :ok, %Response{request_id: "a"}}
       end
-    end
-
-    test "that comes when an async request has been refused already is not confirmed", %{
-      service: service
-    } do
-      hold_encoding()
-
-      register(service, "later",
-        function: :now,
-        response_type: :async,
-        check_permission: {:callback, {PhoenixGenApi.Test.ChannelFunctions, :gate, [self()]}}
-      )
-
-      channel = join(Replying, %{}, Waiting)
-      ref = push_in(channel, payload(service, "later", "a"))
-      assert_receive {:running, _request, callback}
-      send(callback, {:return, false})
-      assert_receive {:encoding, refusing}
-      cancel = push_in(channel, %{"request_id" => "a", "cancel" => true})
-      assert_receive {:encoding, ^channel}
-      send(channel, :encode)
-      assert_receive {:reply, ^cancel, :ok, %{cancelled: false}}
-      send(refusing, :encode)
-      assert_receive {:reply, ^ref, :error, %Response{error: "Permission denied"}}
-      settle(channel)
-      refute_received {:reply, ^ref, _, _}
     end
 
     test "of one that executes on another node ends its function there", %{service: service} do

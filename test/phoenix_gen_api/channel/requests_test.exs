@@ -197,21 +197,6 @@ defmodule PhoenixGenApi.Channel.RequestsTest do
       end
     end
 
-    test "does not count a slot whose answer is on its way", %{service: service} do
-      hold_encoding()
-      register(service, "now")
-      channel = join(NoneWaiting, %{}, Waiting)
-      push_in(channel, payload(service, "now", "a"))
-      assert_receive {:encoding, first}
-      push_in(channel, payload(service, "now", "b"))
-      settle(channel)
-      send(first, :encode)
-      assert_receive {:reply, _, :ok, %Response{request_id: "a"}}
-      assert_receive {:encoding, second}
-      send(second, :encode)
-      assert_receive {:reply, _, :ok, %Response{request_id: "b"}}
-    end
-
     test "is no limit for cancels", %{service: service} do
       register(service, "gate")
       channel = join(NoneWaiting)

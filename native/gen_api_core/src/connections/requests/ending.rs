@@ -34,7 +34,7 @@ impl<P: Copy + Eq, I> Requests<P, I> {
                     cancelled.push(Cancelled::Running(None));
                 }
                 Phase::Running(kind) if !streams || kind == Kind::Stream => {
-                    self.end(&mut state, number, Phase::Claimed);
+                    self.cancel_running(&mut state, number, kind);
                     cancelled.push(Cancelled::Running(process));
                 }
                 _ => {}
@@ -48,7 +48,7 @@ impl<P: Copy + Eq, I> Requests<P, I> {
             state.waiting = others;
             let those: VecDeque<Waiting<I>> = those;
             for waiting in those {
-                self.finish_waiting(&waiting);
+                self.leave_waiting(&waiting);
                 if let Some(info) = waiting.info {
                     cancelled.push(Cancelled::Waiting(waiting.number, queue, info));
                 }
@@ -82,7 +82,7 @@ impl<P: Copy + Eq, I> Requests<P, I> {
                 ended.proceed = self.leave(&mut state, number).or(ended.proceed);
             }
             for waiting in std::mem::take(&mut state.waiting) {
-                self.finish_waiting(&waiting);
+                self.leave_waiting(&waiting);
                 ended.lost.extend(waiting.info.map(|info| Lost {
                     info,
                     kind: None,
@@ -96,10 +96,14 @@ impl<P: Copy + Eq, I> Requests<P, I> {
         if let Some(number) = number {
             let kind = match state.active.get(&number).map(|request| request.phase) {
                 Some(Phase::Acknowledging(kind) | Phase::Running(kind)) => Some(kind),
+                Some(Phase::Cancelled) => Some(Kind::Stream),
                 _ => None,
             };
             let called = (state.active.get(&number)).is_some_and(|request| request.called);
-            let info = self.end(&mut state, number, Phase::Claimed);
+            let info = self.end(&mut state, number, Phase::Claimed).or_else(|| {
+                // The last frame of a cancelled stream.
+                state.active.get_mut(&number)?.info.take()
+            });
             (ended.lost).extend(info.map(|info| Lost { info, kind, called }));
             ended.proceed = self.leave(&mut state, number);
             ended.wake = state.wake();
@@ -151,5 +155,13 @@ impl<P: Copy + Eq, I> Requests<P, I> {
             }
         }
         kill
+    }
+
+    /// It counts no more. Of a stream one frame is due.
+    pub(super) fn cancel_running(&self, state: &mut State<P, I>, number: u64, kind: Kind) {
+        let info = self.end(state, number, Phase::Cancelled);
+        if let (Kind::Stream, Some(request)) = (kind, state.active.get_mut(&number)) {
+            request.info = info;
+        }
     }
 }

@@ -194,7 +194,6 @@ impl<P: Copy + Eq, I> Requests<P, I> {
             Some(request) if request.phase == Phase::Executing => {
                 // Not reserved is what a hook, or a new config, has turned into a long request.
                 if !request.long && long >= running {
-                    self.end(&mut state, number, Phase::Over);
                     return Acknowledgement::Refused;
                 }
                 request.phase = Phase::Acknowledging(kind);
@@ -223,9 +222,22 @@ impl<P: Copy + Eq, I> Requests<P, I> {
             state.slots -= 1;
         }
         if cancelled {
-            self.end(&mut state, number, Phase::Over);
+            self.cancel_running(&mut state, number, kind);
         }
         (!cancelled, state.wake())
+    }
+
+    /// The process of a cancelled stream is about to send its last frame. Whether it may.
+    pub fn finish_cancelled(&self, number: u64) -> bool {
+        let mut state = self.state.lock();
+        match state.active.get_mut(&number) {
+            Some(request) if request.phase == Phase::Cancelled => {
+                request.phase = Phase::Over;
+                request.info = None;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The process of an acknowledged request is about to send its last result. Whether it may.

@@ -14,11 +14,13 @@ pub(super) enum Phase {
     Over,
     /// Somebody else has.
     Claimed,
+    /// It was cancelled, and its process sends the last frame of a stream.
+    Cancelled,
 }
 
 impl Phase {
     pub(super) fn is_over(self) -> bool {
-        matches!(self, Phase::Over | Phase::Claimed)
+        matches!(self, Phase::Over | Phase::Claimed | Phase::Cancelled)
     }
 }
 

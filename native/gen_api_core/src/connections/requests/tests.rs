@@ -138,6 +138,7 @@ fn an_acknowledged_request_frees_its_slot_and_counts_as_running_until_its_end() 
         channel.acknowledge(hooked, Kind::Async, 2),
         Acknowledgement::Refused
     );
+    assert!(channel.finish(hooked));
     channel.ended(12);
     assert!(channel.finish_running(number));
     assert!(!channel.finish_running(number));
@@ -230,6 +231,18 @@ fn a_cancel_while_an_acknowledgement_is_sent_counts_when_it_is_sent() {
     assert_eq!(channel.cancel(b"a", false), vec![]);
     assert_eq!(channel.acknowledged(number), (false, None));
     assert!(!channel.finish_running(number));
+    // Its last frame is due, from its process or from who hears that it died.
+    assert!(channel.finish_cancelled(number));
+    assert!(!channel.finish_cancelled(number));
+    assert_eq!(channel.ended(10).lost, vec![]);
+    let number = start(&channel, "a", LONG, 11);
+    channel.acknowledge(number, Kind::Stream, 2);
+    channel.acknowledged(number);
+    assert_eq!(channel.cancel(b"a", true).len(), 1);
+    start(&channel, "a", LONG, 12);
+    let lost = channel.ended(11).lost;
+    assert_eq!(lost.len(), 1);
+    assert_eq!(lost[0].kind, Some(Kind::Stream));
 }
 
 fn follow(channel: &Channel, id: &str, process: u64) -> u64 {
@@ -290,8 +303,12 @@ fn those_that_wait_do_so_until_their_time_is_up() {
     let second = wait(&channel, "c", SYNC);
     assert_eq!(channel.expire(9, second), (vec![], Some(10)));
     assert_eq!(channel.expire(10, second), (vec![second], Some(20)));
+    assert!(channel.finish_waiting(second));
+    assert!(!channel.finish_waiting(second));
     assert!(!channel.retire(QUEUE));
-    assert_eq!(channel.expire(20, second).0.len(), 1);
+    let (late, next) = channel.expire(20, second);
+    assert_eq!((late.len(), next), (1, None));
+    assert!(channel.finish_waiting(late[0]));
     assert!(channel.retire(QUEUE));
     assert_eq!(channel.count(), (1, 0, 0));
 }
@@ -375,7 +392,11 @@ proptest! {
                                     settle(&mut outcomes, number);
                                 }
                             }
-                            Acknowledgement::Refused => settle(&mut outcomes, number),
+                            Acknowledgement::Refused => {
+                                if channel.finish(number) {
+                                    settle(&mut outcomes, number);
+                                }
+                            }
                             Acknowledgement::Ended => {}
                         }
                     }
@@ -413,7 +434,11 @@ proptest! {
                         channel.started(number, number + 100, number, || true);
                         alive.push(number);
                     }
-                    Turn::Refused(number) => settle(&mut outcomes, number),
+                    Turn::Refused(number) => {
+                        if channel.finish_waiting(number) {
+                            settle(&mut outcomes, number);
+                        }
+                    }
                     Turn::Nobody | Turn::Reading | Turn::Other(_) => {}
                 },
                 Step::KillQueue => {
@@ -423,7 +448,9 @@ proptest! {
                 }
                 Step::Expire => {
                     for number in channel.expire(5, last).0 {
-                        settle(&mut outcomes, number);
+                        if channel.finish_waiting(number) {
+                            settle(&mut outcomes, number);
+                        }
                     }
                 }
             }

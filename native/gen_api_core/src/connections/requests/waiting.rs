@@ -2,11 +2,11 @@
 
 use super::state::Waiting;
 use super::{Admission, Ended, Limit, Limits, Requests, Turn};
-use std::collections::VecDeque;
 
 impl<P: Copy + Eq, I> Requests<P, I> {
-    /// What the answer of a request needs that waits.
-    pub fn waits(&self, number: u64, info: I) {
+    /// What the answer of a request needs that waits. Whether it still does: the process where it would have may
+    /// have ended before this was known.
+    pub fn waits(&self, number: u64, info: I) -> bool {
         let mut state = self.state.lock();
         if let Some(waiting) = state
             .waiting
@@ -15,9 +15,9 @@ impl<P: Copy + Eq, I> Requests<P, I> {
             .find(|it| it.number == number)
         {
             waiting.info = Some(info);
-        } else if let Some(request) = state.active.get_mut(&number) {
-            // Its turn has come already.
-            request.info.get_or_insert(info);
+            true
+        } else {
+            false
         }
     }
 
@@ -53,45 +53,59 @@ impl<P: Copy + Eq, I> Requests<P, I> {
     }
 
     /// Whose turn it is among those up to that number, which have arrived in the process where they
-    /// wait. With `reads`, the client is known to have read enough.
+    /// wait. With `reads`, the client is known to have read enough. Who does not start waits until it is
+    /// answered, see [`Requests::finish_waiting`].
     pub fn turn(&self, limits: &Limits, upto: u64, reads: bool) -> Turn {
         let mut state = self.state.lock();
-        match state.waiting.front() {
-            Some(front) if front.number <= upto && state.free(limits) => {}
+        let (number, traits) = match state.waiting.front() {
+            Some(front) if front.number <= upto && state.free(limits) => (
+                front.number,
+                front.request.as_ref().map(|(_id, traits)| *traits),
+            ),
             _ => return Turn::Nobody,
-        }
+        };
         if !reads && !self.reads(limits) {
             return Turn::Reading;
         }
-        let Some(first) = state.waiting.pop_front() else {
-            return Turn::Nobody;
-        };
-        let number = first.number;
-        match first.request {
-            None => Turn::Other(number),
-            Some((id, traits)) if traits.long && state.long >= limits.running => {
-                self.finish_share(&id, traits);
-                Turn::Refused(number)
+        match traits {
+            None => return Turn::Other(number),
+            Some(traits) if traits.long && state.long >= limits.running => {
+                return Turn::Refused(number);
             }
-            Some((id, traits)) => {
-                let after = self.start(&mut state, number, id, traits, first.info);
-                Turn::Start(number, after)
-            }
+            Some(_) => {}
+        }
+        match state.waiting.pop_front() {
+            Some(Waiting {
+                request: Some((id, traits)),
+                info,
+                ..
+            }) => Turn::Start(number, self.start(&mut state, number, id, traits, info)),
+            _ => Turn::Nobody,
         }
     }
 
-    /// Those whose time is up wait no more; also when the next one's is.
+    /// Those whose time is up, and are to be answered; also when the next one's is.
     pub fn expire(&self, now: i64, upto: u64) -> (Vec<u64>, Option<i64>) {
+        let state = self.state.lock();
+        let late = |it: &&Waiting<I>| it.until <= now && it.number <= upto;
+        let numbers = state.waiting.iter().filter(late).map(|it| it.number);
+        let next = (state.waiting.iter())
+            .filter(|it| !late(it))
+            .map(|it| it.until);
+        (numbers.collect(), next.min())
+    }
+
+    /// One that waits is about to be answered. Whether it may.
+    pub fn finish_waiting(&self, number: u64) -> bool {
         let mut state = self.state.lock();
-        let (late, others): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut state.waiting)
-            .into_iter()
-            .partition(|waiting| waiting.until <= now && waiting.number <= upto);
-        state.waiting = others;
-        for waiting in &late {
-            self.finish_waiting(waiting);
+        let place = state.waiting.iter().position(|it| it.number == number);
+        match place.and_then(|place| state.waiting.remove(place)) {
+            Some(waiting) => {
+                self.leave_waiting(&waiting);
+                true
+            }
+            None => false,
         }
-        let next = state.waiting.iter().map(|waiting| waiting.until).min();
-        (late.iter().map(|waiting| waiting.number).collect(), next)
     }
 
     /// Whether the process where requests wait may end: nothing waits, and it is forgotten.
@@ -104,7 +118,7 @@ impl<P: Copy + Eq, I> Requests<P, I> {
         retired
     }
 
-    pub(super) fn finish_waiting(&self, waiting: &Waiting<I>) {
+    pub(super) fn leave_waiting(&self, waiting: &Waiting<I>) {
         if let Some((id, traits)) = &waiting.request {
             self.finish_share(id, *traits);
         }
