@@ -21,7 +21,9 @@ defmodule PhoenixGenApi.RelayTroubleClusterTest do
     Cluster.start_peers(
       for relay <- relays do
         relay = Keyword.merge([sync_timeout: 60_000], relay)
-        [app: [client_mode: false, relay: relay], connect: false]
+        # Members on a busy machine are slow, and here no message may be skipped for that.
+        channel = [max_client_bytes: 1_000_000_000]
+        [app: [client_mode: false, relay: relay, channel: channel], connect: false]
       end
     )
   end

@@ -157,29 +157,37 @@ defmodule PhoenixGenApi.RelaySchedulerTest do
   # one attempt.
   test "a ban of a user with as many processes as he could join with", %{id: id} do
     times =
-      for _attempt <- 1..5 do
-        relay = relay()
+      Enum.reduce_while(1..50, [], fn _attempt, times ->
+        times = [times_of_moderation(id) | times]
+        if quick?(times), do: {:halt, times}, else: {:cont, times}
+      end)
 
-        :ok =
-          Native.relay_create(relay, id, :strict_private, "root", {self(), self(), ""}, {1, 1})
+    assert quick?(times), inspect(times)
+  end
 
-        for _ <- 1..5_000, user <- ["ann", "bob"] do
-          pid = spawn(&swallow/0)
-          joined = Native.relay_join(relay, id, user, {pid, pid, ""}, 1)
-          if joined == :too_many_devices, do: Process.exit(pid, :kill)
-        end
+  defp quick?(times),
+    do: Enum.all?(0..2, fn n -> times |> Enum.map(&elem(&1, n)) |> Enum.min() < 1_000 end)
 
-        change = fn verb, user ->
-          {time, :ok} =
-            :timer.tc(fn -> Native.relay_moderate(relay, id, verb, "root", user, 1) end)
+  defp times_of_moderation(id) do
+    relay = relay()
+    :ok = Native.relay_create(relay, id, :strict_private, "root", {self(), self(), ""}, {1, 1})
 
-          time
-        end
-
-        {change.(:accept, "ann"), change.(:accept, "bob"), change.(:ban, "ann")}
+    pids =
+      for _ <- 1..5_000, user <- ["ann", "bob"] do
+        pid = spawn(&swallow/0)
+        joined = Native.relay_join(relay, id, user, {pid, pid, ""}, 1)
+        if joined == :too_many_devices, do: Process.exit(pid, :kill)
+        pid
       end
 
-    for n <- 0..2, do: assert(Enum.min(Enum.map(times, &elem(&1, n))) < 1_000, inspect(times))
+    change = fn verb, user ->
+      {time, :ok} = :timer.tc(fn -> Native.relay_moderate(relay, id, verb, "root", user, 1) end)
+      time
+    end
+
+    times = {change.(:accept, "ann"), change.(:accept, "bob"), change.(:ban, "ann")}
+    Enum.each(pids, &Process.exit(&1, :kill))
+    times
   end
 
   test "the end of 10,000 processes at once", %{relay: relay, id: id} do
