@@ -195,6 +195,7 @@ defmodule PhoenixGenApi.Service.Declaration do
 
   defp check_appended(_appended, _type, _function), do: :ok
 
+  @spec fail_types(map(), String.t(), [tuple()], term()) :: no_return()
   defp fail_types(function, problem, arguments, request?) do
     types =
       for {{name, type, _code}, place} <- Enum.with_index(arguments, 1) do
