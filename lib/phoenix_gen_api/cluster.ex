@@ -78,35 +78,38 @@ defmodule PhoenixGenApi.Cluster do
     {monitor, members} = :pg.monitor(@scope, @group)
     told = :ets.select(@table, [{{{:gateway, :_}, :"$1"}, [], [:"$1"]}])
     Enum.each(told -- members, &leave/1)
-    Enum.each(members, &announce/1)
+    members |> Enum.uniq() |> Enum.each(&announce/1)
     # Last: who is told of this gateway finds it ready.
     if member not in members, do: :ok = :pg.join(@scope, @group, member)
-    {:ok, monitor}
+    {:ok, {monitor, members}}
   end
 
   @impl true
-  def handle_cast({:watch, pid}, monitor) do
+  def handle_cast({:watch, pid}, state) do
     Process.monitor(pid)
-    {:noreply, monitor}
+    {:noreply, state}
   end
 
+  # `members` has one as often as `:pg` has it: twice when the new scope of a gateway is known
+  # before the end of its old one, which is then no end of the gateway.
   @impl true
-  def handle_info({monitor, :join, @group, members}, monitor) do
-    Enum.each(members, &announce/1)
-    {:noreply, monitor}
+  def handle_info({monitor, :join, @group, joined}, {monitor, members}) do
+    Enum.each(joined, &announce/1)
+    {:noreply, {monitor, joined ++ members}}
   end
 
-  def handle_info({monitor, :leave, @group, members}, monitor) do
-    Enum.each(members, &leave/1)
-    {:noreply, monitor}
+  def handle_info({monitor, :leave, @group, left}, {monitor, members}) do
+    members = members -- left
+    for member <- left, member not in members, do: leave(member)
+    {:noreply, {monitor, members}}
   end
 
-  def handle_info({:DOWN, _monitor, :process, watcher, _reason}, monitor) do
+  def handle_info({:DOWN, _monitor, :process, watcher, _reason}, state) do
     :ets.delete(@table, {:watcher, watcher})
-    {:noreply, monitor}
+    {:noreply, state}
   end
 
-  def handle_info(_other, monitor), do: {:noreply, monitor}
+  def handle_info(_other, state), do: {:noreply, state}
 
   defp announce(member) when node(member) == node(), do: :ok
 

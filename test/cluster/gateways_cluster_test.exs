@@ -73,6 +73,31 @@ defmodule PhoenixGenApi.GatewaysClusterTest do
     Await.until(fn -> Nodes.call(gateway, Cluster, :gateways, []) == [node()] end)
   end
 
+  test "a gateway whose new scope is known before the end of its old one is none that has left" do
+    gateway = {_peer, name} = start_watched_gateway()
+    member = Nodes.call(gateway, Process, :whereis, [PhoenixGenApi.Supervisor])
+    # Messages of a new scope may overtake the death of the old one, as nothing orders signals of
+    # two processes. For this node another process of the gateway that has the same member is both.
+    other = Nodes.call(gateway, :erlang, :spawn, [:timer, :sleep, [:infinity]])
+    GenServer.cast(Cluster.Scope, {:sync, other, [gateways: [member]]})
+    assert_receive {Cluster, :joined, ^name}, 30_000
+    assert times_joined(member) == 2
+
+    Process.exit(other, :kill)
+    Await.until(fn -> times_joined(member) == 1 end)
+    # Each of them has dealt with what it got before.
+    for process <- [Cluster.Scope, Cluster], do: :sys.get_state(process)
+    assert Cluster.gateways() == [name]
+    refute_received {Cluster, :left, ^name}
+
+    Nodes.stop_peer(gateway)
+    assert_receive {Cluster, :left, ^name}, 30_000
+    assert Cluster.gateways() == []
+  end
+
+  defp times_joined(member),
+    do: Enum.count(:pg.get_members(Cluster.Scope, :gateways), &(&1 == member))
+
   test "the application outlives any number of deaths of the supervisor of both" do
     above = Process.whereis(PhoenixGenApi.Supervisor)
 
