@@ -1,9 +1,10 @@
 defmodule PhoenixGenApi.TroubleshootingGuideTest do
-  # The words of the guide are those of the log, of inspect_print and of the events.
-  use ExUnit.Case, async: true
+  # The words of the guide are those of the log, of inspect_print and of the events. The log takes
+  # few lines in a second, for all tests together.
+  use ExUnit.Case, async: false
 
   alias PhoenixGenApi.{ConfigDb, Diagnostics, ErrorResponse, Executor, NodeSelector}
-  alias PhoenixGenApi.FailureLog.Reason
+  alias PhoenixGenApi.FailureLog.{Limit, Reason}
   alias PhoenixGenApi.Structs.Request
   alias PhoenixGenApi.Test.{Functions, LogLines}
 
@@ -69,6 +70,8 @@ defmodule PhoenixGenApi.TroubleshootingGuideTest do
     NodeSelector.drain(:a@nowhere, local: true)
     on_exit(fn -> NodeSelector.undrain(:a@nowhere, local: true) end)
     LogLines.forward()
+    # Those of other tests may have used up the lines of this second.
+    :ets.delete_all_objects(Limit)
 
     for {type, args} <- [{"nope", %{}}, {"role", %{}}, {"nowhere", %{}}, {"typed", %{"n" => "x"}}] do
       request = %Request{

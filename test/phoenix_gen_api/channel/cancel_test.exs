@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.Channel.CancelTest do
   use PhoenixGenApi.ChannelCase, async: true
 
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.Test.{Cluster, Events, LogLines}
+  alias PhoenixGenApi.Test.{Cluster, Events}
 
   defmodule Replying do
     use PhoenixGenApi, event: "api", concurrency: 4
@@ -277,10 +277,7 @@ defmodule PhoenixGenApi.Channel.CancelTest do
       assert_ended(executing)
     end
 
-    test "is counted in telemetry as the one stop of its request, and logged at debug alone", %{
-      service: service
-    } do
-      LogLines.forward()
+    test "is counted in telemetry as the one stop of its request", %{service: service} do
       event = [:phoenix_gen_api, :executor, :request]
 
       Events.forward(
@@ -290,7 +287,7 @@ defmodule PhoenixGenApi.Channel.CancelTest do
         end
       )
 
-      gate(service, "now", log: :debug)
+      gate(service, "now")
       channel = join(Replying)
       ref = push_in(channel, named(service, "now", "a"))
       {_, _} = running("a")

@@ -5,7 +5,7 @@ defmodule PhoenixGenApi.Channel.FailureLogTest do
 
   alias PhoenixGenApi.FailureLog.Limit
   alias PhoenixGenApi.Structs.StreamHelper
-  alias PhoenixGenApi.Test.{Events, LogLines}
+  alias PhoenixGenApi.Test.{Events, LogLines, Options}
 
   defmodule Api do
     use PhoenixGenApi, event: "api"
@@ -132,6 +132,31 @@ defmodule PhoenixGenApi.Channel.FailureLogTest do
     for pid <- request_processes(channel), do: Process.exit(pid, :kill)
     assert {:error, line, %{code: "internal"}} = LogLines.first(id)
     assert line =~ "killed"
+  end
+
+  test "a request that its client cancels is for debugging", %{service: service} do
+    register(service, "gate", arg_types: %{"name" => :string})
+    channel = join(Api)
+
+    cancelled = fn ->
+      id = id()
+      request = push_in(channel, payload(service, "gate", id, %{"args" => %{"name" => "a"}}))
+      assert_receive {:running, "a", _function}
+      cancel = push_in(channel, %{"request_id" => id, "cancel" => true})
+      assert_receive {:reply, ^cancel, :ok, %{cancelled: true}}
+      assert_receive {:reply, ^request, :error, %Response{code: "cancelled"}}
+      in_channel(channel)
+      id
+    end
+
+    id = cancelled.()
+    assert LogLines.others(id) == []
+
+    Options.set(:log, level: :debug)
+    id = cancelled.()
+    assert {:debug, line, %{code: "cancelled"}} = LogLines.first(id)
+    assert line =~ "cancelled"
+    assert LogLines.others(id) == []
   end
 
   test "telemetry says for how long a request has waited for its turn", %{service: service} do
