@@ -13,6 +13,7 @@ defmodule Bench do
   @rounds 5
   @slices 15
   @throughput_ms 1_000
+  @frames 50_000
   @idle_sockets 1_000
 
   def run(work, client) do
@@ -28,6 +29,7 @@ defmodule Bench do
     heading()
     latency(client, port)
     throughput(client, port)
+    rooms(client, port)
     memory(client, port)
   end
 
@@ -140,7 +142,12 @@ defmodule Bench do
     |---|---|---|---|---|\
     """)
 
-    frames = [request("direct", "quote"), request("floor", "quote_floor"), request("api", "quote")]
+    frames = [
+      request("direct", "quote"),
+      request("floor", "quote_floor"),
+      request("api", "quote")
+    ]
+
     same!(client, port, frames)
 
     for sockets <- [100, 1_000] do
@@ -148,7 +155,11 @@ defmodule Bench do
       [direct, _floor, _library] = Enum.zip_with(rates, &median/1)
 
       ratios =
-        for of <- [fn [d, f, _] -> f / d end, fn [d, _, l] -> l / d end, fn [_, f, l] -> l / f end],
+        for of <- [
+              fn [d, f, _] -> f / d end,
+              fn [d, _, l] -> l / d end,
+              fn [_, f, l] -> l / f end
+            ],
             do: rates |> Enum.map(of) |> median() |> Float.round(3)
 
       IO.puts("| #{sockets} | #{round(direct)} | #{Enum.join(ratios, " | ")} |")
@@ -169,6 +180,65 @@ defmodule Bench do
       [direct, _library] = Enum.zip_with(rates, &median/1)
       ratio = rates |> Enum.map(fn [direct, library] -> library / direct end) |> median()
       IO.puts("| #{sockets} | #{round(direct)} | #{Float.round(ratio, 3)} |")
+    end
+  end
+
+  # Until every socket has read every frame: the client, on the same cores, takes its part in all three.
+  defp rooms(client, port) do
+    IO.puts("""
+
+    ## Messages of 100 bytes to everybody in a room
+
+    Frames that all sockets have received, per second; the ratio that of each pair.
+
+    | sockets | `Endpoint.broadcast`, frames/s | fastlane, of that | through the channels, of that |
+    |---|---|---|---|\
+    """)
+
+    text = String.duplicate("x", 100)
+
+    for sockets <- [1_000, 5_000] do
+      rooms =
+        for way <- ["plain", "fast", "through"] do
+          listeners = on(client, :listen, [port, way, sockets])
+
+          if way != "plain" do
+            {:ok, %{members: members}} = PhoenixGenApi.Relay.get_group_info(way)
+            sender = members |> Map.keys() |> hd()
+            :persistent_term.put({Bench.Rooms, way}, {:ok, %{owner: sender}})
+          end
+
+          {way, listeners}
+        end
+
+      messages = div(@frames, sockets)
+
+      rates =
+        for n <- 0..@slices do
+          rooms = if rem(n, 2) == 0, do: rooms, else: Enum.reverse(rooms)
+
+          Map.new(rooms, fn {way, listeners} ->
+            began = System.monotonic_time()
+            for _ <- 1..messages, do: Bench.Rooms.say(way, text)
+            :ok = on(client, :heard, [listeners, messages])
+            took = System.monotonic_time() - began
+
+            {way,
+             sockets * messages / System.convert_time_unit(took, :native, :microsecond) * 1.0e6}
+          end)
+        end
+
+      # The first one warms up.
+      rates = tl(rates)
+      plain = rates |> Enum.map(& &1["plain"]) |> median()
+
+      ratios =
+        for way <- ["fast", "through"],
+            do: rates |> Enum.map(&(&1[way] / &1["plain"])) |> median() |> Float.round(2)
+
+      IO.puts("| #{sockets} | #{round(plain)} | #{Enum.join(ratios, " | ")} |")
+      for {_way, {pid, _listeners}} <- rooms, do: on(client, :close, [pid])
+      Process.sleep(2_000)
     end
   end
 

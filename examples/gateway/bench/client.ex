@@ -98,6 +98,62 @@ defmodule Bench.Client do
     receive do: ({:open, pid} -> pid)
   end
 
+  @doc "Opens sockets that count the frames they get; `heard/2` waits until each has so many more."
+  def listen(port, channel, sockets) do
+    parent = self()
+
+    spawn(fn ->
+      listeners =
+        for _ <- 1..sockets do
+          spawn_link(fn ->
+            tcp = connect(port, channel)
+            send(parent, {:listens, self()})
+            hear(tcp, "", 0)
+          end)
+        end
+
+      send(parent, {:listeners, self(), listeners})
+      receive do: (:close -> exit(:shutdown))
+    end)
+
+    receive do
+      {:listeners, pid, listeners} ->
+        for listener <- listeners, do: receive(do: ({:listens, ^listener} -> :ok))
+        {pid, listeners}
+    end
+  end
+
+  def heard({_pid, listeners}, frames) do
+    for listener <- listeners, do: send(listener, {:until, self(), frames})
+    for listener <- listeners, do: receive(do: ({:heard, ^listener} -> :ok))
+    :ok
+  end
+
+  defp hear(tcp, got, count) do
+    receive do
+      {:until, from, frames} -> hear(tcp, got, count, frames, from)
+    end
+  end
+
+  defp hear(tcp, got, count, frames, from) when count >= frames do
+    send(from, {:heard, self()})
+    hear(tcp, got, count - frames)
+  end
+
+  defp hear(tcp, got, count, frames, from) do
+    {:ok, bytes} = :gen_tcp.recv(tcp, 0)
+    {more, rest} = frames(got <> bytes, 0)
+    hear(tcp, rest, count + more, frames, from)
+  end
+
+  defp frames(<<129, 126, size::16, _data::binary-size(size), rest::binary>>, count),
+    do: frames(rest, count + 1)
+
+  defp frames(<<129, size, _data::binary-size(size), rest::binary>>, count) when size < 126,
+    do: frames(rest, count + 1)
+
+  defp frames(rest, count), do: {count, rest}
+
   def close(pid) do
     send(pid, :close)
     :ok

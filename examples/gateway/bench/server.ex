@@ -55,12 +55,77 @@ defmodule Bench.PlainChannel do
   defdelegate handle_in(event, request, socket), to: Bench.Channel
 end
 
+defmodule Bench.Rooms do
+  @moduledoc false
+  # A message to everybody in a room, as frames that hold the same.
+
+  alias PhoenixGenApi.Relay
+  alias PhoenixGenApi.Structs.Request
+
+  @ways %{"fast" => "the relay's fastlane", "through" => "the relay, through the channels"}
+
+  def ways, do: @ways
+
+  def join(way, socket) do
+    user = "user-#{System.unique_integer([:positive])}"
+    {:ok, :active} = Relay.join_group(way, user, self(), create: :public)
+    {:ok, socket}
+  end
+
+  def say(way, text) when is_map_key(@ways, way) do
+    {:ok, %{owner: sender}} = :persistent_term.get({__MODULE__, way})
+    args = %{"group_id" => way, "message" => text}
+    request = %Request{request_id: "r1", user_id: sender, args: args}
+    %{success: true} = Relay.handle_relay(request, nil)
+  end
+
+  # What the relay sends is what a channel would push.
+  def say(topic, text) do
+    payload = %{
+      async: false,
+      can_retry: false,
+      error: nil,
+      has_more: false,
+      request_id: "r1",
+      result: %{
+        "from_user_id" => "user-1",
+        "group_id" => topic,
+        "message" => text,
+        "timestamp" => "2026-01-01T00:00:00.000000Z"
+      },
+      success: true
+    }
+
+    Bench.Endpoint.broadcast("#{topic}:1", "api", payload)
+  end
+end
+
+defmodule Bench.FastRoom do
+  @moduledoc false
+  use Phoenix.Channel
+  use PhoenixGenApi, event: "api"
+
+  @impl true
+  def join(_topic, _params, socket), do: Bench.Rooms.join("fast", socket)
+end
+
+defmodule Bench.ThroughRoom do
+  @moduledoc false
+  use Phoenix.Channel
+  use PhoenixGenApi, event: "api", relay: :channel
+
+  @impl true
+  def join(_topic, _params, socket), do: Bench.Rooms.join("through", socket)
+end
+
 defmodule Bench.Socket do
   @moduledoc false
   use Phoenix.Socket
 
-  channel "api:*", Bench.Channel
-  channel "plain:*", Bench.PlainChannel
+  channel("api:*", Bench.Channel)
+  channel("plain:*", Bench.PlainChannel)
+  channel("fast:*", Bench.FastRoom)
+  channel("through:*", Bench.ThroughRoom)
 
   @impl true
   def connect(_params, socket), do: {:ok, assign(socket, :user_id, "bench")}
@@ -73,5 +138,5 @@ defmodule Bench.Endpoint do
   @moduledoc false
   use Phoenix.Endpoint, otp_app: :gateway
 
-  socket "/bench", Bench.Socket, websocket: true
+  socket("/bench", Bench.Socket, websocket: true)
 end

@@ -20,6 +20,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
 
   # Enough for most requests to end without a garbage collection.
   @heap_words 1_598
+  @small_heap_words 233
 
   @enforce_keys [:requests, :number, :channel, :delivery, :max_running, :ref, :request, :device]
   defstruct @enforce_keys ++
@@ -120,8 +121,9 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
 
   defp acknowledged(%{requests: requests, number: number} = process, acknowledgement) do
     kind = if acknowledgement.has_more, do: :stream, else: :async
-    # Arguments may be large, and streams long.
+    # Arguments may be large, and streams long: what is kept from here on is little.
     process = %{process | request: %{process.request | args: %{}}, found: nil}
+    Process.flag(:min_heap_size, @small_heap_words)
 
     if Native.channel_requests_acknowledged(requests, number),
       do: receive_later(process, kind),
