@@ -122,10 +122,10 @@ defmodule Bench.Socket do
   @moduledoc false
   use Phoenix.Socket
 
-  channel("api:*", Bench.Channel)
-  channel("plain:*", Bench.PlainChannel)
-  channel("fast:*", Bench.FastRoom)
-  channel("through:*", Bench.ThroughRoom)
+  channel "api:*", Bench.Channel
+  channel "plain:*", Bench.PlainChannel
+  channel "fast:*", Bench.FastRoom
+  channel "through:*", Bench.ThroughRoom
 
   @impl true
   def connect(_params, socket), do: {:ok, assign(socket, :user_id, "bench")}
@@ -138,5 +138,6 @@ defmodule Bench.Endpoint do
   @moduledoc false
   use Phoenix.Endpoint, otp_app: :gateway
 
-  socket("/bench", Bench.Socket, websocket: true)
+  # Opening thousands of sockets takes longer than the minute after which Phoenix closes a silent one.
+  socket "/bench", Bench.Socket, websocket: [timeout: :infinity]
 end
