@@ -20,6 +20,20 @@ defmodule PhoenixGenApi.Test.ChannelFunctions do
     end
   end
 
+  @doc "Links itself with a process that lives on, and ends as it is told."
+  def linked(test) do
+    child = spawn_link(fn -> Process.sleep(:infinity) end)
+    send(test, {:linked, self(), child})
+
+    receive do
+      :return -> "done"
+      :raise -> raise "on purpose"
+      :throw -> throw(:on_purpose)
+      :exit -> exit(:on_purpose)
+      :exit_normally -> exit(:normal)
+    end
+  end
+
   @doc "A hook that waits until its process ends."
   def hook(request, _config, test) do
     send(test, {:hook, self()})

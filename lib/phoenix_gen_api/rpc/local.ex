@@ -101,15 +101,10 @@ defmodule PhoenixGenApi.RPC.Local do
     inline.begins.()
     timer = start_timer(timeout, handle, target, inline)
 
-    outcome =
-      try do
-        {:return, :erlang.apply(module, function, args)}
-      catch
-        kind, reason -> {:raised, kind, reason, __STACKTRACE__}
-      end
-
+    outcome = attempt(module, function, args)
     stop_timer(timer)
-    unlink_normally()
+    # This process goes on, so it ends for them what the function was.
+    end_links(if match?({:return, _value}, outcome), do: :normal, else: outcome)
     outcome
   end
 
@@ -129,27 +124,30 @@ defmodule PhoenixGenApi.RPC.Local do
     Process.put(:"$callers", callers)
     args = Deadline.adopt(metadata, args)
 
-    outcome =
-      try do
-        {:return, :erlang.apply(module, function, args)}
-      catch
-        kind, reason -> {:raised, kind, reason, __STACKTRACE__}
-      end
-
+    outcome = attempt(module, function, args)
     if match?({:return, _value}, outcome), do: unlink_normally()
     exit({:phoenix_gen_api, caller, outcome})
+  end
+
+  defp attempt(module, function, args) do
+    {:return, :erlang.apply(module, function, args)}
+  catch
+    kind, reason -> {:raised, kind, reason, __STACKTRACE__}
   end
 
   @doc false
   # The exit reason carries the result, but to what the function has linked itself with a
   # function that returned has ended normally.
   @spec unlink_normally() :: :ok
-  def unlink_normally do
+  def unlink_normally, do: end_links(:normal)
+
+  # As if this process had ended, with that reason.
+  defp end_links(reason) do
     {:links, links} = Process.info(self(), :links)
 
     for pid when is_pid(pid) <- links do
       Process.unlink(pid)
-      Process.exit(pid, :normal)
+      Process.exit(pid, reason)
     end
 
     :ok

@@ -578,6 +578,39 @@ defmodule PhoenixGenApi.Channel.RequestsTest do
       do: for(pid <- request_processes(channel), do: Process.exit(pid, :kill))
   end
 
+  for {word, lives?} <- [
+        return: true,
+        exit_normally: false,
+        raise: false,
+        throw: false,
+        exit: false
+      ] do
+    test "what a function has linked itself with ends as that does (#{word})", %{service: service} do
+      # With a retry it has a process of its own, and nothing else is different.
+      for retry <- [nil, 1] do
+        register(service, "linked", retry: retry, retry_on: [:node_down])
+        channel = join(Ordered)
+        push_in(channel, payload(service, "linked", "a"))
+        assert_receive {:linked, function, child}
+
+        [function, child] =
+          monitors = for pid <- [function, child], do: {pid, Process.monitor(pid)}
+
+        send(elem(function, 0), unquote(word))
+        assert_receive {:reply, _, _, %Response{request_id: "a"}}
+
+        if unquote(lives?) do
+          {pid, monitor} = function
+          assert_receive {:DOWN, ^monitor, :process, ^pid, _}
+          assert Process.alive?(elem(child, 0))
+          Process.exit(elem(child, 0), :kill)
+        else
+          for {pid, monitor} <- monitors, do: assert_receive({:DOWN, ^monitor, :process, ^pid, _})
+        end
+      end
+    end
+  end
+
   test "the reply to a function that raises says nothing of why", %{service: service} do
     register(service, "boom")
 
