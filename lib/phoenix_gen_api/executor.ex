@@ -66,25 +66,23 @@ defmodule PhoenixGenApi.Executor do
   ## Processes
 
   Functions run in processes of their own, monitored and not linked, here or on a node of the
-  cluster; over a channel a local function runs in the process of its request. None of the functions below raises for a `%Request{}`, whatever it holds and whatever
-  becomes of the function, and nothing is left behind: a function that timed out, or whose
-  caller died, is killed.
+  cluster; over a channel a local function runs in the process of its request. None of the functions
+  below raises for a `%Request{}`, whatever it holds and whatever becomes of the function, and nothing
+  is left behind: a function that timed out, or whose caller died, is killed.
   """
 
-  import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
+  import PhoenixGenApi.Plan, only: [has: 2]
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigDb
   alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Errors.DecodeError
-  alias PhoenixGenApi.Circuits
   alias PhoenixGenApi.Executor.{Client, Context, Dispatch, Outcome}
   alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Identity
   alias PhoenixGenApi.JsonEncoding.Reply
-  alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
@@ -142,10 +140,11 @@ defmodule PhoenixGenApi.Executor do
 
       {:refused, failure} ->
         # It runs by now.
-        response = ErrorResponse.build(request.request_id, failure, :unknown)
+        refusal = ErrorResponse.build(request.request_id, failure, :unknown)
+        {response, rest, bytes} = measured({refusal, {failure, nil}}, client.json_library)
 
-        if client.claim.(:answer, response, 0) == :ok,
-          do: Outcome.emit(request, response, {failure, nil}, started, client.queued)
+        if client.claim.(:answer, response, bytes) == :ok,
+          do: Outcome.emit(request, response, rest, started, client.queued)
 
         :over
 
@@ -345,47 +344,6 @@ defmodule PhoenixGenApi.Executor do
 
     Telemetry.execute(@event ++ [:start], Telemetry.start_measurements(started), metadata)
     {started, run.(started)}
-  end
-
-  @doc false
-  # The end of a request that its client has cancelled while it was executed, from whoever has ended it.
-  @spec cancelled(Request.t(), integer(), non_neg_integer()) :: Response.t()
-  def cancelled(request, started, queued), do: ended(request, :cancelled, nil, started, queued)
-
-  @doc false
-  # The same for a function that ran in the process of its request, see `RPC.Local`, for too long.
-  @spec timed_out(Request.t(), RPC.Local.call(), integer(), non_neg_integer()) :: Response.t()
-  def timed_out(request, %{plan: plan} = call, started, queued) do
-    %{handle: handle, target: {node, counter} = target} = call
-    plan(timeout: timeout) = plan
-    RPC.timed_out(handle, node, counter)
-    context = %{Context.new(request, plan, self(), started) | target: target}
-    ended(request, {:timeout, timeout}, context, started, queued)
-  end
-
-  @doc false
-  # The same for a request whose process has died, of its function or otherwise.
-  @spec lost(Request.t(), called? :: boolean(), integer(), non_neg_integer()) :: Response.t()
-  def lost(request, false, started, queued),
-    do: ended(request, :request_failed, nil, started, queued)
-
-  def lost(request, true, started, queued) do
-    failure = {:raised, :exit, :killed, []}
-
-    with {:ok, plan} <- fetch(request),
-         {:ok, node, counter} when node == node() <- NodeSelector.pick(plan, request) do
-      Circuits.count_failure(node, counter, Circuits.classify(failure))
-      context = %{Context.new(request, plan, self(), started) | target: {node, counter}}
-      ended(request, failure, context, started, queued)
-    else
-      _another_config_by_now -> ended(request, failure, nil, started, queued)
-    end
-  end
-
-  defp ended(request, failure, context, started, queued) do
-    response = ErrorResponse.build(request.request_id, failure)
-    Outcome.emit(request, response, {failure, context}, started, queued)
-    response
   end
 
   # It has to be possible to send the response.

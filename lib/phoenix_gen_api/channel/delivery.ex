@@ -93,24 +93,36 @@ defmodule PhoenixGenApi.Channel.Delivery do
   What `answer/4` would send, encoded: to be sent by whoever claims the answer.
   """
   @spec messages(t(), PhoenixAdapter.ref(), Response.t(), non_neg_integer()) :: [{pid(), term()}]
-  def messages(%{mode: mode} = delivery, ref, %Response{} = response, bytes \\ @small) do
-    pushed =
-      if mode == :reply do
+  def messages(delivery, ref, %Response{} = response, bytes \\ @small) do
+    push = &PhoenixAdapter.push_message(delivery.socket, delivery.event, &1)
+    reply = &reply_message(ref, &1)
+
+    case delivery.mode do
+      :push ->
+        encoded(delivery, response, bytes, push)
+
+      :reply when ref == nil ->
         []
-      else
-        sent(delivery, bytes)
 
-        unhurried(bytes, fn ->
-          attempt(response, &PhoenixAdapter.push_message(delivery.socket, delivery.event, &1))
-        end)
-      end
+      :reply ->
+        encoded(delivery, response, bytes, reply)
 
-    if mode == :push or ref == nil do
-      pushed
-    else
-      sent(delivery, bytes)
-      pushed ++ unhurried(bytes, fn -> attempt(response, &reply_message(ref, &1)) end)
+      :both ->
+        encoded(delivery, response, bytes, push) ++ encoded(delivery, response, bytes, reply)
     end
+  end
+
+  defp encoded(%{connection: connection}, response, bytes, encode) do
+    ClientConnection.sent(connection, bytes + @envelope)
+
+    unhurried(bytes, fn ->
+      messages = attempt(response, encode)
+
+      # Sending copies a list of pieces, all of it at once, but not a binary.
+      if bytes < @large,
+        do: messages,
+        else: for({pid, message} <- messages, do: {pid, Fastlane.in_one_piece(message)})
+    end)
   end
 
   @doc "The same for a request of which nobody has to know the outcome. With `:push` the receipt was the answer."
@@ -119,8 +131,6 @@ defmodule PhoenixGenApi.Channel.Delivery do
 
   def accepted_messages(_delivery, ref, id),
     do: attempt(%{request_id: id}, &PhoenixAdapter.reply_message(ref, {:ok, &1}))
-
-  defp sent(delivery, bytes), do: ClientConnection.sent(delivery.connection, bytes + @envelope)
 
   defp reply_message(ref, %Response{success: false} = response),
     do: PhoenixAdapter.reply_message(ref, {:error, response})
@@ -133,20 +143,18 @@ defmodule PhoenixGenApi.Channel.Delivery do
   Own clauses of the module may take it there, so its form is fixed. Where the module may serve several
   events it says its own in a key that structs of that name do not have.
   """
-  @spec later(t(), pid(), :async_call | :stream_response, Response.t()) :: :ok
-  def later(delivery, channel, tag, response) do
-    delivery |> later_messages(channel, tag, response) |> send_all()
-  end
+  @spec later(t(), :async_call | :stream_response, Response.t()) :: :ok
+  def later(delivery, tag, response),
+    do: delivery |> later_messages(tag, response) |> send_all()
 
-  @doc "What `later/4` would send."
-  @spec later_messages(t(), pid(), :async_call | :stream_response, Response.t()) ::
-          [{pid(), term()}]
-  def later_messages(delivery, channel, tag, response) do
+  @doc "What `later/3` would send."
+  @spec later_messages(t(), :async_call | :stream_response, Response.t()) :: [{pid(), term()}]
+  def later_messages(delivery, tag, response) do
     # A stream looks at the channel itself, and pauses.
     if tag == :async_call,
       do: ClientConnection.sent_to_channel(delivery.connection, :erlang.external_size(response))
 
-    [{channel, {tag, marked(delivery, response)}}]
+    [{delivery.channel, {tag, marked(delivery, response)}}]
   end
 
   defp marked(%{marks_event: true, event: event}, response), do: Map.put(response, :event, event)

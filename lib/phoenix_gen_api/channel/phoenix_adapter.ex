@@ -12,12 +12,10 @@ defmodule PhoenixGenApi.Channel.PhoenixAdapter do
   def ref(%{ref: nil}), do: nil
   def ref(socket), do: Phoenix.Channel.socket_ref(socket)
 
-  @doc "Replies from any process."
-  @spec reply(ref(), {:ok | :error, term()}) :: :ok
-  def reply(nil, _reply), do: :ok
-  def reply(ref, reply), do: Phoenix.Channel.reply(ref, reply)
-
-  @doc "What a reply is for the process that gets it: what `reply/2` would send."
+  @doc """
+  What `Phoenix.Channel.reply/2` would send, and to whom: whoever claims an answer sends it in the same
+  step, which that function cannot do.
+  """
   @spec reply_message(ref(), {:ok | :error, term()}) :: [{pid(), term()}]
   def reply_message(nil, _reply), do: []
 
@@ -34,7 +32,7 @@ defmodule PhoenixGenApi.Channel.PhoenixAdapter do
     [{transport, serializer.encode!(reply)}]
   end
 
-  @doc "What a push is for the process that gets it: what `push/3` would send."
+  @doc "The same for `push/3`."
   @spec push_message(struct(), String.t(), term()) :: [{pid(), term()}]
   def push_message(socket, event, payload) do
     message =

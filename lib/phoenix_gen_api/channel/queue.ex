@@ -40,9 +40,9 @@ defmodule PhoenixGenApi.Channel.Queue do
   def drop(queue, number), do: GenServer.cast(queue, {:drop, number})
 
   @impl true
-  def init(%{delivery: delivery, channel: channel} = requests) do
+  def init(%{delivery: delivery} = requests) do
     Process.set_label({__MODULE__, delivery.topic})
-    Process.monitor(channel)
+    Process.monitor(delivery.channel)
     # A channel finds behind everything else that its client has gone: results would be made and
     # written for nobody meanwhile.
     Process.monitor(delivery.transport)

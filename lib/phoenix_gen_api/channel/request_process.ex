@@ -22,14 +22,13 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   @heap_words 1_598
   @small_heap_words 233
 
-  @enforce_keys [:requests, :number, :channel, :delivery, :max_running, :ref, :request, :device]
+  @enforce_keys [:requests, :number, :delivery, :max_running, :ref, :request, :device]
   defstruct @enforce_keys ++
               [:found, :max_result_bytes, follows?: false, queued: 0, capacity: 0, budget: 0]
 
   @type t :: %__MODULE__{
           requests: Native.handle(),
           number: pos_integer(),
-          channel: pid(),
           delivery: Delivery.t(),
           max_running: non_neg_integer(),
           ref: PhoenixGenApi.Channel.PhoenixAdapter.ref(),
@@ -102,10 +101,6 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   defp messages(process, {:ok, :none}, _bytes),
     do: Delivery.accepted_messages(process.delivery, process.ref, process.request.request_id)
 
-  # One that the library has made.
-  defp messages(process, response, 0),
-    do: Delivery.messages(process.delivery, process.ref, response)
-
   defp messages(process, response, bytes),
     do: Delivery.messages(process.delivery, process.ref, response, bytes)
 
@@ -136,7 +131,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
         cancelled(process, kind)
 
       {:stream_started, _id, _pid} = started ->
-        send(process.channel, started)
+        send(process.delivery.channel, started)
         receive_later(process, kind)
 
       {:async_call, response} ->
@@ -185,10 +180,10 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   end
 
   defp send_later(process, tag, response),
-    do: Delivery.later(process.delivery, process.channel, tag, response)
+    do: Delivery.later(process.delivery, tag, response)
 
   defp later(process, tag, response),
-    do: Delivery.later_messages(process.delivery, process.channel, tag, response)
+    do: Delivery.later_messages(process.delivery, tag, response)
 
   defp measured(process, response) do
     %{delivery: %{json_library: json_library}, max_result_bytes: max} = process
@@ -230,7 +225,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
     end
   end
 
-  defp capacity(%{channel: channel, delivery: delivery, budget: budget}, bytes) do
+  defp capacity(%{delivery: %{channel: channel} = delivery, budget: budget}, bytes) do
     # How large the messages are that wait for the channel, nobody knows: after so many bytes it
     # has to catch up.
     if (bytes <= budget or Mailbox.empty?(channel)) and

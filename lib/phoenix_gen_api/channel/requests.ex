@@ -14,19 +14,18 @@ defmodule PhoenixGenApi.Channel.Requests do
   alias PhoenixGenApi.ClientConnection
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ErrorResponse
-  alias PhoenixGenApi.Executor
+  alias PhoenixGenApi.Executor.Interrupted
   alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Structs.{Request, Response}
 
-  @enforce_keys [:native, :options, :delivery, :channel, :callers]
+  @enforce_keys [:native, :options, :delivery, :callers]
   defstruct @enforce_keys
 
   @type t :: %__MODULE__{
           native: Native.handle(),
           options: Options.t(),
           delivery: Delivery.t(),
-          channel: pid(),
           callers: [pid()]
         }
 
@@ -52,7 +51,6 @@ defmodule PhoenixGenApi.Channel.Requests do
       native: Native.channel_requests_new(before, share, waits, self(), transport, delivery),
       options: options,
       delivery: delivery,
-      channel: self(),
       callers: [self() | Process.get(:"$callers", [])]
     }
   end
@@ -155,7 +153,6 @@ defmodule PhoenixGenApi.Channel.Requests do
         %RequestProcess{
           requests: native,
           number: number,
-          channel: requests.channel,
           delivery: requests.delivery,
           max_running: bounded(requests.options.max_running),
           ref: ref,
@@ -191,7 +188,7 @@ defmodule PhoenixGenApi.Channel.Requests do
   # Its function ends with its process, also on another node.
   defp end_one({:executing, pid, {ref, request, started, queued}}, _id, requests) do
     if pid, do: Process.exit(pid, :kill)
-    Delivery.answer(requests.delivery, ref, Executor.cancelled(request, started, queued))
+    Delivery.answer(requests.delivery, ref, Interrupted.cancelled(request, started, queued))
   end
 
   defp end_one({:waiting, number, queue, {ref, request, _started, _queued}}, id, requests) do
@@ -239,7 +236,12 @@ defmodule PhoenixGenApi.Channel.Requests do
     else
       _died ->
         Native.channel_requests_finish_waiting(native, number, [])
-        Delivery.answer(delivery, ref, Executor.lost(request, false, System.monotonic_time(), 0))
+
+        Delivery.answer(
+          delivery,
+          ref,
+          Interrupted.lost(request, false, System.monotonic_time(), 0)
+        )
     end
   end
 

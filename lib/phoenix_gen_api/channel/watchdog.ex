@@ -10,7 +10,7 @@ defmodule PhoenixGenApi.Channel.Watchdog do
 
   alias PhoenixGenApi.Channel.Delivery
   alias PhoenixGenApi.ErrorResponse
-  alias PhoenixGenApi.Executor
+  alias PhoenixGenApi.Executor.Interrupted
   alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.RPC
@@ -49,14 +49,14 @@ defmodule PhoenixGenApi.Channel.Watchdog do
   def handle_info(_other, state), do: {:noreply, state}
 
   defp timed_out(delivery, {ref, request, started, queued}, call) do
-    response = Executor.timed_out(request, call, started, queued)
+    response = Interrupted.timed_out(request, call, started, queued)
     Delivery.answer(delivery, ref, response)
   end
 
   # A request's process dies of a function that kills it, of what the function is linked with, of a
   # bug, or by somebody else's hand.
   defp lost(delivery, {ref, request, started, queued}, what) when what in [nil, :function] do
-    response = Executor.lost(request, what == :function, started, queued)
+    response = Interrupted.lost(request, what == :function, started, queued)
     Delivery.answer(delivery, ref, response)
   end
 
@@ -64,6 +64,6 @@ defmodule PhoenixGenApi.Channel.Watchdog do
     failure = if kind == :async_call, do: :async_failed, else: :stream_failed
     FailureLog.log(failure, FailureLog.about(request))
     response = ErrorResponse.build(request.request_id, failure)
-    Delivery.later(delivery, delivery.channel, kind, response)
+    Delivery.later(delivery, kind, response)
   end
 end

@@ -101,10 +101,12 @@ defmodule PhoenixGenApi.Relay.Fastlane do
   def bytes(of_the_channel), do: :erlang.external_size(of_the_channel)
 
   # One binary for all: data in pieces would be put together again by each transport.
-  defp frame(serializer, broadcast) do
-    case serializer.fastlane!(broadcast) do
-      {:socket_push, kind, data} -> {:socket_push, kind, IO.iodata_to_binary(data)}
-      other -> other
-    end
-  end
+  defp frame(serializer, broadcast), do: broadcast |> serializer.fastlane!() |> in_one_piece()
+
+  @doc "A message of a serializer for the transport, whose data is one binary then."
+  @spec in_one_piece(term()) :: term()
+  def in_one_piece({:socket_push, kind, data}),
+    do: {:socket_push, kind, IO.iodata_to_binary(data)}
+
+  def in_one_piece(other), do: other
 end

@@ -578,6 +578,25 @@ defmodule PhoenixGenApi.Channel.RequestsTest do
       do: for(pid <- request_processes(channel), do: Process.exit(pid, :kill))
   end
 
+  defmodule Pieces do
+    # A serializer whose data is in pieces, as that of Phoenix.
+    def encode!(%Phoenix.Socket.Reply{payload: payload}),
+      do: {:socket_push, :text, ["[", JSON.encode_to_iodata!(payload), "]"]}
+  end
+
+  test "a large answer is sent in one piece, and a small one as it was made", %{service: service} do
+    register(service, "echo", arg_types: %{"text" => {:string, 200_000}})
+    channel = join(Ordered, %{}, Pieces)
+
+    for {size, one?} <- [{10, false}, {100_000, true}] do
+      args = %{"text" => String.duplicate("x", size)}
+      push_in(channel, payload(service, "echo", "a", %{"args" => args}))
+      assert_receive {:socket_push, :text, data}
+      assert is_binary(data) == one?
+      assert IO.iodata_length(data) > size
+    end
+  end
+
   for {word, lives?} <- [
         return: true,
         exit_normally: false,

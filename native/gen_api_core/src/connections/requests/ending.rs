@@ -67,19 +67,19 @@ impl<P: Copy + Eq, I> Requests<P, I> {
         }
         if state.queue == Some(process) {
             state.queue = None;
-            // What it was about to start, too.
-            let unnamed: Vec<u64> = (state.active.iter())
-                .filter(|(_, request)| request.process.is_none() && request.info.is_some())
-                .map(|(number, _)| *number)
-                .collect();
-            for number in unnamed {
+            // It was about to start one at most. If that one has a process already, nobody can name it any
+            // more: it finds its answer claimed, and ends by itself.
+            let starting = (state.active.iter())
+                .find(|(_, request)| request.process.is_none() && request.info.is_some())
+                .map(|(number, _)| *number);
+            if let Some(number) = starting {
                 let info = self.end(&mut state, number, Phase::Claimed);
                 ended.lost.extend(info.map(|info| Lost {
                     info,
                     kind: None,
                     called: false,
                 }));
-                ended.proceed = self.leave(&mut state, number).or(ended.proceed);
+                ended.proceed = self.leave(&mut state, number);
             }
             for waiting in std::mem::take(&mut state.waiting) {
                 self.leave_waiting(&waiting);
@@ -125,14 +125,14 @@ impl<P: Copy + Eq, I> Requests<P, I> {
         self.finish_share(&request.id, request.traits);
         let info = request.info.take();
         let long = std::mem::take(&mut request.long);
-        state.long -= u32::from(long);
+        state.long = state.long.saturating_sub(u32::from(long));
         info
     }
 
     /// Its process has ended: whose may go on.
     pub(super) fn leave(&self, state: &mut State<P, I>, number: u64) -> Option<P> {
         let request = state.active.remove(&number)?;
-        state.slots -= u32::from(request.slot);
+        state.slots = state.slots.saturating_sub(u32::from(request.slot));
         if request.traits.in_order {
             self.lane.lock().leave(number)
         } else {

@@ -219,7 +219,7 @@ impl<P: Copy + Eq, I> Requests<P, I> {
         request.phase = Phase::Running(kind);
         let cancelled = request.cancelled;
         if std::mem::take(&mut request.slot) {
-            state.slots -= 1;
+            state.slots = state.slots.saturating_sub(1);
         }
         if cancelled {
             self.cancel_running(&mut state, number, kind);
