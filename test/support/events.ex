@@ -11,4 +11,20 @@ defmodule PhoenixGenApi.Test.Events do
     :ok = Telemetry.attach_many(id, events, handler)
     ExUnit.Callbacks.on_exit(fn -> Telemetry.detach_all(id) end)
   end
+
+  @doc "Has `{:dropped, count, reason}` sent to the test for messages to a group that are dropped."
+  def forward_drops(group) do
+    forward([[:phoenix_gen_api, :relay, :drop]], fn _event, %{count: count}, meta ->
+      if meta.group_id == group, do: {:dropped, count, meta.reason}, else: :dropped_elsewhere
+    end)
+  end
+
+  @doc "How many messages were dropped for slow consumers, of those that the test has been told by now."
+  def dropped(count \\ 0) do
+    receive do
+      {:dropped, more, :slow_consumer} -> dropped(count + more)
+    after
+      0 -> count
+    end
+  end
 end

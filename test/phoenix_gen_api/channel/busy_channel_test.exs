@@ -3,8 +3,9 @@ defmodule PhoenixGenApi.Channel.BusyChannelTest do
   # 17.3, bytes per connection.
   use PhoenixGenApi.ChannelCase, async: true
 
-  alias PhoenixGenApi.{Native, Relay, Telemetry}
+  alias PhoenixGenApi.{Native, Relay}
   alias PhoenixGenApi.Structs.StreamHelper
+  alias PhoenixGenApi.Test.Events
 
   @mb 1_000_000
   @soft 8_388_608
@@ -140,18 +141,8 @@ defmodule PhoenixGenApi.Channel.BusyChannelTest do
 
   describe "messages of a group" do
     setup %{service: service} do
-      test = self()
       id = "busy-#{service}"
-
-      Telemetry.attach_relay(id, fn
-        [_, _, :drop], %{count: count}, %{group_id: ^id, reason: reason}, _config ->
-          send(test, {:dropped, count, reason})
-
-        _event, _measurements, _metadata, _config ->
-          :ok
-      end)
-
-      on_exit(fn -> Telemetry.detach_all(id) end)
+      Events.forward_drops(id)
       # The sender has nothing waiting.
       owner = spawn(fn -> read(nil) end)
       on_exit(fn -> Process.exit(owner, :kill) end)
@@ -170,22 +161,14 @@ defmodule PhoenixGenApi.Channel.BusyChannelTest do
 
       for _ <- 1..40, do: {:ok, 2} = say.()
       assert held(channel) < @soft + @mb
-      assert dropped(0) >= 30
+      assert Events.dropped() >= 30
       send(channel, :done)
       in_channel(channel)
       until(fn -> Process.info(client, :message_queue_len) == {:message_queue_len, 0} end)
-      assert dropped(0) == 0
+      assert Events.dropped() == 0
       {:ok, 2} = say.()
       in_channel(channel)
-      assert dropped(0) == 0
-    end
-
-    defp dropped(count) do
-      receive do
-        {:dropped, more, :slow_consumer} -> dropped(count + more)
-      after
-        0 -> count
-      end
+      assert Events.dropped() == 0
     end
   end
 end

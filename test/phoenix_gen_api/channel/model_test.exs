@@ -69,19 +69,8 @@ defmodule PhoenixGenApi.Channel.ModelTest do
         ] do
       function = if type == :stream, do: :feed, else: :run
 
-      :ok =
-        ConfigDb.add(
-          struct!(
-            %FunConfig{
-              service: service,
-              request_type: "#{type}",
-              nodes: :local,
-              mfa: {Functions, function, [self()]},
-              timeout: :infinity
-            },
-            fields
-          )
-        )
+      mfa = {Functions, function, [self()]}
+      register(service, "#{type}", [function: nil, mfa: mfa, timeout: :infinity] ++ fields)
     end
 
     :ok

@@ -4,7 +4,7 @@ defmodule PhoenixGenApi.Channel.SlowClientTest do
 
   alias PhoenixGenApi.{ClientConnection, Relay, Telemetry}
   alias PhoenixGenApi.Structs.StreamHelper
-  alias PhoenixGenApi.Test.SlowReader
+  alias PhoenixGenApi.Test.{Events, SlowReader}
 
   @mb 1_000_000
   @soft 8_388_608
@@ -183,19 +183,19 @@ defmodule PhoenixGenApi.Channel.SlowClientTest do
 
   test "requests that a channel has of a client that has gone are not executed",
        %{service: service, reader: reader} do
+    register(service, "gate", arg_types: %{"name" => :string})
     channel = join_slow(Api, reader)
-    request(channel, service, "large", "before")
-    assert %{"success" => true} = SlowReader.read(reader)
-    assert_received :called
+    push_in(channel, payload(service, "gate", "g", %{"args" => %{"name" => "g"}}))
+    assert_receive {:running, "g", function}
+    monitor = Process.monitor(function)
 
     :sys.suspend(channel)
     for n <- 1..10, do: request(channel, service, "large", n)
-    monitor = Process.monitor(reader)
     Process.exit(reader, :kill)
-    assert_receive {:DOWN, ^monitor, :process, ^reader, :killed}
-    connection = ClientConnection.open(reader)
-    until(fn -> ClientConnection.open(reader) == nil or unfinished(connection) == 0 end)
+    # By now it is known that the client has gone.
+    assert_receive {:DOWN, ^monitor, :process, ^function, _reason}
     :sys.resume(channel)
+    in_channel(channel)
     until(fn -> request_processes(channel) == [] and queues(channel) == [] end)
     refute_received :called
   end
@@ -271,18 +271,8 @@ defmodule PhoenixGenApi.Channel.SlowClientTest do
 
   describe "messages of a group" do
     setup %{service: service} do
-      test = self()
       id = "slow-#{service}"
-
-      Telemetry.attach_relay(id, fn
-        [_, _, :drop], %{count: count}, %{group_id: ^id, reason: reason}, _config ->
-          send(test, {:dropped, count, reason})
-
-        _event, _measurements, _metadata, _config ->
-          :ok
-      end)
-
-      on_exit(fn -> Telemetry.detach_all(id) end)
+      Events.forward_drops(id)
       owner = spawn(fn -> Process.sleep(:infinity) end)
       on_exit(fn -> Process.exit(owner, :kill) end)
       :ok = Relay.create_group(id, :public, "root", owner)
@@ -312,7 +302,7 @@ defmodule PhoenixGenApi.Channel.SlowClientTest do
         for _ <- 1..40, do: {:ok, 2} = Relay.send_to_group(group, "root", %{"text" => text})
         in_channel(channel)
         assert waiting_bytes(reader) < @soft + @mb
-        dropped = dropped(0)
+        dropped = Events.dropped()
         assert dropped >= 30
         assert Process.alive?(reader)
       end
@@ -326,14 +316,6 @@ defmodule PhoenixGenApi.Channel.SlowClientTest do
       {:frame, frame} -> byte_size(frame)
       {:socket_push, :text, frame} -> byte_size(frame)
     end)
-  end
-
-  defp dropped(count) do
-    receive do
-      {:dropped, more, :slow_consumer} -> dropped(count + more)
-    after
-      0 -> count
-    end
   end
 
   test "the hard limit is four times the soft one",
