@@ -14,7 +14,6 @@ defmodule PhoenixGenApi.Deadline do
 
   # In the dictionary of a function's process: the moment, in ms.
   @key __MODULE__
-  @max_ms 3_600_000
 
   @typedoc "A moment on a node, in ms."
   @type moment :: {node(), integer()}
@@ -28,7 +27,7 @@ defmodule PhoenixGenApi.Deadline do
   def of(given, configured, arrived) do
     arrived = System.convert_time_unit(arrived, :native, :millisecond)
     # Code may have written anything into a request.
-    given = if is_integer(given), do: given |> max(0) |> min(@max_ms)
+    given = if is_integer(given), do: given |> max(0) |> min(Request.max_deadline_ms())
     inherited = with at when at != nil <- Process.get(@key), do: max(at - arrived, 0)
 
     # Numbers are less than nil.

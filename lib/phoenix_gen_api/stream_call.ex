@@ -27,7 +27,7 @@ defmodule PhoenixGenApi.StreamCall do
   alias PhoenixGenApi.Executor.Context
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Plan
-  alias PhoenixGenApi.StreamCall.{Registry, Server}
+  alias PhoenixGenApi.StreamCall.{Lifetime, Registry, Server}
   alias PhoenixGenApi.Structs.{FunConfig, Request}
   alias PhoenixGenApi.WorkerPool
 
@@ -141,7 +141,8 @@ defmodule PhoenixGenApi.StreamCall do
       {:answer, final, crash}
     end
 
-    within = min(Server.remaining(stream), Config.get(:stream, :start_timeout_ms))
+    within =
+      min(Lifetime.remaining(context, stream.since), Config.get(:stream, :start_timeout_ms))
 
     opts = [
       caller: context.caller,
@@ -166,7 +167,7 @@ defmodule PhoenixGenApi.StreamCall do
 
   # Its whole time has passed.
   defp refusal(:no_slot, stream, within) do
-    if Server.timeout(stream) == within, do: {:expired, within}, else: {:pool, :no_slot}
+    if Lifetime.timeout(stream.context) == within, do: {:expired, within}, else: {:pool, :no_slot}
   end
 
   defp refusal(:pool_not_found, _stream, _within), do: {:stream_not_started, :pool_not_found}

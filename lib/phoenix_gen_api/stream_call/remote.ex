@@ -4,8 +4,15 @@ defmodule PhoenixGenApi.StreamCall.Remote do
   # and tells the node's circuit. Called by the stream's process, which passes on the messages it
   # gets meanwhile. `RPC.Client` has the protocol, `RPC.Producer` the other end.
 
+  import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
+
   alias PhoenixGenApi.Circuits
+  alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Deadline
+  alias PhoenixGenApi.Executor.{Attempt, Context}
+  alias PhoenixGenApi.Log
   alias PhoenixGenApi.RPC.{Capabilities, Client, Connection, Producer, ReturnValue}
+  alias PhoenixGenApi.Structs.StreamHelper
 
   @enforce_keys [:producer, :client, :handle, :target]
   defstruct @enforce_keys ++ [:function_pid, success_reported?: false, circuit_result: :none]
@@ -37,6 +44,30 @@ defmodule PhoenixGenApi.StreamCall.Remote do
           # it has returned this, where nobody could enumerate it
           | {:returned, term()}
           | :none
+
+  @doc "The other end of a stream, which the calling process is, under the mark of its messages."
+  @spec producer(Context.t(), term(), reference(), [pid()]) :: Producer.t()
+  def producer(%{plan: plan, request: request} = context, id, ref, callers) do
+    plan(module: module, function: function) = plan
+
+    helper = %StreamHelper{
+      stream_pid: self(),
+      request_id: id,
+      user_id: request.user_id,
+      device_id: request.device_id,
+      request: request
+    }
+
+    %Producer{
+      stream: self(),
+      ref: ref,
+      callers: [self() | callers],
+      max_unacked: Config.get(:stream, :max_unacked),
+      helper?: has(plan, :request_info),
+      metadata: request |> Log.metadata(id) |> Deadline.mark(request),
+      mfa: {module, function, Attempt.arguments(context, helper)}
+    }
+  end
 
   @doc "Starts it. `counter` is what `NodeSelector.pick/2` gave to count it on."
   @spec start(Producer.t(), node(), Circuits.counter()) :: t() | :circuit_open

@@ -5,20 +5,17 @@ defmodule PhoenixGenApi.StreamCall.Server do
   # It handles its messages in the order of arrival, so the order of each sender is kept. Only
   # while it holds back for a slow receiver does it take what ends a stream out of turn.
 
-  import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
+  import PhoenixGenApi.Plan, only: [has: 2]
 
-  alias PhoenixGenApi.Config
-  alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor.{Attempt, Context}
   alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Hooks
-  alias PhoenixGenApi.Log
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Plan
-  alias PhoenixGenApi.RPC.{Client, Credit, Producer, ReturnValue}
-  alias PhoenixGenApi.StreamCall.{Mailbox, Registry, Remote}
-  alias PhoenixGenApi.Structs.{Response, StreamHelper}
+  alias PhoenixGenApi.RPC.{Client, Credit, ReturnValue}
+  alias PhoenixGenApi.StreamCall.{Lifetime, Mailbox, Registry, Remote}
+  alias PhoenixGenApi.Structs.Response
   alias PhoenixGenApi.WorkerPool
 
   # Items of more than 256 bytes count as several for the receiver.
@@ -62,7 +59,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
       callers: callers,
       # A request of a channel is made by a process of the channel's, on its behalf.
       exempt: Map.from_keys([receiver | Enum.take(callers, 2)], true),
-      since: now()
+      since: System.monotonic_time(:millisecond)
     }
   end
 
@@ -104,34 +101,17 @@ defmodule PhoenixGenApi.StreamCall.Server do
     Process.flag(:min_heap_size, 4_000)
     send(receiver, {:stream_started, id, self()})
 
-    stream = %{stream | monitor: Process.monitor(receiver), judged?: judged?(stream.context)}
+    stream = %{
+      stream
+      | monitor: Process.monitor(receiver),
+        judged?: Lifetime.judged?(stream.context)
+    }
 
-    case remaining(stream) do
+    case Lifetime.remaining(stream.context, stream.since) do
       :infinity -> launch(stream)
       ms when ms > 0 -> launch(%{stream | timer: :erlang.start_timer(ms, self(), :deadline)})
-      _none -> failed(stream, expired(stream))
+      _none -> failed(stream, Lifetime.expired(stream.context))
     end
-  end
-
-  defp judged?(%{deadline: nil}), do: true
-  defp judged?(context), do: Attempt.judged?(context)
-
-  defp expired(%{context: context} = stream) do
-    case Deadline.check(context) do
-      {:error, expired} -> expired
-      :ok -> {:expired, timeout(stream)}
-    end
-  end
-
-  @doc "Its whole life in ms, from its submission on."
-  @spec timeout(t()) :: timeout()
-  def timeout(%{context: %{plan: plan(timeout: timeout)}}), do: timeout
-
-  @doc "What is left of it, and of the deadline of its request."
-  @spec remaining(t()) :: timeout() | neg_integer()
-  def remaining(%{context: %{request: request}, since: since} = stream) do
-    left = with timeout when is_integer(timeout) <- timeout(stream), do: timeout - (now() - since)
-    Deadline.within(request, left)
   end
 
   # A receiver that has died while the stream waited for a worker.
@@ -154,7 +134,9 @@ defmodule PhoenixGenApi.StreamCall.Server do
   end
 
   defp start(stream, %{target: {node, counter}} = context) do
-    case Remote.start(producer(stream, context), node, counter) do
+    producer = Remote.producer(context, stream.id, stream.ref, stream.callers)
+
+    case Remote.start(producer, node, counter) do
       :circuit_open when has(context.plan, :local) ->
         failed(stream, {:no_node, Attempt.circuit_open_reason()})
 
@@ -165,28 +147,6 @@ defmodule PhoenixGenApi.StreamCall.Server do
       remote ->
         loop(%{stream | context: context, remote: remote}, Mailbox.capacity(stream.receiver))
     end
-  end
-
-  defp producer(stream, %{plan: plan, request: request} = context) do
-    plan(module: module, function: function) = plan
-
-    helper = %StreamHelper{
-      stream_pid: self(),
-      request_id: stream.id,
-      user_id: request.user_id,
-      device_id: request.device_id,
-      request: request
-    }
-
-    %Producer{
-      stream: self(),
-      ref: stream.ref,
-      callers: [self() | stream.callers],
-      max_unacked: Config.get(:stream, :max_unacked),
-      helper?: has(plan, :request_info),
-      metadata: request |> Log.metadata(stream.id) |> Deadline.mark(request),
-      mfa: {module, function, Attempt.arguments(context, helper)}
-    }
   end
 
   # `budget` is the number of frames until the next look at the receiver; a large one counts as
@@ -398,18 +358,17 @@ defmodule PhoenixGenApi.StreamCall.Server do
     FailureLog.log(failure, context, System.convert_time_unit(since, :millisecond, :native))
   end
 
-  defp timed_out(%{judged?: false, context: %{deadline: ms} = context} = stream) do
-    if Deadline.expired?(context),
-      do: failed(stream, {:timeout, ms}),
-      else: timed_out(%{stream | judged?: true})
-  end
-
   defp timed_out(%{context: context, remote: remote} = stream) do
-    # A host that swallows every packet. Connecting fails only after seven seconds, when
-    # requests have given up: they must not go on choosing it.
-    if Client.unreachable?(remote.client), do: NodeSelector.mark(remote.client.node, :down)
-    ms = if Deadline.expired?(context), do: context.deadline, else: timeout(stream)
-    failed(%{stream | remote: Remote.timed_out(remote)}, {:timeout, ms})
+    case Lifetime.over(context, stream.judged?) do
+      {failure, true} ->
+        # A host that swallows every packet. Connecting fails only after seven seconds, when
+        # requests have given up: they must not go on choosing it.
+        if Client.unreachable?(remote.client), do: NodeSelector.mark(remote.client.node, :down)
+        failed(%{stream | remote: Remote.timed_out(remote)}, failure)
+
+      {failure, false} ->
+        failed(stream, failure)
+    end
   end
 
   # There is nobody to be told.
@@ -447,6 +406,4 @@ defmodule PhoenixGenApi.StreamCall.Server do
     send(pid, {__MODULE__, :stop})
     WorkerPool.cancel_wait(pid)
   end
-
-  defp now, do: System.monotonic_time(:millisecond)
 end

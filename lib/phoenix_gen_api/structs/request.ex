@@ -173,6 +173,10 @@ defmodule PhoenixGenApi.Structs.Request do
   def remaining_ms(%__MODULE__{}), do: :infinity
 
   @doc false
+  @spec max_deadline_ms() :: pos_integer()
+  def max_deadline_ms, do: @max_deadline_ms
+
+  @doc false
   # A request that another version of the library made, with the fields of this one.
   @spec complete(t()) :: t()
   def complete(
