@@ -1,48 +1,16 @@
 //! NIFs of `PhoenixGenApi.Channel.Requests`.
 
 use crate::atoms;
+use crate::channel_requests_terms::{
+    admission, send_if, AcknowledgementAtom, KindAtom, LimitsTuple, Messages, Saved, Small,
+};
 use crate::client_connection::ShareResource;
-use crate::decode::{atom_enum, List, Name};
-use crate::terms::is_small;
-use gen_api_core::connections::{
-    Acknowledgement, Admission, Cancelled, Ended, Kind, Limit, Limits, Requests, Share, Traits,
-    Turn,
-};
+use crate::decode::Name;
+use gen_api_core::connections::{Acknowledgement, Cancelled, Ended, Requests, Share, Traits, Turn};
 use parking_lot::Mutex;
-use rustler::env::SavedTerm;
 use rustler::types::atom;
-use rustler::{
-    Atom, Encoder, Env, Error, LocalPid, Monitor, NifResult, OwnedEnv, Resource, ResourceArc, Term,
-};
+use rustler::{Atom, Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 use std::sync::Arc;
-
-/// A term that outlives the call.
-struct Saved(OwnedEnv, SavedTerm);
-
-impl Saved {
-    fn new(term: Term<'_>) -> Self {
-        let own = OwnedEnv::new();
-        let saved = own.save(term);
-        Self(own, saved)
-    }
-
-    fn load<'a>(&self, env: Env<'a>) -> Term<'a> {
-        self.0.run(|own| self.1.load(own).in_env(env))
-    }
-}
-
-/// A term that a normal scheduler may copy, as those are that the library makes here.
-struct Small<'a>(Term<'a>);
-
-impl<'a> rustler::Decoder<'a> for Small<'a> {
-    fn decode(term: Term<'a>) -> NifResult<Self> {
-        if is_small(term) {
-            Ok(Small(term))
-        } else {
-            Err(Error::BadArg)
-        }
-    }
-}
 
 /// The requests of one event of a channel, and how they are answered.
 pub struct RequestsResource {
@@ -94,48 +62,6 @@ impl RequestsResource {
 fn wake(env: Env<'_>, queue: Option<LocalPid>) {
     if let Some(queue) = queue {
         let _ = env.send(&queue, atoms::turn());
-    }
-}
-
-atom_enum!(KindAtom(Kind) {
-    async_call => Kind::Async,
-    stream_response => Kind::Stream,
-});
-
-atom_enum!(LimitAtom(Limit) {
-    max_connection_requests => Limit::Connection,
-    max_pending => Limit::Pending,
-    max_running => Limit::Running,
-});
-
-atom_enum!(AcknowledgementAtom(Acknowledgement) {
-    granted => Acknowledgement::Granted,
-    refused => Acknowledgement::Refused,
-    ended => Acknowledgement::Ended,
-});
-
-/// `{connection, bytes, concurrency, pending, running}`.
-struct LimitsTuple(Limits);
-
-impl<'a> rustler::Decoder<'a> for LimitsTuple {
-    fn decode(term: Term<'a>) -> NifResult<Self> {
-        let (connection, bytes, concurrency, pending, running) = term.decode()?;
-        Ok(Self(Limits {
-            connection,
-            bytes,
-            concurrency,
-            pending,
-            running,
-        }))
-    }
-}
-
-fn admission(env: Env<'_>, admission: Admission<LocalPid>) -> Term<'_> {
-    match admission {
-        Admission::Start(number, follows) => (atoms::start(), number, follows).encode(env),
-        Admission::Wait(number, queue) => (atoms::wait(), number, queue).encode(env),
-        Admission::Duplicate => atoms::duplicate().encode(env),
-        Admission::Refused(limit) => LimitAtom(limit).encode(env),
     }
 }
 
@@ -236,19 +162,6 @@ fn channel_requests_follow(env: Env<'_>, requests: &RequestsResource, number: u6
 fn channel_requests_called(requests: &RequestsResource, number: u64) -> Atom {
     requests.requests.called(number);
     atom::ok()
-}
-
-/// What is sent with a claim. No signal can end the calling process between the two.
-type Messages<'a> = List<(LocalPid, Term<'a>)>;
-
-fn send_if(env: Env<'_>, claimed: bool, messages: Messages<'_>) -> bool {
-    if claimed {
-        for (to, message) in messages.0 {
-            // Who has just gone needs no answer.
-            let _ = env.send(&to, message);
-        }
-    }
-    claimed
 }
 
 /// Answers a request that executes, unless somebody else has claimed it. Normal scheduler, copies the messages to

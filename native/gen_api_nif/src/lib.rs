@@ -8,6 +8,7 @@ mod argument_handler;
 mod atoms;
 mod build;
 mod channel_requests;
+mod channel_requests_terms;
 mod circuits;
 mod client_connection;
 mod config_db;
