@@ -4,7 +4,7 @@ defmodule Bench.Client do
   # beforehand and replies only looked at as far as their end, so that most of the time that is
   # measured is the server's.
 
-  @doc "What latency/3 and throughput/4 send: a request on an event, as a WebSocket frame."
+  @doc "A request on an event, as the WebSocket frame that latency/3 and throughput/4 send."
   def request(channel, event, payload), do: frame(["1", "2", channel <> ":1", event, payload])
 
   @doc "The reply to one request, decoded: to see that two ways do the same."

@@ -4,9 +4,12 @@ defmodule Bench.Channel do
   use Phoenix.Channel
   use PhoenixGenApi, event: "api"
 
+  alias PhoenixGenApi.Channel.{Identity, Options}
   alias PhoenixGenApi.Executor
   alias PhoenixGenApi.Executor.Client
   alias PhoenixGenApi.Structs.{Request, Response}
+
+  @options Options.new!(event: "api")
 
   @impl true
   def join(_topic, _params, socket), do: {:ok, socket}
@@ -17,22 +20,25 @@ defmodule Bench.Channel do
     {:reply, {:ok, Response.sync_response(id, Bench.Work.quote(item, quantity))}, socket}
   end
 
-  # The floor: the library's pipeline in the channel's own process, which no timeout and no cancel
-  # could end.
+  # The floor: the library's pipeline, identity included, in the channel's own process, which no timeout
+  # and no cancel could end.
   def handle_in("floor", payload, socket) do
-    {:ok, request} = Request.decode(payload)
+    identity = Identity.of(socket.assigns)
+    {:ok, request} = payload |> Identity.without_claims(socket.assigns, @options) |> Request.decode()
 
     client = %Client{
       receiver: self(),
       device: :claimed,
       json_library: Phoenix.json_library(),
-      claim: fn _answer, response, _bytes -> send(self(), {:floor, response}) && :ok end,
+      claim: fn _answer, response, _bytes ->
+        Process.put(:floor, response)
+        :ok
+      end,
       inline: %{watchdog: nil, request: nil, begins: fn -> :ok end}
     }
 
-    request = %{request | user_id: socket.assigns.user_id}
-    :over = Executor.execute_for_client(request, client)
-    receive do: ({:floor, response} -> {:reply, {:ok, response}, socket})
+    :over = request |> Identity.put(identity, @options) |> Executor.execute_for_client(client)
+    {:reply, {:ok, Process.get(:floor)}, socket}
   end
 
   def handle_in("direct_remote", request, socket) do
@@ -57,14 +63,13 @@ end
 
 defmodule Bench.Rooms do
   @moduledoc false
-  # A message to everybody in a room, as frames that hold the same.
+  # Sends a message to everybody in a room; the frames of all ways hold the same.
 
   alias PhoenixGenApi.Relay
   alias PhoenixGenApi.Structs.Request
 
-  @ways %{"fast" => "the relay's fastlane", "through" => "the relay, through the channels"}
-
-  def ways, do: @ways
+  # The relay's fastlane, and the relay through the channels.
+  @ways ["fast", "through"]
 
   def join(way, socket) do
     user = "user-#{System.unique_integer([:positive])}"
@@ -72,14 +77,14 @@ defmodule Bench.Rooms do
     {:ok, socket}
   end
 
-  def say(way, text) when is_map_key(@ways, way) do
+  def say(way, text) when way in @ways do
     {:ok, %{owner: sender}} = :persistent_term.get({__MODULE__, way})
     args = %{"group_id" => way, "message" => text}
     request = %Request{request_id: "r1", user_id: sender, args: args}
     %{success: true} = Relay.handle_relay(request, nil)
   end
 
-  # What the relay sends is what a channel would push.
+  # The payload that the relay makes of a message.
   def say(topic, text) do
     payload = %{
       async: false,
