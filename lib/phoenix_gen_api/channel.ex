@@ -130,9 +130,9 @@ defmodule PhoenixGenApi.Channel do
 
   ## Order
 
-  With a `concurrency` of 1 requests run in the order in which they arrive. With more they run side by
-  side, except for those of `PhoenixGenApi.Relay.handle_relay/2`, on whichever event, which always run one after
-  the other: the messages of a chat stay in order.
+  With a `concurrency` of 1, requests run in the order in which they arrive. With a higher one they run
+  concurrently, except for requests of `PhoenixGenApi.Relay.handle_relay/2`: over all events of a channel these run
+  one after the other, so the messages of a chat stay in order.
   """
 
   alias PhoenixGenApi.Channel.{Delivery, Entry, Identity, Options, PhoenixAdapter, Requests}
@@ -321,8 +321,8 @@ defmodule PhoenixGenApi.Channel do
     end
   end
 
-  # A client of good will cancels what it has asked for, once. More than so many cancels in a
-  # second are no better than requests, and wait with them.
+  # A well-behaved client cancels each of its requests once at most. Cancels over this rate are queued like
+  # requests.
   defp too_many_cancels? do
     second = System.monotonic_time(:second)
 

@@ -14,8 +14,9 @@ defmodule PhoenixGenApi.Channel.Entry do
   defstruct @enforce_keys ++ [:deadline, :max_bytes, long?: false, relay?: false]
 
   @typedoc """
-  `found` is what the config table said. The request has to be over `deadline` ms after its arrival. Requests that are `long?` go on after their acknowledgement, and
-  their later results may have so many bytes; one that is `relay?` is a message to a group.
+  `found` is the answer of the config table. `deadline` is in ms from the arrival. A `long?` request (async
+  or stream) continues after its acknowledgement, with results of at most `max_bytes` each. A `relay?` request
+  is a message to a group.
   """
   @type t :: %__MODULE__{
           request: Request.t(),

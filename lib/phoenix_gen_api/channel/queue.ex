@@ -1,10 +1,10 @@
 defmodule PhoenixGenApi.Channel.Queue do
   @moduledoc false
-  # The process where the requests of one event of a channel wait for their turn. It is started by the
-  # first one that has to, and ends when none has waited for a while, or with the channel.
+  # Holds the queued requests of one event of a channel. The first request that has to wait starts this
+  # process; it exits after a second with an empty queue, or with the channel.
   #
-  # The native side knows their order and says whose turn it is; here is what they are. It is
-  # asked again whenever a slot is free.
+  # The native side keeps their order and decides which one starts; this process holds the requests
+  # themselves, and asks again whenever a slot frees up.
   use GenServer, restart: :temporary
 
   alias PhoenixGenApi.Channel.{Entry, PhoenixAdapter, Requests}
@@ -13,11 +13,11 @@ defmodule PhoenixGenApi.Channel.Queue do
 
   @idle_ms 1_000
 
-  # Nobody says when a client has read enough for the next request.
+  # Nothing announces that a client has read enough for the next request.
   @look_ms 20
 
   @enforce_keys [:requests]
-  # number => {arrived, ref, item}; the highest number; {at, timer} of the next look
+  # items: number => {arrived, ref, item}; last: the highest number; look: {at, timer}
   defstruct @enforce_keys ++ [items: %{}, last: 0, look: nil]
 
   @doc "Starts the queue of the calling channel; nil if somebody has killed it meanwhile."
@@ -31,11 +31,11 @@ defmodule PhoenixGenApi.Channel.Queue do
     end
   end
 
-  @doc "Has an item wait. From the channel, in order of the numbers."
+  @doc "Queues an item. Called by the channel, in the order of the numbers."
   @spec put(pid(), pos_integer(), PhoenixAdapter.ref(), Requests.item()) :: :ok
   def put(queue, number, ref, item), do: GenServer.cast(queue, {:put, number, ref, item})
 
-  @doc "The item of that number waits no more."
+  @doc "Removes a cancelled item."
   @spec drop(pid(), pos_integer()) :: :ok
   def drop(queue, number), do: GenServer.cast(queue, {:drop, number})
 
@@ -43,15 +43,14 @@ defmodule PhoenixGenApi.Channel.Queue do
   def init(%{delivery: delivery} = requests) do
     Process.set_label({__MODULE__, delivery.topic})
     Process.monitor(delivery.channel)
-    # A channel finds behind everything else that its client has gone: results would be made and
-    # written for nobody meanwhile.
+    # A busy channel notices late that its client has disconnected.
     Process.monitor(delivery.transport)
     {:ok, %__MODULE__{requests: requests}}
   end
 
   @impl true
   def handle_cast({:put, number, ref, item}, state) do
-    # The config may be another one when it has waited.
+    # The config may change while the request waits.
     item = if is_struct(item, Entry), do: %{item | found: nil}, else: item
     items = Map.put(state.items, number, {now(), ref, item})
     go_on(%{state | items: items, last: number})
@@ -97,7 +96,7 @@ defmodule PhoenixGenApi.Channel.Queue do
       {:refused, number} ->
         state |> refuse(number, :max_running) |> advance(false)
 
-      # Nothing more is made for a client that has not read what it has.
+      # No request starts while the client has too much to read.
       :reading ->
         if ClientConnection.room?(requests.delivery.connection),
           do: advance(state, true),
@@ -119,7 +118,7 @@ defmodule PhoenixGenApi.Channel.Queue do
     state
   end
 
-  # Those that have waited too long are not executed.
+  # Requests that have waited too long are refused.
   defp look_again(state, within) do
     now = now()
     {late, next} = Native.channel_requests_expire(state.requests.native, now, state.last)

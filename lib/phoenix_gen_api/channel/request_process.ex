@@ -1,11 +1,10 @@
 defmodule PhoenixGenApi.Channel.RequestProcess do
   @moduledoc false
-  # One request in a process of its own. It runs the request, answers it, and, for async and stream
-  # requests, lives on as the receiver of what comes later, which it hands to the channel. It says on
-  # the native side what it is about to send, and is told whether it still may.
+  # The process of one request. It runs the request and answers it; for async and stream requests it
+  # stays as the receiver of later results, which it forwards to the channel. It claims each answer on
+  # the native side, which sends it.
   #
-  # That is also how such a request is ended, whether by a cancel, the end of the channel or
-  # anything else: work never outlives its receiver, so this process just goes.
+  # Work never outlives its receiver, so a cancel or the end of the channel only has to end this process.
 
   alias PhoenixGenApi.Channel.{Delivery, Watchdog}
   alias PhoenixGenApi.ClientConnection
@@ -18,7 +17,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   alias PhoenixGenApi.StreamCall.Mailbox
   alias PhoenixGenApi.Structs.{Request, Response}
 
-  # Enough for most requests to end without a garbage collection.
+  # Most requests finish without a garbage collection.
   @heap_words 1_598
   @small_heap_words 233
 
@@ -80,7 +79,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
     }
   end
 
-  # Encoded ahead: the native side claims and sends in one step, between which nobody can end this process.
+  # Encoded first: the native side then claims and sends in one step, so a kill cannot fall in between.
   defp claim(%{requests: requests, number: number} = process, :answer, result, bytes) do
     if Native.channel_requests_finish(requests, number, messages(process, result, bytes)),
       do: :ok,
@@ -116,7 +115,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
 
   defp acknowledged(%{requests: requests, number: number} = process, acknowledgement) do
     kind = if acknowledgement.has_more, do: :stream, else: :async
-    # Arguments may be large, and streams long: what is kept from here on is little.
+    # Arguments may be large and streams long: keep as little as possible.
     process = %{process | request: %{process.request | args: %{}}, found: nil}
     Process.flag(:min_heap_size, @small_heap_words)
 

@@ -1,14 +1,14 @@
 defmodule PhoenixGenApi.Channel.Requests do
   @moduledoc false
-  # The requests of one event of a channel: starts them, has them wait, cancels them.
+  # Starts, queues and cancels the requests of one event of a channel.
   #
-  # The native side knows their states and decides which may start; each runs in a process of its
-  # own. A client that waits for one answer before it asks again costs no other process: those that
-  # have to wait do so in a `Channel.Queue`, which ends when nothing waits any more.
+  # The native side holds their states and decides which request may start. Each one runs in a process
+  # of its own. Requests that have to wait do so in a `Channel.Queue`, a process that exits when its
+  # queue is empty; a client that sends one request at a time never needs it.
   #
-  # Whatever happens to these processes, a channel must neither crash nor be sent a message that its
-  # module would have to know, so it neither links nor monitors them: the native side does. What dies
-  # before its answer is answered by the `Channel.Watchdog`, and what outlives its channel is killed.
+  # A channel must not crash with these processes, nor receive messages that its module does not know,
+  # so it neither links nor monitors them. The native side monitors them instead: the
+  # `Channel.Watchdog` answers a request whose process dies, and requests of a dead channel are killed.
 
   alias PhoenixGenApi.Channel.{Delivery, Entry, Options, PhoenixAdapter, Queue, RequestProcess}
   alias PhoenixGenApi.ClientConnection
@@ -29,16 +29,16 @@ defmodule PhoenixGenApi.Channel.Requests do
           callers: [pid()]
         }
 
-  @typedoc "What waits for its turn: also an answer that is known, and a cancel that came too soon after others."
+  @typedoc "A queued request, a queued answer that is already known, or a cancel over the rate limit."
   @type item :: Entry.t() | {:answer, Response.t()} | {:cancel, String.t()}
 
-  @typedoc "What the answer of a request needs: its address, the request without arguments, its start, ms in the queue."
+  @typedoc "Everything an answer needs: its address, the request without arguments, its start, ms in the queue."
   @type info :: {PhoenixAdapter.ref(), Request.t(), integer(), non_neg_integer()}
 
-  # What the native side can count.
+  # The native side counts in 32 bits.
   @max_u32 0xFFFF_FFFF
 
-  @doc "Those of the calling channel, in its connection, beside those of its other events."
+  @doc "Creates the requests of an event of the calling channel; `sibling` are those of another event."
   @spec new(Options.t(), struct(), ClientConnection.t(), t() | nil) :: t()
   def new(options, socket, connection, sibling) do
     connection = ClientConnection.part(connection)
@@ -55,7 +55,7 @@ defmodule PhoenixGenApi.Channel.Requests do
     }
   end
 
-  @doc "Takes a request in. From the channel, as all others with no word of it."
+  @doc "Admits a request. Called by the channel."
   @spec take(t(), PhoenixAdapter.ref(), Entry.t()) :: :ok
   def take(%{options: options, delivery: delivery} = requests, ref, %Entry{} = entry) do
     %{request: %{request_id: id} = request, long?: long?, relay?: relay?} = entry
@@ -82,14 +82,14 @@ defmodule PhoenixGenApi.Channel.Requests do
     end
   end
 
-  @doc "Answers in its turn what is no request, or is none that may be executed."
+  @doc "Sends an answer that is already known, in the order of the requests."
   @spec answer(t(), PhoenixAdapter.ref(), Response.t()) :: :ok
   def answer(%{options: options} = requests, ref, response) do
     Delivery.receipt(options, ref, response.request_id)
     in_turn(requests, ref, {:answer, response}, false)
   end
 
-  @doc "Ends the requests of that id and replies whether there were any; with `wait?` in its turn."
+  @doc "Cancels the requests of an id and replies whether there were any; with `wait?` in the order of the requests."
   @spec cancel(t(), PhoenixAdapter.ref(), String.t(), wait? :: boolean()) :: :ok
   def cancel(requests, ref, id, false), do: perform(requests, ref, {:cancel, id})
   def cancel(requests, ref, id, true), do: in_turn(requests, ref, {:cancel, id}, true)
@@ -105,7 +105,7 @@ defmodule PhoenixGenApi.Channel.Requests do
     end
   end
 
-  @doc "Answers in its turn what is no request; its number is that of a place in the calling queue."
+  @doc "Handles a queued answer or cancel. Called by the queue, with the item's number."
   @spec perform(
           t(),
           pos_integer(),
@@ -123,7 +123,7 @@ defmodule PhoenixGenApi.Channel.Requests do
       do: perform(requests, ref, cancel)
   end
 
-  @doc "Ends the running streams of that id; their number."
+  @doc "Stops the running streams of an id and returns how many there were."
   @spec stop_streams(t(), String.t()) :: non_neg_integer()
   def stop_streams(%{native: native} = requests, id) do
     streams = Native.channel_requests_cancel(native, id, true)
@@ -131,12 +131,12 @@ defmodule PhoenixGenApi.Channel.Requests do
     length(streams)
   end
 
-  @doc "Whose turn it is among those up to a number, which have arrived in the calling queue."
+  @doc "Asks which item may leave the calling queue, of those up to a number."
   @spec turn(t(), non_neg_integer(), reads? :: boolean()) :: Native.turn()
   def turn(%{native: native, options: options}, upto, reads?),
     do: Native.channel_requests_turn(native, limits(options), upto, reads?)
 
-  @doc "Starts a request whose turn it is, and that has waited for so many ms."
+  @doc "Starts a request that was admitted, after `queued` ms in the queue."
   @spec start(
           t(),
           pos_integer(),
@@ -166,7 +166,7 @@ defmodule PhoenixGenApi.Channel.Requests do
         requests.callers
       )
 
-    # It may have been cancelled, or its channel may have ended, before it had a process.
+    # A cancel, or the end of the channel, may have come before the process was known.
     unless Native.channel_requests_started(native, number, pid, info(request, ref, queued)),
       do: Process.exit(pid, :kill)
 
@@ -182,10 +182,10 @@ defmodule PhoenixGenApi.Channel.Requests do
     Delivery.cancelled(ref, id, cancelled != [])
   end
 
-  # Its process ends it, or notices when its acknowledgement is sent.
+  # The process ends the request itself; one that is acknowledging notices when it is done.
   defp end_one({:running, pid}, _id, _requests), do: if(pid, do: send(pid, :cancel))
 
-  # Its function ends with its process, also on another node.
+  # The function dies with the process, also on another node.
   defp end_one({:executing, pid, {ref, request, started, queued}}, _id, requests) do
     if pid, do: Process.exit(pid, :kill)
     Delivery.answer(requests.delivery, ref, Interrupted.cancelled(request, started, queued))
@@ -197,7 +197,7 @@ defmodule PhoenixGenApi.Channel.Requests do
     Delivery.answer(requests.delivery, ref, ErrorResponse.build(id, :cancelled))
   end
 
-  @doc "Answers what waits in the calling queue, is over a limit and is not executed; also over its own deadline."
+  @doc "Refuses a queued item that is over a limit or past its deadline. Called by the queue."
   @spec refuse(t(), pos_integer(), PhoenixAdapter.ref(), item(), limit :: atom()) :: boolean()
   def refuse(%{native: native} = requests, number, ref, item, limit) do
     messages = Delivery.messages(requests.delivery, ref, refusal(requests, item, limit))
@@ -229,7 +229,7 @@ defmodule PhoenixGenApi.Channel.Requests do
     %{native: native, delivery: delivery} = requests
     request = about(item)
 
-    # From here on the watchdog answers should the queue die. It may have died just now, or at its start.
+    # From here on the watchdog answers if the queue dies. The queue may already be dead.
     with true <- Native.channel_requests_waits(native, number, info(request, ref, 0)),
          queue when queue != nil <- queue || Queue.start(requests) do
       Queue.put(queue, number, ref, item)
@@ -245,7 +245,7 @@ defmodule PhoenixGenApi.Channel.Requests do
     end
   end
 
-  # Arguments may be large, and who knows how many roles somebody has.
+  # Without what may be large: arguments, and a list of roles.
   defp info(request, ref, queued),
     do: {ref, %{request | args: %{}, user_roles: nil}, System.monotonic_time(), queued}
 

@@ -1,11 +1,10 @@
 defmodule PhoenixGenApi.Channel.Watchdog do
   @moduledoc false
-  # Answers the requests of channels whose process cannot: a function has run for too long, or the
-  # process has died. It is told of the former by a timer that the request has set, and of the latter by
-  # the native side. Whoever claims a request answers it, so a function that returns at the same moment
-  # is not answered twice.
+  # Answers requests of channels whose own process cannot: its function has timed out, or it has died.
+  # A timer set by the request reports a timeout, the native side reports a death. Only the claimant of a
+  # request answers it, so a function that returns at that moment is not answered twice.
   #
-  # Each answer is given in a process of its own: thousands of functions may time out at once.
+  # Each answer is sent from a process of its own, since thousands of functions may time out at once.
   use GenServer
 
   alias PhoenixGenApi.Channel.Delivery
@@ -18,7 +17,7 @@ defmodule PhoenixGenApi.Channel.Watchdog do
   @doc false
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
 
-  @doc "How functions run in the calling process, which is that of a request."
+  @doc "Lets a function run in the calling process, which runs a request and nothing else."
   @spec inline(Native.handle(), pos_integer()) :: RPC.Local.inline()
   def inline(requests, number) do
     %{
@@ -53,8 +52,8 @@ defmodule PhoenixGenApi.Channel.Watchdog do
     Delivery.answer(delivery, ref, response)
   end
 
-  # A request's process dies of a function that kills it, of what the function is linked with, of a
-  # bug, or by somebody else's hand.
+  # The function has killed it, something linked to it has crashed, a bug has, or another process has
+  # killed it.
   defp lost(delivery, {ref, request, started, queued}, what) when what in [nil, :function] do
     response = Interrupted.lost(request, what == :function, started, queued)
     Delivery.answer(delivery, ref, response)

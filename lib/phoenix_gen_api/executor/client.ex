@@ -1,7 +1,7 @@
 defmodule PhoenixGenApi.Executor.Client do
   @moduledoc false
-  # How the executor runs a request that a client has sent: who gets what comes later, what is known of it
-  # already, and whom to ask before it is answered.
+  # How the executor runs a request from a client: the receiver of later results, the config if it was looked
+  # up already, and the function that claims the answer.
 
   alias PhoenixGenApi.Executor
   alias PhoenixGenApi.Plan
@@ -11,10 +11,10 @@ defmodule PhoenixGenApi.Executor.Client do
   defstruct @enforce_keys ++ [:found, :inline, queued: 0]
 
   @typedoc """
-  `claim` answers the request, with a response of so many bytes, or acknowledges it, and says whether
-  that counts: a client may have cancelled it. What cannot be sent with `json_library` is a failure.
-  `found` is what the config table has said, if it was asked. With `inline` a function that runs here may do so in the
-  calling process, which runs nothing else. `queued` is for how many ms it has waited.
+  `claim` sends the answer (of so many bytes) or the acknowledgement, unless the request has been claimed
+  otherwise, for example by a cancel. A result that `json_library` cannot encode is a failure. `found` is the answer
+  of the config table, if it was asked. With `inline` a local function may run in the calling process, which
+  runs nothing else. `queued` is the time in the queue, in ms.
   """
   @type t :: %__MODULE__{
           receiver: pid(),

@@ -6,9 +6,8 @@ defmodule PhoenixGenApi.RPC.Local do
   # The result travels as the exit reason of that process, so a call costs one message, and
   # nothing can arrive after the caller has stopped waiting.
   #
-  # A process that exists for one call only, and is watched by somebody who can end it and answer in
-  # its place, runs the function itself (`run_inline/6`): that saves a process, and copies of the
-  # arguments and of the result.
+  # A process that exists for one call only, and that a watchdog can kill and answer for, runs the
+  # function itself (`run_inline/6`). That saves a process and two copies, of arguments and result.
 
   alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.Native
@@ -23,8 +22,8 @@ defmodule PhoenixGenApi.RPC.Local do
           | :timeout
 
   @typedoc """
-  How a process that may run functions itself is watched: `begins` is called ahead of the function, and
-  if that runs too long, `watchdog` gets `{:timeout, timer, {:expired, request, call}}`.
+  How such a process is watched: `begins` is called before the function. If the function times out, `watchdog` receives
+  `{:timeout, timer, {:expired, request, call}}`.
   """
   @type inline :: %{
           required(:watchdog) => atom(),

@@ -1,13 +1,12 @@
-//! The requests of one event of a channel: which execute, which were acknowledged and go on, and
-//! which wait for their turn.
+//! The requests of one event of a channel: executing, running on after their acknowledgement, or queued.
 //!
-//! Each request is a process, which says here what it is about to send before it sends it, and
-//! whose end the VM reports. A request has one outcome: whoever claims it first answers, be it its
-//! own process, a cancel, a timeout, or the end of its process. It takes one of `concurrency`
-//! slots from its start to its acknowledgement, or to the end of its process.
+//! Each request is a process that claims its answer here before it sends it, and whose end the VM
+//! reports. A request has exactly one outcome, that of the first claim: by its own process, a cancel, a
+//! timeout, or the death of its process. It holds one of `concurrency` slots from its start to its
+//! acknowledgement, or to the end of its process.
 //!
-//! Those that wait do so in a process that holds what they are; here are their order, what their
-//! answer needs, and when their time is up. Nothing starts ahead of one that waits.
+//! Queued requests are held by a process of their own; their order, the data for their answers and their
+//! timeouts are kept here. No request overtakes a queued one.
 
 mod ending;
 mod state;
@@ -30,7 +29,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Requests<P, I> {
     share: Share,
-    /// What waits for the channel itself.
+    /// Messages that the channel has not handled yet.
     channel: Arc<Connection>,
     owners: [P; 2],
     lane: Arc<Mutex<Lane<P>>>,
@@ -38,8 +37,8 @@ pub struct Requests<P, I> {
 }
 
 impl<P: Copy + Eq, I> Requests<P, I> {
-    /// None yet, of a channel for which `waits` may wait. They end with the channel and with the process
-    /// of its connection.
+    /// No requests, of a channel whose unhandled messages `waits` counts. All end with the channel, or with
+    /// the process of its connection.
     #[must_use]
     pub fn new(share: Share, waits: Arc<Connection>, channel: P, transport: P) -> Self {
         let lane = Lane {
@@ -54,7 +53,7 @@ impl<P: Copy + Eq, I> Requests<P, I> {
         )
     }
 
-    /// None yet, of another event of the same channel.
+    /// No requests, of another event of the same channel.
     #[must_use]
     pub fn sibling(&self) -> Self {
         Self::with(

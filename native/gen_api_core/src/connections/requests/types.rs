@@ -1,6 +1,6 @@
-//! What is said to and by the requests of a channel.
+//! The arguments and outcomes of [`Requests`](super::Requests).
 
-/// What a channel grants.
+/// The limits of a channel.
 #[derive(Copy, Clone, Debug)]
 pub struct Limits {
     /// Unfinished requests of the whole connection.
@@ -26,12 +26,13 @@ pub enum Limit {
     Running,
 }
 
-/// What becomes of a request, or of something else that a client has sent, when it arrives.
+/// The outcome of an arrival: of a request, an answer that is known already, or a cancel.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Admission<P> {
-    /// It starts now; if so, after others, see [`Requests::follow`](super::Requests::follow).
+    /// It starts now under this number. If `true`, its process first calls
+    /// [`Requests::follow`](super::Requests::follow).
     Start(u64, bool),
-    /// It waits in that process, or in one that has to be started.
+    /// It is queued under this number in that process, or in one that the caller starts.
     Wait(u64, Option<P>),
     /// An unfinished request of the channel has its id.
     Duplicate,
@@ -39,22 +40,22 @@ pub enum Admission<P> {
     Refused(Limit),
 }
 
-/// Whose turn it is in the process where requests wait.
+/// The queued item that may leave the queue.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Nobody's, until a slot is free or the next one has arrived there.
+    /// None, until a slot frees up or the next item arrives.
     Nobody,
-    /// It depends on whether the client has read enough.
+    /// None, unless the client turns out to have read enough.
     Reading,
-    /// This request starts; if so, after others.
+    /// This request starts; the flag is that of [`Admission::Start`].
     Start(u64, bool),
     /// This request is over [`Limits::running`].
     Refused(u64),
-    /// This takes no slot: an answer that is known already, or a cancel.
+    /// This item takes no slot: an answer that is known already, or a cancel.
     Other(u64),
 }
 
-/// What a request is, as far as can be told when it arrives.
+/// Properties of a request that are known when it arrives.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traits {
     /// No other request of the channel may have its id meanwhile.
