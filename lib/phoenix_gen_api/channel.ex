@@ -155,16 +155,17 @@ defmodule PhoenixGenApi.Channel do
   @typedoc "Those of `use PhoenixGenApi`; the clauses that it adds pass them checked."
   @type options :: keyword() | struct()
 
-  @cancels_per_second 100
+  # Cancels and grants of credit.
+  @instructions_per_second 100
 
   # Kept in the process, not in the socket: callers of handle_in/3 may go on with either socket.
   @requests {__MODULE__, :requests}
-  @cancels {__MODULE__, :cancels}
+  @instructions {__MODULE__, :instructions}
   @json_library {__MODULE__, :json_library}
   @connection {__MODULE__, :connection}
 
   @doc """
-  Takes one message of a client, whatever its payload: a request or a cancel.
+  Takes one message of a client, whatever its payload: a request, a cancel or credit for a stream.
 
   For channels that dispatch events themselves; `options` are those of `use PhoenixGenApi`.
   Raises `ArgumentError` for bad options. Must be called in the channel process. Each event
@@ -176,9 +177,9 @@ defmodule PhoenixGenApi.Channel do
     options = Options.new!(options)
     ref = PhoenixAdapter.ref(socket)
 
-    case cancelled_id(payload) do
+    case instruction(payload) do
       nil -> request(payload, socket, ref, options)
-      id -> cancel(id, ref, options)
+      instruction -> follow(instruction, ref, options)
     end
 
     {:noreply, socket}
@@ -314,35 +315,44 @@ defmodule PhoenixGenApi.Channel do
   defp about(id, identity \\ %{}),
     do: FailureLog.about(struct!(%Request{request_id: id}, identity))
 
-  defp cancel(id, ref, %{event: event}) do
+  # A cancel, or credit for a stream.
+  defp follow(instruction, ref, %{event: event}) do
     case Process.get(@requests) do
-      %{^event => requests} -> Requests.cancel(requests, ref, id, too_many_cancels?())
-      _none -> Delivery.cancelled(ref, id, false)
+      %{^event => requests} -> Requests.follow(requests, ref, instruction, too_many?())
+      _none -> Requests.nothing_to_follow(ref, instruction)
     end
   end
 
-  # A well-behaved client cancels each of its requests once at most. Cancels over this rate are queued like
-  # requests.
-  defp too_many_cancels? do
+  # A well-behaved client cancels each of its requests once at most, and grants credit for many frames at
+  # a time. Those over this rate are queued like requests.
+  defp too_many? do
     second = System.monotonic_time(:second)
 
-    case Process.get(@cancels) do
-      {^second, count} when count >= @cancels_per_second ->
+    case Process.get(@instructions) do
+      {^second, count} when count >= @instructions_per_second ->
         true
 
       {^second, count} ->
-        Process.put(@cancels, {second, count + 1})
+        Process.put(@instructions, {second, count + 1})
         false
 
       _before ->
-        Process.put(@cancels, {second, 1})
+        Process.put(@instructions, {second, 1})
         false
     end
   end
 
-  defp cancelled_id(%{"cancel" => true} = payload), do: request_id(payload)
-  defp cancelled_id(%{cancel: true} = payload), do: request_id(payload)
-  defp cancelled_id(_payload), do: nil
+  defp instruction(%{"cancel" => true} = payload), do: about_id(payload, &{:cancel, &1})
+  defp instruction(%{cancel: true} = payload), do: about_id(payload, &{:cancel, &1})
+
+  # A stream request has one as well.
+  defp instruction(%{"credit" => n} = payload)
+       when is_integer(n) and n > 0 and not is_map_key(payload, "request_type"),
+       do: about_id(payload, &{:credit, &1, n})
+
+  defp instruction(_payload), do: nil
+
+  defp about_id(payload, instruction), do: if(id = request_id(payload), do: instruction.(id))
 
   defp request_id(%{request_id: id}) when is_binary(id), do: if(String.valid?(id), do: id)
   defp request_id(%{"request_id" => id}) when is_binary(id), do: if(String.valid?(id), do: id)

@@ -113,6 +113,7 @@ defmodule PhoenixGenApi.ErrorResponse do
   def executed({:not_encodable, _path, _kind}), do: :yes
   def executed({:stream_failed, _reason}), do: :yes
   def executed({:timeout, _ms}), do: :unknown
+  def executed({:no_credit, _ms}), do: :unknown
   def executed({:node_down, :noconnection}), do: :unknown
   def executed({:bug, _kind, _reason, _stack}), do: :unknown
   def executed(bug) when bug in [:async_failed, :stream_failed, :request_failed], do: :unknown
@@ -191,6 +192,9 @@ defmodule PhoenixGenApi.ErrorResponse do
 
   defp message({late, ms}) when late in [:timeout, :expired],
     do: {"timeout", "Request timed out after #{ms}ms", true}
+
+  # Nothing is wrong with the function, so the client need not try again.
+  defp message({:no_credit, ms}), do: {"timeout", "Request timed out after #{ms}ms", false}
 
   defp message({:stream_not_started, _reason}),
     do: {"unavailable", "Failed to start stream", true}

@@ -233,6 +233,9 @@ defmodule PhoenixGenApi.Native do
   @spec channel_requests_cancel(handle(), String.t(), boolean()) :: [cancelled()]
   def channel_requests_cancel(_requests, _id, _streams_only?), do: not_loaded()
 
+  @spec channel_requests_long(handle(), String.t()) :: [pid()]
+  def channel_requests_long(_requests, _id), do: not_loaded()
+
   @spec channel_requests_set_queue(handle(), pid()) :: :ok
   def channel_requests_set_queue(_requests, _queue), do: not_loaded()
 

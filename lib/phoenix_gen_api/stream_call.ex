@@ -97,6 +97,16 @@ defmodule PhoenixGenApi.StreamCall do
   defdelegate stop(pid), to: Server
 
   @doc """
+  Lets a stream send `n` items more.
+
+  For a stream whose request has a `credit`; its client grants more by a message, as does code that made
+  the request itself by this function. At most 10,000 items may be outstanding, a grant beyond that is cut. Ignored by
+  streams without credit, and by those that have ended.
+  """
+  @spec grant(pid(), pos_integer()) :: :ok
+  def grant(pid, n) when is_integer(n) and n > 0, do: Server.grant(pid, n)
+
+  @doc """
   Stops the streams of a request id whose receiver is the caller.
 
   In the process of a channel these are the streams of its client, on all its events.

@@ -84,7 +84,7 @@ defmodule PhoenixGenApi.ConfigTest do
     ],
     channel: [max_client_bytes: 8_388_608, max_connection_requests: 200],
     node_selector: [probe_interval: 5_000, sticky_ttl_ms: 3_600_000, sticky_max_entries: 100_000],
-    stream: [max_unacked: 64, start_timeout_ms: 1_000],
+    stream: [max_unacked: 64, start_timeout_ms: 1_000, credit_timeout_ms: 60_000],
     relay: [
       cluster: true,
       sync_timeout: 5_000,
@@ -310,6 +310,7 @@ defmodule PhoenixGenApi.ConfigTest do
       {:node_selector, :sticky_max_entries, 0, @positive},
       {:stream, :max_unacked, 0, @positive},
       {:stream, :start_timeout_ms, 0, @ms},
+      {:stream, :credit_timeout_ms, 0, @ms},
       {:relay, :cluster, nil, "true or false"},
       {:relay, :sync_timeout, :infinity, @ms},
       {:relay, :rejoin_grace_ms, -1, "a non-negative integer (milliseconds)"},

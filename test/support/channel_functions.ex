@@ -67,6 +67,13 @@ defmodule PhoenixGenApi.Test.ChannelFunctions do
     StreamHelper.send_complete(out)
   end
 
+  @doc "A stream of an enumerable, whose items are counted as they are made."
+  def made(test) do
+    count = :counters.new(1, [])
+    send(test, {:making, count})
+    1 |> Stream.iterate(&(&1 + 1)) |> Stream.each(fn _ -> :counters.add(count, 1, 1) end)
+  end
+
   @doc "A stream that the test feeds."
   def feed(test, %StreamHelper{} = out) do
     send(test, {:feeding, out.request_id, self(), out})

@@ -164,6 +164,7 @@ defmodule PhoenixGenApi.NativeArguments do
           {:list, {:tuple, [:pid, :term]}}
         ],
         channel_requests_cancel: [requests, :text, :boolean],
+        channel_requests_long: [requests, :text],
         channel_requests_set_queue: [requests, :pid],
         channel_requests_turn: [requests, limits, :u64, :boolean],
         channel_requests_finish_waiting: [

@@ -193,6 +193,10 @@ defmodule PhoenixGenApi.Channel.Delivery do
     delivered
   end
 
+  @doc "Answers a grant of credit, in every mode and for every id alike."
+  @spec granted(PhoenixAdapter.ref(), String.t()) :: :ok
+  def granted(ref, id), do: reply_ok(ref, %{request_id: id})
+
   defp reply_ok(ref, payload),
     do: payload |> attempt(&PhoenixAdapter.reply_message(ref, {:ok, &1})) |> send_all()
 

@@ -14,6 +14,7 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
   alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.JsonEncoding.Reply
   alias PhoenixGenApi.Native
+  alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.StreamCall.Mailbox
   alias PhoenixGenApi.Structs.{Request, Response}
 
@@ -23,7 +24,8 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
 
   @enforce_keys [:requests, :number, :delivery, :max_running, :ref, :request, :device]
   defstruct @enforce_keys ++
-              [:found, :max_result_bytes, follows?: false, queued: 0, capacity: 0, budget: 0]
+              [:found, :max_result_bytes, follows?: false, queued: 0, capacity: 0, budget: 0] ++
+              [:stream, credit: 0]
 
   @type t :: %__MODULE__{
           requests: Native.handle(),
@@ -43,7 +45,11 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
           queued: non_neg_integer(),
           # frames, and their bytes, until the next look at the channel and the connection
           capacity: non_neg_integer(),
-          budget: integer()
+          budget: integer(),
+          # once it has begun
+          stream: pid() | nil,
+          # granted before that
+          credit: non_neg_integer()
         }
 
   @doc "Starts the process."
@@ -65,6 +71,13 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
       ErrorResponse.log_bug(kind, reason, __STACKTRACE__)
       # The watchdog answers instead.
       Process.exit(self(), :kill)
+  end
+
+  @doc "Passes credit of the client on to the stream."
+  @spec grant(pid(), pos_integer()) :: :ok
+  def grant(pid, n) do
+    send(pid, {__MODULE__, :grant, n})
+    :ok
   end
 
   defp client(%{requests: requests, number: number} = process) do
@@ -129,9 +142,13 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
       :cancel ->
         cancelled(process, kind)
 
-      {:stream_started, _id, _pid} = started ->
+      {:stream_started, _id, pid} = started ->
         send(process.delivery.channel, started)
-        receive_later(process, kind)
+        if process.credit > 0, do: StreamCall.grant(pid, process.credit)
+        receive_later(%{process | stream: pid}, kind)
+
+      {__MODULE__, :grant, n} ->
+        process |> granted(n) |> receive_later(kind)
 
       {:async_call, response} ->
         {response, _bytes} = measured(process, response)
@@ -144,6 +161,13 @@ defmodule PhoenixGenApi.Channel.RequestProcess do
       _other ->
         receive_later(process, kind)
     end
+  end
+
+  defp granted(%{stream: nil} = process, n), do: %{process | credit: process.credit + n}
+
+  defp granted(%{stream: stream} = process, n) do
+    StreamCall.grant(stream, n)
+    process
   end
 
   defp frame(process, kind, %Response{success: true, has_more: true} = response, bytes) do

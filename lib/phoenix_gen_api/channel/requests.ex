@@ -29,8 +29,11 @@ defmodule PhoenixGenApi.Channel.Requests do
           callers: [pid()]
         }
 
-  @typedoc "A queued request, a queued answer that is already known, or a cancel over the rate limit."
-  @type item :: Entry.t() | {:answer, Response.t()} | {:cancel, String.t()}
+  @typedoc "What a client says about its requests: to end those of an id, or to go on with so many more items."
+  @type instruction :: {:cancel, String.t()} | {:credit, String.t(), pos_integer()}
+
+  @typedoc "A queued request, a queued answer that is already known, or an instruction over the rate limit."
+  @type item :: Entry.t() | {:answer, Response.t()} | instruction()
 
   @typedoc "Everything an answer needs: its address, the request without arguments, its start, ms in the queue."
   @type info :: {PhoenixAdapter.ref(), Request.t(), integer(), non_neg_integer()}
@@ -89,10 +92,18 @@ defmodule PhoenixGenApi.Channel.Requests do
     in_turn(requests, ref, {:answer, response}, false)
   end
 
-  @doc "Cancels the requests of an id and replies whether there were any; with `wait?` in the order of the requests."
-  @spec cancel(t(), PhoenixAdapter.ref(), String.t(), wait? :: boolean()) :: :ok
-  def cancel(requests, ref, id, false), do: perform(requests, ref, {:cancel, id})
-  def cancel(requests, ref, id, true), do: in_turn(requests, ref, {:cancel, id}, true)
+  @doc """
+  Cancels the requests of an id and replies whether there were any, or grants the streams of an id more
+  credit; with `wait?` in the order of the requests.
+  """
+  @spec follow(t(), PhoenixAdapter.ref(), instruction(), wait? :: boolean()) :: :ok
+  def follow(requests, ref, instruction, false), do: perform(requests, ref, instruction)
+  def follow(requests, ref, instruction, true), do: in_turn(requests, ref, instruction, true)
+
+  @doc "Answers an instruction of a client that has sent no request yet."
+  @spec nothing_to_follow(PhoenixAdapter.ref(), instruction()) :: :ok
+  def nothing_to_follow(ref, {:cancel, id}), do: Delivery.cancelled(ref, id, false)
+  def nothing_to_follow(ref, {:credit, id, _n}), do: Delivery.granted(ref, id)
 
   defp in_turn(%{options: options} = requests, ref, item, wait?) do
     limits = limits(options)
@@ -105,12 +116,12 @@ defmodule PhoenixGenApi.Channel.Requests do
     end
   end
 
-  @doc "Handles a queued answer or cancel. Called by the queue, with the item's number."
+  @doc "Handles a queued answer or instruction. Called by the queue, with the item's number."
   @spec perform(
           t(),
           pos_integer(),
           PhoenixAdapter.ref(),
-          {:answer, Response.t()} | {:cancel, String.t()}
+          {:answer, Response.t()} | instruction()
         ) ::
           term()
   def perform(%{native: native} = requests, number, ref, {:answer, response}) do
@@ -118,9 +129,9 @@ defmodule PhoenixGenApi.Channel.Requests do
     Native.channel_requests_finish_waiting(native, number, messages)
   end
 
-  def perform(%{native: native} = requests, number, ref, {:cancel, _id} = cancel) do
+  def perform(%{native: native} = requests, number, ref, instruction) do
     if Native.channel_requests_finish_waiting(native, number, []),
-      do: perform(requests, ref, cancel)
+      do: perform(requests, ref, instruction)
   end
 
   @doc "Stops the running streams of an id and returns how many there were."
@@ -182,6 +193,11 @@ defmodule PhoenixGenApi.Channel.Requests do
     Delivery.cancelled(ref, id, cancelled != [])
   end
 
+  defp perform(%{native: native}, ref, {:credit, id, n}) do
+    for pid <- Native.channel_requests_long(native, id), do: RequestProcess.grant(pid, n)
+    Delivery.granted(ref, id)
+  end
+
   # The process ends the request itself; one that is acknowledging notices when it is done.
   defp end_one({:running, pid}, _id, _requests), do: if(pid, do: send(pid, :cancel))
 
@@ -224,6 +240,7 @@ defmodule PhoenixGenApi.Channel.Requests do
   defp about(%Entry{request: request}), do: request
   defp about({:answer, response}), do: %Request{request_id: response.request_id}
   defp about({:cancel, id}), do: %Request{request_id: id}
+  defp about({:credit, id, _n}), do: %Request{request_id: id}
 
   defp wait(requests, queue, number, ref, item) do
     %{native: native, delivery: delivery} = requests

@@ -121,7 +121,9 @@ defmodule PhoenixGenApi.Config.Schema do
       {:max_unacked, {:positive, nil}, 64,
        "items that each producer of a stream may be ahead of its receiver"},
       {:start_timeout_ms, {:positive, @ms}, 1_000,
-       "how long a request waits for a slot of `:stream_pool` before it is refused"}
+       "how long a request waits for a slot of `:stream_pool` before it is refused"},
+      {:credit_timeout_ms, {:positive, @ms}, 60_000,
+       "how long a stream whose client grants credit may be without any before it ends"}
     ],
     relay: [
       {:cluster, :boolean, true, "whether connected gateways form one relay"},

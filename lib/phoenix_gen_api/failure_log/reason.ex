@@ -28,6 +28,9 @@ defmodule PhoenixGenApi.FailureLog.Reason do
   def of({:error_result, reason}), do: {:warning, "returned an error: #{shown(reason)}", []}
   def of({:timeout, ms}), do: {:warning, "timed out after #{Format.duration(ms)}", []}
 
+  def of({:no_credit, ms}),
+    do: {:info, "its client granted it no credit for #{Format.duration(ms)}", []}
+
   def of({:expired, ms}),
     do: {:warning, "not called: its time of #{Format.duration(ms)} was over", []}
 

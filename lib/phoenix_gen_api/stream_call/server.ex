@@ -14,7 +14,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RPC.{Client, Credit, ReturnValue}
-  alias PhoenixGenApi.StreamCall.{Lifetime, Mailbox, Registry, Remote}
+  alias PhoenixGenApi.StreamCall.{ClientCredit, Lifetime, Mailbox, Registry, Remote}
   alias PhoenixGenApi.Structs.Response
   alias PhoenixGenApi.WorkerPool
 
@@ -24,7 +24,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
   @enforce_keys [:context, :key, :callers, :exempt, :since]
   defstruct @enforce_keys ++
               [:receiver, :id, :monitor, :timer, :remote] ++
-              [ref: nil, judged?: true, sent?: false, weight: 1]
+              [ref: nil, judged?: true, sent?: false, weight: 1, credit: nil]
 
   @typep t :: %__MODULE__{
            context: Context.t(),
@@ -45,7 +45,9 @@ defmodule PhoenixGenApi.StreamCall.Server do
            # whether anything was sent; then the function's return does not count
            sent?: boolean(),
            # what the largest item counts as that the receiver was sent since the last look at it
-           weight: pos_integer()
+           weight: pos_integer(),
+           # frames that the client has asked for; nil if it takes whatever comes
+           credit: ClientCredit.t() | nil
          }
 
   @doc "A stream for a call whose arguments are converted, requested by the calling process."
@@ -59,7 +61,8 @@ defmodule PhoenixGenApi.StreamCall.Server do
       callers: callers,
       # A request of a channel is made by a process of the channel's, on its behalf.
       exempt: Map.from_keys([receiver | Enum.take(callers, 2)], true),
-      since: System.monotonic_time(:millisecond)
+      since: System.monotonic_time(:millisecond),
+      credit: ClientCredit.new(context.request.credit)
     }
   end
 
@@ -151,6 +154,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
 
   # `budget` is the number of frames until the next look at the receiver; a large one counts as
   # several.
+  defp loop(%{credit: %ClientCredit{}} = stream, budget), do: credited(stream, budget)
   defp loop(stream, budget) when budget <= 0, do: pause(stream, 0)
 
   defp loop(stream, budget) do
@@ -162,6 +166,48 @@ defmodule PhoenixGenApi.StreamCall.Server do
       message ->
         handle(stream, message, budget)
     end
+  end
+
+  # The stream of a client that says how many frames it takes.
+  defp credited(%{credit: credit} = stream, budget) do
+    case ClientCredit.next(credit) do
+      :credit -> starved(stream, 0)
+      _any_or_item when budget <= 0 -> pause(stream, 0)
+      :any -> any(stream, budget)
+      {:send_last, item, _credit} -> finish(stream, last_frame(stream, item))
+      {:send, item, credit} -> send_credited(%{stream | credit: credit}, item, budget)
+    end
+  end
+
+  defp any(%{credit: %{timer: timer} = credit} = stream, budget) do
+    receive do
+      {:result, item} ->
+        hold(stream, [item], budget)
+
+      {:results, items} ->
+        hold(stream, items, budget)
+
+      {:last_result, item} ->
+        hold(stream, {:last, item}, budget)
+
+      {__MODULE__, :grant, n} ->
+        credited(%{stream | credit: ClientCredit.grant(credit, n)}, budget)
+
+      {:timeout, ^timer, :credit} ->
+        failed(stream, {:no_credit, credit.timeout_ms})
+
+      message ->
+        handle(stream, message, budget)
+    end
+  end
+
+  defp hold(%{credit: credit} = stream, items, budget),
+    do: stream |> sent() |> Map.put(:credit, ClientCredit.hold(credit, items)) |> loop(budget)
+
+  defp send_credited(%{receiver: receiver, id: id} = stream, item, budget) do
+    send(receiver, {:stream_response, Response.stream_response(id, item)})
+    weight = Credit.weight(item, @unit)
+    stream |> heavier(weight) |> credited(budget - weight)
   end
 
   # One item after the other, with nothing looked up in the stream for each.
@@ -228,26 +274,41 @@ defmodule PhoenixGenApi.StreamCall.Server do
     if capacity > 0 do
       loop(%{stream | weight: 1}, capacity)
     else
-      wait = Mailbox.next_wait_ms(waited)
-      if waited == 0, do: move_queue_off_heap()
-      %{monitor: monitor, timer: timer, exempt: exempt} = stream
+      hold_back(stream, Mailbox.next_wait_ms(waited), waited, nil)
+    end
+  end
 
-      receive do
-        {:DOWN, ^monitor, :process, _receiver, _reason} ->
-          abandoned(stream)
+  # Until its client asks for more.
+  defp starved(%{credit: %{timer: timer}} = stream, waited),
+    do: hold_back(stream, :infinity, waited, timer)
 
-        {:timeout, ^timer, :deadline} ->
-          timed_out(stream)
+  # Takes only what ends a stream, and for one without credit more of that.
+  defp hold_back(stream, wait, waited, no_credit) do
+    if waited == 0, do: move_queue_off_heap()
+    %{monitor: monitor, timer: timer, exempt: exempt} = stream
 
-        {__MODULE__, :stop} ->
-          stopped(stream)
+    receive do
+      {:DOWN, ^monitor, :process, _receiver, _reason} ->
+        abandoned(stream)
 
-        {Credit, question, from, reply_to} when is_map_key(exempt, from) ->
-          Credit.answer(reply_to, reply(stream, question))
-          pause(stream, waited)
-      after
-        wait -> pause(stream, wait)
-      end
+      {:timeout, ^timer, :deadline} ->
+        timed_out(stream)
+
+      {__MODULE__, :stop} ->
+        stopped(stream)
+
+      {__MODULE__, :grant, n} when no_credit != nil ->
+        stream = %{stream | credit: ClientCredit.grant(stream.credit, n)}
+        loop(stream, Mailbox.capacity(stream.receiver, stream.weight))
+
+      {:timeout, ^no_credit, :credit} ->
+        failed(stream, {:no_credit, stream.credit.timeout_ms})
+
+      {Credit, question, from, reply_to} when is_map_key(exempt, from) ->
+        Credit.answer(reply_to, reply(stream, question))
+        if no_credit, do: starved(stream, 1), else: pause(stream, waited)
+    after
+      wait -> pause(stream, wait)
     end
   end
 
@@ -258,12 +319,12 @@ defmodule PhoenixGenApi.StreamCall.Server do
     if waiting > 1_000, do: Process.flag(:message_queue_data, :off_heap)
   end
 
-  defp handle(%{monitor: monitor, timer: timer, id: id} = stream, message, budget) do
+  defp handle(%{monitor: monitor, timer: timer} = stream, message, budget) do
     case message do
       {Credit, question, _from, reply_to} -> answer(stream, question, reply_to, budget)
       {:results, items} -> batch(stream, items, budget)
-      {:last_result, item} -> finish(stream, Response.stream_response(id, item, false))
-      :complete -> finish(stream, Response.stream_end_response(id))
+      {:last_result, item} -> finish(stream, last_frame(stream, item))
+      :complete -> stopped(stream)
       {:error, %Response{} = response} -> answered(stream, response)
       {:error, reason} -> failed(stream, {:error_result, reason})
       {__MODULE__, :stop} -> stopped(stream)
@@ -312,7 +373,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
       {:died, reason} -> failed(stream, {:raised, :exit, reason, []})
       _returned when sent? -> loop(stream, budget)
       :open -> loop(stream, budget)
-      {:last, value} -> finish(stream, Response.stream_response(stream.id, value, false))
+      {:last, value} -> finish(stream, last_frame(stream, value))
       {:response, response} -> answered(stream, response)
       {:failed, failure} -> failed(stream, failure)
     end
@@ -341,6 +402,8 @@ defmodule PhoenixGenApi.StreamCall.Server do
     if response.success == false, do: log(stream, {:own, response.code})
     finish(stream, response)
   end
+
+  defp last_frame(%{id: id}, item), do: Response.stream_response(id, item, false)
 
   defp stopped(stream), do: finish(stream, Response.stream_end_response(stream.id))
 
@@ -395,6 +458,13 @@ defmodule PhoenixGenApi.StreamCall.Server do
        do: Hooks.notify(Plan.config(plan), request, response, callers)
 
   defp after_hook(_stream, _response), do: :ok
+
+  @doc "Lets a stream whose request has credit send that many items more."
+  @spec grant(pid(), pos_integer()) :: :ok
+  def grant(pid, n) do
+    send(pid, {__MODULE__, :grant, n})
+    :ok
+  end
 
   @doc """
   Asks the process of a stream to stop it, also one that waits for a worker.

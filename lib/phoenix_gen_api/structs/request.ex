@@ -21,6 +21,7 @@ defmodule PhoenixGenApi.Structs.Request do
   | `user_roles` | a list's non-empty strings; anything else reads as `nil` | `nil` |
   | `version` | string or `nil`; `""` reads as `nil` | `nil` |
   | `deadline_ms` | positive integer or `nil`: the ms that the client gives the whole request; more than 3,600,000 reads as that. Code may also give 0, and `:infinity` for none | `nil` |
+  | `credit` | an integer from 1 to 1,000 or `nil`: how many items a stream may send before its client grants more | `nil` |
   | `expires_at` | never decoded: the gateway sets it for a request with a deadline, see `remaining_ms/1` | `nil` |
 
   A string is a valid UTF-8 binary of at most `max_field_bytes` bytes (`config
@@ -52,6 +53,7 @@ defmodule PhoenixGenApi.Structs.Request do
           user_roles: [String.t()] | nil,
           version: String.t() | nil,
           deadline_ms: timeout() | nil,
+          credit: 1..1_000 | nil,
           expires_at: {node(), integer()} | nil
         }
 
@@ -65,6 +67,7 @@ defmodule PhoenixGenApi.Structs.Request do
             user_roles: nil,
             version: nil,
             deadline_ms: nil,
+            credit: nil,
             expires_at: nil
 
   # The order in which an error lists missing fields, and the one in which it lists wrong ones.
@@ -78,10 +81,12 @@ defmodule PhoenixGenApi.Structs.Request do
     :device_id,
     :ip_address,
     :version,
-    :deadline_ms
+    :deadline_ms,
+    :credit
   ]
 
   @max_deadline_ms 3_600_000
+  @max_credit 1_000
 
   defguardp is_text(value, max) when is_binary(value) and byte_size(value) <= max
   defguardp is_service_atom(value) when is_atom(value) and value not in [nil, true, false]
@@ -191,6 +196,7 @@ defmodule PhoenixGenApi.Structs.Request do
           user_roles: _,
           version: _,
           deadline_ms: _,
+          credit: _,
           expires_at: _
         } = request
       ),
@@ -220,7 +226,8 @@ defmodule PhoenixGenApi.Structs.Request do
       ip_address: own(field(payload, :ip_address)),
       user_roles: roles(field(payload, :user_roles)),
       version: version(own(field(payload, :version))),
-      deadline_ms: capped(field(payload, :deadline_ms))
+      deadline_ms: capped(field(payload, :deadline_ms)),
+      credit: field(payload, :credit)
     }
 
     max = Config.get(:request, :max_field_bytes)
@@ -229,7 +236,7 @@ defmodule PhoenixGenApi.Structs.Request do
          required?(request.service, max) and args?(request.args) and
          optional?(request.user_id, max) and optional?(request.device_id, max) and
          optional?(request.ip_address, max) and optional?(request.version, max) and
-         deadline?(request.deadline_ms) do
+         deadline?(request.deadline_ms) and credit?(request.credit) do
       short_integers(request, size)
     else
       explain(request, max)
@@ -286,6 +293,8 @@ defmodule PhoenixGenApi.Structs.Request do
 
   defp deadline?(ms), do: ms == nil or (is_integer(ms) and ms > 0)
 
+  defp credit?(credit), do: credit == nil or (is_integer(credit) and credit in 1..@max_credit)
+
   defp args?(args), do: is_non_struct_map(args)
 
   # These texts come back in responses and messages, which can only carry UTF-8.
@@ -307,6 +316,9 @@ defmodule PhoenixGenApi.Structs.Request do
 
   defp wrong(:deadline_ms, ms, _max),
     do: if(not deadline?(ms), do: "deadline_ms must be a positive integer")
+
+  defp wrong(:credit, credit, _max),
+    do: if(not credit?(credit), do: "credit must be an integer from 1 to #{@max_credit}")
 
   defp wrong(_name, nil, _max), do: nil
 

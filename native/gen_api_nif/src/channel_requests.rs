@@ -251,6 +251,12 @@ fn channel_requests_cancel<'a>(
     left.collect()
 }
 
+/// The processes of the async and stream requests of an id. Normal scheduler, walks the requests of the channel.
+#[rustler::nif]
+fn channel_requests_long(requests: &RequestsResource, id: Name<'_>) -> Vec<LocalPid> {
+    requests.requests.long(id.as_bytes())
+}
+
 /// That process is where requests wait. Normal scheduler.
 #[rustler::nif]
 fn channel_requests_set_queue(

@@ -309,7 +309,7 @@ defmodule PhoenixGenApi.Channel.StreamTest do
     :sys.suspend(channel)
     for n <- 1..5_000, do: send(out.stream_pid, {:result, n})
     until(fn -> waiting(channel) > 1_000 and waiting(work) > 900 end)
-    PhoenixGenApi.Channel.Requests.cancel(requests, nil, "t", false)
+    PhoenixGenApi.Channel.Requests.follow(requests, nil, {:cancel, "t"}, false)
     monitor = Process.monitor(function)
     assert_receive {:DOWN, ^monitor, :process, _, _}
     # Not more than one round of frames beyond the thousand, however many there are.

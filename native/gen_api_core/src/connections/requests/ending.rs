@@ -57,6 +57,15 @@ impl<P: Copy + Eq, I> Requests<P, I> {
         cancelled
     }
 
+    /// The processes of the requests of an id that go on, or will go on, after their acknowledgement.
+    pub fn long(&self, id: &[u8]) -> Vec<P> {
+        let state = self.state.lock();
+        (state.active.values())
+            .filter(|request| *request.id == *id && request.traits.long && !request.phase.is_over())
+            .filter_map(|request| request.process)
+            .collect()
+    }
+
     /// A process has ended.
     pub fn ended(&self, process: P) -> Ended<P, I> {
         let mut state = self.state.lock();

@@ -473,3 +473,30 @@ proptest! {
         prop_assert_eq!(connection.unfinished(), 0);
     }
 }
+
+#[test]
+fn the_processes_of_an_id_are_those_of_its_unfinished_long_requests() {
+    let channel = channel();
+    let limits = Limits {
+        concurrency: 10,
+        ..LIMITS
+    };
+    let start = |id: &str, traits, process| {
+        let Admission::Start(number, _) = channel.admit(id.as_bytes(), traits, &limits, 0) else {
+            panic!("{id} does not start")
+        };
+        assert!(channel.started(number, process, "info", || true).0);
+        number
+    };
+    let stream = start("stream", LONG, 10);
+    start("other", LONG, 11);
+    start("sync", SYNC, 12);
+    assert_eq!(channel.long(b"stream"), [10]);
+    assert_eq!(channel.long(b"sync"), [0; 0]);
+    assert_eq!(channel.long(b"unknown"), [0; 0]);
+    channel.acknowledge(stream, Kind::Stream, 2);
+    channel.acknowledged(stream);
+    assert_eq!(channel.long(b"stream"), [10]);
+    assert!(channel.finish_running(stream));
+    assert_eq!(channel.long(b"stream"), [0; 0]);
+}
