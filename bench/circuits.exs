@@ -65,20 +65,20 @@ defmodule Bench.Circuits do
   defp told(handle, request, _n) do
     {_node, index} = Native.node_selector_pick(handle, request)
     call = Native.executor_begin(handle, index, nil)
-    :ok = Native.executor_settle(call, handle, index, :success)
+    :ok = Native.executor_settle(call, handle, :success)
   end
 
   defp failing(handle, request, n) do
     {_node, index} = Native.node_selector_pick(handle, request)
     call = Native.executor_begin(handle, index, nil)
     ended = if rem(n, 10) == 0, do: :failure, else: :success
-    :ok = Native.executor_settle(call, handle, index, ended)
+    :ok = Native.executor_settle(call, handle, ended)
   end
 
   defp settle(handle, ended) do
     for index <- 0..9 do
       call = Native.executor_begin(handle, index, nil)
-      :ok = Native.executor_settle(call, handle, index, ended)
+      :ok = Native.executor_settle(call, handle, ended)
     end
   end
 

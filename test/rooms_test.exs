@@ -19,7 +19,7 @@ defmodule PhoenixGenApi.RoomsTest do
     parts:
       ~w(argument_handler client_connection config_db failure_log hooks node_selector permission rate_limiter service_nodes undefined_functions worker_pool),
     calls: ~w(rpc),
-    plans: ~w(plan circuits cluster decisions),
+    plans: ~w(candidate_set circuits cluster decisions plan service_sets),
     ground: ~w(
       config config_failed deadline error_response errors explanation format gateway identity impl_helper integers jason_encoding jason_impl_helper
       json_encoding log native owned_table permission/permission_denied process_names safe_inspect

@@ -20,12 +20,15 @@ defmodule PhoenixGenApi.Circuits do
   """
   @type caller :: String.t() | {:address, String.t()} | nil
 
-  @typedoc "What `NodeSelector.pick/2` gave to count a call on; without it no circuit is asked or told."
-  @type counter :: {reference(), non_neg_integer(), caller()} | nil
+  @typedoc """
+  What `NodeSelector.pick/2` gave to count a call on: a plan or a route, the place of the node among its
+  candidates, and the caller. Without it no circuit is asked or told.
+  """
+  @type counter :: {reference(), Native.place(), caller()} | nil
 
   @type result :: :success | :error | :failure | :lost | :none
 
-  @typedoc "What `Native.executor_settle/4` says that the end of a call has done."
+  @typedoc "What `Native.executor_settle/3` says that the end of a call has done."
   @type change :: {:opened | :closed, non_neg_integer(), String.t(), String.t(), String.t()}
 
   @doc "Takes the settings from the config as it is now. Changed settings start every circuit anew."
@@ -114,7 +117,7 @@ defmodule PhoenixGenApi.Circuits do
   @doc "A call begins, and is load of its node until it ends or its handle is garbage."
   @spec begin_call(counter()) :: handle :: reference() | :circuit_open
   def begin_call(nil), do: Native.executor_begin(nil, 0, nil)
-  def begin_call({routed, index, caller}), do: Native.executor_begin(routed, index, caller)
+  def begin_call({routed, place, caller}), do: Native.executor_begin(routed, place, caller)
 
   @doc """
   The same for a call in the process that makes it, which no other has to end: `:free` if nothing has to
@@ -123,8 +126,8 @@ defmodule PhoenixGenApi.Circuits do
   @spec begin_own_call(counter()) :: handle :: reference() | :free | :circuit_open
   def begin_own_call(nil), do: :free
 
-  def begin_own_call({routed, index, _caller} = counter) do
-    with :call <- Native.executor_enter(routed, index), do: begin_call(counter)
+  def begin_own_call({routed, place, _caller} = counter) do
+    with :call <- Native.executor_enter(routed, place), do: begin_call(counter)
   end
 
   @doc """
@@ -132,9 +135,9 @@ defmodule PhoenixGenApi.Circuits do
   counts. `:later` if only the end can tell.
   """
   @spec report_success(reference(), node(), counter()) :: :ok | :later
-  def report_success(handle, node, {routed, index, _caller}) do
+  def report_success(handle, node, {routed, _place, _caller}) do
     with change when change != :later <-
-           Native.executor_report_success(handle, routed, index, counts?(:exception)),
+           Native.executor_report_success(handle, routed, counts?(:exception)),
          do: emit_change(change, node)
   end
 
@@ -146,8 +149,8 @@ defmodule PhoenixGenApi.Circuits do
   def end_call(handle, _node, counter, result) when counter == nil or result == :none,
     do: Native.executor_end(handle)
 
-  def end_call(handle, node, {routed, index, _caller}, result),
-    do: handle |> Native.executor_settle(routed, index, result) |> emit_change(node)
+  def end_call(handle, node, {routed, _place, _caller}, result),
+    do: handle |> Native.executor_settle(routed, result) |> emit_change(node)
 
   @doc """
   Counts a failure of something that is no call of its own: `result` as `classify/1` gives it.

@@ -55,7 +55,7 @@ defmodule PhoenixGenApi.ConfigDb do
   require Log
 
   @type service :: String.t() | atom()
-  @type origin :: :direct | :pull | :push
+  @type origin :: :direct | :pull | :push | :offer
   @typep source :: :this_node | :another_node
   @type rejection :: :invalid_config | {:mfa_not_allowed, term()} | :not_running
 
@@ -258,14 +258,17 @@ defmodule PhoenixGenApi.ConfigDb do
   def fetch(_service, _request_type, _version), do: {:error, :not_found}
 
   @doc false
-  # What a pull or a push does in one visible step: stores these configs and removes every
-  # other one of the service that was pulled or pushed.
+  # What a pull, a push or an offer does in one visible step: stores these configs and removes every
+  # other one of the service that was pulled, pushed or offered.
   # Nothing is stored when `strict?` and one is rejected. `keep` are configs that the caller
-  # has rejected: they are listed, so an earlier entry of theirs stays. `from` says where they come from.
-  @spec replace_service(String.t(), [FunConfig.t()], :pull | :push,
+  # has rejected: they are listed, so an earlier entry of theirs stays. `from` says where they come from,
+  # `set_of` where those with `nodes: :service` run, and `ineligible` is that of `set_ineligible/2`.
+  @spec replace_service(String.t(), [FunConfig.t()], :pull | :push | :offer,
           from: source(),
           strict?: boolean(),
-          keep: [FunConfig.t()]
+          keep: [FunConfig.t()],
+          set_of: Plan.set_of(),
+          ineligible: [Native.config_key()]
         ) ::
           {:ok, %{stored: non_neg_integer(), removed: non_neg_integer()},
            [{FunConfig.t(), [String.t()]}]}
@@ -275,7 +278,12 @@ defmodule PhoenixGenApi.ConfigDb do
     with {:ok, table} <- Gateway.handle(:config_db) do
       strict? = Keyword.get(opts, :strict?, false)
 
-      case Compilation.foreign(table, configs, Keyword.get(opts, :from, :this_node)) do
+      case Compilation.foreign(
+             table,
+             configs,
+             Keyword.get(opts, :from, :this_node),
+             opts[:set_of]
+           ) do
         {_valid, [_ | _] = rejected} when strict? ->
           {:error, rejected}
 
@@ -285,7 +293,11 @@ defmodule PhoenixGenApi.ConfigDb do
           keep = Enum.flat_map(invalid, &loose_key/1)
           plans = Enum.map(valid, fn {plan, _config} -> handle(plan) end)
           warn(table, valid)
-          replaced = Native.config_db_replace(table, service, plans, origin, keep, strict?)
+          ineligible = Keyword.get(opts, :ineligible, [])
+
+          replaced =
+            Native.config_db_replace(table, service, plans, origin, keep, strict?, ineligible)
+
           Changes.mark(service)
           result = replaced(replaced, valid, rejected, strict?)
           if match?({:ok, _, _}, result), do: check_functions(valid, origin)
@@ -323,9 +335,22 @@ defmodule PhoenixGenApi.ConfigDb do
   @doc false
   @spec remove_service(service()) :: non_neg_integer()
   def remove_service(service) do
-    {removed, _taken} = Native.config_db_replace(table!(), name(service), [], :pull, [], false)
+    {removed, _taken} =
+      Native.config_db_replace(table!(), name(service), [], :pull, [], false, [])
+
     Changes.mark(name(service))
     removed
+  end
+
+  @doc false
+  # Requests that name no version get these versions of the service's functions only where no other is
+  # enabled, and all others as ever, in one visible step; whether that changes anything.
+  @spec set_ineligible(service(), [Native.config_key()]) :: boolean()
+  def set_ineligible(service, keys) do
+    service = name(service)
+    changed? = Native.config_db_set_ineligible(table!(), service, keys)
+    if changed?, do: Changes.mark(service)
+    changed?
   end
 
   @doc false

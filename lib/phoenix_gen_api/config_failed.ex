@@ -18,14 +18,14 @@ defmodule PhoenixGenApi.ConfigFailed do
   alias PhoenixGenApi.SafeInspect
 
   @store Store
-  @sources [:pull, :push, :direct]
+  @sources [:pull, :push, :offer, :direct]
   @max_config_bytes 65_536
   # A config has some twenty fields, each with a sentence that names what is wrong.
   @max_reasons 100
   @max_reason_bytes 1_000
 
   @typedoc "Where the rejected config came from; `:direct` is a call on the gateway."
-  @type source :: :pull | :push | :direct
+  @type source :: :pull | :push | :offer | :direct
 
   @typedoc """
   One failure.
@@ -79,7 +79,7 @@ defmodule PhoenixGenApi.ConfigFailed do
   @doc """
   The recorded failures.
 
-  Options: `:source` (`:pull`, `:push` or `:direct`) and `:service` (atom or string) select
+  Options: `:source` (`:pull`, `:push`, `:offer` or `:direct`) and `:service` (atom or string) select
   entries, `:limit` (100) is how many are returned at most, `:order` is `:newest_first`
   (default) or `:oldest_first`.
   """
@@ -114,6 +114,7 @@ defmodule PhoenixGenApi.ConfigFailed do
           total: non_neg_integer(),
           pull: non_neg_integer(),
           push: non_neg_integer(),
+          offer: non_neg_integer(),
           direct: non_neg_integer(),
           by_service: %{(String.t() | nil) => pos_integer()},
           oldest: integer() | nil,
@@ -127,6 +128,7 @@ defmodule PhoenixGenApi.ConfigFailed do
       total: length(entries),
       pull: Map.get(by_source, :pull, 0),
       push: Map.get(by_source, :push, 0),
+      offer: Map.get(by_source, :offer, 0),
       direct: Map.get(by_source, :direct, 0),
       by_service: Enum.frequencies_by(entries, & &1.service),
       oldest: time(List.first(entries)),

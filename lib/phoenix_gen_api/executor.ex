@@ -321,7 +321,8 @@ defmodule PhoenixGenApi.Executor do
 
   # A plan made where no gateway runs can only check arguments.
   defp compiled(config) do
-    with {:ok, _selector} <- Gateway.handle(:node_selector), do: Plan.compile_unstored(config)
+    with {:ok, _selector} <- Gateway.handle(:node_selector),
+         do: Plan.compile_unstored(config)
   end
 
   defp observed(request, run) do

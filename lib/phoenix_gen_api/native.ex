@@ -83,7 +83,26 @@ defmodule PhoenixGenApi.Native do
   @spec plan_config_dirty(handle()) :: PhoenixGenApi.Structs.FunConfig.t()
   def plan_config_dirty(_plan), do: not_loaded()
 
+  @spec plan_candidate_set(handle()) :: handle() | nil
+  def plan_candidate_set(_plan), do: not_loaded()
+
+  # PhoenixGenApi.CandidateSet
+
+  @spec candidate_set_new(handle()) :: handle()
+  def candidate_set_new(_selector), do: not_loaded()
+
+  @spec candidate_set_of_function(handle(), String.t(), String.t(), String.t()) :: handle() | nil
+  def candidate_set_of_function(_table, _service, _request_type, _version), do: not_loaded()
+
+  @spec candidate_set_put(handle(), [node()]) :: :ok
+  def candidate_set_put(_set, _nodes), do: not_loaded()
+
+  @spec candidate_set_nodes(handle()) :: [node()]
+  def candidate_set_nodes(_set), do: not_loaded()
+
   # PhoenixGenApi.ConfigDb
+
+  @type config_origin :: :direct | :pull | :push | :offer
 
   @spec config_db_new() :: handle()
   def config_db_new, do: not_loaded()
@@ -103,7 +122,7 @@ defmodule PhoenixGenApi.Native do
   @spec config_db_latest(handle(), String.t(), String.t()) :: handle() | :not_found
   def config_db_latest(_table, _service, _request_type), do: not_loaded()
 
-  @spec config_db_store(handle(), [handle()], :direct | :pull | :push) :: :ok
+  @spec config_db_store(handle(), [handle()], config_origin()) :: :ok
   def config_db_store(_table, _plans, _origin), do: not_loaded()
 
   @type config_key :: {request_type :: String.t(), version :: String.t()}
@@ -112,11 +131,16 @@ defmodule PhoenixGenApi.Native do
           handle(),
           String.t(),
           [handle()],
-          :pull | :push,
+          config_origin(),
           [config_key()],
-          boolean()
+          boolean(),
+          [config_key()]
         ) :: {removed :: non_neg_integer(), [config_key()]}
-  def config_db_replace(_table, _service, _plans, _origin, _keep, _strict?), do: not_loaded()
+  def config_db_replace(_table, _service, _plans, _origin, _keep, _strict?, _ineligible),
+    do: not_loaded()
+
+  @spec config_db_set_ineligible(handle(), String.t(), [config_key()]) :: boolean()
+  def config_db_set_ineligible(_table, _service, _keys), do: not_loaded()
 
   @spec config_db_delete(handle(), String.t(), String.t(), String.t()) :: boolean()
   def config_db_delete(_table, _service, _request_type, _version), do: not_loaded()
@@ -138,8 +162,7 @@ defmodule PhoenixGenApi.Native do
   @spec config_db_list(handle()) :: [{String.t(), String.t(), [{String.t(), boolean()}]}]
   def config_db_list(_table), do: not_loaded()
 
-  @spec config_db_origin(handle(), String.t(), String.t(), String.t()) ::
-          :direct | :pull | :push | nil
+  @spec config_db_origin(handle(), String.t(), String.t(), String.t()) :: config_origin() | nil
   def config_db_origin(_table, _service, _request_type, _version), do: not_loaded()
 
   @spec config_db_compare(String.t(), String.t()) :: :lt | :eq | :gt
@@ -289,6 +312,8 @@ defmodule PhoenixGenApi.Native do
 
   # PhoenixGenApi.NodeSelector
 
+  @typedoc "Where a node is among the candidates of a route."
+  @type place :: non_neg_integer()
   @type unchosen :: :key_not_found | :invalid_key | {:convert, number() | binary()}
 
   @spec node_selector_new(non_neg_integer(), non_neg_integer()) :: handle()
@@ -302,21 +327,21 @@ defmodule PhoenixGenApi.Native do
   def node_selector_route(_selector, _function, _names, _mode), do: not_loaded()
 
   @spec node_selector_pick(handle(), map()) ::
-          {node(), non_neg_integer()} | :none | unchosen()
+          {node(), place()} | :none | unchosen()
   def node_selector_pick(_routed, _request), do: not_loaded()
 
   @spec node_selector_pick_key(handle(), binary()) ::
-          {node(), non_neg_integer()} | :none
+          {node(), place()} | :none
   def node_selector_pick_key(_routed, _key), do: not_loaded()
 
-  @spec node_selector_order(handle(), map()) :: [non_neg_integer()] | unchosen()
+  @spec node_selector_order(handle(), map()) :: [{node() | String.t(), place()}] | unchosen()
   def node_selector_order(_routed, _request), do: not_loaded()
 
-  @spec node_selector_order_key(handle(), binary()) :: [non_neg_integer()]
+  @spec node_selector_order_key(handle(), binary()) :: [{node() | String.t(), place()}]
   def node_selector_order_key(_routed, _key), do: not_loaded()
 
   @spec node_selector_unavailable(handle()) ::
-          :no_nodes | [{non_neg_integer(), :down | :draining | :circuit_open}]
+          :no_nodes | [{node() | String.t(), :down | :draining | :circuit_open}]
   def node_selector_unavailable(_routed), do: not_loaded()
 
   @spec node_selector_mark(handle(), String.t(), :up | :down | :drain | :undrain) :: boolean()
@@ -394,12 +419,12 @@ defmodule PhoenixGenApi.Native do
 
   # PhoenixGenApi.Executor
 
-  @spec executor_begin(handle() | nil, non_neg_integer(), PhoenixGenApi.Circuits.caller()) ::
+  @spec executor_begin(handle() | nil, place(), PhoenixGenApi.Circuits.caller()) ::
           handle() | :circuit_open
-  def executor_begin(_routed, _index, _caller), do: not_loaded()
+  def executor_begin(_routed, _place, _caller), do: not_loaded()
 
-  @spec executor_enter(handle(), non_neg_integer()) :: :free | :call
-  def executor_enter(_routed, _index), do: not_loaded()
+  @spec executor_enter(handle(), place()) :: :free | :call
+  def executor_enter(_routed, _place), do: not_loaded()
 
   @spec executor_set_node(handle(), node(), call_key()) :: :ok
   def executor_set_node(_call, _node, _key), do: not_loaded()
@@ -410,18 +435,13 @@ defmodule PhoenixGenApi.Native do
   @spec executor_end(handle()) :: :ok
   def executor_end(_call), do: not_loaded()
 
-  @spec executor_settle(
-          handle(),
-          handle(),
-          non_neg_integer(),
-          :success | :error | :failure | :lost
-        ) ::
+  @spec executor_settle(handle(), handle(), :success | :error | :failure | :lost) ::
           :ok | PhoenixGenApi.Circuits.change()
-  def executor_settle(_call, _routed, _index, _ended), do: not_loaded()
+  def executor_settle(_call, _routed, _ended), do: not_loaded()
 
-  @spec executor_report_success(handle(), handle(), non_neg_integer(), boolean()) ::
+  @spec executor_report_success(handle(), handle(), boolean()) ::
           :ok | :later | PhoenixGenApi.Circuits.change()
-  def executor_report_success(_call, _routed, _index, _probe_only?), do: not_loaded()
+  def executor_report_success(_call, _routed, _probe_only?), do: not_loaded()
 
   @spec executor_count(handle()) :: :ok
   def executor_count(_plan), do: not_loaded()

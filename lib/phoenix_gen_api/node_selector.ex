@@ -220,7 +220,7 @@ defmodule PhoenixGenApi.NodeSelector do
   def pick(plan(handle: handle) = plan, request) when has(plan, :fixed_route) do
     case Native.node_selector_pick(handle, request) do
       {:convert, _value} = other -> pick_fallback(plan, request, other)
-      {node, index} -> {:ok, node, {handle, index, Circuits.caller(request)}}
+      {node, place} -> {:ok, node, {handle, place, Circuits.caller(request)}}
       other -> pick_fallback(plan, request, other)
     end
   end
@@ -229,7 +229,7 @@ defmodule PhoenixGenApi.NodeSelector do
     config = hurried(plan, request)
 
     with {:ok, selector} <- Gateway.handle(:node_selector),
-         {:ok, names} <- resolve_nodes_list(config),
+         {:ok, names} <- listed(plan, config),
          {:ok, [node | _]} <- ordered(selector, config, names, request) do
       [counter] = counters(selector, config, names, [node], request)
       {:ok, node, counter}
@@ -241,15 +241,14 @@ defmodule PhoenixGenApi.NodeSelector do
   @spec candidates(Plan.t(), Request.t()) ::
           {:ok, [{node(), Circuits.counter()}, ...]} | {:error, reason()}
   def candidates(plan(handle: handle) = plan, request) when has(plan, :fixed_route) do
-    names = unique_nodes(plan)
     caller = Circuits.caller(request)
 
     case order(handle, request) do
-      [_ | _] = places ->
-        {:ok, for(place <- places, do: {elem(names, place), {handle, place, caller}})}
+      [_ | _] = nodes ->
+        {:ok, for({node, place} <- nodes, do: {node, {handle, place, caller}})}
 
       [] ->
-        unavailable(handle, names)
+        unavailable(handle)
 
       problem ->
         pick_fallback(plan, request, problem)
@@ -260,11 +259,17 @@ defmodule PhoenixGenApi.NodeSelector do
     config = hurried(plan, request)
 
     with {:ok, selector} <- Gateway.handle(:node_selector),
-         {:ok, names} <- resolve_nodes_list(config),
+         {:ok, names} <- listed(plan, config),
          {:ok, nodes} <- ordered(selector, config, names, request) do
       {:ok, Enum.zip(nodes, counters(selector, config, names, nodes, request))}
     end
   end
+
+  # Its own members, which need not be those of the function that is stored by now.
+  defp listed(plan(handle: handle), %{nodes: :service}),
+    do: NodeList.members(Plan.candidate_set(handle))
+
+  defp listed(_plan, config), do: resolve_nodes_list(config)
 
   # Functions of the config have what is left for the request, and no more than they ever have.
   defp hurried(plan, request) do
@@ -287,25 +292,27 @@ defmodule PhoenixGenApi.NodeSelector do
 
   defp pick_fallback(plan(handle: handle) = plan, request, {:convert, value}) do
     with {:ok, key} <- text(value),
-         {node, index} <- Native.node_selector_pick_key(handle, key) do
-      {:ok, node, {handle, index, Circuits.caller(request)}}
+         {node, place} <- Native.node_selector_pick_key(handle, key) do
+      {:ok, node, {handle, place, Circuits.caller(request)}}
     else
       problem -> pick_fallback(plan, request, problem)
     end
   end
 
-  defp pick_fallback(plan(handle: handle) = plan, _request, :none),
-    do: unavailable(handle, unique_nodes(plan))
+  defp pick_fallback(plan(handle: handle), _request, :none), do: unavailable(handle)
 
-  defp pick_fallback(plan, _request, problem),
-    do: {:error, key_error(problem, Plan.config(plan).choose_node_mode)}
+  defp pick_fallback(plan(handle: handle) = plan, _request, problem) do
+    config = Plan.config(plan)
 
-  # As the native side numbers them.
-  defp unique_nodes(plan), do: List.to_tuple(Enum.uniq(Plan.config(plan).nodes))
+    # Without a node there is nothing to route, whatever the key.
+    if config.nodes == :service and Native.node_selector_unavailable(handle) == :no_nodes,
+      do: {:error, :no_nodes_available},
+      else: {:error, key_error(problem, config.choose_node_mode)}
+  end
 
   defp local(config) do
     with {:ok, selector} <- Gateway.handle(:node_selector),
-         [{0, :circuit_open}] <- obstacles(route(selector, config, [node()])) do
+         [{_name, :circuit_open}] <- obstacles(route(selector, config, [node()])) do
       {:error, {:all_nodes_unavailable, [{node(), :circuit_open}]}}
     else
       _usable_or_not_running -> {:ok, [node()]}
@@ -325,13 +332,18 @@ defmodule PhoenixGenApi.NodeSelector do
   defp ordered(selector, config, names, request) do
     names = Enum.uniq_by(names, &to_string/1)
     route = route(selector, config, names, Plan.mode(config.choose_node_mode))
-    names = List.to_tuple(names)
 
     case order(route, request) do
-      [] -> unavailable(route, names)
-      places when is_list(places) -> {:ok, Enum.map(places, &elem(names, &1))}
+      [] -> unavailable(route, Map.new(names, &{to_string(&1), &1}))
+      nodes when is_list(nodes) -> {:ok, at(names, nodes)}
       problem -> {:error, key_error(problem, config.choose_node_mode)}
     end
+  end
+
+  # The names as they were given, and not the native side's.
+  defp at(names, nodes) do
+    names = List.to_tuple(names)
+    for {_name, place} <- nodes, do: elem(names, place)
   end
 
   defp order(route, request) do
@@ -371,12 +383,7 @@ defmodule PhoenixGenApi.NodeSelector do
       true ->
         nodes = Enum.uniq_by(nodes, &to_string/1)
         names = Enum.uniq_by(names, &to_string/1)
-        texts = names |> Enum.map(&to_string/1) |> List.to_tuple()
-
-        obstacles =
-          for {place, obstacle} <- obstacles(route(selector, config, names)),
-              into: %{},
-              do: {elem(texts, place), obstacle}
+        obstacles = Map.new(obstacles(route(selector, config, names)))
 
         case Enum.reject(nodes, &is_map_key(obstacles, to_string(&1))) do
           [] -> {:error, {:all_nodes_unavailable, Enum.map(nodes, &{&1, obstacles["#{&1}"]})}}
@@ -385,19 +392,18 @@ defmodule PhoenixGenApi.NodeSelector do
     end
   end
 
-  defp unavailable(routed, names) do
+  defp unavailable(routed, given \\ %{}) do
     case Native.node_selector_unavailable(routed) do
       :no_nodes ->
         {:error, :no_nodes_available}
 
       obstacles ->
-        {:error,
-         {:all_nodes_unavailable,
-          Enum.map(obstacles, fn {place, obstacle} -> {elem(names, place), obstacle} end)}}
+        obstacles = for {node, obstacle} <- obstacles, do: {Map.get(given, node, node), obstacle}
+        {:error, {:all_nodes_unavailable, obstacles}}
     end
   end
 
-  # What is wrong with the nodes that are not usable, by their places.
+  # What is wrong with the nodes that are not usable, by their names.
   defp obstacles(route) do
     case Native.node_selector_unavailable(route) do
       :no_nodes -> []

@@ -6,12 +6,14 @@ defmodule PhoenixGenApi.Plan do
   import Bitwise
   require Record
 
+  alias PhoenixGenApi.CandidateSet
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Security
+  alias PhoenixGenApi.ServiceSets
   alias PhoenixGenApi.Structs.FunConfig
   alias PhoenixGenApi.Structs.FunConfig.Validation
 
@@ -27,6 +29,9 @@ defmodule PhoenixGenApi.Plan do
     :flags
   ]
   Record.defrecord(:plan, @fields)
+
+  @typedoc "The candidates of a config with `nodes: :service`, if there are any to be known."
+  @type set_of :: (FunConfig.t() -> CandidateSet.t() | nil)
 
   @type t ::
           record(:plan,
@@ -69,17 +74,26 @@ defmodule PhoenixGenApi.Plan do
     quote do: (:erlang.element(unquote(index + 1), unquote(plan)) &&& unquote(bit)) != 0
   end
 
-  @doc "Compiles a config as a user wrote it; the errors are those of `FunConfig.validate_with_details/1`."
-  @spec compile(FunConfig.t()) :: {:ok, t(), FunConfig.t()} | {:error, [String.t()]}
-  def compile(config), do: [config] |> compile_all() |> hd()
+  @doc """
+  Compiles a config that is not going to be stored, as a user wrote it; the errors are those of
+  `FunConfig.validate_with_details/1`.
+  """
+  @spec compile(FunConfig.t(), set_of()) :: {:ok, t(), FunConfig.t()} | {:error, [String.t()]}
+  def compile(config, set_of \\ &ServiceSets.of_config/1),
+    do: [config] |> compile_all(set_of) |> hd()
 
-  @doc "The same for each of several configs, which takes a quarter of the time for thousands."
-  @spec compile_all([FunConfig.t()]) :: [{:ok, t(), FunConfig.t()} | {:error, [String.t()]}]
-  def compile_all(configs),
-    do: configs |> Validation.run_all() |> Enum.chunk_every(@batch) |> Enum.flat_map(&plans/1)
+  @doc "The same for each of several configs to be stored, which takes a quarter of the time for thousands."
+  @spec compile_all([FunConfig.t()], set_of()) ::
+          [{:ok, t(), FunConfig.t()} | {:error, [String.t()]}]
+  def compile_all(configs, set_of \\ &ServiceSets.of_service(&1.service)) do
+    configs
+    |> Validation.run_all()
+    |> Enum.chunk_every(@batch)
+    |> Enum.flat_map(&plans(&1, set_of))
+  end
 
-  defp plans(validated) do
-    specs = for {:ok, config, schema} <- validated, do: spec(config, schema)
+  defp plans(validated, set_of) do
+    specs = for {:ok, config, schema} <- validated, do: spec(config, schema, set_of)
     plans = Native.plan_new(instance(:node_selector), instance(:rate_limiter), specs)
     {compiled, []} = Enum.map_reduce(validated, plans, &pair/2)
     compiled
@@ -94,9 +108,10 @@ defmodule PhoenixGenApi.Plan do
   It is checked as one to be stored is, and what is wrong with it is recorded. The failure is
   one of `PhoenixGenApi.ErrorResponse`.
   """
-  @spec compile_unstored(FunConfig.t()) :: {:ok, t()} | {:error, {:invalid_config, [String.t()]}}
-  def compile_unstored(config) do
-    with {:ok, plan, config} <- compile(config),
+  @spec compile_unstored(FunConfig.t(), set_of()) ::
+          {:ok, t()} | {:error, {:invalid_config, [String.t()]}}
+  def compile_unstored(config, set_of \\ &ServiceSets.of_config/1) do
+    with {:ok, plan, config} <- compile(config, set_of),
          :ok <- Security.validate_config(config) do
       {:ok, plan}
     else
@@ -128,8 +143,13 @@ defmodule PhoenixGenApi.Plan do
     with :out_of_budget <- Native.plan_config(handle), do: Native.plan_config_dirty(handle)
   end
 
-  defp spec(config, schema) do
+  @doc "The set that a plan takes its nodes from, by its handle."
+  @spec candidate_set(reference()) :: CandidateSet.t() | nil
+  def candidate_set(handle), do: Native.plan_candidate_set(handle)
+
+  defp spec(config, schema, set_of) do
     {module, function, arguments} = config.mfa
+    nodes = nodes(config, set_of)
 
     %{
       service: config.service,
@@ -143,8 +163,8 @@ defmodule PhoenixGenApi.Plan do
       timeout: if(config.timeout == :infinity, do: nil, else: config.timeout),
       response_type: config.response_type,
       permission: config.check_permission,
-      flags: flags(config),
-      nodes: nodes(config),
+      flags: flags(config, nodes),
+      nodes: nodes,
       mode: if(config.nodes == :local, do: :random, else: mode(config.choose_node_mode)),
       config: config,
       term_bytes: :erts_debug.flat_size(config) * :erlang.system_info(:wordsize)
@@ -169,13 +189,17 @@ defmodule PhoenixGenApi.Plan do
   def mode({mode, key}) when is_atom(key), do: {mode, Atom.to_string(key)}
   def mode(mode), do: mode
 
-  defp nodes(%{nodes: :local}), do: [node()]
-  defp nodes(config), do: if(fixed_route?(config), do: config.nodes)
+  defp nodes(%{nodes: :local}, _set_of), do: [node()]
+  # Also for a function that chooses, which is given the members.
+  defp nodes(%{nodes: :service} = config, set_of), do: set_of.(config)
+  defp nodes(%{choose_node_mode: {_, _, _}}, _set_of), do: nil
+  defp nodes(%{nodes: nodes}, _set_of), do: if(is_list(nodes), do: nodes)
 
-  defp fixed_route?(config),
-    do: is_list(config.nodes) and not match?({_, _, _}, config.choose_node_mode)
+  defp fixed_route?(config, nodes) do
+    nodes != nil and config.nodes != :local and not match?({_, _, _}, config.choose_node_mode)
+  end
 
-  defp flags(config) do
+  defp flags(config, nodes) do
     set = [
       request_info: config.request_info,
       before_execute: config.before_execute != nil,
@@ -183,7 +207,7 @@ defmodule PhoenixGenApi.Plan do
       permission_callback: config.permission_callback != nil,
       retry: config.retry != nil,
       local: config.nodes == :local,
-      fixed_route: fixed_route?(config),
+      fixed_route: fixed_route?(config, nodes),
       result_limit: config.max_result_bytes != nil,
       deadline: config.deadline != nil
     ]

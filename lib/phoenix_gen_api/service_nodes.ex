@@ -4,7 +4,8 @@ defmodule PhoenixGenApi.ServiceNodes do
   #
   # The nodes of a service are those that its enabled functions list. One that is connected is there. A
   # service whose nodes have never been contacted is taken to have one until nobody can connect them. A
-  # service with functions of the gateway itself, or with nodes that a function finds, is not watched.
+  # service with functions of the gateway itself, or with nodes that a function finds or that offer it, is not
+  # watched here.
   #
   # Rows: {service, state, nodes}. The table belongs to the supervisor: a crash here is no news.
   use GenServer

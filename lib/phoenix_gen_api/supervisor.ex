@@ -23,6 +23,7 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.RPC
   alias PhoenixGenApi.Service
   alias PhoenixGenApi.ServiceNodes
+  alias PhoenixGenApi.ServiceSets
   alias PhoenixGenApi.StreamCall
   alias PhoenixGenApi.Telemetry
   alias PhoenixGenApi.UndefinedFunctions
@@ -46,6 +47,7 @@ defmodule PhoenixGenApi.Supervisor do
     ConfigFailed.new()
     FailureLog.Limit.new()
     ServiceNodes.new()
+    ServiceSets.new()
     UndefinedFunctions.new()
     ConfigPuller.new()
     ConfigReceiver.new()

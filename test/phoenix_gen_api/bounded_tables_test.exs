@@ -35,6 +35,7 @@ defmodule PhoenixGenApi.BoundedTablesTest do
     PhoenixGenApi.Relay.Peers => "a row for each connected gateway",
     PhoenixGenApi.Relay.Tombstones => "50,000 names of at most 1 KB",
     PhoenixGenApi.ServiceNodes => "a row for each service",
+    PhoenixGenApi.ServiceSets => "10,000 services, with names of at most 8 KB",
     PhoenixGenApi.StreamCall.Registry => "a row for each stream, with an id of at most 1 KB",
     PhoenixGenApi.UndefinedFunctions => "a row for each stored function that does not exist",
     PhoenixGenApi.WorkerPool.Registry => "a row for each pool"

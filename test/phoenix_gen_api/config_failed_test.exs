@@ -81,7 +81,16 @@ defmodule PhoenixGenApi.ConfigFailedTest do
 
     test "summary counts by source and service" do
       assert ConfigFailed.summary() ==
-               %{total: 0, pull: 0, push: 0, direct: 0, by_service: %{}, oldest: nil, newest: nil}
+               %{
+                 total: 0,
+                 pull: 0,
+                 push: 0,
+                 offer: 0,
+                 direct: 0,
+                 by_service: %{},
+                 oldest: nil,
+                 newest: nil
+               }
 
       first = ConfigFailed.record(%{service: "a"}, "x", :pull)
       ConfigFailed.record(%{service: :a}, "y", :push)
@@ -91,6 +100,7 @@ defmodule PhoenixGenApi.ConfigFailedTest do
                total: 3,
                pull: 1,
                push: 1,
+               offer: 0,
                direct: 1,
                by_service: %{"a" => 2, "b" => 1},
                oldest: first.inserted_at_ms,

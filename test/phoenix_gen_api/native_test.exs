@@ -64,7 +64,7 @@ defmodule PhoenixGenApi.NativeTest do
 
   test "NIFs are named after the module that owns them" do
     modules =
-      ~w(argument_handler_ plan_ config_db_ node_selector_ rate_limiter_ executor_ rpc_server_ circuits_ channel_requests_ client_connection_ json_encoding_ worker_pool_ relay_)
+      ~w(argument_handler_ plan_ candidate_set_ config_db_ node_selector_ rate_limiter_ executor_ rpc_server_ circuits_ channel_requests_ client_connection_ json_encoding_ worker_pool_ relay_)
 
     for {name, _arity} <- stubs(), do: assert(String.starts_with?("#{name}", modules), "#{name}")
   end

@@ -727,27 +727,6 @@ defmodule PhoenixGenApi.NodeSelectorTest do
     end
   end
 
-  describe "nodes: :service" do
-    test "has no node in any mode, as no node can offer a service yet" do
-      for mode <- [
-            :random,
-            :hash,
-            :round_robin,
-            {:hash, "user_id"},
-            {:sticky, "user_id"},
-            :least_busy,
-            {:weighted, %{node() => 1}},
-            {Functions, :choose, [fn nodes, _request -> nodes end]}
-          ] do
-        config = config(:service, mode)
-        assert NodeSelector.get_nodes(config, request()) == {:error, :no_nodes_available}
-        assert NodeSelector.resolve_nodes(config) == {:error, :no_nodes_available}
-        assert NodeSelector.resolve_nodes_list(config) == {:error, :no_nodes_available}
-        assert stored_node(config, request()) == :no_nodes_available
-      end
-    end
-  end
-
   describe "configs that were not stored" do
     test "get string nodes back as strings, and no atom is made of them" do
       names = for n <- 1..3, do: "string#{n}x#{System.unique_integer([:positive])}@h"

@@ -18,7 +18,7 @@ defmodule PhoenixGenApi.NativeArguments do
     [{:one_of, [:create]}, :text, @group_type, :text, @id],
     [{:one_of, [:change]}, :text, @verb, :text, :text]
   ]
-  @source {:one_of, [:direct, :pull, :push]}
+  @source {:one_of, [:direct, :pull, :push, :offer]}
   @scope {:either, {:one_of, [:global]}, {:tuple, [:text, :text]}}
   @key {:either, {:one_of, [:user_id, :device_id, :ip_address]}, :text}
   @limit_group {:one_of, [:all, :verified, :verified_device, :claimed, :claimed_device]}
@@ -43,7 +43,7 @@ defmodule PhoenixGenApi.NativeArguments do
          response_type: :atom,
          permission: :term,
          flags: :u32,
-         nodes: {:nilable, {:list, :atom}},
+         nodes: {:nilable, {:either, {:list, :atom}, {:handle, [:set]}}},
          mode: @mode,
          config: :term,
          term_bytes: :usize}
@@ -87,6 +87,7 @@ defmodule PhoenixGenApi.NativeArguments do
     slot = {:handle, [:slot]}
     relay = {:handle, [:relay]}
     plan = {:handle, [:plan]}
+    set = {:handle, [:set]}
     connections = {:handle, [:connections]}
     share = {:handle, [:share]}
     requests = {:handle, [:requests]}
@@ -105,6 +106,11 @@ defmodule PhoenixGenApi.NativeArguments do
         plan_new: [{:nilable, selector}, {:nilable, limiter}, {:list, @plan}],
         plan_config: [plan],
         plan_config_dirty: [plan],
+        plan_candidate_set: [plan],
+        candidate_set_new: [selector],
+        candidate_set_of_function: function,
+        candidate_set_put: [set, {:list, :atom}],
+        candidate_set_nodes: [set],
         config_db_new: [],
         config_db_fetch: [table, :binary, :binary, {:nilable, :binary}],
         config_db_fetch_dirty: [table, :binary, :binary, {:nilable, :binary}],
@@ -117,8 +123,10 @@ defmodule PhoenixGenApi.NativeArguments do
           {:list, plan},
           @source,
           {:list, {:tuple, [:text, :text]}},
-          :boolean
+          :boolean,
+          {:list, {:tuple, [:text, :text]}}
         ],
+        config_db_set_ineligible: [table, :text, {:list, {:tuple, [:text, :text]}}],
         config_db_delete: function,
         config_db_switch: function ++ [:boolean, :boolean],
         config_db_clear: [table],
@@ -214,13 +222,13 @@ defmodule PhoenixGenApi.NativeArguments do
         rate_limiter_clear: [limiter],
         rate_limiter_sweep: [limiter, :i64, :usize],
         rate_limiter_stats: [limiter],
-        executor_begin: [{:nilable, @routed}, :usize, @caller],
-        executor_enter: [@routed, :usize],
+        executor_begin: [{:nilable, @routed}, :u64, @caller],
+        executor_enter: [@routed, :u64],
         executor_set_node: [call, :atom, @id],
         executor_set_process: [call, :any_pid],
         executor_end: [call],
-        executor_settle: [call, @routed, :usize, {:one_of, [:success, :error, :failure, :lost]}],
-        executor_report_success: [call, @routed, :usize, :boolean],
+        executor_settle: [call, @routed, {:one_of, [:success, :error, :failure, :lost]}],
+        executor_report_success: [call, @routed, :boolean],
         executor_count: [plan],
         executor_retry: [plan, :number, :u32],
         rpc_server_new: [],
@@ -317,6 +325,7 @@ defmodule PhoenixGenApi.NativeArguments do
       selector: selector,
       schema: schema,
       plan: plan(selector, schema),
+      set: Native.candidate_set_new(selector),
       table: Native.config_db_new(),
       route: Native.node_selector_route(selector, {"s", "k", "1"}, ["a", "b"], :random),
       call: Native.executor_begin(nil, 0, nil),

@@ -30,9 +30,9 @@ defmodule PhoenixGenApi.ConfigDb.Compilation do
   @doc """
   The same for what is pulled or pushed, which must not take over what the gateway itself does.
   """
-  @spec foreign(Native.handle(), [term()], :this_node | :another_node) :: t()
-  def foreign(table, configs, from),
-    do: configs |> compile_each() |> Enum.map(&keep_out(&1, table, from)) |> split(configs)
+  @spec foreign(Native.handle(), [term()], :this_node | :another_node, Plan.set_of() | nil) :: t()
+  def foreign(table, configs, from, set_of \\ nil),
+    do: configs |> compile_each(set_of) |> Enum.map(&keep_out(&1, table, from)) |> split(configs)
 
   defp keep_out({:ok, _plan, config} = compiled, table, from) do
     reasons =
@@ -62,11 +62,12 @@ defmodule PhoenixGenApi.ConfigDb.Compilation do
     end)
   end
 
-  defp compile_each(configs) do
+  defp compile_each(configs, set_of \\ nil) do
     structs = Enum.filter(configs, &is_struct(&1, FunConfig))
+    plans = if set_of, do: Plan.compile_all(structs, set_of), else: Plan.compile_all(structs)
 
     {compiled, []} =
-      Enum.map_reduce(configs, Plan.compile_all(structs), fn
+      Enum.map_reduce(configs, plans, fn
         %FunConfig{}, [compiled | rest] -> {allow(compiled), rest}
         _other, rest -> {no_struct(), rest}
       end)

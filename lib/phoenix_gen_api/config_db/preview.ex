@@ -25,6 +25,7 @@ defmodule PhoenixGenApi.ConfigDb.Preview do
 
   defp describe(:pull), do: ", pulled"
   defp describe(:push), do: ", pushed"
+  defp describe(:offer), do: ", offered"
   defp describe(:direct), do: ", added here"
   # Deleted since the lookup.
   defp describe(nil), do: ""

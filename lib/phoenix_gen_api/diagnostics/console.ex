@@ -347,7 +347,9 @@ defmodule PhoenixGenApi.Diagnostics.Console do
   @spec failed_configs_summary() :: :ok
   def failed_configs_summary do
     %{total: total, by_service: services} = summary = ConfigFailed.summary()
-    sources = "pull: #{summary.pull}, push: #{summary.push}, direct: #{summary.direct}"
+
+    sources =
+      "pull: #{summary.pull}, push: #{summary.push}, offer: #{summary.offer}, direct: #{summary.direct}"
 
     services =
       for {service, count} <- Enum.sort(services),

@@ -6,7 +6,7 @@ defmodule PhoenixGenApi.Executor.Context do
   # ends returns `{result, rest}`; the rest is the failure, if there is one, with the context as it
   # was then, or `:later` when the result is an acknowledgement.
 
-  import PhoenixGenApi.Plan, only: [has: 2]
+  import PhoenixGenApi.Plan, only: [plan: 1, has: 2]
 
   alias PhoenixGenApi.ArgumentHandler
   alias PhoenixGenApi.Circuits
@@ -20,6 +20,7 @@ defmodule PhoenixGenApi.Executor.Context do
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.RPC
+  alias PhoenixGenApi.ServiceSets
   alias PhoenixGenApi.Structs.{Request, Response}
 
   @enforce_keys [:request, :request_id, :plan, :receiver, :arrived]
@@ -160,10 +161,17 @@ defmodule PhoenixGenApi.Executor.Context do
   end
 
   defp replan(context, config) do
-    case Plan.compile_unstored(config) do
+    case Plan.compile_unstored(config, &set_of(&1, context.plan)) do
       {:ok, plan} -> {:ok, limit(%{context | plan: plan})}
       {:error, failure} -> finish(context, failure)
     end
+  end
+
+  # As long as it is the same function it runs where it would have.
+  defp set_of(config, plan(handle: handle) = plan) do
+    key = &{&1.service, &1.request_type, &1.version}
+    own = if key.(config) == key.(Plan.config(plan)), do: Plan.candidate_set(handle)
+    own || ServiceSets.of_config(config)
   end
 
   @doc "Permission. A callback runs where the function will, so the node is chosen first."

@@ -1,8 +1,10 @@
 defmodule PhoenixGenApi.NodeSelector.NodeList do
   @moduledoc false
-  # Which nodes a config names: those that it lists, or that its function lists now.
+  # Which nodes a config names: those that it lists, that its function lists now, or that offer its service.
 
+  alias PhoenixGenApi.CandidateSet
   alias PhoenixGenApi.RPC
+  alias PhoenixGenApi.ServiceSets
   alias PhoenixGenApi.Structs.{FieldMap, FunConfig}
 
   @type problem ::
@@ -18,8 +20,7 @@ defmodule PhoenixGenApi.NodeSelector.NodeList do
       do: config |> FieldMap.complete() |> resolve()
 
   def resolve(%{nodes: :local}), do: {:ok, [node()]}
-  # Those that offer the service. There is no way to offer one yet.
-  def resolve(%{nodes: :service}), do: {:error, :no_nodes_available}
+  def resolve(%{nodes: :service} = config), do: config |> ServiceSets.of_config() |> members()
   def resolve(%{nodes: []}), do: {:error, :no_nodes_available}
 
   def resolve(%{nodes: nodes}) when is_list(nodes) do
@@ -37,6 +38,15 @@ defmodule PhoenixGenApi.NodeSelector.NodeList do
 
   def resolve(%{nodes: nodes}),
     do: {:error, {:invalid_nodes_configuration, nodes}}
+
+  @doc "The members of a set, if there is one."
+  @spec members(CandidateSet.t() | nil) :: {:ok, [node(), ...]} | {:error, :no_nodes_available}
+  def members(set) do
+    case if(set, do: CandidateSet.nodes(set), else: []) do
+      [] -> {:error, :no_nodes_available}
+      nodes -> {:ok, nodes}
+    end
+  end
 
   defp dynamic([]), do: {:error, :no_nodes_available}
 

@@ -9,9 +9,20 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
   @doc "Adds the `nodes` that the config lists, and the `candidates` of a request."
   @spec explain(FunConfig.t(), Request.t() | nil) :: Explanation.t()
   def explain(config, request) do
-    nodes = listed(config)
-    config |> describe(nodes) |> decide(config, request) |> Map.put(:nodes, nodes)
+    members = members(config)
+    nodes = listed(members)
+    config |> describe(nodes) |> decide(members, request) |> Map.put(:nodes, nodes)
   end
+
+  # With the nodes of the moment in the place of `:service`.
+  defp members(%{nodes: :service} = config) do
+    case NodeSelector.resolve_nodes_list(config) do
+      {:ok, nodes} -> %{config | nodes: nodes}
+      {:error, :no_nodes_available} -> %{config | nodes: []}
+    end
+  end
+
+  defp members(config), do: config
 
   defp decide(desc, _config, nil), do: Explanation.none(desc)
 
@@ -36,8 +47,8 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
 
   defp describe(%{nodes: :local}, _nodes), do: "the gateway"
 
-  defp describe(%{nodes: :service} = config, _nodes),
-    do: "the nodes that offer the service; #{mode(config.choose_node_mode)}"
+  defp describe(%{nodes: :service} = config, []),
+    do: "no node offers the service; #{mode(config.choose_node_mode)}"
 
   defp describe(%{nodes: {_, _, _} = mfa} = config, _nodes),
     do: "#{Format.function(mfa)} lists them; #{mode(config.choose_node_mode)}"
@@ -45,7 +56,8 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
   defp describe(config, nodes) do
     up = Enum.count(nodes, &(&1.status == :up))
     of = Format.count(length(nodes), "node")
-    "#{up} of #{of} usable; #{mode(config.choose_node_mode)}"
+    offer = if config.nodes == :service, do: " that offer the service", else: ""
+    "#{up} of #{of}#{offer} usable; #{mode(config.choose_node_mode)}"
   end
 
   defp mode({_, _, _} = mfa), do: "#{Format.function(mfa)} chooses"
@@ -53,7 +65,7 @@ defmodule PhoenixGenApi.NodeSelector.Preview do
   defp mode({:weighted, _weights}), do: ":weighted"
   defp mode(mode), do: SafeInspect.inspect(mode, 100)
 
-  # None when a function lists them, or when they are those of the service.
+  # None when a function lists them.
   defp listed(%FunConfig{nodes: nodes} = config) when nodes == :local or is_list(nodes) do
     nodes = if nodes == :local, do: [node()], else: Enum.uniq(nodes)
     loads = Map.new(NodeSelector.loads(), fn {node, status, load} -> {node, {status, load}} end)

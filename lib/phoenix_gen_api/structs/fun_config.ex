@@ -19,7 +19,7 @@ defmodule PhoenixGenApi.Structs.FunConfig do
   |---|---|---|
   | `request_type` | non-empty string of at most 8,192 bytes, as `service` and `version` | required |
   | `service` | atom or non-empty string; kept as a string | required |
-  | `nodes` | non-empty list of node names, `{module, function, args}`, `:local`, or `:service`, the nodes that offer the service (none can yet) | required |
+  | `nodes` | non-empty list of node names, `{module, function, args}`, `:local`, or `:service`, the nodes that offer the service | required |
   | `choose_node_mode` | see `PhoenixGenApi.NodeSelector` | `:random` |
   | `timeout` | 100 to 300,000 ms, or `:infinity` | `5_000` |
   | `mfa` | `{module, function, args}` | required |

@@ -109,6 +109,7 @@ rustler::atoms! {
     not_strict_private,
     not_utf8,
     not_uuid,
+    offer,
     open,
     opened,
     later,

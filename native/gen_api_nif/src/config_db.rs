@@ -6,7 +6,7 @@
 use crate::atoms;
 use crate::decode::{atom_enum, List, Name};
 use crate::plan::{self, PlanResource};
-use gen_api_core::table::{version, Entry, Function, Lookup, Origin, Switched, Table};
+use gen_api_core::table::{version, Entry, Function, Key, Lookup, Origin, Switched, Table};
 use rustler::types::atom;
 use rustler::{Atom, Binary, Encoder, Env, Resource, ResourceArc, Term};
 use std::cmp::Ordering;
@@ -14,7 +14,7 @@ use std::cmp::Ordering;
 type Plan = ResourceArc<PlanResource>;
 
 /// A table of plans.
-pub struct TableResource(Table<Plan>);
+pub struct TableResource(pub Table<Plan>);
 
 #[rustler::resource_impl]
 impl Resource for TableResource {}
@@ -26,6 +26,7 @@ atom_enum!(Source(Origin) {
     direct => Origin::Direct,
     pull => Origin::Pull,
     push => Origin::Push,
+    offer => Origin::Offer,
 });
 
 /// An empty table. Normal scheduler.
@@ -124,10 +125,10 @@ fn config_db_store(table: &TableResource, plans: List<Plan>, source: Source) -> 
     atom::ok()
 }
 
-/// Stores plans and removes the service's other pulled and pushed configs, but for the kept
-/// `{request_type, version}`, in one visible step. Those that the gateway has added stay, and with `strict` nothing
-/// is stored then: `{removed, [{request_type, version}]}` of how many were removed and which stay.
-/// Dirty CPU scheduler.
+/// Stores plans and removes the service's other pulled, pushed and offered configs, but for the kept
+/// `{request_type, version}`, in one visible step, in which `ineligible` counts as for `config_db_set_ineligible/3`.
+/// Those that the gateway has added stay, and with `strict` nothing is stored then: `{removed, [{request_type,
+/// version}]}` of how many were removed and which stay. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn config_db_replace(
     table: &TableResource,
@@ -136,17 +137,33 @@ fn config_db_replace(
     source: Source,
     keep: List<(String, String)>,
     strict: bool,
+    ineligible: List<(String, String)>,
 ) -> (usize, Vec<(String, String)>) {
-    let keep = keep
-        .0
-        .into_iter()
-        .map(|(request_type, version)| (request_type.into_boxed_str(), version.into_boxed_str()))
-        .collect();
     let plans = entries(plans.0, source);
-    let replaced = table.0.replace_service(service, plans, keep, strict);
+    let (keep, ineligible) = (keys(keep), keys(ineligible));
+    let replaced = table
+        .0
+        .replace_service(service, plans, keep, strict, ineligible);
     let taken = replaced.taken.into_iter();
     let taken = taken.map(|(request_type, version)| (request_type.into(), version.into()));
     (replaced.removed, taken.collect())
+}
+
+/// Requests that name no version get these `{request_type, version}` of the service's functions only where there
+/// is no other, and all others as ever, in one visible step; whether that changes anything. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_db_set_ineligible(
+    table: &TableResource,
+    service: &str,
+    ineligible: List<(String, String)>,
+) -> bool {
+    table.0.set_ineligible(service, keys(ineligible))
+}
+
+fn keys(keys: List<(String, String)>) -> Vec<Key> {
+    let keys = keys.0.into_iter();
+    keys.map(|(request_type, version)| (request_type.into(), version.into()))
+        .collect()
 }
 
 fn entries(plans: Vec<Plan>, source: Source) -> Vec<Entry<Plan>> {
@@ -236,7 +253,7 @@ fn config_db_list<'a>(env: Env<'a>, table: &TableResource) -> Term<'a> {
     functions.encode(env)
 }
 
-/// How a config came here: `:direct`, `:pull`, `:push`, or nil. Normal scheduler.
+/// How a config came here: `:direct`, `:pull`, `:push`, `:offer`, or nil. Normal scheduler.
 #[rustler::nif]
 fn config_db_origin<'a>(
     env: Env<'a>,

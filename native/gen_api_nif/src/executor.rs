@@ -7,7 +7,7 @@ use crate::plan::PlanResource;
 use crate::route::Routed;
 use gen_api_core::breaker::{Caller, Outcome, Transition};
 use gen_api_core::clock::Nanos;
-use gen_api_core::nodes::{CallerKind, Entry, Flight, Ticket};
+use gen_api_core::nodes::{CallerKind, Entry, Flight, Node, Ticket};
 use gen_api_core::retry::Allowance;
 use parking_lot::Mutex;
 use rustler::env::SavedTerm;
@@ -15,16 +15,32 @@ use rustler::types::atom;
 use rustler::{
     Atom, Encoder, Env, Error, LocalPid, NifResult, OwnedEnv, Resource, ResourceArc, Term,
 };
+use std::sync::Arc;
 
 /// A call in progress. Its node counts as busier until the call ends; if the caller dies
 /// first, the process that runs the function is handed to the reaper to be killed, or its key to be
 /// revoked, and a probe is given back.
 pub struct CallResource {
-    flight: Option<Flight>,
+    candidate: Option<Candidate>,
     ticket: Option<Ticket>,
     caller: Option<Caller>,
     began: Option<Nanos>,
     callee: Mutex<Callee>,
+}
+
+/// The node that the call began on, whatever becomes of the candidates before it ends.
+enum Candidate {
+    Counted(Flight),
+    Uncounted(Arc<Node>),
+}
+
+impl Candidate {
+    fn node(&self) -> &Arc<Node> {
+        match self {
+            Candidate::Counted(flight) => flight.node(),
+            Candidate::Uncounted(node) => node,
+        }
+    }
 }
 
 enum Callee {
@@ -80,17 +96,17 @@ impl<'a> rustler::Decoder<'a> for Identity<'a> {
     }
 }
 
-/// Begins a call for a caller on the candidate at `index`, or on no candidate when `routed` is nil;
-/// `:circuit_open` when the candidate must not be called now.
+/// Begins a call for a caller on the candidate at that place, or on no candidate when `routed` is nil or the node is
+/// one no longer; `:circuit_open` when the candidate must not be called now.
 #[rustler::nif]
 fn executor_begin<'a>(
     env: Env<'a>,
     routed: Option<Routed<'a>>,
-    index: usize,
+    place: u64,
     caller: Option<Identity<'a>>,
 ) -> NifResult<Term<'a>> {
     let mut call = CallResource {
-        flight: None,
+        candidate: None,
         ticket: None,
         caller: None,
         began: None,
@@ -98,32 +114,42 @@ fn executor_begin<'a>(
     };
     if let Some(routed) = routed {
         let route = routed.route()?;
-        if let Some(node) = route.node(index) {
-            call.ticket = match route.enter(node) {
-                Entry::Free => None,
-                Entry::Ticket(ticket) => Some(ticket),
-                Entry::Refused => return Ok(atoms::circuit_open().encode(env)),
-            };
-            call.flight = route.flight(node);
-            call.began = route.began();
-            call.caller = caller.map(|caller| match caller {
-                Identity::User(user) => route.caller(CallerKind::User, user),
-                Identity::Address(address) => route.caller(CallerKind::Address, address),
-            });
+        let entry = route.at_place(place, |found| {
+            let (node, candidates) = found?;
+            let entry = route.enter(node, candidates);
+            if !matches!(entry, Entry::Refused) {
+                call.candidate = Some(match route.flight(node) {
+                    Some(flight) => Candidate::Counted(flight),
+                    None => Candidate::Uncounted(Arc::clone(node)),
+                });
+            }
+            Some(entry)
+        });
+        match entry {
+            None => return Ok(ResourceArc::new(call).encode(env)),
+            Some(Entry::Refused) => return Ok(atoms::circuit_open().encode(env)),
+            Some(Entry::Free) => {}
+            Some(Entry::Ticket(ticket)) => call.ticket = Some(ticket),
         }
+        call.began = route.began();
+        call.caller = caller.map(|caller| match caller {
+            Identity::User(user) => route.caller(CallerKind::User, user),
+            Identity::Address(address) => route.caller(CallerKind::Address, address),
+        });
     }
     Ok(ResourceArc::new(call).encode(env))
 }
 
-/// Whether the candidate at `index` may be called, for a call that ends with the process that makes it: `:free` if
-/// nothing has to be kept for it, or `:call` if it has to begin like any other. Constant.
+/// Whether the candidate at that place may be called, for a call that ends with the process that makes it: `:free` if
+/// nothing has to be kept for it, or `:call` if it has to begin like any other. Constant, but linear in the members of a
+/// set that has changed since.
 #[rustler::nif]
-fn executor_enter(routed: Routed<'_>, index: usize) -> NifResult<Atom> {
+fn executor_enter(routed: Routed<'_>, place: u64) -> NifResult<Atom> {
     let route = routed.route()?;
-    Ok(match route.node(index) {
-        Some(node) if route.needs_no_call(node) => atoms::free(),
-        _ => atoms::call(),
-    })
+    let free = route.at_place(place, |found| {
+        found.is_some_and(|(node, _)| route.needs_no_call(node))
+    });
+    Ok(if free { atoms::free() } else { atoms::call() })
 }
 
 /// Another node is going to be asked to run the function, under a key that revokes it there.
@@ -181,7 +207,6 @@ fn executor_settle<'a>(
     env: Env<'a>,
     call: &CallResource,
     routed: Routed<'a>,
-    index: usize,
     ended: Ended,
 ) -> NifResult<Term<'a>> {
     let outcome = match ended.0 {
@@ -191,7 +216,7 @@ fn executor_settle<'a>(
     };
     call.note_duration(&routed, ended.0 == End::Success)?;
     call.end();
-    call.record(env, routed, index, outcome)
+    call.record(env, routed, outcome)
 }
 
 /// The call has not ended, but has begun in a way that speaks for its candidate: what `executor_settle` returns,
@@ -201,26 +226,25 @@ fn executor_report_success<'a>(
     env: Env<'a>,
     call: &CallResource,
     routed: Routed<'a>,
-    index: usize,
     probe_only: bool,
 ) -> NifResult<Term<'a>> {
     if probe_only && !call.ticket.as_ref().is_some_and(Ticket::is_probe) {
         return Ok(atoms::later().encode(env));
     }
-    call.record(env, routed, index, Outcome::Success)
+    call.record(env, routed, Outcome::Success)
 }
 
 impl CallResource {
     fn end(&self) {
         *self.callee.lock() = Callee::None;
-        if let Some(flight) = &self.flight {
+        if let Some(Candidate::Counted(flight)) = &self.candidate {
             flight.finish();
         }
     }
 
     /// Before it ends as a call in flight, so that a failed one is load all the time.
     fn note_duration(&self, routed: &Routed<'_>, well: bool) -> NifResult<()> {
-        if let (Some(began), Some(flight)) = (self.began, &self.flight) {
+        if let (Some(began), Some(Candidate::Counted(flight))) = (self.began, &self.candidate) {
             let stats = routed.route()?.call_stats();
             stats.record_duration(flight.node(), well, began, now());
         }
@@ -231,11 +255,10 @@ impl CallResource {
         &self,
         env: Env<'a>,
         routed: Routed<'a>,
-        index: usize,
         outcome: Outcome,
     ) -> NifResult<Term<'a>> {
         let route = routed.route()?;
-        let Some(node) = route.node(index) else {
+        let Some(node) = self.candidate.as_ref().map(Candidate::node) else {
             return Ok(atom::ok().encode(env));
         };
         let stats = route.call_stats();

@@ -7,6 +7,7 @@
 mod argument_handler;
 mod atoms;
 mod build;
+mod candidate_set;
 mod channel_requests;
 mod channel_requests_terms;
 mod circuits;

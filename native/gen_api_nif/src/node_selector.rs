@@ -66,7 +66,7 @@ fn node_selector_route<'a>(
     ResourceArc::new(RouteResource(route))
 }
 
-/// The best usable node and its place among the candidates: `{node, index}`, `:none`,
+/// The best usable node and its place among the candidates: `{node, place}`, `:none`,
 /// `:key_not_found`, `:invalid_key`, or `{:convert, value}` for a routing value whose text
 /// Elixir must make, or which is too long for a normal scheduler.
 #[rustler::nif]
@@ -89,8 +89,8 @@ fn node_selector_pick_key<'a>(
     Ok(routed.route()?.pick(env, Some(&key)))
 }
 
-/// The places of all usable candidates, best first; else as `node_selector_pick`. Dirty CPU
-/// scheduler.
+/// All usable candidates as `{node, place}`, best first; else as `node_selector_pick`. The nodes of a route of its own
+/// are their names. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn node_selector_order<'a>(
     env: Env<'a>,
@@ -111,7 +111,7 @@ fn node_selector_order_key<'a>(
     Ok(routed.route()?.order(env, Some(&key)))
 }
 
-/// Why there is no usable node: `:no_nodes` or `[{index, obstacle}]`. Dirty CPU scheduler.
+/// Why there is no usable node: `:no_nodes` or `[{node, obstacle}]`. Dirty CPU scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn node_selector_unavailable<'a>(env: Env<'a>, routed: Routed<'a>) -> NifResult<Term<'a>> {
     Ok(routed.route()?.unavailable(env))

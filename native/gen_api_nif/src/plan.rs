@@ -1,6 +1,7 @@
 //! A function config as the request path reads it: compiled once, immutable.
 
 use crate::atoms;
+use crate::candidate_set::CandidateSetResource;
 use crate::decode::List;
 use crate::mode::ModeSpec;
 use crate::node_selector::SelectorResource;
@@ -74,11 +75,25 @@ struct PlanSpec<'a> {
     response_type: Atom,
     permission: Term<'a>,
     flags: u32,
-    /// A fixed list, the gateway alone for a local function, or nil.
-    nodes: Option<Vec<Atom>>,
+    /// A fixed list, the gateway alone for a local function, a set, or nil.
+    nodes: Option<Nodes>,
     mode: ModeSpec,
     config: Term<'a>,
     term_bytes: usize,
+}
+
+enum Nodes {
+    List(Vec<Atom>),
+    Set(ResourceArc<CandidateSetResource>),
+}
+
+impl<'a> Decoder<'a> for Nodes {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        match term.decode() {
+            Ok(set) => Ok(Nodes::Set(set)),
+            Err(_) => term.decode().map(|List(nodes)| Nodes::List(nodes)),
+        }
+    }
 }
 
 impl<'a> Decoder<'a> for PlanSpec<'a> {
@@ -88,7 +103,6 @@ impl<'a> Decoder<'a> for PlanSpec<'a> {
         }
         let arguments: Term = field(term, atoms::arguments())?;
         arguments.list_length()?;
-        let nodes: Option<List<Atom>> = field(term, atoms::nodes())?;
         Ok(PlanSpec {
             service: field(term, atoms::service())?,
             request_type: field(term, atoms::request_type())?,
@@ -102,7 +116,7 @@ impl<'a> Decoder<'a> for PlanSpec<'a> {
             response_type: field(term, atoms::response_type())?,
             permission: field(term, atoms::permission())?,
             flags: field(term, atoms::flags())?,
-            nodes: nodes.map(|List(nodes)| nodes),
+            nodes: field(term, atoms::nodes())?,
             mode: field(term, atoms::mode())?,
             config: field(term, atoms::config())?,
             term_bytes: field(term, atoms::term_bytes())?,
@@ -124,7 +138,10 @@ impl PlanResource {
         // Held for as long as the plan, so that nothing of it is forgotten between two requests.
         let stats = selector.as_ref().map(call_stats);
         let route = match (selector, spec.nodes) {
-            (Some(selector), Some(nodes)) => {
+            (Some(selector), Some(Nodes::Set(set))) => {
+                Some(Route::of_set(selector, function, set, spec.mode))
+            }
+            (Some(selector), Some(Nodes::List(nodes))) => {
                 let route = Route::of_atoms(env, selector, function, nodes, spec.mode)?;
                 Some(if spec.flags & LOCAL == 0 {
                     route
@@ -173,7 +190,7 @@ impl PlanResource {
         })
     }
 
-    /// The fixed list of nodes and how one is chosen, if the config has that.
+    /// The nodes and how one is chosen, where the native side knows them.
     pub fn route(&self) -> Option<&Route> {
         self.route.as_ref()
     }
@@ -281,4 +298,10 @@ fn plan_config<'a>(env: Env<'a>, plan: &PlanResource) -> Term<'a> {
 #[rustler::nif(schedule = "DirtyCpu")]
 fn plan_config_dirty<'a>(env: Env<'a>, plan: &PlanResource) -> Term<'a> {
     plan.config(env)
+}
+
+/// The set that the plan takes its nodes from, or nil. Normal scheduler.
+#[rustler::nif]
+fn plan_candidate_set(plan: &PlanResource) -> Option<ResourceArc<CandidateSetResource>> {
+    plan.route().and_then(Route::set).cloned()
 }

@@ -1,6 +1,7 @@
 //! Routes: the nodes of one function, how one of them is chosen, and by what value.
 
 use crate::atoms;
+use crate::candidate_set::CandidateSetResource;
 use crate::decode::Map;
 use crate::mode::{KeySource, ModeSpec};
 use crate::node_selector::{now, SelectorResource};
@@ -9,13 +10,13 @@ use crate::value::Arg;
 use gen_api_core::breaker::Caller;
 use gen_api_core::clock::Nanos;
 use gen_api_core::nodes::{
-    CallStats, CallerKind, Candidates, CircuitView, Entry, Flight, Mode, Node, Obstacle,
-    Unavailable, Weights,
+    CallStats, CallerKind, Candidates, CircuitView, Entry, Flight, Members, Mode, Node, Obstacle,
+    Place, SetWeights, Unavailable, Weights,
 };
 use gen_api_core::value::{Value, View};
 use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, Error, NewBinary, NifResult, Resource, ResourceArc, Term};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Bytes to route by that a normal scheduler hashes, at 1 ns each.
@@ -25,13 +26,24 @@ const LONGEST_KEY: usize = 16_384;
 pub struct Route {
     // Held here and not passed to each choice: to decode a handle takes some 15 ns.
     selector: ResourceArc<SelectorResource>,
-    candidates: Candidates,
+    source: Source,
     stats: Arc<CallStats>,
-    atoms: Vec<Atom>,
     mode: Mode,
     key_source: Option<KeySource>,
     /// Whether its calls count as load. The gateway's own are not: all of them would share one counter.
     counted: bool,
+}
+
+/// Where the nodes come from.
+enum Source {
+    /// They stay, and the place of one is its index. Of a route of its own, whose nodes may be no atoms, only their
+    /// names are known.
+    List(Members<Atom>),
+    /// They come and go, and a place outlives that.
+    Set {
+        set: ResourceArc<CandidateSetResource>,
+        weights: Option<SetWeights>,
+    },
 }
 
 /// A route of its own, for node lists that are worked out per request.
@@ -43,44 +55,17 @@ impl Resource for RouteResource {}
 impl std::panic::RefUnwindSafe for RouteResource {}
 
 impl Route {
+    /// For node names, of which one that is repeated counts once.
     pub fn new(
         selector: ResourceArc<SelectorResource>,
         function: [&str; 3],
         names: &[String],
         mode: ModeSpec,
     ) -> Self {
-        let candidates = Candidates::new(selector.0.registry(), names.iter().map(String::as_str));
-        let stats = selector.0.call_stats().of_function(function);
-        let (mode, key_source) = match mode {
-            ModeSpec::Random => (Mode::Random, None),
-            ModeSpec::Hash(key) => (Mode::Rendezvous, Some(key)),
-            ModeSpec::Sticky(key) => {
-                let function = Arc::clone(stats.key());
-                (Mode::Sticky { function }, Some(key))
-            }
-            ModeSpec::RoundRobin => (
-                Mode::RoundRobin(selector.0.cursor(&function.join("\0").into_bytes())),
-                None,
-            ),
-            ModeSpec::LeastBusy => (Mode::LeastBusy, None),
-            ModeSpec::Weighted(weights) => {
-                let weights = Weights::new(&candidates, |name| weights.get(name).copied());
-                (Mode::Weighted(weights), None)
-            }
-        };
-        Route {
-            selector,
-            candidates,
-            stats,
-            atoms: Vec::new(),
-            mode,
-            key_source,
-            counted: true,
-        }
+        Route::of_list(selector, function, names, Vec::new(), mode)
     }
 
-    /// The same for node names that are atoms, which a pick then returns. A repeated name
-    /// counts once.
+    /// The same for node names that are atoms, which a pick then returns.
     pub fn of_atoms(
         env: Env<'_>,
         selector: ResourceArc<SelectorResource>,
@@ -94,10 +79,77 @@ impl Route {
             .iter()
             .map(|node| node.to_term(env).atom_to_string())
             .collect::<NifResult<Vec<_>>>()?;
-        Ok(Route {
-            atoms: nodes,
-            ..Route::new(selector, function, &names, mode)
+        Ok(Route::of_list(selector, function, &names, nodes, mode))
+    }
+
+    /// The same for the members of a set.
+    pub fn of_set(
+        selector: ResourceArc<SelectorResource>,
+        function: [&str; 3],
+        set: ResourceArc<CandidateSetResource>,
+        mode: ModeSpec,
+    ) -> Self {
+        Route::of_source(selector, function, mode, |weights| {
+            let weights = weights.map(SetWeights::new);
+            (Source::Set { set, weights }, Weights::default())
         })
+    }
+
+    fn of_list(
+        selector: ResourceArc<SelectorResource>,
+        function: [&str; 3],
+        names: &[String],
+        atoms: Vec<Atom>,
+        mode: ModeSpec,
+    ) -> Self {
+        let names = names.iter().map(String::as_str);
+        let candidates = Candidates::new(selector.0.registry(), names);
+        Route::of_source(selector, function, mode, |weights| {
+            let weights = weights.map_or_else(Weights::default, |weights| {
+                Weights::new(&candidates, |name| weights.get(name).copied())
+            });
+            (Source::List(Members::listed(candidates, atoms)), weights)
+        })
+    }
+
+    fn of_source(
+        selector: ResourceArc<SelectorResource>,
+        function: [&str; 3],
+        mode: ModeSpec,
+        source: impl FnOnce(Option<HashMap<String, u32>>) -> (Source, Weights),
+    ) -> Self {
+        let stats = selector.0.call_stats().of_function(function);
+        let mut weights = None;
+        let (mode, key_source) = match mode {
+            ModeSpec::Random => (Mode::Random, None),
+            ModeSpec::Hash(key) => (Mode::Rendezvous, Some(key)),
+            ModeSpec::Sticky(key) => {
+                let function = Arc::clone(stats.key());
+                (Mode::Sticky { function }, Some(key))
+            }
+            ModeSpec::RoundRobin => (
+                Mode::RoundRobin(selector.0.cursor(&function.join("\0").into_bytes())),
+                None,
+            ),
+            ModeSpec::LeastBusy => (Mode::LeastBusy, None),
+            ModeSpec::Weighted(by_name) => {
+                weights = Some(by_name);
+                (Mode::Weighted(Weights::default()), None)
+            }
+        };
+        let (source, weights) = source(weights);
+        let mode = match mode {
+            Mode::Weighted(_) => Mode::Weighted(weights),
+            mode => mode,
+        };
+        Route {
+            selector,
+            source,
+            stats,
+            mode,
+            key_source,
+            counted: true,
+        }
     }
 
     /// The calls are the gateway's own, and it is always there.
@@ -108,8 +160,55 @@ impl Route {
         }
     }
 
-    pub fn node(&self, index: usize) -> Option<&Arc<Node>> {
-        self.candidates.get(index)
+    /// The candidates as they are now, and the mode for them.
+    #[inline]
+    fn with<R>(&self, then: impl FnOnce(&Members<Atom>, &Mode) -> R) -> R {
+        match &self.source {
+            Source::List(members) => then(members, &self.mode),
+            Source::Set { set, weights: None } => then(&set.set().load(), &self.mode),
+            Source::Set {
+                set,
+                weights: Some(weights),
+            } => {
+                let members = set.set().load();
+                then(&members, weights.prepared(&members).mode())
+            }
+        }
+    }
+
+    #[inline]
+    fn members<R>(&self, then: impl FnOnce(&Members<Atom>) -> R) -> R {
+        match &self.source {
+            Source::List(members) => then(members),
+            Source::Set { set, .. } => then(&set.set().load()),
+        }
+    }
+
+    /// What a call is counted on later.
+    #[inline]
+    fn place(&self, members: &Members<Atom>, index: usize) -> Option<u64> {
+        match &self.source {
+            Source::List(_) => Some(index as u64),
+            Source::Set { .. } => members.place(index).map(Place::number),
+        }
+    }
+
+    /// Hands the candidate at that place to `then`, if there is one now, with all candidates.
+    #[inline]
+    pub fn at_place<R>(
+        &self,
+        place: u64,
+        then: impl FnOnce(Option<(&Arc<Node>, &Candidates)>) -> R,
+    ) -> R {
+        self.members(|members| {
+            let index = match &self.source {
+                Source::List(_) => usize::try_from(place).ok(),
+                Source::Set { .. } => members.index(Place::from_number(place)),
+            };
+            let candidates = members.candidates();
+            let node = index.and_then(|index| candidates.get(index));
+            then(node.map(|node| (node, candidates)))
+        })
     }
 
     /// One more call of `node`, where calls count as load.
@@ -127,59 +226,91 @@ impl Route {
         &self.stats
     }
 
-    /// Asks to call `node`.
-    pub fn enter(&self, node: &Arc<Node>) -> Entry {
-        let circuits = self.stats.circuits();
-        circuits.enter_among(&self.candidates, node, now)
+    /// Asks to call `node`, one of `candidates`.
+    pub fn enter(&self, node: &Arc<Node>, candidates: &Candidates) -> Entry {
+        self.stats.circuits().enter_among(candidates, node, now)
     }
 
     pub fn caller(&self, kind: CallerKind, name: &[u8]) -> Caller {
         self.selector.0.call_stats().caller(kind, name)
     }
 
-    fn view(&self) -> CircuitView<fn() -> Nanos> {
-        let view = self.stats.circuits().view(now as fn() -> Nanos);
-        view.among(&self.candidates)
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.candidates.bytes() + self.atoms.len() * std::mem::size_of::<Atom>()
-    }
-
-    pub fn pick<'a>(&self, env: Env<'a>, key: Option<&[u8]>) -> Term<'a> {
-        let selector = &self.selector.0;
-        let view = self.view();
-        let usable = |index| view.allows(self.candidates.get(index));
-        let picked = selector.pick(&self.candidates, &self.mode, key, self.now(), usable);
-        match picked.and_then(|index| Some((*self.atoms.get(index)?, index))) {
-            Some(choice) => choice.encode(env),
-            None => atoms::none().encode(env),
+    /// The nodes, if they come and go.
+    pub fn set(&self) -> Option<&ResourceArc<CandidateSetResource>> {
+        match &self.source {
+            Source::List(_) => None,
+            Source::Set { set, .. } => Some(set),
         }
     }
 
+    fn view(&self, candidates: &Candidates) -> CircuitView<fn() -> Nanos> {
+        let view = self.stats.circuits().view(now as fn() -> Nanos);
+        view.among(candidates)
+    }
+
+    pub fn bytes(&self) -> usize {
+        match &self.source {
+            Source::List(members) => members.bytes(),
+            Source::Set { weights, .. } => weights.as_ref().map_or(0, SetWeights::bytes),
+        }
+    }
+
+    pub fn pick<'a>(&self, env: Env<'a>, key: Option<&[u8]>) -> Term<'a> {
+        self.with(|members, mode| {
+            let candidates = members.candidates();
+            let view = self.view(candidates);
+            let usable = |index| view.allows(candidates.get(index));
+            let picked = self
+                .selector
+                .0
+                .pick(candidates, mode, key, self.now(), usable);
+            let choice = picked.and_then(|i| Some((*members.payload(i)?, self.place(members, i)?)));
+            match choice {
+                Some(choice) => choice.encode(env),
+                None => atoms::none().encode(env),
+            }
+        })
+    }
+
     pub fn order<'a>(&self, env: Env<'a>, key: Option<&[u8]>) -> Term<'a> {
-        let selector = &self.selector.0;
-        let view = self.view();
-        let usable = |index| view.allows(self.candidates.get(index));
-        let order = selector.order(&self.candidates, &self.mode, key, self.now(), usable);
-        order.as_slice().encode(env)
+        self.with(|members, mode| {
+            let candidates = members.candidates();
+            let view = self.view(candidates);
+            let usable = |index| view.allows(candidates.get(index));
+            let order = self
+                .selector
+                .0
+                .order(candidates, mode, key, self.now(), usable);
+            let choice = |index: &u32| {
+                let index = *index as usize;
+                let place = self.place(members, index);
+                Some((name(env, members, index)?, place?).encode(env))
+            };
+            order
+                .iter()
+                .filter_map(choice)
+                .collect::<Vec<_>>()
+                .encode(env)
+        })
     }
 
     /// Why there is no usable node.
     pub fn unavailable<'a>(&self, env: Env<'a>) -> Term<'a> {
-        let selector = &self.selector.0;
-        let view = self.view();
-        let usable = |index| view.allows(self.candidates.get(index));
-        match selector.unavailable(&self.candidates, &self.mode, usable) {
-            Unavailable::NoNodes => atoms::no_nodes().encode(env),
-            Unavailable::AllUnavailable(obstacles) => {
-                let obstacles: Vec<(usize, Atom)> = obstacles
+        self.with(|members, mode| {
+            let candidates = members.candidates();
+            let view = self.view(candidates);
+            let usable = |index| view.allows(candidates.get(index));
+            match self.selector.0.unavailable(candidates, mode, usable) {
+                Unavailable::NoNodes => atoms::no_nodes().encode(env),
+                Unavailable::AllUnavailable(obstacles) => obstacles
                     .into_iter()
-                    .map(|(index, why)| (index, obstacle(why)))
-                    .collect();
-                obstacles.encode(env)
+                    .filter_map(|(index, why)| {
+                        Some((name(env, members, index)?, obstacle(why)).encode(env))
+                    })
+                    .collect::<Vec<_>>()
+                    .encode(env),
             }
-        }
+        })
     }
 
     /// When a call begins, where it matters how long calls take.
@@ -230,6 +361,14 @@ impl Route {
     }
 }
 
+/// The node as a pick returns it; of a route of its own, its name.
+fn name<'a>(env: Env<'a>, members: &Members<Atom>, index: usize) -> Option<Term<'a>> {
+    match members.payload(index) {
+        Some(atom) => Some(atom.encode(env)),
+        None => Some(members.candidates().name(index)?.encode(env)),
+    }
+}
+
 fn obstacle(obstacle: Obstacle) -> Atom {
     match obstacle {
         Obstacle::Down => atoms::down(),
@@ -245,7 +384,7 @@ fn argument<'a>(env: Env<'a>, request: Map<'a>, name: &str) -> Option<Term<'a>> 
     (atom::nil() != value).then_some(value)
 }
 
-/// A plan with a fixed list of nodes, or a route of its own.
+/// A plan that knows its nodes, or a route of its own.
 pub enum Routed<'a> {
     Plan(&'a PlanResource),
     Route(&'a RouteResource),

@@ -151,7 +151,7 @@ defmodule PhoenixGenApi.Diagnostics.CallFlowTest do
       store(nodes: :service)
       flow = Diagnostics.call_flow(@service, "run")
       assert {flow.nodes, flow.reachable_nodes, flow.unreachable_nodes} == {[], [], []}
-      assert step(flow, :node_selection).desc == "the nodes that offer the service; :random"
+      assert step(flow, :node_selection).desc == "no node offers the service; :random"
     end
 
     test "does not ask the function that lists nodes" do

@@ -66,7 +66,7 @@ defmodule PhoenixGenApi.Diagnostics.FailedConfigsTest do
     fail("books", "buy", :push)
     fail(nil, "get", :direct)
     text = printed(fn -> PhoenixGenApi.failed_configs_summary() end)
-    assert text =~ "failed configs: 3\n  pull: 1, push: 1, direct: 1"
+    assert text =~ "failed configs: 3\n  pull: 1, push: 1, offer: 0, direct: 1"
     assert text =~ "books: 2"
     assert text =~ "(no service): 1"
     assert text =~ ~r/oldest: \S+Z\n  newest: \S+Z/

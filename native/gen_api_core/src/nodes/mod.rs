@@ -17,6 +17,7 @@
 //! | `node` | one node: its health and its load |
 //! | `registry` | every node this gateway knows, one object per name |
 //! | `candidates` | the nodes of one function, compiled once |
+//! | `candidate_set` | the nodes of a service, which come and go |
 //! | `rendezvous` | highest random weight: Thaler and Ravishankar, 1998 |
 //! | `cursor` | round robin |
 //! | `weights` | random draws in proportion to weights |
@@ -28,6 +29,7 @@
 //! | `selector` | one instance of all state, `pick` and `order` |
 
 mod call_stats;
+mod candidate_set;
 mod candidates;
 mod circuits;
 mod cursor;
@@ -43,6 +45,7 @@ mod usable;
 mod weights;
 
 pub use call_stats::{CallStats, CallStatsTable, CallerKind, DroppedCircuit};
+pub use candidate_set::{CandidateSet, Members, Place, Prepared, SetWeights, MAX_MEMBERS};
 pub use candidates::Candidates;
 pub use circuits::{Circuit, CircuitView, Circuits, Entry, Ticket, MAX_CIRCUITS};
 pub use cursor::{Cursor, Cursors};

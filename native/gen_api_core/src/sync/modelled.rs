@@ -176,6 +176,12 @@ struct Version<A> {
 #[derive(Debug)]
 pub struct Guard<A>(A);
 
+impl<A> Guard<A> {
+    pub(crate) fn from_inner(value: A) -> Self {
+        Self(value)
+    }
+}
+
 impl<A> Deref for Guard<A> {
     type Target = A;
 

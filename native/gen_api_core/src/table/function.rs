@@ -1,6 +1,7 @@
 //! One function and its versions.
 
-use super::{version, Entry, Switched};
+use super::{version, Entry, Key, Switched};
+use ahash::AHashSet;
 use smallvec::SmallVec;
 
 /// The version of a function config that has none.
@@ -15,6 +16,8 @@ pub enum Origin {
     Pull,
     /// Pushed by its service.
     Push,
+    /// Offered by the nodes of its service.
+    Offer,
 }
 
 /// What a lookup finds.
@@ -34,6 +37,7 @@ pub struct Version<P> {
     name: Box<str>,
     origin: Origin,
     disabled: bool,
+    eligible: bool,
     payload: P,
 }
 
@@ -51,6 +55,11 @@ impl<P> Version<P> {
     /// Whether requests are refused, by the config or by an operator.
     pub fn is_disabled(&self) -> bool {
         self.disabled
+    }
+
+    /// Whether it comes before those that are not for requests that name no version.
+    pub fn is_eligible(&self) -> bool {
+        self.eligible
     }
 
     /// What a lookup returns.
@@ -157,10 +166,14 @@ impl<P> Function<P> {
         }
     }
 
+    /// Exactly that version, disabled or not.
+    pub fn version(&self, version: &str) -> Option<&Version<P>> {
+        self.versions.iter().find(|v| *v.name == *version)
+    }
+
     /// How exactly that version came here.
     pub fn origin(&self, version: &str) -> Option<Origin> {
-        let version = self.versions.iter().find(|v| *v.name == *version);
-        version.map(Version::origin)
+        self.version(version).map(Version::origin)
     }
 
     /// The highest enabled version.
@@ -179,13 +192,16 @@ impl<P> Function<P> {
 }
 
 impl<P: Clone> Function<P> {
+    /// The unversioned one, else the highest, of the enabled versions that are eligible, or of all enabled ones
+    /// when none is.
     fn settle(&mut self) {
-        let enabled = |version: &Version<P>| !version.disabled;
-        let chosen = self
-            .versions
-            .iter()
-            .find(|version| enabled(version) && *version.name == *UNVERSIONED)
-            .or_else(|| self.versions.iter().rfind(|version| enabled(version)));
+        let enabled = || self.versions.iter().filter(|version| !version.disabled);
+        let any_eligible = enabled().any(|version| version.eligible);
+        let mut allowed = enabled().filter(|version| version.eligible || !any_eligible);
+        let chosen = allowed
+            .clone()
+            .find(|version| *version.name == *UNVERSIONED)
+            .or_else(|| allowed.next_back());
         self.default = match chosen {
             Some(version) => Default::Found(version.payload.clone()),
             None if self.versions.is_empty() => Default::NotFound,
@@ -198,6 +214,7 @@ impl<P: Clone> Function<P> {
             disabled: entry.disabled || self.marked.contains(&entry.version),
             name: entry.version,
             origin: entry.origin,
+            eligible: true,
             payload: entry.payload,
         };
         match self
@@ -231,6 +248,24 @@ impl<P: Clone> Function<P> {
         before - self.versions.len()
     }
 
+    pub(super) fn differs_from_ineligible(&self, keys: &AHashSet<Key>) -> bool {
+        let mut versions = self.versions.iter();
+        versions.any(|version| version.eligible == keys.contains(&self.key_of(version)))
+    }
+
+    /// Makes ineligible what `keys` names, and everything else eligible.
+    pub(super) fn set_ineligible(&mut self, keys: &AHashSet<Key>) {
+        let flags: Vec<bool> = self
+            .versions
+            .iter()
+            .map(|version| !keys.contains(&self.key_of(version)))
+            .collect();
+        for (version, eligible) in self.versions.iter_mut().zip(flags) {
+            version.eligible = eligible;
+        }
+        self.settle();
+    }
+
     pub(super) fn switch(&mut self, version: &str, enabled: bool, ahead: bool) -> Switched {
         let found = self.versions.iter_mut().find(|v| *v.name == *version);
         if found.is_none() && !ahead {
@@ -252,6 +287,10 @@ impl<P: Clone> Function<P> {
 }
 
 impl<P> Function<P> {
+    pub(super) fn key_of(&self, version: &Version<P>) -> Key {
+        (self.request_type().into(), version.name().into())
+    }
+
     pub(super) fn bytes(&self, payload: impl Fn(&P) -> usize) -> usize {
         let key = if self.key.spilled() {
             self.key.capacity()

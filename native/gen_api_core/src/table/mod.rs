@@ -138,14 +138,16 @@ impl<P: Clone> Table<P> {
     }
 
     /// Stores entries and, in the same visible step, removes every other function config of
-    /// `service` that was pulled or pushed, but for the keys (type and version) in `keep`. What was added on the
-    /// gateway stays as it is: an entry with its key is not stored, nor are the others if `strict`.
+    /// `service` that was pulled, pushed or offered, but for the keys (type and version) in `keep`. What was added on
+    /// the gateway stays as it is: an entry with its key is not stored, nor are the others if `strict`. Then, still in
+    /// that step, as [`Table::set_ineligible`].
     pub fn replace_service(
         &self,
         service: &str,
         entries: Vec<Entry<P>>,
         keep: Vec<Key>,
         strict: bool,
+        ineligible: Vec<Key>,
     ) -> Replaced {
         self.write(|edit| {
             let (taken, entries): (Vec<_>, Vec<_>) =
@@ -160,11 +162,17 @@ impl<P: Clone> Table<P> {
             let kept: AHashSet<Key> = stored.chain(keep).collect();
             edit.put(entries);
             let removed = edit.prune(service, |function, version| {
-                version.origin() == Origin::Direct
-                    || kept.contains(&(function.request_type().into(), version.name().into()))
+                version.origin() == Origin::Direct || kept.contains(&function.key_of(version))
             });
+            edit.set_ineligible(service, &ineligible.into_iter().collect());
             Replaced { removed, taken }
         })
+    }
+
+    /// Requests that name no version get these versions of a service's functions only where there is no other, and
+    /// all others again as ever, in one visible step; whether that changes anything.
+    pub fn set_ineligible(&self, service: &str, keys: Vec<Key>) -> bool {
+        self.write(|edit| edit.set_ineligible(service, &keys.into_iter().collect()))
     }
 
     /// Removes one function config and an operator's mark on it; returns whether it was there.
@@ -364,20 +372,35 @@ impl<P: Clone> Edit<'_, P> {
     /// Drops the versions of a service's functions that `keep` does not keep. An operator's
     /// mark outlives them: the service may offer the version again.
     fn prune(&mut self, service: &str, keep: impl Fn(&Function<P>, &Version<P>) -> bool) -> usize {
-        let types: Vec<Box<str>> = self
-            .buckets
-            .iter()
-            .flat_map(|bucket| bucket.functions())
-            .filter(|function| function.service() == service)
-            .filter(|function| function.versions().iter().any(|v| !keep(function, v)))
-            .map(|function| function.request_type().into())
-            .collect();
+        let types = self.types(service, |function| {
+            function.versions().iter().any(|v| !keep(function, v))
+        });
         types
             .iter()
             .filter_map(|request_type| {
                 self.function(service, request_type, |function| function.retain(&keep))
             })
             .sum()
+    }
+
+    fn set_ineligible(&mut self, service: &str, keys: &AHashSet<Key>) -> bool {
+        let types = self.types(service, |function| function.differs_from_ineligible(keys));
+        for request_type in &types {
+            self.function(service, request_type, |function| {
+                function.set_ineligible(keys)
+            });
+        }
+        !types.is_empty()
+    }
+
+    /// The functions of a service for which that holds.
+    fn types(&self, service: &str, holds: impl Fn(&Function<P>) -> bool) -> Vec<Box<str>> {
+        self.buckets
+            .iter()
+            .flat_map(|bucket| bucket.functions())
+            .filter(|function| function.service() == service && holds(function))
+            .map(|function| function.request_type().into())
+            .collect()
     }
 }
 

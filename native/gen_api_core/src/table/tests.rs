@@ -28,7 +28,7 @@ fn get(table: &Table<u32>, service: &str, kind: &str, version: Option<&str>) -> 
 
 /// How many configs of the service `s` give way, where the gateway has added none of the keys.
 fn removed(table: &Table<u32>, entries: Vec<Entry<u32>>, keep: Vec<Key>) -> usize {
-    let replaced = table.replace_service("s", entries, keep, true);
+    let replaced = table.replace_service("s", entries, keep, true, vec![]);
     assert_eq!(replaced.taken, vec![]);
     replaced.removed
 }
@@ -79,14 +79,14 @@ fn an_operators_mark_survives_storing_and_pruning_and_ends_with_enable_or_delete
         ..entry("s", "t", "1.0.0", payload)
     };
     assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::NotFound);
-    table.replace_service("s", vec![pulled(1)], vec![], false);
+    table.replace_service("s", vec![pulled(1)], vec![], false, vec![]);
     assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::Changed);
     assert_eq!(table.switch("s", "t", "1.0.0", false), Switched::Unchanged);
-    table.replace_service("s", vec![pulled(2)], vec![], false);
+    table.replace_service("s", vec![pulled(2)], vec![], false, vec![]);
     assert_eq!(get(&table, "s", "t", None), Err(true));
     assert_eq!(removed(&table, vec![], vec![]), 1);
     assert_eq!(get(&table, "s", "t", None), Err(false));
-    table.replace_service("s", vec![pulled(3)], vec![], false);
+    table.replace_service("s", vec![pulled(3)], vec![], false, vec![]);
     assert_eq!(get(&table, "s", "t", None), Err(true));
     assert_eq!(table.switch("s", "t", "1.0.0", true), Switched::Changed);
     assert_eq!(get(&table, "s", "t", None), Ok(3));
@@ -183,12 +183,12 @@ fn a_service_cannot_replace_what_the_gateway_has_added() {
     };
     let taken = || vec![("t".into(), "1.0.0".into())];
 
-    let replaced = table.replace_service("s", entries(), vec![], true);
+    let replaced = table.replace_service("s", entries(), vec![], true, vec![]);
     assert_eq!((replaced.removed, replaced.taken), (0, taken()));
     assert_eq!(table.snapshot().len(), 2);
     assert_eq!(get(&table, "s", "new", None), Err(false));
 
-    let replaced = table.replace_service("s", entries(), vec![], false);
+    let replaced = table.replace_service("s", entries(), vec![], false, vec![]);
     assert_eq!((replaced.removed, replaced.taken), (1, taken()));
     assert_eq!(get(&table, "s", "t", Some("1.0.0")), Ok(1));
     assert_eq!(get(&table, "s", "t", Some("2.0.0")), Ok(2));

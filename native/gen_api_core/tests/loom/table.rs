@@ -57,7 +57,7 @@ fn a_batch_is_seen_whole_or_not_at_all() {
             [
                 |table: &Numbers| {
                     let entries = vec![entry("buy", 2), entry("rent", 2)];
-                    table.replace_service("shop", entries, vec![], true);
+                    table.replace_service("shop", entries, vec![], true, vec![]);
                 },
                 |table| {
                     let snapshot = table.snapshot();
@@ -93,7 +93,7 @@ fn a_service_never_replaces_what_the_gateway_adds_at_the_same_moment() {
                 },
                 |table| {
                     let entries = vec![entry("buy", 2), entry("rent", 2)];
-                    table.replace_service("shop", entries, vec![], true);
+                    table.replace_service("shop", entries, vec![], true, vec![]);
                 },
             ],
         );
