@@ -115,6 +115,7 @@ defmodule PhoenixGenApi.MixProject do
       "Phoenix channels": [~r/\.Channel/],
       "Functions and their configs": [
         ~r/\.Config(Db|Puller|Pusher|Receiver|Failed)/,
+        ~r/\.Contract$/,
         ~r/\.JsonConfig/,
         ~r/\.Service$/
       ],

@@ -4,6 +4,8 @@ defmodule PhoenixGenApi.Application do
 
   alias PhoenixGenApi.BootAudit
   alias PhoenixGenApi.Config
+  alias PhoenixGenApi.Contract
+  alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
 
   @impl true
@@ -22,5 +24,8 @@ defmodule PhoenixGenApi.Application do
   end
 
   @impl true
-  def stop(_state), do: PhoenixGenApi.Gateway.retract()
+  def stop(_state) do
+    Gateway.retract()
+    Contract.Description.forget()
+  end
 end

@@ -354,6 +354,11 @@ defmodule PhoenixGenApi.ConfigDb do
   end
 
   @doc false
+  # A number that every change of the table makes another one.
+  @spec state() :: non_neg_integer()
+  def state, do: Native.config_db_state(table!())
+
+  @doc false
   # Whether there is a function of that name, which may be disabled.
   @spec registered?(term(), term()) :: boolean()
   def registered?(service, request_type),

@@ -156,6 +156,9 @@ defmodule PhoenixGenApi.Native do
   @spec config_db_count(handle()) :: non_neg_integer()
   def config_db_count(_table), do: not_loaded()
 
+  @spec config_db_state(handle()) :: non_neg_integer()
+  def config_db_state(_table), do: not_loaded()
+
   @spec config_db_bytes(handle()) :: non_neg_integer()
   def config_db_bytes(_table), do: not_loaded()
 

@@ -44,6 +44,11 @@ defmodule PhoenixGenApi.Permission do
   @spec check_permission(Request.t(), FunConfig.t()) :: boolean()
   def check_permission(request, config), do: permits?(complete(request), complete(config))
 
+  @doc false
+  # Whether a request may call any function with this `check_permission`, whatever its arguments.
+  @spec may?(Request.t(), false | :any_authenticated | {:role, [String.t()]}) :: boolean()
+  def may?(request, check_permission), do: granted?(check_permission, request, nil)
+
   defp permits?(request, %{permission_callback: nil} = config),
     do: granted?(config.check_permission, request, config.arg_orders)
 

@@ -13,6 +13,7 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.ConfigPuller
   alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.ConfigSync
+  alias PhoenixGenApi.Contract
   alias PhoenixGenApi.Decisions
   alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Gateway
@@ -51,6 +52,7 @@ defmodule PhoenixGenApi.Supervisor do
     UndefinedFunctions.new()
     ConfigPuller.new()
     ConfigReceiver.new()
+    Contract.Description.new()
     RateLimiter.Settings.new()
     StreamCall.Registry.new()
     Relay.Peers.new()

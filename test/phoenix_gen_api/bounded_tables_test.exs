@@ -26,6 +26,7 @@ defmodule PhoenixGenApi.BoundedTablesTest do
     PhoenixGenApi.ConfigSync.PushStore =>
       "a row for each service, 10,000 deleted ones; names of at most 8 KB, pushes of at most 256 MiB, 1,000 joined nodes",
     PhoenixGenApi.ConfigSync.ServiceLock => "a row for each push or pull that is being stored",
+    PhoenixGenApi.Contract.Description => "one description of the functions that the gateway has",
     PhoenixGenApi.Decisions.Store =>
       "a row for each function that operators have disabled and each node they have drained; 10,000 that they have let through again",
     PhoenixGenApi.FailureLog.Limit =>

@@ -131,6 +131,7 @@ defmodule PhoenixGenApi.NativeArguments do
         config_db_switch: function ++ [:boolean, :boolean],
         config_db_clear: [table],
         config_db_count: [table],
+        config_db_state: [table],
         config_db_bytes: [table],
         config_db_list: [table],
         config_db_origin: function,

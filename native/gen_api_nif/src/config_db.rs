@@ -227,6 +227,12 @@ fn config_db_count(table: &TableResource) -> usize {
     table.0.snapshot().len()
 }
 
+/// The number of the state of the table, which every change makes another one. Normal scheduler, constant.
+#[rustler::nif]
+fn config_db_state(table: &TableResource) -> u64 {
+    table.0.snapshot().state()
+}
+
 /// A rough count of the bytes held. Dirty CPU scheduler, linear.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn config_db_bytes(table: &TableResource) -> usize {

@@ -37,6 +37,7 @@ pub type Key = (Box<str>, Box<str>);
 pub struct Snapshot<P> {
     buckets: Box<[Bucket<P>]>,
     versions: usize,
+    state: u64,
 }
 
 /// One function config to store.
@@ -92,7 +93,7 @@ impl<P: Clone> Table<P> {
     /// An empty table.
     pub fn new() -> Self {
         Table {
-            current: ArcSwap::from_pointee(Snapshot::empty()),
+            current: ArcSwap::from_pointee(Snapshot::empty(0)),
             writer: Mutex::new(()),
             hasher: RandomState::new(),
         }
@@ -231,7 +232,8 @@ impl<P: Clone> Table<P> {
     /// Removes everything; returns how many function configs there were.
     pub fn clear(&self) -> usize {
         let _turn = self.writer.lock();
-        self.current.swap(Arc::new(Snapshot::empty())).len()
+        let next = self.current.load().next_state();
+        self.current.swap(Arc::new(Snapshot::empty(next))).len()
     }
 
     fn write<R>(&self, change: impl FnOnce(&mut Edit<'_, P>) -> R) -> R {
@@ -248,6 +250,7 @@ impl<P: Clone> Table<P> {
             self.current.store(Arc::new(Snapshot {
                 buckets: edit.buckets,
                 versions: edit.versions,
+                state: old.next_state(),
             }));
         }
         result
@@ -275,11 +278,22 @@ fn bucket_of(hash: u64) -> usize {
 }
 
 impl<P> Snapshot<P> {
-    fn empty() -> Self {
+    fn empty(state: u64) -> Self {
         Snapshot {
             buckets: (0..BUCKETS).map(|_| Bucket::empty()).collect(),
             versions: 0,
+            state,
         }
+    }
+
+    /// The number of this state: another one than that of every earlier state of the table. What is
+    /// derived from a state can be kept under it.
+    pub fn state(&self) -> u64 {
+        self.state
+    }
+
+    fn next_state(&self) -> u64 {
+        self.state.wrapping_add(1)
     }
 
     /// The number of function configs, each version counted.

@@ -271,3 +271,33 @@ fn readers_see_a_batch_whole_or_not_at_all() {
         done.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn every_change_makes_another_state_and_a_look_makes_none() {
+    let table = Table::new();
+    let mut seen = vec![table.snapshot().state()];
+    let mut changed = |table: &Table<u32>| {
+        let state = table.snapshot().state();
+        assert!(!seen.contains(&state), "state {state} again");
+        seen.push(state);
+    };
+    table.store(vec![entry("s", "t", "1.0.0", 1)]);
+    changed(&table);
+    table.store(vec![entry("s", "t", "1.0.0", 2)]);
+    changed(&table);
+    table.switch("s", "t", "1.0.0", false);
+    changed(&table);
+    table.replace_service("s", vec![entry("s", "u", "1.0.0", 3)], vec![], false);
+    changed(&table);
+    table.delete("s", "u", "1.0.0");
+    changed(&table);
+    table.clear();
+    changed(&table);
+    table.clear();
+    changed(&table);
+
+    let state = table.snapshot().state();
+    assert_eq!(get(&table, "s", "t", None), Err(false));
+    table.delete("s", "t", "1.0.0");
+    assert_eq!(table.snapshot().state(), state);
+}

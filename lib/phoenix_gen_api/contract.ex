@@ -1,0 +1,196 @@
+defmodule PhoenixGenApi.Contract do
+  @moduledoc """
+  The functions of a gateway as data: for documents, clients, consoles, and checks of what a change breaks.
+
+      iex> alias PhoenixGenApi.Contract
+      iex> alias PhoenixGenApi.Structs.FunConfig
+      iex> price = %FunConfig{
+      ...>   service: "shop",
+      ...>   request_type: "price",
+      ...>   version: "1.0.0",
+      ...>   nodes: :local,
+      ...>   mfa: {Shop.Prices, :price, []},
+      ...>   arg_types: [{"item", {:string, 40}}, {"quantity", [type: :integer, min: 1, max: 99, default_value: 1]}],
+      ...>   result: {:map, %{"item" => :string, "total" => :integer}},
+      ...>   check_permission: {:role, ["buyer"]},
+      ...>   doc: "The price of a number of items."
+      ...> }
+      iex> Contract.describe(functions: [price])
+      %{
+        "phoenix_gen_api" => "1",
+        "services" => [
+          %{
+            "service" => "shop",
+            "functions" => [
+              %{
+                "request_type" => "price",
+                "default_version" => "1.0.0",
+                "versions" => [
+                  %{
+                    "version" => "1.0.0",
+                    "args" => %{
+                      "type" => "object",
+                      "properties" => %{
+                        "item" => %{"type" => "string", "maxLength" => 40},
+                        "quantity" => %{"type" => "integer", "minimum" => 1, "maximum" => 99, "default" => 1}
+                      },
+                      "required" => ["item"],
+                      "additionalProperties" => false,
+                      "x-order" => ["item", "quantity"]
+                    },
+                    "result" => %{
+                      "type" => "object",
+                      "properties" => %{
+                        "item" => %{"type" => "string", "maxLength" => 3000},
+                        "total" => %{"type" => "integer"}
+                      },
+                      "required" => ["item", "total"],
+                      "additionalProperties" => false,
+                      "x-order" => ["item", "total"]
+                    },
+                    "response_type" => "sync",
+                    "permission" => %{"kind" => "roles", "roles" => ["buyer"]},
+                    "deprecated" => false,
+                    "doc" => "The price of a number of items.",
+                    "tags" => [],
+                    "idempotent" => false,
+                    "timeout_ms" => 5000
+                  }
+                ]
+              }
+            ]
+          }
+        ]
+      }
+
+  ## The description
+
+  All of its keys are always there. It holds nothing but maps with string keys, lists, strings, numbers,
+  booleans and `nil`, so any JSON library writes it as it is. Services and functions are in ascending order of
+  their names, versions in that of `PhoenixGenApi.ConfigDb`: two descriptions of the same functions are equal.
+
+  | Of a function | |
+  |---|---|
+  | `request_type` | its name within the service |
+  | `default_version` | the version that a request without one gets; `nil` if the caller may not call that |
+  | `versions` | every enabled version, ascending |
+
+  | Of a version | |
+  |---|---|
+  | `version` | `"0.0.0"` if the function has none |
+  | `args` | the schema of the arguments, always an object with `properties`, `required` and `x-order` |
+  | `result` | the schema of the result, of a stream that of an item; `nil` if it is not described |
+  | `response_type` | `"sync"`, `"async"`, `"stream"`, `"none"` |
+  | `permission` | `%{"kind" => "public"}`, `%{"kind" => "authenticated"}`, `%{"kind" => "roles", "roles" => [role]}`, `%{"kind" => "owner", "arg" => name}` (the argument has to be the caller's user id), or `%{"kind" => "custom"}` (a callback) |
+  | `deprecated` | `false`, `true`, or a sentence |
+  | `doc` | text, or `nil` |
+  | `tags` | list of strings |
+  | `idempotent` | whether calling it twice does no harm |
+  | `timeout_ms` | of each attempt, in milliseconds; `nil` for none |
+
+  Disabled functions are left out, and so are the service `gen_api`, nodes, and the names of Elixir modules and
+  functions.
+
+  ## Schemas
+
+  Types are written in JSON Schema 2020-12. Limits that a type does not name are there with their defaults. An
+  argument or field is in `required` if it has neither `default_value` nor `allow_nil?`; the first is its
+  `default`, the second adds `"null"` to its `type`, or `nil` to its `enum`.
+
+  | Type | Schema |
+  |---|---|
+  | `:string` | `string` with `maxLength`, `minLength`, `pattern` |
+  | `:num`, `:float`, `:integer` | `number`, `number`, `integer` with `minimum`, `maximum` |
+  | `:boolean` | `boolean` |
+  | `{:enum, values}` | `enum`, atoms as strings |
+  | `:uuid`, `:datetime`, `:date` | `string` with `format` `uuid`, `date-time`, `date`, and a `pattern` |
+  | `:naive_datetime`, `:time` | `string` with `x-format` `naive-datetime`, `time`, and a `pattern` |
+  | lists | `array` with `items`, `maxItems`, `minItems` |
+  | `{:map, fields}` | `object` with `properties`, `required`, `x-order`, and `additionalProperties: false` |
+  | `:map`, `{:map, n}` | `object` with `maxProperties`; a flat one also with `additionalProperties`, `required`, `propertyNames` |
+  | `:any` | every type but `null` |
+
+  JSON objects have no order: `x-order` lists the names of the `properties` in that of the declaration. What
+  JSON Schema cannot say stands beside it, and validators ignore it: `x-max-bytes`, and `x-pattern` with
+  `x-flags` for a `format` that has no counterpart among the patterns of JSON Schema. The guide *Versions and
+  rollout* lists where a validator accepts what the gateway refuses; it refuses nothing that the gateway accepts.
+  """
+
+  alias PhoenixGenApi.Contract.{Description, JsonSchema}
+  alias PhoenixGenApi.Structs.{FunConfig, Request}
+
+  @format "1"
+
+  @typedoc "A description, as above."
+  @type t :: %{String.t() => term()}
+
+  @type option ::
+          {:service, String.t() | atom() | [String.t() | atom()]}
+          | {:as, Request.t()}
+          | {:visible, boolean()}
+          | {:functions, [FunConfig.t()]}
+
+  @doc """
+  Describes the functions of this gateway.
+
+  | Option | Default | |
+  |---|---|---|
+  | `:service` | all | a service, or several |
+  | `:as` | – | a `PhoenixGenApi.Structs.Request`: only what it may call, going by its `user_id` and `user_roles`; what belongs to a user (`{:arg, name}`) is there for every user |
+  | `:visible` | `false` | with `:as`: functions with a `permission_callback`, too. Callbacks are not run, so it is not known whether it may call them |
+  | `:functions` | those of the gateway | function configs to describe instead; raises `ArgumentError` if one is invalid |
+
+  The description is kept until a function is added, changed, removed, disabled or enabled. To make one of 1,000
+  functions takes some milliseconds, and none of it is paid for by requests. The defaults of limits are those in
+  force when it is made. Without `:functions` it raises `RuntimeError` where no gateway runs.
+  """
+  @spec describe([option()]) :: t()
+  def describe(opts \\ []) do
+    opts = Keyword.validate!(opts, [:service, :as, :functions, visible: false])
+
+    services =
+      opts[:functions]
+      |> services()
+      |> of(opts[:service])
+      |> permitted(opts[:as], opts[:visible])
+
+    %{"phoenix_gen_api" => @format, "services" => services}
+  end
+
+  defp services(nil), do: Description.services()
+  defp services(configs), do: Description.services(configs)
+
+  defp of(services, nil), do: services
+
+  defp of(services, wanted) do
+    wanted = wanted |> List.wrap() |> Enum.map(&to_string/1)
+    Enum.filter(services, &(&1["service"] in wanted))
+  end
+
+  defp permitted(services, nil, _visible?), do: services
+
+  defp permitted(services, %Request{} = request, visible?),
+    do: Description.permitted(services, Request.complete(request), visible?)
+
+  @doc """
+  The JSON Schema of a type, in one of the spellings of `PhoenixGenApi.ArgumentHandler`.
+
+      iex> PhoenixGenApi.Contract.json_schema({:list, {:string, 40}, max_items: 3})
+      %{"type" => "array", "maxItems" => 3, "items" => %{"type" => "string", "maxLength" => 40}}
+
+  Raises `ArgumentError` for what is no type.
+  """
+  @spec json_schema(term()) :: %{String.t() => term()}
+  def json_schema(type) do
+    case JsonSchema.of_type(type) do
+      {:ok, schema} ->
+        schema
+
+      {:error, "arg_types has an " <> sentence} ->
+        raise ArgumentError, "no schema: " <> sentence
+
+      {:error, sentence} ->
+        raise ArgumentError, "no schema: " <> sentence
+    end
+  end
+end
