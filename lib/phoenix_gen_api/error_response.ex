@@ -148,6 +148,9 @@ defmodule PhoenixGenApi.ErrorResponse do
     do: {"duplicate_request_id", "Duplicate request id", false}
 
   defp message(:cancelled), do: {"cancelled", "Request cancelled", false}
+
+  # What an entrance refuses for reasons of its own.
+  defp message({:http, code, text}), do: {code, text, false}
   defp message(:unauthenticated), do: {"unauthenticated", "Authentication required", false}
 
   defp message({:not_found, type, version}) do

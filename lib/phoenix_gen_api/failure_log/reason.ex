@@ -96,6 +96,7 @@ defmodule PhoenixGenApi.FailureLog.Reason do
   def of({:invalid_request, error}),
     do: {:info, "invalid request: #{Exception.message(error)}", []}
 
+  def of({:http, _code, text}), do: {:info, "not called: #{text}", []}
   def of(:unauthenticated), do: {:info, "its connection has no user", []}
 
   def of({:invalid_arguments, _exception, problems}) when is_list(problems) do

@@ -86,6 +86,24 @@ defmodule PhoenixGenApi.RPC.Local do
     end
   end
 
+  @doc """
+  Has a process that works for the calling one killed if the calling one dies, until `unbind/1`: also while
+  it waits for something else, and could not notice.
+  """
+  @spec bind(pid()) :: reference()
+  def bind(pid) do
+    handle = Native.executor_begin(nil, 0, nil)
+    Native.executor_set_process(handle, pid)
+    handle
+  end
+
+  @doc "Ends what `bind/1` has begun."
+  @spec unbind(reference()) :: :ok
+  def unbind(handle) do
+    Native.executor_end(handle)
+    :ok
+  end
+
   @doc "Applies a function in the calling process, which the watchdog kills if it takes too long."
   @spec run_inline(
           reference() | :free,
