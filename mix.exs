@@ -43,6 +43,7 @@ defmodule PhoenixGenApi.MixProject do
       [
         # CI asks for each of its Phoenix versions.
         {:phoenix, System.get_env("GEN_API_PHOENIX", "~> 1.7"), optional: true},
+        {:plug, "~> 1.14", optional: true},
         {:telemetry, "~> 1.0", optional: true},
         {:telemetry_metrics, "~> 1.0", optional: true},
         {:jason, "~> 1.4", optional: true},
@@ -113,6 +114,7 @@ defmodule PhoenixGenApi.MixProject do
       Gateway: [PhoenixGenApi, ~r/\.Executor/, ~r/\.Hooks$/, ~r/\.Permission/, ~r/\.StreamCall$/],
       Structs: [~r/\.Structs\./],
       "Phoenix channels": [~r/\.Channel/],
+      HTTP: [~r/\.Http/, ~r/\.Plug$/],
       "Functions and their configs": [
         ~r/\.Config(Db|Puller|Pusher|Receiver|Failed)/,
         ~r/\.Contract$/,

@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.RoomsTest do
     front_door: ~w(lib/phoenix_gen_api application lib/mix),
     diagnostics: ~w(diagnostics),
     start: ~w(supervisor boot_audit),
-    entrances: ~w(channel channel_helpers http),
+    entrances: ~w(channel channel_helpers http plug),
     one_request: ~w(executor stream_call),
     groups: ~w(relay),
     services:

@@ -197,13 +197,15 @@ defmodule PhoenixGenApi.Http do
 
   # Forms of other sites cannot say that they are JSON, and always say what they are.
   defp content_type(headers, call) do
-    content_type = Headers.get(headers, "content-type")
-
-    if (content_type == nil or Headers.json?(content_type)) and
+    if json?(Headers.get(headers, "content-type"), headers) and
          Headers.get(headers, "content-encoding") in [nil, "identity"],
        do: :ok,
        else: charged(call, :content_type)
   end
+
+  # A body need not say its length; what is read tells.
+  defp json?(nil, headers), do: Headers.get(headers, "content-length") in [nil, "0"]
+  defp json?(content_type, _headers), do: Headers.json?(content_type)
 
   defp content_length(headers, call) do
     with length when length != nil <- Headers.get(headers, "content-length"),

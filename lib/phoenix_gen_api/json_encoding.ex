@@ -27,9 +27,18 @@ defmodule PhoenixGenApi.JsonEncoding do
   @doc "The library that Phoenix encodes with: the configured one, or Phoenix's own default."
   @spec library() :: module()
   def library do
-    if Code.ensure_loaded?(Phoenix),
+    if function_exported?(Phoenix, :json_library, 0) or phoenix?(),
       do: Phoenix.json_library(),
       else: Application.get_env(:phoenix, :json_library, JSON)
+  end
+
+  # To look for a module that is not there takes long, and every request over HTTP asks.
+  defp phoenix? do
+    with nil <- :persistent_term.get({__MODULE__, :phoenix?}, nil) do
+      phoenix? = Code.ensure_loaded?(Phoenix)
+      unless phoenix?, do: :persistent_term.put({__MODULE__, :phoenix?}, false)
+      phoenix?
+    end
   end
 
   @doc """

@@ -45,6 +45,40 @@ defmodule PhoenixGenApi.PhoenixGateway do
       def id(socket), do: "user:" <> socket.assigns.user_id
     end
 
+    defmodule Parsed do
+      @moduledoc false
+      use Plug.Builder
+
+      plug(Plug.Parsers, parsers: [:urlencoded, :json], pass: ["*/*"], json_decoder: JSON)
+      plug(PhoenixGenApi.Plug)
+    end
+
+    defmodule Router do
+      @moduledoc false
+      use Phoenix.Router
+
+      pipeline :identity do
+        plug(:assign_user)
+      end
+
+      scope "/" do
+        pipe_through(:identity)
+        forward("/gen_api", PhoenixGenApi.Plug, [])
+      end
+
+      scope "/" do
+        pipe_through(:identity)
+        forward("/parsed", Parsed)
+      end
+
+      defp assign_user(conn, _options) do
+        case Plug.Conn.get_req_header(conn, "x-user") do
+          [user] -> Plug.Conn.assign(conn, :user_id, user)
+          [] -> conn
+        end
+      end
+    end
+
     defmodule Endpoint do
       @moduledoc false
       use Phoenix.Endpoint, otp_app: :phoenix_gen_api
@@ -52,6 +86,8 @@ defmodule PhoenixGenApi.PhoenixGateway do
       socket("/socket", UserSocket,
         websocket: [connect_info: [:peer_data], max_frame_size: 4_000_000]
       )
+
+      plug(Router)
     end
   end
 

@@ -162,7 +162,7 @@ defmodule PhoenixGenApi.Http.RequestsTest do
     register(service, "anyone", function: :now, check_permission: :any_authenticated)
     register(service, "off", function: :now, disabled: true)
     register(service, "echo", arg_types: %{"text" => :string})
-    register(service, "down", nodes: [:nobody@nowhere], function: :now)
+    register(service, "down", nodes: [:"http-service@nowhere"], function: :now)
     register_own(service, "sold_out")
     register_own(service, "claims_internal")
 
