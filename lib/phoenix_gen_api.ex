@@ -21,6 +21,7 @@ defmodule PhoenixGenApi do
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller
+  alias PhoenixGenApi.Contract
   alias PhoenixGenApi.Diagnostics
   alias PhoenixGenApi.Diagnostics.Console
   alias PhoenixGenApi.NodeSelector
@@ -118,7 +119,8 @@ defmodule PhoenixGenApi do
     with :ok <- Config.reload(),
          :ok <- NodeSelector.reload(),
          :ok <- RateLimiter.reload(limits),
-         :ok <- Relay.reload() do
+         :ok <- Relay.reload(),
+         :ok <- Contract.BuiltIn.load() do
       ConfigPuller.reload(before)
     end
   end

@@ -48,6 +48,7 @@ defmodule PhoenixGenApi.ConfigDb do
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.FunConfig
+  alias PhoenixGenApi.Structs.FunConfig.Validation
   alias PhoenixGenApi.Telemetry
   alias PhoenixGenApi.UndefinedFunctions
   alias PhoenixGenApi.Log
@@ -61,6 +62,10 @@ defmodule PhoenixGenApi.ConfigDb do
 
   @unversioned "0.0.0"
   @max_name_bytes 8_192
+
+  # The service of the gateway's own functions. They are in a table of their own, which no call of
+  # this module changes; a config of that name is invalid.
+  @built_in Validation.reserved_service()
 
   @doc """
   Stores a config, replacing one with the same service, request type and version.
@@ -244,6 +249,10 @@ defmodule PhoenixGenApi.ConfigDb do
       case Native.config_db_fetch(table, service, request_type, version) do
         :out_of_budget ->
           found(Native.config_db_fetch_dirty(table, service, request_type, version))
+
+        :not_found when service == @built_in ->
+          built_in = Gateway.handle!(:built_in)
+          found(Native.config_db_fetch(built_in, service, request_type, version))
 
         fetched ->
           found(fetched)

@@ -91,6 +91,15 @@ defmodule PhoenixGenApi.Contract do
   Disabled functions are left out, and so are the service `gen_api`, nodes, and the names of Elixir modules and
   functions.
 
+  ## For clients
+
+  With `config :phoenix_gen_api, :describe` set, every client can ask the gateway for what it may call, as it asks
+  for anything else: service `gen_api`, request type `describe`, with the name of a service as the optional
+  argument `service`. `:public` answers everyone, `:any_authenticated` every user, `false` (the default) nobody.
+  The result is `describe(as: request)`. Rate limits hold for it as for every function.
+
+  The service name `gen_api` is reserved: function configs of that name are invalid.
+
   ## Schemas
 
   Types are written in JSON Schema 2020-12. Limits that a type does not name are there with their defaults. An

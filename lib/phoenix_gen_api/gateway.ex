@@ -6,7 +6,13 @@ defmodule PhoenixGenApi.Gateway do
   @key __MODULE__
 
   @type instance ::
-          :config_db | :node_selector | :rate_limiter | :relay | :relay_forwarders | :connections
+          :config_db
+          | :built_in
+          | :node_selector
+          | :rate_limiter
+          | :relay
+          | :relay_forwarders
+          | :connections
 
   @doc "Publishes the instances. Only at start: a changed persistent term scans every process."
   @spec publish(%{instance() => term()}) :: :ok

@@ -61,7 +61,9 @@ defmodule PhoenixGenApi.Plan do
     # its results have a bound of their own
     result_limit: 256,
     # bounds the whole request, and not each attempt alone
-    deadline: 512
+    deadline: 512,
+    # a function of the gateway itself
+    built_in: 1024
   ]
 
   # Plans made in one native call.
@@ -209,7 +211,8 @@ defmodule PhoenixGenApi.Plan do
       local: config.nodes == :local,
       fixed_route: fixed_route?(config, nodes),
       result_limit: config.max_result_bytes != nil,
-      deadline: config.deadline != nil
+      deadline: config.deadline != nil,
+      built_in: config.service == Validation.reserved_service()
     ]
 
     for {flag, true} <- set, reduce: 0, do: (bits -> bits ||| Keyword.fetch!(@flags, flag))

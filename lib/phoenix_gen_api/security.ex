@@ -30,7 +30,9 @@ defmodule PhoenixGenApi.Security do
     `:erl_eval`, `:erl_prim_loader`, `:dbg`, `:sys`, `:ets`, `:dets`, `:persistent_term`, `:httpc`,
     `System`, `Code`, `File`, `Port`, `Node`, `Application`, `GenServer`, `Supervisor`, `Agent`,
     `EEx`, `Mix` and `IEx`;
-  - every module of this library, except for `PhoenixGenApi.Relay.handle_relay`;
+  - every module of this library, except for `PhoenixGenApi.Relay.handle_relay`. The function `describe` of the
+    service `gen_api` is the gateway's own and in nobody's config: the lists do not hold for it, see
+    `PhoenixGenApi.Contract`;
   - `apply`, `exit`, `halt` and every `spawn…` of `Kernel`, every `apply_…` of `:timer`,
     and `Process.exit`.
 

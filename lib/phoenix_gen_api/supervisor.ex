@@ -62,6 +62,7 @@ defmodule PhoenixGenApi.Supervisor do
 
     Gateway.publish(%{
       config_db: Native.config_db_new(),
+      built_in: Native.config_db_new(),
       connections: Native.client_connection_new(),
       node_selector: Native.node_selector_new(ttl, entries),
       rate_limiter:
@@ -78,6 +79,7 @@ defmodule PhoenixGenApi.Supervisor do
     RateLimiter.Settings.load()
     Circuits.reload()
     Relay.reload()
+    Contract.BuiltIn.load()
 
     children = [
       RPC.Capabilities,

@@ -133,6 +133,8 @@ defmodule PhoenixGenApi.Executor.Attempt do
 
   @doc "What the gateway runs itself is checked against the lists as they are now."
   @spec check_local_mfa(Context.t()) :: :ok | {:failed, term()}
+  def check_local_mfa(%{plan: plan}) when has(plan, :built_in), do: :ok
+
   def check_local_mfa(%{target: {node, _}} = context) when node == node() do
     plan(module: module, function: function, arguments: arguments) = context.plan
 

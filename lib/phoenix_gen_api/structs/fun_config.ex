@@ -18,7 +18,7 @@ defmodule PhoenixGenApi.Structs.FunConfig do
   | Field | Accepted | Default |
   |---|---|---|
   | `request_type` | non-empty string of at most 8,192 bytes, as `service` and `version` | required |
-  | `service` | atom or non-empty string; kept as a string | required |
+  | `service` | atom or non-empty string, but not `gen_api`; kept as a string | required |
   | `nodes` | non-empty list of node names, `{module, function, args}`, `:local`, or `:service`, the nodes that offer the service | required |
   | `choose_node_mode` | see `PhoenixGenApi.NodeSelector` | `:random` |
   | `timeout` | 100 to 300,000 ms, or `:infinity` | `5_000` |

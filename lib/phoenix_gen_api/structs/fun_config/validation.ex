@@ -24,6 +24,9 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   @max_retries 100
   @max_text 4_000
   @unversioned "0.0.0"
+  @reserved "gen_api"
+  # Spelt so that this module does not depend on what is above it.
+  @built_in {Module.concat(["PhoenixGenApi", "Contract", "BuiltIn"]), :describe, []}
   @names [:service, :request_type, :version]
   @levels [:emergency, :alert, :critical, :error, :warning, :notice, :info, :debug]
 
@@ -62,6 +65,10 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
     idempotent: "idempotent must be a boolean",
     tags: "tags must be a list of non-empty strings"
   ]
+
+  @doc "The service that only functions of the gateway itself have."
+  @spec reserved_service() :: String.t()
+  def reserved_service, do: @reserved
 
   @doc "The normalised config and its compiled schema, or every error in field order."
   @spec run(config) :: {:ok, config, reference()} | {:error, [String.t()]} when config: struct()
@@ -103,6 +110,11 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   end
 
   defp errors({:service, _}, %{service: nil}, _compiled), do: ["service must not be nil"]
+
+  # The gate for the functions that configs may name keeps out all others that name this one.
+  defp errors({:service, _}, %{service: service, mfa: mfa}, _compiled)
+       when service in [@reserved, :gen_api] and mfa != @built_in,
+       do: ["service must not be gen_api, which is reserved for functions of the gateway itself"]
 
   defp errors({field, message}, config, _compiled) do
     value = Map.fetch!(config, field)
