@@ -132,6 +132,7 @@ defmodule PhoenixGenApi.MixProject do
       ],
       "Seeing what happens": [~r/\.Telemetry/, ~r/\.Diagnostics/],
       JSON: [~r/ImplHelper$/],
+      "Mix tasks": [~r/^Mix\.Tasks\./],
       Errors: [~r/\.Errors\./]
     ]
   end

@@ -20,14 +20,20 @@ export interface SocketLike {
   channel(topic: string, params?: object): ChannelLike
 }
 
-export interface ChannelOptions {
-  /** A socket, connected or about to be; with `topic`. */
-  socket?: SocketLike
-  topic?: string
+export type ChannelOptions = ChannelEvents & (ChannelOfSocket | {
+  /** A channel, joined or not. */
+  channel: ChannelLike
+})
+
+export interface ChannelOfSocket {
+  /** A socket, connected or about to be. */
+  socket: SocketLike
+  topic: string
   /** Of the join. */
   params?: object
-  /** Instead of `socket` and `topic`: a channel, joined or not. */
-  channel?: ChannelLike
+}
+
+export interface ChannelEvents {
   /** The event of `use PhoenixGenApi`; `"phoenix_gen_api"` if it names none. */
   event?: string
   /** The event of group messages, if it is another one. */
@@ -44,7 +50,7 @@ interface Entry extends Exchange {
 
 export function channelTransport(options: ChannelOptions): Transport {
   const {event = "phoenix_gen_api", relayEvent = event} = options
-  const channel: any = options.channel ?? options.socket!.channel(options.topic!, options.params ?? {})
+  const channel: any = "channel" in options ? options.channel : options.socket.channel(options.topic, options.params ?? {})
   const entries = new Map<string, Entry>()
   const listeners = new Set<(message: RelayMessage) => void>()
   let joined = false

@@ -167,11 +167,15 @@ test("a consumer that waits holds the server", async t => {
   let written = 0
   const {api} = await serving(t, async (_request, response) => {
     const frame = sse(response)
-    response.on("error", () => {})
+    let goOn = () => {}
+    response.on("error", () => {}).on("close", () => goOn())
     while (written < 2_000 && !response.destroyed) {
       written++
       if (!frame({has_more: true, result: big}))
-        await Promise.race([once(response, "drain"), once(response, "close")])
+        await new Promise(resolve => {
+          goOn = resolve
+          response.once("drain", resolve)
+        })
     }
   }, {functions})
   const stream = api.shop.ticks({}, {credit: 2})
