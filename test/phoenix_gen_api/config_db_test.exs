@@ -456,6 +456,48 @@ defmodule PhoenixGenApi.ConfigDbTest do
       assert again < full
     end
 
+    test "an offer replaces what was pulled or pushed, and is replaced by what comes later" do
+      opts = [set_of: fn _config -> nil end]
+      :ok = ConfigDb.add(config(request_type: "direct"))
+
+      for {origin, removed} <- [push: 0, offer: 1, offer: 1, pull: 1, offer: 1, push: 1] do
+        type = "t#{System.unique_integer([:positive])}"
+        configs = [config(request_type: type)]
+        opts = if origin == :offer, do: opts, else: []
+
+        assert {:ok, %{stored: 1, removed: ^removed}, []} =
+                 ConfigDb.replace_service("s", configs, origin, opts)
+
+        assert ConfigDb.origin("s", type, "0.0.0") == origin
+        assert %{"s" => types} = ConfigDb.get_all_functions()
+        assert Map.keys(types) == ["direct", type]
+      end
+    end
+
+    test "which versions are ineligible changes at once, and with the functions" do
+      configs = for version <- ["1.0.0", "2.0.0"], do: config(version: version)
+      opts = [ineligible: [{"t", "2.0.0"}]]
+      assert {:ok, %{stored: 2}, []} = ConfigDb.replace_service("s", configs, :offer, opts)
+      assert {:ok, %{version: "1.0.0"}} = ConfigDb.get_fast("s", "t")
+      assert {:ok, %{version: "2.0.0"}} = ConfigDb.get("s", "t", "2.0.0")
+      assert {:ok, %{version: "2.0.0"}} = ConfigDb.resolve("s", "t", "2.0.0")
+      assert ConfigDb.set_ineligible("s", [{"t", "1.0.0"}])
+      refute ConfigDb.set_ineligible("s", [{"t", "1.0.0"}])
+      assert {:ok, %{version: "2.0.0"}} = ConfigDb.get_fast("s", "t")
+      assert ConfigDb.set_ineligible("s", [{"t", "1.0.0"}, {"t", "2.0.0"}])
+      assert {:ok, %{version: "2.0.0"}} = ConfigDb.get_fast("s", "t")
+      :ok = ConfigDb.disable("s", "t", "2.0.0")
+      assert {:ok, %{version: "1.0.0"}} = ConfigDb.get_fast("s", "t")
+      :ok = ConfigDb.enable("s", "t", "2.0.0")
+      assert ConfigDb.set_ineligible("s", [{"t", "2.0.0"}])
+      # An operator's word comes first.
+      :ok = ConfigDb.disable("s", "t", "1.0.0")
+      assert {:ok, %{version: "2.0.0"}} = ConfigDb.get_fast("s", "t")
+      :ok = ConfigDb.enable("s", "t", "1.0.0")
+      assert {:ok, _, []} = ConfigDb.replace_service("s", configs, :offer)
+      assert {:ok, %{version: "2.0.0"}} = ConfigDb.get_fast("s", "t")
+    end
+
     test "remembers where an entry came from, and only pull and push prune theirs" do
       assert :ok = ConfigDb.add(config(request_type: "direct"))
 

@@ -297,6 +297,42 @@ defmodule PhoenixGenApi.NativeTest do
       assert Enum.sum(in_flight.(one)) == 0
     end
 
+    test "of a set of nodes serve the plans that refer to them, and their own selector" do
+      [one, two] = for _ <- 1..2, do: Native.node_selector_new(60_000, 100)
+      [set, other] = for _ <- 1..2, do: Native.candidate_set_new(one)
+      mode = {:weighted, %{"n2@native" => 0}}
+      [plan, weighted] = for m <- [:round_robin, mode], do: plan(one, %{nodes: set, mode: m})
+      request = %Request{request_id: "r"}
+      assert Native.node_selector_pick(handle(plan), request) == :none
+      assert Native.node_selector_order(handle(plan), request) == []
+      assert Native.node_selector_unavailable(handle(plan)) == :no_nodes
+      assert Native.candidate_set_put(set, [:n2@native, :n1@native, :n2@native]) == :ok
+      assert Native.candidate_set_nodes(set) == [:n1@native, :n2@native]
+      assert Native.candidate_set_nodes(other) == []
+
+      assert {:n1@native, first} = Native.node_selector_pick(handle(plan), request)
+      assert {:n2@native, second} = Native.node_selector_pick(handle(plan), request)
+
+      assert Native.node_selector_order(handle(plan), request) ==
+               [{:n1@native, first}, {:n2@native, second}]
+
+      assert {:n1@native, ^first} = Native.node_selector_pick(handle(weighted), request)
+      assert Native.node_selector_mark(one, "n1@native", :down)
+      assert Native.node_selector_unavailable(handle(plan)) == [{:n1@native, :down}]
+      refute Native.node_selector_mark(two, "n1@native", :down)
+      assert Native.plan_candidate_set(handle(plan)) == set
+      assert Native.plan_candidate_set(handle(plan(one))) == nil
+
+      table = Native.config_db_new()
+      :ok = Native.config_db_store(table, [handle(plan)], :offer)
+      assert Native.config_db_origin(table, "s", "t", "0.0.0") == :offer
+      assert Native.candidate_set_of_function(table, "s", "t", "0.0.0") == set
+      :changed = Native.config_db_switch(table, "s", "t", "0.0.0", false, false)
+      assert Native.candidate_set_of_function(table, "s", "t", "0.0.0") == set
+      assert Native.candidate_set_of_function(table, "s", "t", "1.0.0") == nil
+      assert Native.candidate_set_of_function(table, "s", "u", "0.0.0") == nil
+    end
+
     test "of the rate limiter know nothing of each other" do
       [one, two] = for _ <- 1..2, do: limiter()
       check = &Native.rate_limiter_check_value(&1, "ann", :global, :user_id, 0)

@@ -151,10 +151,11 @@ fn replacing_a_service_spares_direct_entries_and_other_services() {
         with(Origin::Direct, "direct", "s"),
         with(Origin::Pull, "pulled", "s"),
         with(Origin::Push, "pushed", "s"),
+        with(Origin::Offer, "offered", "s"),
         with(Origin::Push, "pushed", "other"),
     ]);
-    let new = vec![with(Origin::Push, "new", "s")];
-    assert_eq!(removed(&table, new, vec![]), 2);
+    let new = vec![with(Origin::Offer, "new", "s")];
+    assert_eq!(removed(&table, new, vec![]), 3);
     assert_eq!(table.snapshot().len(), 3);
     assert_eq!(get(&table, "s", "direct", None), Ok(7));
     assert_eq!(get(&table, "s", "new", None), Ok(7));
@@ -198,6 +199,216 @@ fn a_service_cannot_replace_what_the_gateway_has_added() {
     assert!(table.delete("s", "t", "1.0.0"));
     assert_eq!(removed(&table, entries(), vec![]), 0);
     assert_eq!(get(&table, "s", "t", Some("1.0.0")), Ok(2));
+}
+
+fn keys(versions: &[&str]) -> Vec<Key> {
+    let key = |version: &&str| ("t".into(), (*version).into());
+    versions.iter().map(key).collect()
+}
+
+#[test]
+fn a_request_without_a_version_gets_an_eligible_one_if_any_of_them_is_enabled() {
+    let all = [UNVERSIONED, "1.0.0", "2.0.0"];
+    // Which versions are disabled, which are ineligible, and what is found.
+    let cases: [(&[&str], &[&str], Option<usize>); 12] = [
+        (&[], &[], Some(0)),
+        (&[], &[UNVERSIONED], Some(2)),
+        (&[], &[UNVERSIONED, "2.0.0"], Some(1)),
+        (&[], &["1.0.0", "2.0.0"], Some(0)),
+        (&[], &[UNVERSIONED, "1.0.0", "2.0.0"], Some(0)),
+        (&[], &["3.0.0"], Some(0)),
+        (&["1.0.0"], &[UNVERSIONED, "2.0.0"], Some(0)),
+        (&[UNVERSIONED], &["2.0.0"], Some(1)),
+        (&[UNVERSIONED], &["1.0.0", "2.0.0"], Some(2)),
+        (&[UNVERSIONED, "2.0.0"], &["1.0.0"], Some(1)),
+        (&["2.0.0"], &[UNVERSIONED, "1.0.0"], Some(0)),
+        (&[UNVERSIONED, "1.0.0", "2.0.0"], &["1.0.0"], None),
+    ];
+    for (disabled, ineligible, found) in cases {
+        let expected = found.map(|index| index as u32).ok_or(true);
+        let table = Table::new();
+        let stored = |index: usize, version: &str| entry("s", "t", version, index as u32);
+        table.store((0..).zip(all).map(|(i, v)| stored(i, v)).collect());
+        for version in disabled {
+            table.switch("s", "t", version, false);
+        }
+        table.set_ineligible("s", keys(ineligible));
+        assert_eq!(
+            get(&table, "s", "t", None),
+            expected,
+            "{disabled:?} {ineligible:?}"
+        );
+        // Those that name a version get it.
+        for (index, version) in (0..).zip(&all[1..]) {
+            let named = if disabled.contains(version) {
+                Err(true)
+            } else {
+                Ok(index + 1)
+            };
+            assert_eq!(get(&table, "s", "t", Some(version)), named);
+        }
+    }
+}
+
+#[test]
+fn what_is_ineligible_changes_at_once_for_the_whole_service_and_for_no_other() {
+    let table = Table::new();
+    for service in ["s", "other"] {
+        for request_type in ["t", "u"] {
+            table.store(vec![
+                entry(service, request_type, "1.0.0", 1),
+                entry(service, request_type, "2.0.0", 2),
+            ]);
+        }
+    }
+    let found = || {
+        [("s", "t"), ("s", "u"), ("other", "t")]
+            .map(|(service, request_type)| get(&table, service, request_type, None).unwrap_or(0))
+    };
+    assert!(table.set_ineligible("s", keys(&["2.0.0"])));
+    assert_eq!(found(), [1, 2, 2]);
+    let before = table.snapshot().clone();
+    assert!(!table.set_ineligible("s", keys(&["2.0.0", "3.0.0"])));
+    assert!(
+        Arc::ptr_eq(&before, &table.snapshot()),
+        "no change is published"
+    );
+    assert!(table.set_ineligible("s", vec![("u".into(), "2.0.0".into())]));
+    assert_eq!(found(), [2, 1, 2]);
+    // One that is stored anew is eligible until somebody says so again.
+    table.store(vec![entry("s", "u", "2.0.0", 3)]);
+    assert_eq!(found(), [2, 3, 2]);
+    assert!(!table.set_ineligible("s", vec![]));
+    assert!(!table.set_ineligible("nobody", keys(&["1.0.0"])));
+}
+
+#[test]
+fn replacing_a_service_says_what_is_ineligible_in_the_same_step() {
+    let table = Table::new();
+    let offered = |version: &str, payload| Entry {
+        origin: Origin::Offer,
+        ..entry("s", "t", version, payload)
+    };
+    let offers = || vec![offered("1.0.0", 1), offered("2.0.0", 2)];
+    table.replace_service("s", offers(), vec![], false, keys(&["2.0.0"]));
+    assert_eq!(get(&table, "s", "t", None), Ok(1));
+    table.replace_service(
+        "s",
+        vec![],
+        keys(&["1.0.0", "2.0.0"]),
+        false,
+        keys(&["1.0.0"]),
+    );
+    assert_eq!(get(&table, "s", "t", None), Ok(2));
+    table.replace_service("s", offers(), vec![], false, vec![]);
+    assert_eq!(get(&table, "s", "t", None), Ok(2));
+    // Nothing at all happens where strictness forbids the rest.
+    table.store(vec![entry("s", "t", "1.0.0", 3)]);
+    table.replace_service("s", offers(), vec![], true, keys(&["2.0.0"]));
+    assert_eq!(get(&table, "s", "t", None), Ok(2));
+}
+
+#[cfg(not(loom))]
+mod eligibility {
+    use super::*;
+    use proptest::prelude::*;
+
+    const VERSIONS: [&str; 4] = [UNVERSIONED, "1.0.0", "1.10.0", "1.9.0"];
+    /// Where each stands among them.
+    const RANK: [u8; 4] = [0, 1, 3, 2];
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Store(usize),
+        Offer([bool; 4], [bool; 4]),
+        SetIneligible([bool; 4]),
+        Switch(usize, bool),
+        Delete(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..4usize).prop_map(Step::Store),
+            any::<([bool; 4], [bool; 4])>().prop_map(|(a, b)| Step::Offer(a, b)),
+            any::<[bool; 4]>().prop_map(Step::SetIneligible),
+            (0..4usize, any::<bool>()).prop_map(|(i, on)| Step::Switch(i, on)),
+            (0..4usize).prop_map(Step::Delete),
+        ]
+    }
+
+    #[derive(Clone, Copy, Default)]
+    struct Known {
+        /// Whether the gateway has added it, where it is there.
+        direct: Option<bool>,
+        marked: bool,
+        ineligible: bool,
+    }
+
+    fn chosen(flags: [bool; 4]) -> Vec<Key> {
+        let chosen = (0..4).filter(|&i| flags[i]).map(|i| VERSIONS[i]);
+        keys(&chosen.collect::<Vec<_>>())
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_rule_read_aloud(steps in prop::collection::vec(step(), 0..40)) {
+            let table = Table::new();
+            let mut known = [Known::default(); 4];
+            for step in steps {
+                match step {
+                    Step::Store(i) => {
+                        table.store(vec![entry("s", "t", VERSIONS[i], i as u32)]);
+                        known[i] = Known { direct: Some(true), ineligible: false, ..known[i] };
+                    }
+                    Step::Offer(offered, ineligible) => {
+                        let offers = (0..4).filter(|&i| offered[i]).map(|i| Entry {
+                            origin: Origin::Offer,
+                            ..entry("s", "t", VERSIONS[i], i as u32)
+                        });
+                        table.replace_service(
+                            "s", offers.collect(), vec![], false, chosen(ineligible));
+                        for i in 0..4 {
+                            if known[i].direct != Some(true) {
+                                known[i].direct = offered[i].then_some(false);
+                            }
+                            known[i].ineligible = ineligible[i];
+                        }
+                    }
+                    Step::SetIneligible(flags) => {
+                        let differs = |i: usize| {
+                            known[i].direct.is_some() && known[i].ineligible != flags[i]
+                        };
+                        let changed = (0..4).any(differs);
+                        prop_assert_eq!(table.set_ineligible("s", chosen(flags)), changed);
+                        for i in 0..4 {
+                            known[i].ineligible = flags[i];
+                        }
+                    }
+                    Step::Switch(i, on) => {
+                        let switched = table.switch("s", "t", VERSIONS[i], on);
+                        if switched != Switched::NotFound {
+                            known[i].marked = !on;
+                        }
+                    }
+                    Step::Delete(i) => {
+                        table.delete("s", "t", VERSIONS[i]);
+                        known[i] = Known::default();
+                    }
+                }
+                let there = || (0..4).filter(|&i| known[i].direct.is_some());
+                let enabled = || there().filter(|&i| !known[i].marked);
+                let eligible: Vec<usize> = enabled().filter(|&i| !known[i].ineligible).collect();
+                let among = if eligible.is_empty() { enabled().collect() } else { eligible };
+                let expected = if among.contains(&0) {
+                    Ok(0)
+                } else {
+                    let highest = among.into_iter().max_by_key(|&i| RANK[i]);
+                    highest.map(|i| i as u32).ok_or(there().next().is_some())
+                };
+                prop_assert_eq!(get(&table, "s", "t", None), expected);
+            }
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use gen_api_core::clock::Nanos;
 use gen_api_core::nodes::{
-    Candidates, Cursor, Cursors, Flight, Mode, Node, NodeStatus, Registry, Selector, StickyLimits,
+    CandidateSet, Candidates, Cursor, Cursors, Flight, Mode, Node, NodeStatus, Registry, Selector,
+    SetWeights, StickyLimits,
 };
 
 use super::{explore, race};
@@ -23,6 +24,67 @@ fn as_many_turns_as_nodes_visit_each_once_also_where_the_cursor_is_set_back() {
             assert_eq!(next, [0, 1, 2]);
         });
     }
+}
+
+#[test]
+fn members_are_seen_as_they_were_or_as_they_are_with_weights_of_their_own() {
+    struct World(Registry, CandidateSet<char>, SetWeights);
+    fn look(w: &World) -> usize {
+        let members = w.1.load();
+        let count = members.candidates().len();
+        assert_eq!(members.payloads(), &['a', 'b', 'c'][..count]);
+        let prepared = w.2.prepared(&members);
+        let Mode::Weighted(weights) = prepared.mode() else {
+            panic!("another mode");
+        };
+        let each: Vec<u32> = (0..4).map(|index| weights.get(index)).collect();
+        assert_eq!(each[..count], [7, 1, 1][..count]);
+        assert_eq!(each[count..], [0, 0, 0, 0][count..]);
+        count
+    }
+    fn put(w: &World, count: usize) {
+        let members = ["a@h", "b@h", "c@h"].map(String::from).into_iter();
+        w.1.put(&w.0, members.zip(['a', 'b', 'c']).take(count));
+    }
+    explore(|| {
+        let weights = SetWeights::new([("a@h".to_owned(), 7)].into());
+        let world = World(Registry::default(), CandidateSet::default(), weights);
+        put(&world, 1);
+        let world = Arc::new(world);
+        let looks: [fn(&World) -> Vec<usize>; 3] = [
+            |w| vec![look(w), look(w)],
+            |w| {
+                put(w, 3);
+                vec![look(w)]
+            },
+            |w| vec![look(w)],
+        ];
+        let [seen, own, other] = race(&world, looks);
+        assert!(matches!(seen[..], [1, 1] | [1, 3] | [3, 3]), "{seen:?}");
+        assert_eq!(own, [3]);
+        assert!(other == [1] || other == [3]);
+        assert_eq!(look(&world), 3);
+    });
+}
+
+#[test]
+fn of_changes_of_the_members_none_is_lost() {
+    struct World(Registry, CandidateSet<()>);
+    fn put(w: &World, names: &[&str]) -> bool {
+        w.1.put(&w.0, names.iter().map(|name| ((*name).to_owned(), ())))
+    }
+    explore(|| {
+        let world = Arc::new(World(Registry::default(), CandidateSet::default()));
+        let puts: [fn(&World) -> bool; 2] = [|w| put(w, &["a@h"]), |w| put(w, &["b@h", "c@h"])];
+        assert_eq!(race(&world, puts), [true, true]);
+        let members = world.1.load();
+        let names: Vec<_> = members
+            .candidates()
+            .iter()
+            .map(|node| node.name())
+            .collect();
+        assert!(names == ["a@h"] || names == ["b@h", "c@h"], "{names:?}");
+    });
 }
 
 #[test]

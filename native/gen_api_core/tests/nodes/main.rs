@@ -6,6 +6,7 @@
     clippy::indexing_slicing
 )]
 
+mod candidate_set;
 mod modes;
 mod registry;
 mod rendezvous;
