@@ -498,7 +498,13 @@ fn every_change_makes_another_state_and_a_look_makes_none() {
     changed(&table);
     table.switch("s", "t", "1.0.0", false);
     changed(&table);
-    table.replace_service("s", vec![entry("s", "u", "1.0.0", 3)], vec![], false);
+    table.replace_service(
+        "s",
+        vec![entry("s", "u", "1.0.0", 3)],
+        vec![],
+        false,
+        vec![],
+    );
     changed(&table);
     table.delete("s", "u", "1.0.0");
     changed(&table);
