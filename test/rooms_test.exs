@@ -15,7 +15,7 @@ defmodule PhoenixGenApi.RoomsTest do
     one_request: ~w(executor stream_call),
     groups: ~w(relay),
     services:
-      ~w(service service_guard config_pusher config_puller config_receiver config_sync contract json_config),
+      ~w(service service_guard config_pusher config_puller config_receiver config_sync contract json_config offers),
     parts:
       ~w(argument_handler client_connection config_db failure_log hooks node_selector permission rate_limiter service_nodes undefined_functions worker_pool),
     calls: ~w(rpc),

@@ -37,6 +37,9 @@ defmodule PhoenixGenApi.ConfigPusher do
   after `retry_interval` (1,000 ms), then after twice that and so on up to 30 seconds. `:force` and
   `:timeout` are those of `push/3`, and so is `:strict`.
 
+  When the supervisor is stopped, the functions begin no more calls: a gateway that calls one is told that it has
+  not begun, and takes another node. The stop waits until those that run have ended, for `:drain_ms` at most.
+
   Of several nodes of a service, some may still have an older config when a gateway restarts. What they
   push again does not replace what was pushed for the first time later: the answer is
   `{:ok, :skipped, :superseded}`. Only pushing again is meant here, by a process that has had an
@@ -59,7 +62,7 @@ defmodule PhoenixGenApi.ConfigPusher do
   alias PhoenixGenApi.ConfigReceiver
   alias PhoenixGenApi.Log
   alias PhoenixGenApi.NodeSelector
-  alias PhoenixGenApi.Service.{GatewayPusher, Push}
+  alias PhoenixGenApi.Service.{CleanStop, GatewayPusher, Push}
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
 
   require Log
@@ -169,7 +172,7 @@ defmodule PhoenixGenApi.ConfigPusher do
   def undrain(gateway) when is_atom(gateway),
     do: Push.call(gateway, NodeSelector, :undrain, [node()], @timeout_ms)
 
-  @doc "A supervisor's child, see above. Two services make two children."
+  @doc "A supervisor's child, see above. Two services make two children. Put it last."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(opts) do
     id =
@@ -185,7 +188,7 @@ defmodule PhoenixGenApi.ConfigPusher do
   Starts pushing, see above.
 
   Options: `:gateways` and `:push_config`, which are required, `:force` (`false`), `:strict` (`false`),
-  `:timeout` (5,000 ms), `:retry_interval` (1,000 ms) and `:name` of the supervisor.
+  `:timeout` (5,000 ms), `:retry_interval` (1,000 ms), `:drain_ms` (5,000 ms) and `:name` of the supervisor.
   """
   @spec start_link(keyword()) :: Supervisor.on_start()
   def start_link(opts) do
@@ -197,7 +200,8 @@ defmodule PhoenixGenApi.ConfigPusher do
         force: false,
         strict: false,
         timeout: @timeout_ms,
-        retry_interval: 1_000
+        retry_interval: 1_000,
+        drain_ms: 5_000
       ])
 
     gateways = opts[:gateways]
@@ -218,6 +222,19 @@ defmodule PhoenixGenApi.ConfigPusher do
         Supervisor.child_spec({GatewayPusher, Keyword.put(opts, :gateway, gateway)}, id: gateway)
       end
 
-    Supervisor.start_link(pushers, [strategy: :one_for_one] ++ Keyword.take(opts, [:name]))
+    clean_stop = {CleanStop, functions: own(opts[:push_config]), drain_ms: opts[:drain_ms]}
+    options = [strategy: :one_for_one] ++ Keyword.take(opts, [:name])
+    Supervisor.start_link(pushers ++ [clean_stop], options)
   end
+
+  # Those that may be called here. What is no config is for the push to refuse.
+  defp own(%{fun_configs: functions}) when length(functions) >= 0,
+    do:
+      for(
+        %FunConfig{nodes: nodes, mfa: {_, _, _}} = config <- functions,
+        nodes != :local,
+        do: config
+      )
+
+  defp own(_malformed), do: []
 end

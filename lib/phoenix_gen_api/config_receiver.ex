@@ -62,6 +62,10 @@ defmodule PhoenixGenApi.ConfigReceiver do
   the process that calls. What was pushed belongs to the supervisor and survives every crash below
   it. Tokens are compared and dropped: they are neither stored nor sent to other gateways.
 
+  While a connected node offers the service (`PhoenixGenApi.Service`), neither counts: a push is answered
+  `{:ok, :skipped, :offered}`, and what is pulled is left alone. The log says so once. Once no node offers it any
+  more, the next push or pull is the source again.
+
   ## Several gateways
 
   Connected gateways share what is pushed and what `delete_pushed_service/1` deletes. When a pusher
@@ -107,6 +111,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   alias PhoenixGenApi.ConfigSync.ServiceLock.Recovery
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Log
+  alias PhoenixGenApi.Offers.Sources
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.PushConfig
   alias PhoenixGenApi.UndefinedFunctions
@@ -123,7 +128,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
           | {:version_conflict, String.t()}
           | :not_running
 
-  @type skipped :: {:ok, :skipped, :version_matches | :superseded}
+  @type skipped :: {:ok, :skipped, :version_matches | :superseded | :offered}
   @type result :: {:ok, :accepted} | skipped() | {:error, reason()}
 
   @doc """
@@ -150,7 +155,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
 
     source = Installer.source(opts[:node])
 
-    with {:ok, push} <- admit(push_config, sender(opts)) do
+    with {:ok, push} <- admit(push_config, sender(opts)),
+         :ok <- not_offered(push) do
       push.service
       |> Recovery.run(fn -> accept(push, source, opts) end)
       |> replicate(push.service)
@@ -176,7 +182,8 @@ defmodule PhoenixGenApi.ConfigReceiver do
   def offer(push_config, opts \\ []) do
     Installer.log_on_this_node()
 
-    with {:ok, push} <- admit(push_config, sender(opts)) do
+    with {:ok, push} <- admit(push_config, sender(opts)),
+         :ok <- not_offered(push) do
       push.service |> Recovery.run(fn -> consider(push, opts) end) |> replicate(push.service)
     end
   end
@@ -311,6 +318,13 @@ defmodule PhoenixGenApi.ConfigReceiver do
           {:error, reason}
       end
     end
+  end
+
+  # What is no name is for the validation to refuse.
+  defp not_offered(%{service: service}) do
+    if is_binary(service) and Sources.ignores?(service, :push),
+      do: {:ok, :skipped, :offered},
+      else: :ok
   end
 
   # As the pusher says, which may be anything.

@@ -114,7 +114,7 @@ defmodule PhoenixGenApi.ErrorResponse do
   def executed({:stream_failed, _reason}), do: :yes
   def executed({:timeout, _ms}), do: :unknown
   def executed({:no_credit, _ms}), do: :unknown
-  def executed({:node_down, :noconnection}), do: :unknown
+  def executed({:node_down, reason}) when reason in [:noconnection, :stopped], do: :unknown
   def executed({:bug, _kind, _reason, _stack}), do: :unknown
   def executed(bug) when bug in [:async_failed, :stream_failed, :request_failed], do: :unknown
   def executed(_before_the_call), do: :no

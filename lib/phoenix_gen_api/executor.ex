@@ -78,7 +78,7 @@ defmodule PhoenixGenApi.Executor do
   alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Errors.DecodeError
-  alias PhoenixGenApi.Executor.{Client, Context, Dispatch, Outcome}
+  alias PhoenixGenApi.Executor.{Client, Context, Dispatch, Outcome, Rolling}
   alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Identity
@@ -280,6 +280,7 @@ defmodule PhoenixGenApi.Executor do
     with {:ok, plan, claims} <- charged(find_plan.(), request, device),
          context = request |> Context.new(plan, receiver, arrived) |> mark.(),
          {:ok, context} <- Context.accept(context),
+         {:ok, context} <- Rolling.choose(context),
          {:ok, context} <- Context.before(context) do
       with {:ok, context} <- Context.authorise(context),
            {:ok, context} <- Context.convert(context),

@@ -468,6 +468,9 @@ defmodule PhoenixGenApi.Native do
   @spec rpc_server_revoke(handle(), call_key()) :: pid() | nil
   def rpc_server_revoke(_calls, _key), do: not_loaded()
 
+  @spec rpc_server_running(handle()) :: [pid()]
+  def rpc_server_running(_calls), do: not_loaded()
+
   @spec rpc_server_size(handle()) :: {non_neg_integer(), non_neg_integer()}
   def rpc_server_size(_calls), do: not_loaded()
 

@@ -263,7 +263,7 @@ defmodule PhoenixGenApi.Permission do
       # Nothing was sent: another node may be asked.
       unsent when unsent in [:not_connected, :unreachable] -> :not_connected
       # That says something of the node, and nothing of the user.
-      late when late in [:timeout, :deadline] -> {:unanswered, late}
+      late when late in [:timeout, :deadline, :stopping] -> {:unanswered, late}
       {:node_down, _reason} = lost -> {:unanswered, lost}
       other -> {:denied, other}
     end

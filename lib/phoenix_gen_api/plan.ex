@@ -31,7 +31,9 @@ defmodule PhoenixGenApi.Plan do
   Record.defrecord(:plan, @fields)
 
   @typedoc "The candidates of a config with `nodes: :service`, if there are any to be known."
-  @type set_of :: (FunConfig.t() -> CandidateSet.t() | nil)
+  # Or with what is known of it beyond its config.
+  @type set_of :: (FunConfig.t() -> CandidateSet.t() | nil | {CandidateSet.t(), [mark()]})
+  @type mark :: :offered | :rolling
 
   @type t ::
           record(:plan,
@@ -63,7 +65,11 @@ defmodule PhoenixGenApi.Plan do
     # bounds the whole request, and not each attempt alone
     deadline: 512,
     # a function of the gateway itself
-    built_in: 1024
+    built_in: 1024,
+    # offered by its nodes: there may be another plan soon
+    offered: 2048,
+    # which offer different definitions: the node is chosen first
+    rolling: 4096
   ]
 
   # Plans made in one native call.
@@ -151,7 +157,12 @@ defmodule PhoenixGenApi.Plan do
 
   defp spec(config, schema, set_of) do
     {module, function, arguments} = config.mfa
-    nodes = nodes(config, set_of)
+
+    {nodes, marks} =
+      case nodes(config, set_of) do
+        {set, marks} -> {set, marks}
+        nodes -> {nodes, []}
+      end
 
     %{
       service: config.service,
@@ -165,7 +176,7 @@ defmodule PhoenixGenApi.Plan do
       timeout: if(config.timeout == :infinity, do: nil, else: config.timeout),
       response_type: config.response_type,
       permission: config.check_permission,
-      flags: flags(config, nodes),
+      flags: flags(config, nodes, marks),
       nodes: nodes,
       mode: if(config.nodes == :local, do: :random, else: mode(config.choose_node_mode)),
       config: config,
@@ -201,7 +212,7 @@ defmodule PhoenixGenApi.Plan do
     nodes != nil and config.nodes != :local and not match?({_, _, _}, config.choose_node_mode)
   end
 
-  defp flags(config, nodes) do
+  defp flags(config, nodes, marks) do
     set = [
       request_info: config.request_info,
       before_execute: config.before_execute != nil,
@@ -212,7 +223,9 @@ defmodule PhoenixGenApi.Plan do
       fixed_route: fixed_route?(config, nodes),
       result_limit: config.max_result_bytes != nil,
       deadline: config.deadline != nil,
-      built_in: config.service == Validation.reserved_service()
+      built_in: config.service == Validation.reserved_service(),
+      offered: :offered in marks,
+      rolling: :rolling in marks
     ]
 
     for {flag, true} <- set, reduce: 0, do: (bits -> bits ||| Keyword.fetch!(@flags, flag))

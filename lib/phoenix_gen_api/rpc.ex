@@ -17,6 +17,8 @@ defmodule PhoenixGenApi.RPC do
           | :not_connected
           # nothing was sent either, but connecting took all the time there was
           | :unreachable
+          # nothing was begun: the service stops on that node
+          | :stopping
           # nothing was sent: for this function the node's circuit is open
           | :circuit_open
           | {:node_down, term()}

@@ -232,6 +232,31 @@ defmodule PhoenixGenApi.Security do
 
   def local_from_another_node?(_config), do: true
 
+  @doc false
+  # The functions of a config that run on the gateway: hooks, node functions and mode functions.
+  @spec on_gateway(FunConfig.t()) :: [tuple()]
+  def on_gateway(config) do
+    functions = [
+      config.nodes,
+      config.choose_node_mode,
+      config.before_execute,
+      config.after_execute
+    ]
+
+    for tuple <- functions,
+        match?({m, f, a} when is_atom(m) and is_atom(f) and is_list(a), tuple) or
+          (match?({m, f} when is_atom(m) and is_atom(f), tuple) and
+             tuple in [config.before_execute, config.after_execute]),
+        do: tuple
+  end
+
+  @doc false
+  # Whether the allowlist names it. Without an allowlist nothing is in it.
+  @spec allowlisted?(tuple()) :: boolean()
+  def allowlisted?(mfa) do
+    lists?(Application.get_env(@app, :mfa_allowlist), elem(mfa, 0), elem(mfa, 1))
+  end
+
   @doc """
   Checks every function that a function config names: `mfa`, `nodes`, `choose_node_mode`,
   `permission_callback`, `before_execute` and `after_execute`, in this order.

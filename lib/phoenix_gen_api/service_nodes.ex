@@ -4,10 +4,10 @@ defmodule PhoenixGenApi.ServiceNodes do
   #
   # The nodes of a service are those that its enabled functions list. One that is connected is there. A
   # service whose nodes have never been contacted is taken to have one until nobody can connect them. A
-  # service with functions of the gateway itself, or with nodes that a function finds or that offer it, is not
-  # watched here.
+  # service with functions of the gateway itself, or with nodes that a function finds, is not watched. Of a
+  # service that its nodes offer, what watches the offers says so, see `offered/3`.
   #
-  # Rows: {service, state, nodes}. The table belongs to the supervisor: a crash here is no news.
+  # Rows: {service, state, nodes}, where the nodes of an offered service are `:offered`. The table belongs to the supervisor: a crash here is no news.
   use GenServer
 
   alias PhoenixGenApi.ConfigDb
@@ -33,6 +33,30 @@ defmodule PhoenixGenApi.ServiceNodes do
   @doc "The services that have functions but no node."
   @spec without() :: [String.t()]
   def without, do: Enum.sort(:ets.select(@table, [{{:"$1", :down, :_}, [], [:"$1"]}]))
+
+  @doc "The first of these nodes offers the service, or the last one does no longer; `:forgotten` ends that."
+  @spec offered(String.t(), :up | :down | :forgotten, [node()]) :: :ok
+  def offered(service, :forgotten, _nodes) do
+    :ets.delete_object(@table, {service, :down, :offered})
+    Changes.mark(service)
+  end
+
+  def offered(service, state, nodes) do
+    :ets.insert(@table, {service, state, :offered})
+    emit(state, service, nodes)
+
+    case state do
+      :up ->
+        Log.info(
+          "service #{SafeInspect.name(service)} has its first node: #{Enum.join(nodes, ", ")}"
+        )
+
+      :down ->
+        Log.warning(
+          "service #{SafeInspect.name(service)} has lost its last node: #{Enum.join(nodes, ", ")}"
+        )
+    end
+  end
 
   @doc false
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
@@ -77,15 +101,20 @@ defmodule PhoenixGenApi.ServiceNodes do
 
   def handle_info(_other, reasons), do: {:noreply, reasons}
 
-  defp rows, do: :ets.tab2list(@table)
+  # Those that are looked after here.
+  defp rows, do: :ets.select(@table, [{{:_, :_, :"$1"}, [{:"=/=", :"$1", :offered}], [:"$_"]}])
+  defp offered?(service), do: :ets.match(@table, {service, :_, :offered}) != []
 
   defp changed(services) do
-    if :all in services do
-      known = for {service, _state, _nodes} <- rows(), do: service
-      Enum.uniq(known ++ ConfigDb.get_all_services())
-    else
-      services
-    end
+    all =
+      if :all in services do
+        known = for {service, _state, _nodes} <- rows(), do: service
+        Enum.uniq(known ++ ConfigDb.get_all_services())
+      else
+        services
+      end
+
+    Enum.reject(all, &offered?/1)
   end
 
   defp read(service) do

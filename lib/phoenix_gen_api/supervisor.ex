@@ -19,6 +19,7 @@ defmodule PhoenixGenApi.Supervisor do
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.NodeSelector
+  alias PhoenixGenApi.Offers
   alias PhoenixGenApi.RateLimiter
   alias PhoenixGenApi.Relay
   alias PhoenixGenApi.RPC
@@ -48,6 +49,7 @@ defmodule PhoenixGenApi.Supervisor do
     ConfigFailed.new()
     FailureLog.Limit.new()
     ServiceNodes.new()
+    Offers.new()
     ServiceSets.new()
     UndefinedFunctions.new()
     ConfigPuller.new()
@@ -103,6 +105,7 @@ defmodule PhoenixGenApi.Supervisor do
       ConfigSync.Replicator,
       ConfigSync.NodeExpiry,
       ConfigPuller,
+      Offers,
       # Last: other gateways turn to this one as soon as they see it.
       {Cluster, self()}
     ]
@@ -117,6 +120,7 @@ defmodule PhoenixGenApi.Supervisor do
   # What this node needs to run functions for gateways.
   defp serving do
     guard = guard()
+    RPC.Closed.new()
     RPC.Server.setup()
     # A gateway that asked this node before has got another answer.
     RPC.Capabilities.announce()

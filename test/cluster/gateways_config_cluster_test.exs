@@ -638,7 +638,8 @@ defmodule PhoenixGenApi.GatewaysConfigClusterTest do
     opts = [gateways: [gateway], push_config: push_config, retry_interval: 50] ++ opts
     spec = ConfigPusher.child_spec(opts)
     {:ok, pusher} = call(service, Supervisor, :start_child, [:kernel_safe_sup, spec])
-    [{_, link, _, _}] = call(service, Supervisor, :which_children, [pusher])
+    children = call(service, Supervisor, :which_children, [pusher])
+    {^gateway, link, _, _} = List.keyfind(children, gateway, 0)
     link
   end
 

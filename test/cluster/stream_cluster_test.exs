@@ -163,7 +163,7 @@ defmodule PhoenixGenApi.StreamClusterTest do
   # The stream keeps what it has, as this process, the receiver, takes nothing; and the producer on
   # that node waits to be told to go on. In this order: from now on nobody tells it.
   defp await_held_back(stream, node) do
-    Await.until(fn -> rests_in?(stream, :pause) and producer_waits?(node) end)
+    Await.until(fn -> rests_in?(stream, :hold_back) and producer_waits?(node) end)
   end
 
   defp producer_waits?(node) do

@@ -31,10 +31,16 @@ defmodule PhoenixGenApi.BoundedTablesTest do
       "a row for each function that operators have disabled and each node they have drained; 10,000 that they have let through again",
     PhoenixGenApi.FailureLog.Limit =>
       "1,000 users of at most 64 bytes for each second, for two seconds",
+    PhoenixGenApi.Offers.Rolling =>
+      "a row for each offered function with several definitions, at most 100,000 of a service",
+    PhoenixGenApi.Offers.Store =>
+      "of each offered service 1,000 nodes, with contents of at most 256 MiB and 100,000 functions",
+    PhoenixGenApi.RPC.Closed => "a row for each function that processes of this node offer",
     PhoenixGenApi.RPC.Guard => "100,000 rows and 64 MiB",
     PhoenixGenApi.RateLimiter.Settings => "what operators configure",
     PhoenixGenApi.Relay.Peers => "a row for each connected gateway",
     PhoenixGenApi.Relay.Tombstones => "50,000 names of at most 1 KB",
+    PhoenixGenApi.Service.Scope => "a row for each process that offers a service, of `:pg`",
     PhoenixGenApi.ServiceNodes => "a row for each service",
     PhoenixGenApi.ServiceSets => "10,000 services, with names of at most 8 KB",
     PhoenixGenApi.StreamCall.Registry => "a row for each stream, with an id of at most 1 KB",

@@ -34,7 +34,7 @@ defmodule PhoenixGenApi.ConfigTest do
       service_configs: [],
       strict: false
     ],
-    service: [forget_ms: 3_600_000],
+    service: [forget_ms: 3_600_000, accept: :any],
     rate_limiter: [
       enabled: true,
       fail_open: true,
@@ -305,6 +305,7 @@ defmodule PhoenixGenApi.ConfigTest do
       {:channel, :max_connection_requests, 0, "a positive integer"},
       {:node_selector, :probe_interval, 0, @ms},
       {:service, :forget_ms, 0, @ms},
+      {:service, :accept, ["shop@*", nil], ":any or a list of nodes and patterns of their names"},
       {:gen_api, :strict, "yes", "true or false"},
       {:node_selector, :sticky_ttl_ms, 0, @ms},
       {:node_selector, :sticky_max_entries, 0, @positive},

@@ -54,6 +54,20 @@ defmodule PhoenixGenApi.Test.Functions do
   def choose(nodes, request, fun), do: fun.(nodes, request)
 
   def node_name, do: node()
+  def first_node(nodes, _request), do: hd(nodes)
+
+  def listing(service),
+    do:
+      {:ok,
+       [
+         %FunConfig{
+           service: service,
+           request_type: "pulled",
+           nodes: [node()],
+           mfa: {__MODULE__, :node_name, []}
+         }
+       ]}
+
   def callers, do: {node(), Process.get(:"$callers")}
 
   def linked(how) do
@@ -69,6 +83,12 @@ defmodule PhoenixGenApi.Test.Functions do
 
   def hang, do: Process.sleep(:infinity)
   def node_and(value), do: [node(), value]
+
+  def tell_and_fail(pid) do
+    send(pid, {:failed, node()})
+    {:error, :failed}
+  end
+
   def crash(:raise), do: raise("database password is hunter2")
   def crash(:error), do: :erlang.error({:odd, "hunter2"})
   def crash(:exit), do: exit({:gone, "hunter2"})

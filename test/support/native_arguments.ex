@@ -236,6 +236,7 @@ defmodule PhoenixGenApi.NativeArguments do
         rpc_server_enter: [calls, @id],
         rpc_server_leave: [calls, @id],
         rpc_server_revoke: [calls, @id],
+        rpc_server_running: [calls],
         rpc_server_size: [calls],
         circuits_configure: [selector, {:nilable, {:tuple, [:u32, :u64, :number]}}, :u32],
         circuits_sweep: [selector],

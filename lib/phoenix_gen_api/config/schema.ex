@@ -33,7 +33,9 @@ defmodule PhoenixGenApi.Config.Schema do
     ],
     service: [
       {:forget_ms, {:positive, @ms}, 3_600_000,
-       "how long a node that has joined a service by a push of its own stays on its functions after it disconnected"}
+       "how long a function is kept after the last node that offers it has left, and a node that has joined a service by a push of its own after it disconnected"},
+      {:accept, {:or, {:one_of, [:any]}, :node_patterns}, :any,
+       "the nodes that may offer services: names, of which `*` stands for any part"}
     ],
     rate_limiter: [
       {:enabled, :boolean, true, "`false` lets every request pass"},

@@ -19,6 +19,7 @@ defmodule PhoenixGenApi.Config.Type do
           | :list
           | :mfa_names
           | :mfas
+          | :node_patterns
           | :fraction
           | :secret
 
@@ -44,6 +45,7 @@ defmodule PhoenixGenApi.Config.Type do
   def describe(:mfas),
     do: "a list of {module, function} and {module, function, args} tuples"
 
+  def describe(:node_patterns), do: "a list of nodes and patterns of their names"
   def describe(:fraction), do: "a number above 0 and at most 1"
   def describe(:secret), do: "a non-empty string"
 
@@ -104,10 +106,14 @@ defmodule PhoenixGenApi.Config.Type do
   defp valid?({:list_of, values}, value), do: all?(value, &(&1 in values))
   defp valid?(:list, value), do: all?(value, fn _ -> true end)
   defp valid?(:mfa_names, value), do: all?(value, &mfa_name?/1)
+  defp valid?(:node_patterns, value), do: all?(value, &node_pattern?/1)
   defp valid?(:mfas, value), do: all?(value, &mfa?/1)
   defp valid?(:fraction, value), do: is_number(value) and value > 0 and value <= 1
   defp valid?(:secret, value), do: is_binary(value) and value != ""
   defp valid?({:limits, _}, _value), do: false
+
+  defp node_pattern?(name) when is_binary(name), do: name != "" and String.valid?(name)
+  defp node_pattern?(name), do: is_atom(name) and name not in [nil, true, false]
 
   defp mfa_name?({module, function}), do: mfa_name?(module) and is_atom(function)
   defp mfa_name?(module), do: is_atom(module) and module not in [nil, true, false]

@@ -7,6 +7,7 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller.{PullResult, Source, Store}
   alias PhoenixGenApi.ConfigSync.{ServiceLock, TableCheck}
+  alias PhoenixGenApi.Offers.Sources
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Telemetry
   alias PhoenixGenApi.UndefinedFunctions
@@ -90,13 +91,11 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
 
     stored =
       ServiceLock.run(service, fn ->
-        if Store.current?(service, ticket),
-          do:
-            ConfigDb.replace_service(service, functions, :pull,
-              from: source(entry, answer),
-              keep: unloadable
-            ),
-          else: :superseded
+        cond do
+          not Store.current?(service, ticket) -> :superseded
+          Sources.ignores?(service, :pull) -> :ignored
+          true -> replace(service, functions, source(entry, answer), unloadable)
+        end
       end)
 
     case stored do
@@ -124,8 +123,21 @@ defmodule PhoenixGenApi.ConfigPuller.Pull do
       :superseded ->
         :superseded
 
+      :ignored ->
+        :skipped
+
       {:error, :not_running} ->
         {:error, ["the gateway is not running"]}
+    end
+  end
+
+  defp replace(service, functions, from, unloadable) do
+    opts = [from: from, keep: unloadable]
+
+    with {:ok, _counts, _rejected} = stored <-
+           ConfigDb.replace_service(service, functions, :pull, opts) do
+      Sources.superseded(service)
+      stored
     end
   end
 

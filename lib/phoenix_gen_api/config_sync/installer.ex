@@ -8,6 +8,7 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
   alias PhoenixGenApi.ConfigFailed
   alias PhoenixGenApi.ConfigPuller.{PullResult, Store}
   alias PhoenixGenApi.ConfigSync.{Content, JoinedNodes, PushStore, VersionVector}
+  alias PhoenixGenApi.Offers.Sources
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Security
   alias PhoenixGenApi.Structs.{FunConfig, PushConfig, ServiceConfig}
@@ -80,18 +81,26 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
       PushStore.mark_dirty(push.service)
       push = with_joined(push, fingerprint)
 
-      case ConfigDb.replace_service(push.service, push.fun_configs, :push, opts) do
-        {:ok, %{stored: count}, _added_since} ->
-          take_over(push, registered_by(from))
-          {:ok, count}
+      # Another gateway may not have known of the offer.
+      if Sources.ignores?(push.service, :push),
+        do: {:ok, 0},
+        else: replace(push, node, from, opts)
+    end
+  end
 
-        {:error, rejected} when is_list(rejected) ->
-          PushStore.clear_dirty(push.service)
-          refuse(push, [], rejected, node)
+  defp replace(push, node, from, opts) do
+    case ConfigDb.replace_service(push.service, push.fun_configs, :push, opts) do
+      {:ok, %{stored: count}, _added_since} ->
+        Sources.superseded(push.service)
+        take_over(push, registered_by(from))
+        {:ok, count}
 
-        {:error, :not_running} = error ->
-          error
-      end
+      {:error, rejected} when is_list(rejected) ->
+        PushStore.clear_dirty(push.service)
+        refuse(push, [], rejected, node)
+
+      {:error, :not_running} = error ->
+        error
     end
   end
 
@@ -122,7 +131,7 @@ defmodule PhoenixGenApi.ConfigSync.Installer do
     with {:ok, content} <- PushStore.content(service, digest) do
       push = content |> PushStore.unpack() |> normalise() |> with_joined()
       PushStore.mark_dirty(service)
-      update(push, Store.fetch(service))
+      unless Sources.offered?(service), do: update(push, Store.fetch(service))
       PushStore.clear_dirty(service)
     end
 

@@ -34,6 +34,9 @@ defmodule PhoenixGenApi.Executor.Attempt do
       :not_connected ->
         run(try_another_node(context, started))
 
+      :stopping ->
+        context |> pass_over() |> try_another_node(started) |> run()
+
       :circuit_open when has(context.plan, :local) ->
         {{:failed, {:no_node, circuit_open_reason()}}, context}
 
@@ -48,6 +51,11 @@ defmodule PhoenixGenApi.Executor.Attempt do
   defp try_another_node(context, started),
     do: %{context | target: nil, waited: context.waited + now() - started}
 
+  @doc "The chosen node stops, and is not chosen again by this request. Whether it is listed does not matter."
+  @spec pass_over(Context.t()) :: Context.t()
+  def pass_over(%{target: {node, _counter}} = context),
+    do: %{context | target: nil, stopping: [node | context.stopping]}
+
   @doc "Why a function that runs here and whose circuit is open cannot be called."
   @spec circuit_open_reason() :: NodeSelector.reason()
   def circuit_open_reason, do: {:all_nodes_unavailable, [{node(), :circuit_open}]}
@@ -59,10 +67,28 @@ defmodule PhoenixGenApi.Executor.Attempt do
   def choose(%{target: {_node, _counter}} = context), do: {:ok, context}
 
   def choose(context) do
-    case NodeSelector.pick(context.plan, context.request) do
+    case pick(context) do
       {:ok, node, counter} -> {:ok, %{context | target: {node, counter}}}
       # A function of the config may have taken all the time that was left.
       {:error, reason} -> with :ok <- Deadline.check(context), do: {:error, {:no_node, reason}}
+    end
+  end
+
+  defp pick(%{stopping: []} = context), do: NodeSelector.pick(context.plan, context.request)
+
+  defp pick(context) do
+    with {:ok, [{node, counter} | _]} <- candidates(context), do: {:ok, node, counter}
+  end
+
+  @doc "All usable nodes, best first, but for those that stop."
+  @spec candidates(Context.t()) ::
+          {:ok, [Context.target(), ...]} | {:error, NodeSelector.reason()}
+  def candidates(%{stopping: stopping} = context) do
+    with {:ok, targets} <- NodeSelector.candidates(context.plan, context.request) do
+      case Enum.reject(targets, fn {node, _counter} -> node in stopping end) do
+        [] -> {:error, {:all_nodes_unavailable, Enum.map(stopping, &{&1, :draining})}}
+        targets -> {:ok, targets}
+      end
     end
   end
 

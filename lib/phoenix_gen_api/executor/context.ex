@@ -35,6 +35,8 @@ defmodule PhoenixGenApi.Executor.Context do
     :caller,
     :inline,
     arguments: [],
+    stopping: [],
+    refreshed: 0,
     waited: 0,
     attempts: 0,
     executed: :no
@@ -57,6 +59,10 @@ defmodule PhoenixGenApi.Executor.Context do
           # of one that has a process of its own: its function may run there
           inline: RPC.Local.inline() | nil,
           arguments: [term()],
+          # nodes that have said that they stop
+          stopping: [node()],
+          # how often it went on with another plan, as the nodes of its service had changed
+          refreshed: non_neg_integer(),
           # ms in the queue of a pool or for nodes out of reach, which count against the timeout
           waited: non_neg_integer(),
           # of a function with `retry` set: how many failed, and whether it has begun to run in any
@@ -99,6 +105,11 @@ defmodule PhoenixGenApi.Executor.Context do
 
   defp limit(%{request: request} = context, {ms, moment}),
     do: %{context | request: %{request | expires_at: moment}, deadline: ms}
+
+  @doc "The same request by another plan, on the node that was chosen with it."
+  @spec with_plan(t(), Plan.t(), target() | nil) :: t()
+  def with_plan(context, plan, target),
+    do: limit(%{context | plan: plan, target: target, arguments: []})
 
   @doc "A request whose deadline is over, as it has waited for its turn, goes no further. No hook has seen it."
   @spec accept(t()) :: {:ok, t()} | done()
@@ -162,7 +173,7 @@ defmodule PhoenixGenApi.Executor.Context do
 
   defp replan(context, config) do
     case Plan.compile_unstored(config, &set_of(&1, context.plan)) do
-      {:ok, plan} -> {:ok, limit(%{context | plan: plan})}
+      {:ok, plan} -> {:ok, with_plan(context, plan, nil)}
       {:error, failure} -> finish(context, failure)
     end
   end

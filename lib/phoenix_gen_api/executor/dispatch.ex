@@ -6,7 +6,7 @@ defmodule PhoenixGenApi.Executor.Dispatch do
 
   alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.ErrorResponse
-  alias PhoenixGenApi.Executor.{Attempt, Context, Retry}
+  alias PhoenixGenApi.Executor.{Attempt, Context, Retry, Rolling}
   alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.Relay
@@ -126,7 +126,18 @@ defmodule PhoenixGenApi.Executor.Dispatch do
     end
   end
 
-  defp outcome(%{plan: plan} = context) do
+  defp outcome(context) do
+    with {{:failed, {:no_node, _reason}}, context} = failed <- attempt(context) do
+      case Rolling.refresh(context) do
+        {:ok, context} -> outcome(context)
+        :same -> failed
+        {:error, failure} -> {{:failed, failure}, context}
+        {:error, failure, context} -> {{:failed, failure}, context}
+      end
+    end
+  end
+
+  defp attempt(%{plan: plan} = context) do
     case Attempt.check_deadline(context) do
       {:failed, _expired} = expired -> {expired, context}
       :ok when has(plan, :retry) -> Retry.run(context)

@@ -117,12 +117,13 @@ defmodule PhoenixGenApi.Executor.Retry do
     case Attempt.execute(context) do
       :circuit_open -> {:none, context}
       :not_connected -> {{:node_down, :noconnection}, context}
+      :stopping -> {{:node_down, :stopping}, context}
       outcome -> {outcome, context}
     end
   end
 
   defp attempt(context, retry, announce) do
-    case NodeSelector.candidates(context.plan, context.request) do
+    case Attempt.candidates(context) do
       {:ok, targets} ->
         [target | _] = targets = in_turn(targets, retry.tried)
         announce.(for {node, _counter} <- targets, do: node)
@@ -132,6 +133,9 @@ defmodule PhoenixGenApi.Executor.Retry do
           # It is passed over from now on.
           skipped when skipped in [:not_connected, :circuit_open] ->
             attempt(context, retry, fn _nodes -> :ok end)
+
+          :stopping ->
+            chosen |> Attempt.pass_over() |> attempt(retry, fn _nodes -> :ok end)
 
           outcome ->
             {outcome, chosen}

@@ -35,6 +35,8 @@ defmodule PhoenixGenApi.FailureLog.Reason do
     do: {:warning, "not called: its time of #{Format.duration(ms)} was over", []}
 
   def of({:node_down, :noconnection}), do: {:warning, "the connection to the node was lost", []}
+  def of({:node_down, :stopped}), do: {:warning, "the service stopped before it had ended", []}
+  def of({:node_down, :stopping}), do: {:warning, "the service stops on the node", []}
   def of({:node_down, reason}), do: {:warning, "the node did not run it: #{shown(reason)}", []}
   def of({:no_node, :not_running}), do: nil
 

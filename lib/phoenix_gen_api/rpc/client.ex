@@ -88,6 +88,8 @@ defmodule PhoenixGenApi.RPC.Client do
           | {:raised, :error | :exit | :throw, term(), Exception.stacktrace()}
           # nothing was sent: another node may be tried
           | :not_connected
+          # nothing was begun: the service stops there, and another node may be tried
+          | :stopping
           # no process was started: the connection was lost or the node refused
           | {:not_started, term()}
           # the connection was lost after the start
@@ -230,8 +232,15 @@ defmodule PhoenixGenApi.RPC.Client do
   defp refused(%{connected?: false}, :noconnection), do: :not_connected
   defp refused(_client, reason), do: {:not_started, reason}
 
-  defp ended(%{route: :proxy} = client, mark, {mark, :not_started, reason}),
-    do: refused(client, reason)
+  defp ended(%{route: :proxy} = client, mark, {mark, :not_started, reason})
+       when reason != :stopping,
+       do: refused(client, reason)
+
+  defp ended(_client, mark, {mark, :not_started, :stopping}), do: :stopping
+  defp ended(_client, _mark, {:phoenix_gen_api, :stopped}), do: {:node_down, :stopped}
+  # A watchdog.
+  defp ended(_client, mark, {mark, :exit, {:phoenix_gen_api, :stopped}}),
+    do: {:node_down, :stopped}
 
   defp ended(_client, mark, {mark, :return, value}), do: {:return, value}
   defp ended(_client, mark, {mark, :throw, value}), do: {:raised, :throw, value, []}

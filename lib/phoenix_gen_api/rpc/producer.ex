@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.RPC.Producer do
   # For a stream of another protocol it is one process, see `plain/4`, which the gateway ends.
 
   alias PhoenixGenApi.Deadline
-  alias PhoenixGenApi.RPC.{Credit, Guard, ReturnValue}
+  alias PhoenixGenApi.RPC.{Credit, Guard, ReturnValue, Server}
 
   # How long an enumerable has to halt, which runs its cleanup, before its process is killed.
   @halt_ms 500
@@ -54,8 +54,15 @@ defmodule PhoenixGenApi.RPC.Producer do
   The watchdog: runs the function until it is done, or the stream is. In every version of the library
   a stream of another protocol is told so, and nothing runs.
   """
-  @spec watchdog(pos_integer(), t()) :: :ok | {:error, {:protocol, pos_integer()}}
-  def watchdog(@protocol, %__MODULE__{} = producer) do
+  @spec watchdog(pos_integer(), t()) :: :ok | :stopping | {:error, {:protocol, pos_integer()}}
+  def watchdog(@protocol, %__MODULE__{mfa: {module, function, _arguments}} = producer)
+      when node(producer.stream) != node(),
+      do: Server.tracked(module, function, fn -> watch(producer) end)
+
+  def watchdog(@protocol, %__MODULE__{} = producer), do: watch(producer)
+  def watchdog(_other, _producer), do: {:error, {:protocol, @protocol}}
+
+  defp watch(producer) do
     stream = Process.monitor(producer.stream)
     producer = %{producer | watchdog: self(), halt: :atomics.new(1, [])}
     {pid, function} = spawn_monitor(__MODULE__, :run, [producer])
@@ -64,8 +71,6 @@ defmodule PhoenixGenApi.RPC.Producer do
     :erlang.garbage_collect()
     await(%{producer | mfa: nil}, stream, pid, function)
   end
-
-  def watchdog(_other, _producer), do: {:error, {:protocol, @protocol}}
 
   defp await(%{ref: ref} = producer, stream, pid, function) do
     receive do
@@ -78,6 +83,11 @@ defmodule PhoenixGenApi.RPC.Producer do
 
       {^ref, :stop} ->
         finish(producer, pid, function)
+
+      # The service stops, and has waited.
+      {:phoenix_gen_api, :stopped} = stopped ->
+        finish(producer, pid, function)
+        exit(stopped)
     end
   end
 
@@ -85,6 +95,8 @@ defmodule PhoenixGenApi.RPC.Producer do
     receive do
       {:DOWN, ^stream, :process, _stream, _reason} -> :ok
       {^ref, :stop} -> :ok
+      # A function that has returned may have others go on for it.
+      {:phoenix_gen_api, :stopped} = stopped -> exit(stopped)
     end
   end
 

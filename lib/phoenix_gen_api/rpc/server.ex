@@ -17,7 +17,7 @@ defmodule PhoenixGenApi.RPC.Server do
 
   alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.Native
-  alias PhoenixGenApi.RPC.{Guard, Local}
+  alias PhoenixGenApi.RPC.{Closed, Guard, Local}
 
   @typedoc "Names a call among those of all nodes: drawn once by its gateway, and a number there."
   @type key :: Native.call_key()
@@ -25,6 +25,10 @@ defmodule PhoenixGenApi.RPC.Server do
   # What gateways and service nodes say to each other about a call: `run/6`, its key, and
   # `revoke/1`. A version that changes any of it gets the next number, and may know this one, too.
   @protocols [1]
+
+  # Why a call has not begun, or was ended, on a node that stops.
+  @stopping :stopping
+  @stopped {:phoenix_gen_api, :stopped}
 
   @doc "Makes this node ready, when the application starts. What runs stays known if it stops."
   @spec setup() :: :ok
@@ -55,9 +59,11 @@ defmodule PhoenixGenApi.RPC.Server do
   @doc "Where a gateway's call begins that speaks none of the protocols of this node."
   @spec execute_call(term(), module(), atom(), [term()]) :: no_return()
   def execute_call(mark, module, function, args) do
-    if Guard.guarded?(),
-      do: Guard.execute_call(mark, module, function, args),
-      else: :erpc.execute_call(mark, module, function, args)
+    cond do
+      Closed.closed?(module, function) -> exit({mark, :not_started, @stopping})
+      Guard.guarded?() -> Guard.execute_call(mark, module, function, args)
+      true -> :erpc.execute_call(mark, module, function, args)
+    end
   end
 
   @doc """
@@ -75,6 +81,7 @@ defmodule PhoenixGenApi.RPC.Server do
       args = Deadline.adopt(metadata, args)
 
       try do
+        # Entered by now: what stops the function finds it here, or it is found to be closed.
         execute_call(key, module, function, args)
       catch
         :exit, {^key, :return, _value} = returned ->
@@ -103,6 +110,46 @@ defmodule PhoenixGenApi.RPC.Server do
 
     :ok
   end
+
+  @doc """
+  Runs `fun` as one of the calls that a clean stop waits for, or returns `:stopping` where the function
+  does not begin any more.
+  """
+  @spec tracked(module(), atom(), (-> result)) :: result | :stopping when result: term()
+  def tracked(module, function, fun) do
+    {calls, key} = {calls(), {0, :erlang.unique_integer([:positive])}}
+    enter?(calls, key)
+
+    try do
+      if Closed.closed?(module, function), do: @stopping, else: fun.()
+    after
+      leave(calls, key)
+    end
+  end
+
+  @doc "The processes of the calls that run here for other nodes."
+  @spec running() :: [pid()]
+  def running do
+    case calls() do
+      nil -> []
+      calls -> Native.rpc_server_running(calls)
+    end
+  end
+
+  @doc "Ends one of them; for its gateway the node is gone. A watchdog ends its function first."
+  @spec stop(pid()) :: :ok
+  def stop(pid) do
+    case Process.info(pid, :initial_call) do
+      {:initial_call, {__MODULE__, :run, 6}} -> Process.exit(pid, @stopped)
+      _watchdog -> send(pid, @stopped)
+    end
+
+    :ok
+  end
+
+  @doc "Why such a process has ended."
+  @spec stopped() :: term()
+  def stopped, do: @stopped
 
   @doc "How many functions run here for others, and how many revoked calls are remembered."
   @spec size() :: {non_neg_integer(), non_neg_integer()}

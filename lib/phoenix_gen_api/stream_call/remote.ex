@@ -37,6 +37,8 @@ defmodule PhoenixGenApi.StreamCall.Remote do
           {:outcome, Producer.outcome()}
           # nothing was sent: another node may be tried
           | :not_connected
+          # nor was anything begun: the service stops there
+          | :stopping
           | {:node_down, term()}
           | {:not_started, term()}
           # it will not be started again
@@ -113,6 +115,11 @@ defmodule PhoenixGenApi.StreamCall.Remote do
   # That there is a watchdog is told by itself.
   defp client_event(remote, :started), do: {:none, remote}
   defp client_event(remote, :not_connected), do: {:not_connected, remote}
+  defp client_event(remote, :stopping), do: {:stopping, remote}
+
+  defp client_event(%{client: %{route: :watchdog}} = remote, {:return, :stopping}),
+    do: {:stopping, remote}
+
   defp client_event(remote, {:node_down, reason}), do: {{:node_down, reason}, remote}
 
   defp client_event(remote, {:not_started, :noconnection}),
@@ -181,7 +188,7 @@ defmodule PhoenixGenApi.StreamCall.Remote do
       {:outcome, crash} when elem(crash, 0) in [:raised, :died] ->
         %{remote | circuit_result: Circuits.classify(crash)}
 
-      nothing when nothing in [:none, :not_connected] ->
+      nothing when nothing in [:none, :not_connected, :stopping] ->
         remote
 
       _begun_or_ended ->

@@ -8,7 +8,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
   import PhoenixGenApi.Plan, only: [has: 2]
 
   alias PhoenixGenApi.ErrorResponse
-  alias PhoenixGenApi.Executor.{Attempt, Context}
+  alias PhoenixGenApi.Executor.{Attempt, Context, Rolling}
   alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Hooks
   alias PhoenixGenApi.NodeSelector
@@ -131,8 +131,18 @@ defmodule PhoenixGenApi.StreamCall.Server do
          :ok <- Attempt.check_local_mfa(context) do
       start(stream, context)
     else
+      {:error, {:no_node, _reason} = failure} -> refresh(stream, failure)
       {:error, failure} -> failed(stream, failure)
       {:failed, failure} -> failed(stream, failure)
+    end
+  end
+
+  defp refresh(stream, failure) do
+    case Rolling.refresh(stream.context) do
+      {:ok, context} -> choose(%{stream | context: context})
+      :same -> failed(stream, failure)
+      {:error, failure} -> failed(stream, failure)
+      {:error, failure, _context} -> failed(stream, failure)
     end
   end
 
@@ -357,6 +367,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
       {:node_down, reason} -> failed(stream, {:node_down, reason})
       {:not_started, reason} -> failed(stream, {:stream_not_started, reason})
       :not_connected -> next_node(stream)
+      :stopping -> stream |> pass_over() |> choose()
     end
   end
 
@@ -394,6 +405,11 @@ defmodule PhoenixGenApi.StreamCall.Server do
     NodeSelector.mark(node, :down)
     Remote.stop(remote)
     choose(%{stream | context: %{context | target: nil}, remote: nil})
+  end
+
+  defp pass_over(stream) do
+    Remote.stop(stream.remote)
+    %{stream | context: Attempt.pass_over(stream.context), remote: nil}
   end
 
   # A response that the function has made ends its stream.

@@ -121,6 +121,18 @@ impl<P: Copy> CallTable<P> {
         None
     }
 
+    /// The processes of the calls that run, after a look at each.
+    pub fn running(&self, alive: impl Fn(P) -> bool) -> Vec<P> {
+        self.shards
+            .iter()
+            .flat_map(|shard| {
+                let mut shard = shard.lock();
+                shard.drop_dead(&alive);
+                shard.running.values().copied().collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
     /// How many calls run, after a look at each, and how many revoked ones are remembered.
     pub fn size(&self, alive: impl Fn(P) -> bool) -> (usize, usize) {
         self.shards

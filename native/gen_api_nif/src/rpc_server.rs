@@ -42,6 +42,12 @@ fn rpc_server_revoke(calls: &CallTableResource, key: (u64, u64)) -> Option<Local
     calls.0.revoke(CallKey(key.0, key.1), now())
 }
 
+/// The processes of the calls that run. Dirty CPU scheduler: linear in their number.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn rpc_server_running(env: Env<'_>, calls: &CallTableResource) -> Vec<LocalPid> {
+    calls.0.running(|pid| pid.is_alive(env))
+}
+
 /// How many calls run, and how many revoked ones are remembered.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn rpc_server_size(env: Env<'_>, calls: &CallTableResource) -> (usize, usize) {
