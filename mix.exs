@@ -144,7 +144,7 @@ defmodule PhoenixGenApi.MixProject do
       licenses: ["Apache-2.0"],
       links: links(@source_url),
       files: ~w(
-          lib mix.exs .formatter.exs
+          lib priv/console mix.exs .formatter.exs
           native/compile.exs native/README.md native/gen_api_nif/Cargo.toml native/gen_api_nif/src
           native/gen_api_core/Cargo.toml native/gen_api_core/src native/gen_api_core/benches
           Cargo.toml Cargo.lock .cargo/config.toml

@@ -15,6 +15,22 @@ defmodule Demo.Nodes do
     for {_kind, result} <- :erpc.multicall(nodes, module, function, args, 5_000), do: result
   end
 
+  @doc "True once all of them are there."
+  def await(nodes) do
+    :ok = :net_kernel.monitor_nodes(true)
+    arrived?(nodes -- Enum.filter(nodes, &Node.connect/1))
+  end
+
+  defp arrived?([]), do: true
+
+  defp arrived?(missing) do
+    receive do
+      {:nodeup, node} -> arrived?(missing -- [node])
+    after
+      1_000 -> arrived?(missing -- Enum.filter(missing, &Node.connect/1))
+    end
+  end
+
   @doc "In the main process of any other node, which does not outlive the gateway."
   def follow_gateway do
     gateway = gateway()

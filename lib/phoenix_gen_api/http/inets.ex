@@ -68,7 +68,7 @@ defmodule PhoenixGenApi.Http.Inets do
 
     ensure_inets()
     # Tests shorten some.
-    server = {struct!(Options.new!(options), own[:timing] || []), identity}
+    server = {struct!(Options.new!(options), [local: true] ++ (own[:timing] || [])), identity}
     :inets.start(:httpd, config(own[:port] || 0, server), :stand_alone)
   end
 

@@ -16,7 +16,8 @@ defmodule PhoenixGenApi.Http.Options do
   # frame, and every 15 s. One that takes nothing for a minute loses its stream.
   @timing [probe_ms: 50, heartbeat_ms: 15_000, idle_ms: 60_000]
 
-  defstruct @defaults ++ @timing
+  # `local` is for a server that only this machine reaches, and that believes the console who is calling.
+  defstruct @defaults ++ @timing ++ [local: false]
 
   @type t :: %__MODULE__{
           public: boolean(),
@@ -28,7 +29,8 @@ defmodule PhoenixGenApi.Http.Options do
           www_authenticate: String.t() | nil,
           probe_ms: pos_integer(),
           heartbeat_ms: pos_integer(),
-          idle_ms: pos_integer()
+          idle_ms: pos_integer(),
+          local: boolean()
         }
 
   @doc "Checks options; raises `ArgumentError` for unknown ones and for bad values."

@@ -163,6 +163,8 @@ defmodule PhoenixGenApi.Http.RequestsTest do
     register(service, "off", function: :now, disabled: true)
     register(service, "echo", arg_types: %{"text" => :string})
     register(service, "down", nodes: [:"http-service@nowhere"], function: :now)
+    # Health is worse for a service that is out of reach.
+    on_exit(fn -> ConfigDb.delete(service, "down", "0.0.0") end)
     register_own(service, "sold_out")
     register_own(service, "claims_internal")
 

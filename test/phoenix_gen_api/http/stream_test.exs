@@ -118,12 +118,14 @@ defmodule PhoenixGenApi.Http.StreamTest do
     register(service, "admins",
       function: :feed,
       response_type: :stream,
+      request_info: true,
       check_permission: {:role, ["admin"]}
     )
 
     register(service, "rejected",
       function: :feed,
       response_type: :stream,
+      request_info: true,
       before_execute: {Api, :rejects, []}
     )
 
@@ -217,6 +219,7 @@ defmodule PhoenixGenApi.Http.StreamTest do
     register(service, "hooked",
       function: :feed,
       response_type: :stream,
+      request_info: true,
       before_execute: {PhoenixGenApi.Test.ChannelFunctions, :hook, [self()]}
     )
 
