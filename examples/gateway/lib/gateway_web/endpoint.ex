@@ -6,9 +6,13 @@ defmodule GatewayWeb.Endpoint do
     websocket: [connect_info: [:peer_data], max_frame_size: 1_000_000],
     longpoll: false
 
-  plug Plug.Static, at: "/", from: :gateway, only: ~w(app.css app.js gen_api.js)
+  plug Plug.Static, at: "/", from: :gateway, only: ~w(app.css app.js)
   # The client of the Phoenix that runs here: no build step, no copy.
   plug Plug.Static, at: "/phoenix", from: :phoenix, only: ~w(phoenix.mjs)
+  # That of the library, built by `run`. An application with a build step takes both from npm.
+  plug Plug.Static,
+    at: "/phoenix-gen-api",
+    from: Path.expand("../../../../clients/javascript/dist", __DIR__)
 
   plug Plug.RequestId
   plug Plug.Telemetry, event_prefix: [:phoenix, :endpoint]

@@ -1,5 +1,5 @@
 import {Socket} from "/phoenix/phoenix.mjs"
-import {genApi} from "/gen_api.js"
+import {connect} from "/phoenix-gen-api/index.js"
 
 const $ = id => document.getElementById(id)
 const names = ["ann", "bob", "carl", "dora", "emil", "fay", "gus", "hana"]
@@ -9,18 +9,23 @@ const user = new URLSearchParams(location.search).get("user") ||
 const socket = new Socket("/socket", {params: {user}})
 const channel = socket.channel("api:console")
 const room = socket.channel("chat:lobby")
-const api = genApi(channel, "api")
-const chat = genApi(room, "chat")
-const lost = {success: false, result: null, error: "No answer: is the gateway there?"}
-const call = (via, request) => via.call(request).catch(() => lost)
+const api = connect({channel, event: "api"})
+const {chat, relay} = connect({channel: room, event: "chat", relayEvent: "message"})
 
 function element(tag, text, attributes = {}) {
   return Object.assign(document.createElement(tag), {textContent: text, ...attributes})
 }
 
-function show(output, response, text) {
-  output.dataset.outcome = response.success ? "ok" : "error"
-  output.textContent = response.success ? text(response.result) : response.error
+// Shows the result of a call, or its error, which it returns.
+async function show(output, call, text) {
+  try {
+    output.textContent = text(await call)
+    output.dataset.outcome = "ok"
+  } catch (error) {
+    output.textContent = error.message
+    output.dataset.outcome = "error"
+    return error
+  }
 }
 
 const short = node => node.split("@")[0]
@@ -39,7 +44,8 @@ socket.onError(() => state("connecting"))
 socket.onClose(() => state("connecting"))
 socket.connect()
 
-channel.join().receive("ok", list).receive("error", () => state("refused"))
+// The client has joined already.
+channel.joinPush.receive("ok", list).receive("error", () => state("refused"))
 channel.on("functions_changed", list)
 
 // Console
@@ -104,23 +110,25 @@ $("call").addEventListener("submit", async event => {
   $("timing").textContent = $("answered-by").textContent = ""
 
   const began = performance.now()
-  const items = []
-  // Of a stream the console shows the beginning.
-  const answer = response_type === "stream"
-    ? await new Promise(resolve => {
-        const stream = api.stream(request, item => {
-          items.push(item)
-          if (items.length === 5) stream.cancel()
-        })
-        stream.done.then(resolve, () => resolve(lost))
-      })
-    : await call(api, request)
+  const named = request.version ? api[service].v(version) : api[service]
+  const call = named[request_type](args)
+  const shown = []
+  let outcome = "ok"
+  try {
+    if (response_type === "stream") {
+      // Of a stream the console shows the beginning.
+      for await (const item of call) if (shown.push(item) === 5) break
+    } else shown.push(await call)
+  } catch ({code, message, details}) {
+    shown.push({code, message, details})
+    outcome = "error"
+  }
 
   $("timing").textContent = `${(performance.now() - began).toFixed(1)} ms`
-  $("timing").dataset.outcome = answer.success ? "ok" : "error"
-  const node = answer.result?.node || items[0]?.node
+  $("timing").dataset.outcome = outcome
+  const node = shown[0]?.node
   $("answered-by").textContent = node ? short(node) : ""
-  $("response").textContent = [...items, answer].map(frame => JSON.stringify(frame, null, 2)).join("\n")
+  $("response").textContent = shown.map(result => JSON.stringify(result ?? null, null, 2)).join("\n")
 })
 
 $("args").addEventListener("keydown", event => {
@@ -130,24 +138,20 @@ $("args").addEventListener("keydown", event => {
 // A new version
 
 for (const [id, release] of [["publish", "2"], ["withdraw", "1"]]) {
-  $(id).addEventListener("click", async () => {
-    const response = await call(api, {service: "shop", request_type: "publish", args: {release}})
-    show($("quoted"), response, result => Object.entries(result).map(([node, text]) => `${short(node)}: ${text}`).join(", "))
-  })
+  $(id).addEventListener("click", () =>
+    show($("quoted"), api.shop.publish({release}), result =>
+      Object.entries(result).map(([node, text]) => `${short(node)}: ${text}`).join(", ")))
 }
 
-$("quote").addEventListener("click", async () => {
-  const request = {service: "shop", request_type: "quote", args: {item: "tea", quantity: 10}}
-  show($("quoted"), await call(api, request), result =>
-    `${result.total} ${result.discount ? `after a discount of ${result.discount}` : "without discount"}, from ${short(result.node)}`)
-})
+$("quote").addEventListener("click", () =>
+  show($("quoted"), api.shop.quote({item: "tea", quantity: 10}), result =>
+    `${result.total} ${result.discount ? `after a discount of ${result.discount}` : "without discount"}, from ${short(result.node)}`))
 
 // Rate limit
 
 $("buy").addEventListener("click", async () => {
-  const response = await call(api, {service: "shop", request_type: "buy", args: {item: "tea"}})
-  show($("bought"), response, result => `Bought ${result.bought}, from ${short(result.node)}`)
-  const wait = response.result?.retry_after_ms
+  const error = await show($("bought"), api.shop.buy({item: "tea"}), result => `Bought ${result.bought}, from ${short(result.node)}`)
+  const wait = error?.code === "rate_limited" && error.details[0].retry_after_ms
   if (wait) countdown(performance.now() + wait, wait)
 })
 
@@ -162,21 +166,25 @@ function countdown(until, total) {
 // Stream
 
 let prices = []
-let stream = null
+let stop
 
 $("start").addEventListener("click", async () => {
   prices = []
+  stop = new AbortController()
   $("start").disabled = true
   $("cancel").disabled = false
   $("stream-state").textContent = "running"
-  stream = api.stream({service: "shop", request_type: "prices", args: {item: "tea"}}, price)
-  const response = await stream.done.catch(() => lost)
-  $("stream-state").textContent = response.success ? "ended" : response.error
+  try {
+    for await (const item of api.shop.prices({item: "tea"}, {signal: stop.signal})) price(item)
+    $("stream-state").textContent = "ended"
+  } catch (error) {
+    $("stream-state").textContent = error.code === "cancelled" ? "ended" : error.message
+  }
   $("start").disabled = false
   $("cancel").disabled = true
 })
 
-$("cancel").addEventListener("click", () => stream.cancel())
+$("cancel").addEventListener("click", () => stop.abort())
 
 function price({cents, node}) {
   prices.push(cents)
@@ -190,11 +198,9 @@ function price({cents, node}) {
 
 // Chat
 
-room.join().receive("error", reply => { $("heard").textContent = `Not in the chat: ${reply.reason}` })
+room.joinPush.receive("error", reply => { $("heard").textContent = `Not in the chat: ${reply.reason}` })
 
-room.on("message", response => {
-  const said = response.result
-  if (!said?.from_user_id) return
+relay.on(said => {
   const line = element("li", "", {className: said.from_user_id === user ? "own" : ""})
   line.append(
     element("time", new Date(said.timestamp).toLocaleTimeString()),
@@ -208,6 +214,5 @@ $("say").addEventListener("submit", async event => {
   event.preventDefault()
   const message = $("message").value
   $("message").value = ""
-  const response = await call(chat, {service: "chat", request_type: "say", args: {group_id: "lobby", message}})
-  show($("heard"), response, result => `Heard by ${result.recipients_count}`)
+  await show($("heard"), chat.say({group_id: "lobby", message}), result => `Heard by ${result.recipients_count}`)
 })

@@ -1,9 +1,9 @@
-// The official JavaScript client of Phoenix against the running example; URL says where it is.
+// The JavaScript client, on that of Phoenix, against the running example; URL says where it is.
 import assert from "node:assert/strict"
 import {after, before, test} from "node:test"
 import {Socket} from "phoenix"
 import WebSocket from "ws"
-import {genApi} from "../../priv/static/gen_api.js"
+import {connect} from "../../../../clients/javascript/dist/index.js"
 
 const endpoint = process.env.URL.replace("http", "ws") + "/socket"
 const sockets = []
@@ -26,25 +26,22 @@ const reply = (channel, event, payload) => new Promise((resolve, reject) =>
 
 const shop = (request_type, args) => ({service: "shop", request_type, args})
 
-async function published(api, release) {
-  const response = await api.call(shop("publish", {release}))
-  assert.equal(response.success, true, response.error)
-}
+const failed = call => call.then(() => assert.fail("did not fail"), error => error)
 
 let channel, api
 
 before(async () => {
   channel = await join("ann", "api:console")
-  api = genApi(channel, "api")
+  api = connect({channel, event: "api"})
   // One service node offers the functions of both as soon as it is up itself.
   const deadline = Date.now() + 20_000
   for (;;) {
-    const quotes = await Promise.all(Array.from({length: 4}, () => api.call(shop("quote", {item: "tea"}))))
-    if (new Set(quotes.map(quote => quote.result?.node)).size === 2 && quotes.every(quote => quote.success)) break
-    assert.ok(Date.now() < deadline, quotes[0].error)
+    const quotes = await Promise.allSettled(Array.from({length: 4}, () => api.shop.quote({item: "tea"})))
+    if (new Set(quotes.map(quote => quote.value?.node)).size === 2 && quotes.every(quote => quote.value)) break
+    assert.ok(Date.now() < deadline, quotes[0].reason)
     await new Promise(resolve => setTimeout(resolve, 100))
   }
-  await published(api, "1")
+  await api.shop.publish({release: "1"})
 })
 
 after(() => sockets.forEach(socket => socket.disconnect()))
@@ -62,12 +59,9 @@ test("a request is answered with the seven keys of a response", async () => {
 })
 
 test("round robin asks both nodes, a hash always the same one", async () => {
-  const nodes = async request => {
-    const responses = await Promise.all(Array.from({length: 6}, () => api.call(request)))
-    return new Set(responses.map(response => response.result.node))
-  }
-  assert.equal((await nodes(shop("quote", {item: "tea"}))).size, 2)
-  assert.equal((await nodes(shop("stock", {item: "tea"}))).size, 1)
+  const nodes = async call => new Set((await Promise.all(Array.from({length: 6}, call))).map(({node}) => node))
+  assert.equal((await nodes(() => api.shop.quote({item: "tea"}))).size, 2)
+  assert.equal((await nodes(() => api.shop.stock({item: "tea"}))).size, 1)
 })
 
 test("what is wrong with a request is its error, and the channel lives", async () => {
@@ -84,7 +78,8 @@ test("what is wrong with a request is its error, and the channel lives", async (
     assert.equal(status, "error")
     assert.match(response.error, error)
   }
-  assert.equal((await api.call(shop("stock", {item: "tea"}))).success, true)
+  assert.ok(await api.shop.stock({item: "tea"}))
+  assert.equal((await failed(api.shop.stock({item: "gold"}))).code, "invalid_arguments")
 })
 
 test("an async request is acknowledged, and its result is pushed", async () => {
@@ -101,63 +96,59 @@ test("an async request is acknowledged, and its result is pushed", async () => {
   assert.deepEqual([response.async, response.result.turnover], [false, 1234567])
 })
 
-test("a stream is cancelled: no item comes after its end frame", async () => {
+test("an async function is awaited like any other", async () => {
+  assert.equal((await api.shop.report({year: 2026})).turnover, 1234567)
+})
+
+test("leaving the loop of a stream ends it", async () => {
   const items = []
-  const stream = api.stream(shop("prices", {item: "tea"}), item => {
-    items.push(item)
-    if (items.length === 3) stream.cancel()
-  })
-  const end = await stream.done
-  assert.deepEqual([end.success, end.has_more, end.result], [true, false, null])
-  const count = items.length
-  assert.ok(count >= 3)
-  await new Promise(resolve => setTimeout(resolve, 600))
-  assert.equal(items.length, count)
+  for await (const item of api.shop.prices({item: "tea"})) if (items.push(item) === 3) break
+  assert.equal(items.length, 3)
 })
 
 test("a limit is hit, says when it ends, and ends then", async () => {
-  const buyer = genApi(await join("buyer", "api:console"), "api")
-  const buy = () => buyer.call(shop("buy", {item: "tea"}))
-  for (let i = 0; i < 3; i++) assert.equal((await buy()).success, true)
-  const denied = await buy()
-  assert.match(denied.error, /^Rate limit exceeded\. Please retry after \d+ seconds\.$/)
-  assert.equal(denied.can_retry, true)
-  const wait = denied.result.retry_after_ms
+  const buyer = connect({channel: await join("buyer", "api:console"), event: "api"})
+  const buy = () => buyer.shop.buy({item: "tea"})
+  for (let i = 0; i < 3; i++) await buy()
+  const denied = await failed(buy())
+  assert.match(denied.message, /^Rate limit exceeded\. Please retry after \d+ seconds\.$/)
+  assert.deepEqual([denied.code, denied.canRetry], ["rate_limited", true])
+  const wait = denied.details[0].retry_after_ms
   assert.ok(wait > 0 && wait <= 10_000)
   // Others are not affected.
-  assert.equal((await api.call(shop("buy", {item: "tea"}))).success, true)
+  await api.shop.buy({item: "tea"})
   await new Promise(resolve => setTimeout(resolve, wait + 20))
-  assert.equal((await buy()).success, true)
+  await buy()
 })
 
 test("a version that is pushed while it runs answers at once, and goes again", async () => {
   const changed = new Promise(resolve => channel.on("functions_changed", resolve))
-  const quote = async () => (await api.call(shop("quote", {item: "tea", quantity: 10}))).result.total
+  const quote = async () => (await api.shop.quote({item: "tea", quantity: 10})).total
   assert.equal(await quote(), 50)
-  await published(api, "2")
+  await api.shop.publish({release: "2"})
   await changed
   assert.equal(await quote(), 45)
+  assert.equal((await api.shop.v("1.0.0").quote({item: "tea", quantity: 10})).total, 50)
   const [, {functions}] = await reply(channel, "functions", {})
   assert.deepEqual(functions.filter(f => f.request_type === "quote").map(f => f.version), ["1.0.0", "2.0.0"])
-  await published(api, "1")
+  await api.shop.publish({release: "1"})
   assert.equal(await quote(), 50)
 })
 
 test("what somebody says reaches everybody in the room once, in order", async () => {
   const [ann, bob] = await Promise.all([join("ann", "chat:lobby"), join("bob", "chat:lobby")])
   const heard = {ann: [], bob: []}
+  const [chat, other] = [ann, bob].map(channel => connect({channel, event: "chat", relayEvent: "message"}))
   const all = new Promise(resolve => {
-    for (const [user, room] of [["ann", ann], ["bob", bob]]) {
-      room.on("message", ({result}) => {
-        heard[user].push(`${result.from_user_id}: ${result.message}`)
+    for (const [user, client] of [["ann", chat], ["bob", other]]) {
+      client.relay.on(({from_user_id, message}) => {
+        heard[user].push(`${from_user_id}: ${message}`)
         if (heard.ann.length === 5 && heard.bob.length === 5) resolve()
       })
     }
   })
-  const chat = genApi(ann, "chat")
   for (let i = 1; i <= 5; i++) {
-    const response = await chat.call({service: "chat", request_type: "say", args: {group_id: "lobby", message: `${i}`}})
-    assert.equal(response.result.status, "relayed")
+    assert.equal((await chat.chat.say({group_id: "lobby", message: `${i}`})).status, "relayed")
   }
   await all
   const expected = [1, 2, 3, 4, 5].map(i => `ann: ${i}`)
