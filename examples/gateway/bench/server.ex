@@ -24,7 +24,9 @@ defmodule Bench.Channel do
   # and no cancel could end.
   def handle_in("floor", payload, socket) do
     identity = Identity.of(socket.assigns)
-    {:ok, request} = payload |> Identity.without_claims(socket.assigns, @options) |> Request.decode()
+
+    {:ok, request} =
+      payload |> Identity.without_claims(socket.assigns, @options) |> Request.decode()
 
     client = %Client{
       receiver: self(),
