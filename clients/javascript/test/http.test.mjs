@@ -97,15 +97,20 @@ test("what was not executed is repeated", async t => {
 })
 
 test("abort and timeouts end the request", async t => {
-  const closed = [deferred(), deferred()]
+  const [closed, arrived] = [[deferred(), deferred()], [deferred(), deferred()]]
   let n = 0
-  const {api} = await serving(t, (request, response) => response.on("close", closed[n++].resolve))
+  const {api} = await serving(t, (_request, response) => {
+    arrived[n].resolve()
+    response.on("close", closed[n++].resolve)
+  })
   assert.equal((await failed(api.shop.price({}, {timeoutMs: 50}))).code, "timeout")
   await closed[0].promise
   const abort = new AbortController()
   const call = failed(api.shop.price({}, {signal: abort.signal}))
-  setTimeout(() => abort.abort(), 20)
+  await arrived[1].promise
+  abort.abort()
   assert.equal((await call).code, "cancelled")
+  await closed[1].promise
 })
 
 function sse(response) {
