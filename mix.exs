@@ -65,7 +65,7 @@ defmodule PhoenixGenApi.MixProject do
         Introduction: ~r"^README|guides/getting_started|livebooks/|guides/cheatsheet",
         "For your clients": ~r"guides/(channels|clients|arguments|streams|relay|rate_limiting)",
         "Running it":
-          ~r"guides/(configuration|deployment|security|reliability|telemetry|diagnostics|troubleshooting|versions_and_rollout)",
+          ~r"guides/(configuration|deployment|security|reliability|telemetry|diagnostics|testing|troubleshooting|versions_and_rollout)",
         "How it is built": ~r"guides/(architecture|benchmarks)|native/README",
         "About the project":
           ~r"CHANGELOG|CONTRIBUTING|SECURITY|CODE_OF_CONDUCT|LICENSE|NOTICE|usage-rules|guides/migrating"
@@ -96,7 +96,7 @@ defmodule PhoenixGenApi.MixProject do
     first =
       ~w(getting_started.md cheatsheet.cheatmd channels.md clients.md arguments.md streams.md relay.md
          rate_limiting.md versions_and_rollout.md configuration.md deployment.md security.md reliability.md
-         telemetry.md diagnostics.md troubleshooting.md architecture.md benchmarks.md migrating.md)
+         telemetry.md diagnostics.md testing.md troubleshooting.md architecture.md benchmarks.md migrating.md)
 
     guides = Path.wildcard("guides/*.{md,cheatmd}")
     first = for name <- first, path = "guides/" <> name, path in guides, do: path
@@ -132,6 +132,7 @@ defmodule PhoenixGenApi.MixProject do
       ],
       "Seeing what happens": [~r/\.Telemetry/, ~r/\.Diagnostics/],
       JSON: [~r/ImplHelper$/],
+      Testing: [~r/\.Testing$/],
       "Mix tasks": [~r/^Mix\.Tasks\./],
       Errors: [~r/\.Errors\./]
     ]

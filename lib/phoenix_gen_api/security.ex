@@ -30,7 +30,8 @@ defmodule PhoenixGenApi.Security do
     `:erl_eval`, `:erl_prim_loader`, `:dbg`, `:sys`, `:ets`, `:dets`, `:persistent_term`, `:httpc`,
     `System`, `Code`, `File`, `Port`, `Node`, `Application`, `GenServer`, `Supervisor`, `Agent`,
     `EEx`, `Mix` and `IEx`;
-  - every module of this library, except for `PhoenixGenApi.Relay.handle_relay`. The function `describe` of the
+  - every module of this library, except for `PhoenixGenApi.Relay.handle_relay` and the stubs of
+    `PhoenixGenApi.Testing`, which exist only where a test has made them. The function `describe` of the
     service `gen_api` is the gateway's own and in nobody's config: the lists do not hold for it, see
     `PhoenixGenApi.Contract`;
   - `apply`, `exit`, `halt` and every `spawn…` of `Kernel`, every `apply_…` of `:timer`,
@@ -69,9 +70,12 @@ defmodule PhoenixGenApi.Security do
 
   @app :phoenix_gen_api
 
-  # The one function of this library that a function config may name. Spelt so that this module,
-  # which all others may call, does not depend on the relay.
+  # What a function config may name of this library. Spelt so that this module,
+  # which all others may call, does not depend on it.
   @relay Module.concat(["PhoenixGenApi", "Relay"])
+
+  # What a stub of a test names instead; without one it does nothing.
+  @testing Module.concat(["PhoenixGenApi", "Testing"])
 
   @denied_modules OwnModules.list() ++
                     [
@@ -201,6 +205,7 @@ defmodule PhoenixGenApi.Security do
 
   # Runs before every local call: guards on literal atoms compile to one jump table.
   defp denied?(@relay, :handle_relay), do: false
+  defp denied?(@testing, :__stub__), do: false
   defp denied?(module, _function) when module in @denied_modules, do: true
 
   defp denied?(Kernel, function) when function in [:apply, :exit, :halt], do: true
