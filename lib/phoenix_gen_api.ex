@@ -322,6 +322,14 @@ defmodule PhoenixGenApi do
   defdelegate clear_failed_configs, to: ConfigFailed, as: :clear
 
   @doc """
+  The services that nodes offer, with their nodes, and the functions of which they offer different definitions.
+
+  See `PhoenixGenApi.Service`.
+  """
+  @spec service_print() :: :ok
+  defdelegate service_print, to: Console, as: :services
+
+  @doc """
   Prints what operators have decided at run time and holds on this gateway: disabled functions,
   drained nodes, changed limits; since when, and by which gateway.
   """

@@ -16,6 +16,7 @@ defmodule PhoenixGenApi.BootAudit do
   | On | Line when |
   |---|---|
   | a gateway of a cluster | pushes are possible and there is no `:push_token` |
+  | a gateway of a cluster | any node may offer services: there is neither a `:push_token` nor `:service, accept` |
   | a gateway | there is no `:mfa_allowlist` |
   | a gateway | there are no `:admin_actions` |
   | a gateway | `detail_error` is true |
@@ -42,6 +43,7 @@ defmodule PhoenixGenApi.BootAudit do
           tls: boolean(),
           short_cookie: boolean(),
           push_token: boolean(),
+          accept_any: boolean(),
           admin_actions: [atom()] | nil,
           mfa_allowlist: boolean(),
           service_guard: boolean(),
@@ -68,6 +70,7 @@ defmodule PhoenixGenApi.BootAudit do
       tls: :init.get_argument(:proto_dist) in [{:ok, [[~c"inet_tls"]]}, {:ok, [[~c"inet6_tls"]]}],
       short_cookie: Node.alive?() and short?(Node.get_cookie()),
       push_token: env(:push_token) != nil,
+      accept_any: Config.get(:service, :accept) == :any,
       admin_actions: env(:admin_actions),
       mfa_allowlist: env(:mfa_allowlist) != nil,
       service_guard: Config.get(:service_guard, :enabled),
@@ -102,6 +105,9 @@ defmodule PhoenixGenApi.BootAudit do
       {facts.distributed and pushable? and not facts.push_token,
        "no :push_token is set, so any connected node may push function configs; " <>
          "set config :phoenix_gen_api, :push_token on the gateways and the services"},
+      {facts.distributed and pushable? and not facts.push_token and facts.accept_any,
+       "any connected node may offer services; set config :phoenix_gen_api, :push_token, " <>
+         "or config :phoenix_gen_api, :service, accept to the nodes that may"},
       {not facts.mfa_allowlist,
        "no :mfa_allowlist is set, so function configs may name any function that is not denied; " <>
          "set config :phoenix_gen_api, :mfa_allowlist to the modules of your services"},

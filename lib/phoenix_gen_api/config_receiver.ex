@@ -349,7 +349,7 @@ defmodule PhoenixGenApi.ConfigReceiver do
   defp read(%PushConfig{} = push), do: push |> Map.from_struct() |> read()
 
   defp read(map) when is_map(map) and not is_struct(map),
-    do: {:ok, map |> PushConfig.from_map() |> Installer.normalise()}
+    do: {:ok, map |> PushConfig.from_map() |> PushConfig.on_node(node()) |> Installer.normalise()}
 
   defp read(_other), do: {:error, :invalid_push_config_data}
 

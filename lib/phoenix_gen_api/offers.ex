@@ -10,7 +10,7 @@ defmodule PhoenixGenApi.Offers do
   #   Sources    what else the functions of a service may come from
   #   Rolling    functions of which the nodes offer different definitions
 
-  alias PhoenixGenApi.Offers.{Rolling, Server, Store}
+  alias PhoenixGenApi.Offers.{Rolling, Server, Store, View}
   alias PhoenixGenApi.ProcessNames
   alias PhoenixGenApi.Service.{Content, Scope}
 
@@ -52,8 +52,24 @@ defmodule PhoenixGenApi.Offers do
 
     service
     |> Store.members()
-    |> Enum.group_by(fn {_pid, member} -> member.node end, &elem(&1, 1))
+    |> Enum.group_by(
+      fn {_offer, member} -> member.node end,
+      fn {{_pid, _service, hash}, member} -> Map.put(member, :hash, hash) end
+    )
     |> Map.new(fn {node, members} -> {node, node(members, contents)} end)
+  end
+
+  @doc "The services that are offered, or were not long ago."
+  @spec services() :: [String.t()]
+  def services, do: Enum.sort(Store.services())
+
+  @doc "The functions of a service of which nodes offer different definitions: the nodes of each."
+  @spec differences(String.t()) :: [{Content.key(), [[node()]]}]
+  def differences(service) do
+    view = View.build(Store.records(service), Store.contents(service))
+
+    for {key, %{definitions: [_, _ | _] = definitions}} <- Enum.sort(view.functions),
+        do: {key, Enum.map(definitions, & &1.nodes)}
   end
 
   # A node may offer a service in several pieces.

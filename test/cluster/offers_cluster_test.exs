@@ -372,4 +372,219 @@ defmodule PhoenixGenApi.OffersClusterTest do
     Offering.stop(peer)
     assert {:warning, _} = line("service #{service} has lost its last node")
   end
+
+  test "hidden nodes do not offer", %{service: service} do
+    peer = {_, node} = Offering.start_node(connect: false)
+    {:ok, _} = Offering.offer(peer, [function(service, "where")])
+    true = :net_kernel.hidden_connect_node(node)
+    on_exit(fn -> Node.disconnect(node) end)
+    # Later, and it is there.
+    other = {_, visible} = Offering.start_node()
+    {:ok, _} = Offering.offer(other, [function(service, "where")])
+    assert Offering.await(other, service) == :ok
+    assert Map.keys(Service.nodes(service)) == [visible]
+    assert node in Node.list(:hidden)
+  end
+
+  test "two sets of nodes may offer one service under one name", %{service: service} do
+    [one, two, three] = peers = Cluster.start_peers(for(_ <- 1..3, do: Offering.options([])))
+    [a, b, c] = for {_, node} <- peers, do: node
+    {:ok, _} = Offering.offer(one, [function(service, "find")])
+    {:ok, _} = Offering.offer(two, [function(service, "price")])
+    # This one in two pieces.
+    {:ok, _} = Offering.offer(three, [function(service, "find")], id: :find)
+    {:ok, _} = Offering.offer(three, [function(service, "price")], id: :price)
+    Offering.await_nodes(service, [a, b, c])
+    Await.until(fn -> Offering.reached(service, "price") == Enum.sort([b, c]) end)
+    Await.until(fn -> Offering.reached(service, "find") == Enum.sort([a, c]) end)
+    assert %{^c => %{functions: 2}} = Service.nodes(service)
+
+    Offering.stop(three, :price)
+    assert Offering.reached(service, "price") == [b]
+    assert Offering.reached(service, "find") == Enum.sort([a, c])
+    assert %{^c => %{functions: 1, state: :up}} = Service.nodes(service)
+  end
+
+  test "one process may offer several services", %{service: service} do
+    peer = {_, node} = Offering.start_node()
+    services = for n <- 1..3, do: "#{service}-#{n}"
+    {:ok, _} = Offering.offer(peer, for(service <- services, do: function(service, "where")))
+
+    for service <- services do
+      assert Offering.await(peer, service) == :ok
+      assert run(service, "where").result == node
+      assert Map.keys(Service.nodes(service)) == [node]
+    end
+
+    Offering.stop(peer)
+    for service <- services, do: assert(run(service, "where").code == "unavailable")
+    for service <- services, do: Await.until(fn -> Service.nodes(service) == %{} end)
+  end
+
+  test "ten nodes that join at once are all candidates", %{service: service} do
+    peers = Cluster.start_peers(for(_ <- 1..10, do: Offering.options([])))
+    functions = for n <- 1..20, do: function(service, "f#{n}", choose_node_mode: :round_robin)
+
+    peers
+    |> Enum.map(fn peer -> Task.async(fn -> {:ok, _} = Offering.offer(peer, functions) end) end)
+    |> Task.await_many(60_000)
+
+    nodes = for {_, node} <- peers, do: node
+    Offering.await_nodes(service, nodes)
+    assert Offering.reached(service, "f7", 10) == Enum.sort(nodes)
+  end
+
+  test "a node that hangs is a member until its connection is lost, and again when it is back", %{
+    service: service
+  } do
+    peer = {_, node} = Offering.start_node()
+    other = {_, b} = Offering.start_node()
+    for peer <- [peer, other], do: {:ok, _} = Offering.offer(peer, [function(service, "where")])
+    Offering.await_nodes(service, [node, b])
+    wake = Cluster.suspend(peer)
+    assert Service.nodes(service)[node].state == :up
+    Node.disconnect(node)
+    Offering.await_nodes(service, [b])
+    wake.()
+    Node.connect(node)
+    Offering.await_nodes(service, [node, b])
+  end
+
+  test "a node with another cookie is no member, and one more when it has the right one", %{
+    service: service
+  } do
+    peer = {_, node} = Offering.start_node()
+    {:ok, _} = Offering.offer(peer, [function(service, "where")])
+    Offering.await_nodes(service, [node])
+    Node.set_cookie(node, :wrong)
+    on_exit(fn -> Node.set_cookie(node, Cluster.cookie()) end)
+    Cluster.call(peer, :erlang, :set_cookie, [node(), :another])
+    Node.disconnect(node)
+    Offering.await_nodes(service, [])
+    assert run(service, "where").code == "unavailable"
+
+    Node.set_cookie(node, Cluster.cookie())
+    Cluster.call(peer, :erlang, :set_cookie, [node(), Cluster.cookie()])
+    true = Node.connect(node)
+    Offering.await_nodes(service, [node])
+    assert run(service, "where").result == node
+  end
+
+  test "a gateway offers its own functions, also where it has no name", %{service: service} do
+    start_supervised!({Service, functions: [function(service, "where")]}, id: :own)
+    assert Service.await(service, 30_000) == :ok
+    assert run(service, "where").result == node()
+    stop_supervised(:own)
+    assert run(service, "where").code == "unavailable"
+
+    # Alone, and without distribution.
+    {peer, _} = gateway = Cluster.start_peer(app: [client_mode: false], connect: false)
+    :ok = :peer.call(peer, :net_kernel, :stop, [])
+    assert {:ok, _} = Offering.offer(gateway, [function(service, "where")])
+    assert Offering.await(gateway, service) == :ok
+
+    assert %Response{result: :nonode@nohost} =
+             Cluster.call(gateway, Offering, :run, [service, "where"])
+
+    # It gets a name.
+    name = Cluster.node_name("late")
+    {:ok, _} = :peer.call(peer, :net_kernel, :start, [name, %{name_domain: :longnames}])
+    :peer.call(peer, :erlang, :set_cookie, [Cluster.cookie()])
+    true = Node.connect(name)
+
+    Await.until(fn ->
+      match?(%Response{result: ^name}, Cluster.call(gateway, Offering, :run, [service, "where"]))
+    end)
+
+    Await.until(fn -> Map.keys(Service.nodes(service)) == [name] end)
+  end
+
+  test "a service may be offered to certain gateways only", %{service: service} do
+    peer = {_, node} = Offering.start_node()
+    other = {_, gateway} = Cluster.start_peer(app: [client_mode: false])
+    {:ok, _} = Offering.offer(peer, [function(service, "where")], gateways: [gateway])
+    assert Offering.await(peer, service) == :ok
+    assert %{^node => _} = Cluster.call(other, Service, :nodes, [service])
+    assert {:error, :not_found} = ConfigDb.get(service, "where")
+  end
+
+  test "without a gateway `await` says so, and with one that is silent which it is", %{
+    service: service
+  } do
+    peer = Offering.start_node(connect: false)
+    {:ok, _} = Offering.offer(peer, [function(service, "where")])
+    assert Offering.await(peer, service, 0) == {:error, :no_gateway}
+    {_, gateway} = other = Cluster.start_peer(app: [client_mode: false], connect: false)
+    {:ok, _} = Offering.offer(peer, [function(service, "b")], gateways: [gateway], id: :two)
+    Await.until(fn -> Offering.await(peer, service, 1_000) == :ok end)
+    assert Cluster.call(other, Service, :nodes, [service]) |> map_size() == 1
+  end
+
+  test "recompiled modules are offered anew", %{service: service} do
+    module = Module.concat(__MODULE__, "Watched#{System.unique_integer([:positive])}")
+    compile(module, service, "one", "find")
+    start_supervised!({Service, apis: [module], watch: true}, id: :watched)
+    assert Service.await(service, 30_000) == :ok
+    assert run(service, "find").result == "one"
+
+    compile(module, service, "two", "find")
+    assert run(service, "find").result == "two"
+    compile(module, service, "two", "search")
+    Await.until(fn -> run(service, "search").success end)
+    Await.until(fn -> run(service, "find").code == "unknown_function" end)
+  end
+
+  defp compile(module, service, value, type) do
+    Code.put_compiler_option(:ignore_module_conflict, true)
+
+    Code.eval_string("""
+    defmodule #{inspect(module)} do
+      use PhoenixGenApi.Service, service: #{inspect(service)}
+      @api request_type: #{inspect(type)}, arg_types: []
+      def find, do: {:ok, #{inspect(value)}}
+    end
+    """)
+  after
+    Code.put_compiler_option(:ignore_module_conflict, false)
+  end
+
+  test "service_print shows the nodes of services, and where their definitions differ", %{
+    service: service
+  } do
+    [one, two] = peers = Cluster.start_peers(for(_ <- 1..2, do: Offering.options([])))
+    {:ok, _} = Offering.offer(one, [function(service, "where")])
+    {:ok, _} = Offering.offer(two, [function(service, "where", doc: "another")])
+    Offering.await_nodes(service, for({_, node} <- peers, do: node))
+    text = ExUnit.CaptureIO.capture_io(&PhoenixGenApi.service_print/0)
+    for {_, node} <- peers, do: assert(text =~ Atom.to_string(node))
+    assert text =~ "different definitions"
+    assert text =~ "where 0.0.0"
+    assert {:warning, line} = line("offer different definitions of where 0.0.0")
+    assert line =~ service
+  end
+
+  test "a push with nodes: :service stands for the node that pushes", %{service: service} do
+    peers = Cluster.start_peers(for(_ <- 1..2, do: Offering.options([])))
+    functions = [function(service, "where")]
+    push = ConfigPusher.from_service_config(service, :service, functions, config_version: "1")
+
+    for peer <- peers do
+      assert {:ok, :accepted} = Cluster.call(peer, ConfigPusher, :push, [node(), push])
+    end
+
+    assert Offering.reached(service, "where") == Enum.sort(for({_, node} <- peers, do: node))
+    assert ConfigReceiver.verify(service, "1") == {:ok, :matched}
+    ConfigReceiver.delete_pushed_service(service)
+  end
+
+  test "members of a service serve a function that was added with nodes: :service", %{
+    service: service
+  } do
+    peer = {_, node} = Offering.start_node()
+    :ok = ConfigDb.add(function(service, "added"))
+    assert run(service, "added").code == "unavailable"
+    {:ok, _} = Offering.offer(peer, [function(service, "where")])
+    Offering.await_nodes(service, [node])
+    assert run(service, "added").result == node
+  end
 end

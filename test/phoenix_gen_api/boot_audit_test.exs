@@ -13,6 +13,7 @@ defmodule PhoenixGenApi.BootAuditTest do
     tls: true,
     short_cookie: false,
     push_token: true,
+    accept_any: false,
     admin_actions: [:push_config],
     mfa_allowlist: true,
     service_guard: false,
@@ -35,6 +36,14 @@ defmodule PhoenixGenApi.BootAuditTest do
     {[tls: false], "-proto_dist inet_tls"},
     {[short_cookie: true], "RELEASE_COOKIE"}
   ]
+
+  test "a gateway where any node may offer a service says so" do
+    open = %{@secure | push_token: false, accept_any: true}
+    assert [_push, line] = BootAudit.lines(open)
+    assert line =~ ":service, accept"
+    assert BootAudit.lines(%{@secure | accept_any: true}) == []
+    assert BootAudit.lines(%{open | distributed: false, tls: true}) == []
+  end
 
   test "a secure gateway and a secure service node have no lines" do
     assert BootAudit.lines(@secure) == []

@@ -28,10 +28,9 @@ defmodule PhoenixGenApi.Offers.Server do
   # Sentences that a line shows.
   @named 5
 
-  # `pending` are the processes that are not let in yet: %{pid => %{service, hash, step, retry}}; `tasks`
-  # what was asked: %{monitor => {:hello, pid} | {:fetch, {service, hash}, pid}}; `hidden` the nodes that
-  # the log has named.
-  defstruct scope: nil, pending: %{}, tasks: %{}, hidden: [], timer: nil
+  # `pending` are the offers that are not let in yet, with how far they are; `tasks` what was asked:
+  # %{monitor => {:hello, offer} | {:fetch, {service, hash}, asked :: offer}}.
+  defstruct scope: nil, pending: %{}, tasks: %{}, timer: nil
 
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
@@ -40,16 +39,12 @@ defmodule PhoenixGenApi.Offers.Server do
   def init(_opts) do
     {ref, groups} = Scope.watch()
     :ok = Scope.join(Scope.gateways_group())
-    there = for {group, pids} <- groups, pid <- pids, do: {group, pid}
+    there = for {{service, hash}, pids} <- groups, pid <- pids, do: {pid, service, hash}
 
-    for {pid, _member} <- Store.members(), do: Process.monitor(pid)
-    Process.send_after(self(), {:missing, for({_group, pid} <- there, do: pid)}, @grace_ms)
+    for {{pid, _service, _hash}, _member} <- Store.members(), do: Process.monitor(pid)
+    Process.send_after(self(), {:missing, there}, @grace_ms)
     send(self(), :forget)
-
-    {:ok,
-     Enum.reduce(there, %__MODULE__{scope: ref}, fn {group, pid}, state ->
-       joined(state, group, pid)
-     end)}
+    {:ok, Enum.reduce(there, %__MODULE__{scope: ref}, &joined(&2, &1))}
   end
 
   @impl true
@@ -64,11 +59,11 @@ defmodule PhoenixGenApi.Offers.Server do
   end
 
   @impl true
-  def handle_info({ref, :join, {_service, _hash} = group, pids}, %{scope: ref} = state),
-    do: {:noreply, Enum.reduce(pids, state, &joined(&2, group, &1))}
+  def handle_info({ref, :join, {service, hash}, pids}, %{scope: ref} = state),
+    do: {:noreply, Enum.reduce(pids, state, &joined(&2, {&1, service, hash}))}
 
   def handle_info({ref, :leave, {service, hash}, pids}, %{scope: ref} = state),
-    do: {:noreply, Enum.reduce(pids, state, &left(&2, &1, service, hash))}
+    do: {:noreply, Enum.reduce(pids, state, &left(&2, {&1, service, hash}))}
 
   def handle_info({:DOWN, monitor, :process, _pid, reason}, %{tasks: tasks} = state)
       when is_map_key(tasks, monitor) do
@@ -78,31 +73,27 @@ defmodule PhoenixGenApi.Offers.Server do
   end
 
   def handle_info({:DOWN, _monitor, :process, pid, _reason}, state) do
-    state = %{state | pending: Map.delete(state.pending, pid)}
-
-    with %{service: service, hash: hash} <- Store.member(pid) do
-      state = left(state, pid, service, hash)
-      Store.delete({:member, pid})
-      {:noreply, state}
-    else
-      nil -> {:noreply, state}
-    end
+    pending = for {{^pid, _, _} = offer, _step} <- state.pending, do: offer
+    members = for {{^pid, _, _} = offer, _member} <- Store.members(), do: offer
+    state = Enum.reduce(pending ++ members, state, &left(&2, &1))
+    for offer <- members, do: Store.delete({:member, offer})
+    {:noreply, state}
   end
 
-  def handle_info({:retry, pid}, state) do
+  def handle_info({:retry, offer}, state) do
     case state.pending do
-      %{^pid => %{step: :waiting} = offer} -> {:noreply, ask(state, pid, offer)}
+      %{^offer => {:waiting, retry_ms}} -> {:noreply, ask(state, offer, retry_ms)}
       _gone -> {:noreply, state}
     end
   end
 
   # Those of before that are in no group.
   def handle_info({:missing, there}, state) do
-    there = there ++ Scope.offering()
+    there = there ++ Scope.offers()
 
     {:noreply,
-     for {pid, %{state: :up} = member} <- Store.members(), pid not in there, reduce: state do
-       state -> left(state, pid, member.service, member.hash)
+     for {offer, %{state: :up}} <- Store.members(), offer not in there, reduce: state do
+       state -> left(state, offer)
      end}
   end
 
@@ -114,6 +105,136 @@ defmodule PhoenixGenApi.Offers.Server do
   end
 
   def handle_info(_other, state), do: {:noreply, state}
+
+  defp joined(state, offer) do
+    if match?(%{state: :up}, Store.member(offer)),
+      do: state,
+      else: ask(state, offer, @first_retry_ms)
+  end
+
+  defp ask(state, {pid, service, hash} = offer, retry_ms) do
+    unless is_map_key(state.pending, offer), do: Process.monitor(pid)
+    monitor = Admission.start(fn -> Admission.hello(pid, service, hash) end)
+
+    %{
+      state
+      | pending: Map.put(state.pending, offer, {:asked, retry_ms}),
+        tasks: Map.put(state.tasks, monitor, {:hello, offer})
+    }
+  end
+
+  defp answered(state, {:hello, offer}, answer) do
+    case {state.pending, answer} do
+      {%{^offer => step}, {:ok, nil}} -> proven(state, offer, step)
+      {%{^offer => _step}, {:refused, sentences}} -> refuse(state, offer, sentences)
+      {%{^offer => step}, :later} -> later(state, offer, step)
+      {%{^offer => _step}, :gone} -> %{state | pending: Map.delete(state.pending, offer)}
+      # It was taken back.
+      {_pending, _answer} -> state
+    end
+  end
+
+  defp answered(state, {:fetch, {service, hash}, asked}, answer) do
+    waiting = for {{_, ^service, ^hash} = offer, {:proven, _}} <- state.pending, do: offer
+
+    case answer do
+      {:ok, functions} ->
+        if waiting != [], do: Store.put_content(service, hash, functions)
+        admit(state, waiting, service)
+
+      {:refused, sentences} ->
+        log_refusal(asked, sentences)
+        Enum.reduce(waiting, state, &refuse(&2, &1, sentences, false))
+
+      _no_answer ->
+        case List.delete(waiting, asked) do
+          [] -> Enum.reduce(waiting, state, &later(&2, &1, &2.pending[&1]))
+          [next | _] -> fetch(state, next)
+        end
+    end
+  end
+
+  defp proven(state, {_pid, service, hash} = offer, {_asked, retry_ms}) do
+    state = put_in(state.pending[offer], {:proven, retry_ms})
+
+    cond do
+      Store.content?(service, hash) -> admit(state, [offer], service)
+      Enum.any?(state.tasks, &match?({_, {:fetch, {^service, ^hash}, _}}, &1)) -> state
+      true -> fetch(state, offer)
+    end
+  end
+
+  defp fetch(state, {pid, service, hash} = offer) do
+    monitor = Admission.start(fn -> Admission.fetch(pid, service, hash) end)
+    %{state | tasks: Map.put(state.tasks, monitor, {:fetch, {service, hash}, offer})}
+  end
+
+  defp later(state, offer, {_step, retry_ms}) do
+    Process.send_after(self(), {:retry, offer}, retry_ms)
+    put_in(state.pending[offer], {:waiting, min(retry_ms * 2, @last_retry_ms)})
+  end
+
+  defp refuse(state, offer, sentences, log? \\ true) do
+    if log?, do: log_refusal(offer, sentences)
+    tell(offer, {:refused, sentences})
+    %{state | pending: Map.delete(state.pending, offer)}
+  end
+
+  defp log_refusal({pid, service, _hash}, sentences) do
+    Log.warning(
+      "what node #{node(pid)} offers of service #{SafeInspect.name(service)} is refused: " <>
+        SafeInspect.list(sentences, @named)
+    )
+  end
+
+  defp admit(state, [], _service), do: state
+
+  defp admit(state, offers, service) do
+    records = Store.records(service)
+    {again, new} = Enum.split_with(offers, fn {pid, _, _} -> is_map_key(records, node(pid)) end)
+    {new, beyond} = Enum.split(new, max(@max_nodes - map_size(records), 0))
+    offers = again ++ new
+
+    for {pid, _service, hash} <- offers, do: record(service, node(pid), [hash])
+    Installer.update(service)
+
+    # Whoever sees a member finds its functions.
+    for {pid, _service, _hash} = offer <- offers do
+      Store.put_member(offer, %{node: node(pid), since: DateTime.utc_now(), state: :up})
+      tell(offer, :ok)
+    end
+
+    state = %{state | pending: Map.drop(state.pending, offers)}
+    Enum.reduce(beyond, state, &refuse(&2, &1, ["#{@max_nodes} nodes offer the service already"]))
+  end
+
+  # All that the processes of a node offer; of a node without any, what it has offered last.
+  defp record(service, node, entering) do
+    offered = for {{_, _, hash}, %{node: ^node, state: :up}} <- Store.members(service), do: hash
+
+    case {Enum.uniq(Enum.sort(entering ++ offered)), Store.records(service)[node]} do
+      {[], %{left_at: nil} = record} ->
+        Store.put_record(service, node, %{record | left_at: now()})
+
+      {[], _none_or_left_before} ->
+        true
+
+      {hashes, _record} ->
+        Store.put_record(service, node, %{hashes: hashes, left_at: nil})
+    end
+  end
+
+  defp left(state, {pid, service, hash} = offer) do
+    with %{state: :up} = member <- Store.member(offer) do
+      # Until it ends, which may take as long as its calls.
+      Store.put_member(offer, %{member | state: :draining})
+      record(service, member.node, [])
+      Installer.update(service)
+    end
+
+    send_to(pid, {:left, service, hash, node()})
+    arm(%{state | pending: Map.delete(state.pending, offer)})
+  end
 
   # One timer for all nodes that have left.
   defp arm(%{timer: timer} = state) do
@@ -130,170 +251,6 @@ defmodule PhoenixGenApi.Offers.Server do
   defp left?(service),
     do: Enum.any?(Store.records(service), fn {_, record} -> record.left_at != nil end)
 
-  defp joined(state, {service, hash} = group, pid) do
-    cond do
-      node(pid) in Node.list(:hidden) -> hidden(state, service, node(pid))
-      match?(%{hash: ^hash, state: :up}, Store.member(pid)) -> state
-      true -> ask(state, pid, %{group: group, step: :waiting, retry: @first_retry_ms})
-    end
-  end
-
-  defp hidden(state, service, node) do
-    unless node in state.hidden do
-      Log.warning(
-        "node #{node} is connected as a hidden node: what it offers of service " <>
-          "#{SafeInspect.name(service)} is not taken"
-      )
-    end
-
-    %{state | hidden: Enum.uniq([node | state.hidden])}
-  end
-
-  defp ask(state, pid, %{group: {service, hash}} = offer) do
-    unless is_map_key(state.pending, pid), do: Process.monitor(pid)
-    monitor = Admission.start(fn -> Admission.hello(pid, service, hash) end)
-
-    %{
-      state
-      | pending: Map.put(state.pending, pid, %{offer | step: :asked}),
-        tasks: Map.put(state.tasks, monitor, {:hello, pid, offer.group})
-    }
-  end
-
-  # An answer about what the process no longer offers is for nobody.
-  defp answered(state, {:hello, pid, group}, answer) do
-    case {state.pending, answer} do
-      {%{^pid => %{group: ^group} = offer}, {:ok, nil}} -> proven(state, pid, offer)
-      {%{^pid => %{group: ^group}}, {:refused, sentences}} -> refuse(state, pid, group, sentences)
-      {%{^pid => %{group: ^group} = offer}, :later} -> later(state, pid, offer)
-      {%{^pid => %{group: ^group}}, :gone} -> %{state | pending: Map.delete(state.pending, pid)}
-      _other -> state
-    end
-  end
-
-  defp answered(state, {:fetch, group, asked}, answer) do
-    waiting = for {pid, %{group: ^group, step: :proven}} <- state.pending, do: pid
-
-    case answer do
-      {:ok, functions} ->
-        {service, hash} = group
-        if waiting != [], do: Store.put_content(service, hash, functions)
-        admit(state, waiting, group)
-
-      {:refused, sentences} ->
-        log_refusal(group, asked, sentences)
-        Enum.reduce(waiting, state, &refuse(&2, &1, group, sentences, false))
-
-      _no_answer ->
-        case List.delete(waiting, asked) do
-          [] -> Enum.reduce(waiting, state, &later(&2, &1, &2.pending[&1]))
-          [next | _] -> fetch(state, group, next)
-        end
-    end
-  end
-
-  defp proven(state, pid, %{group: {service, hash} = group} = offer) do
-    state = put_in(state.pending[pid], %{offer | step: :proven})
-
-    cond do
-      Store.content?(service, hash) -> admit(state, [pid], group)
-      Enum.any?(state.tasks, &match?({_monitor, {:fetch, ^group, _pid}}, &1)) -> state
-      true -> fetch(state, group, pid)
-    end
-  end
-
-  defp fetch(state, {service, hash} = group, pid) do
-    monitor = Admission.start(fn -> Admission.fetch(pid, service, hash) end)
-    %{state | tasks: Map.put(state.tasks, monitor, {:fetch, group, pid})}
-  end
-
-  defp later(state, pid, offer) do
-    Process.send_after(self(), {:retry, pid}, offer.retry)
-    retry = min(offer.retry * 2, @last_retry_ms)
-    put_in(state.pending[pid], %{offer | step: :waiting, retry: retry})
-  end
-
-  defp refuse(state, pid, {service, hash} = group, sentences, log? \\ true) do
-    if log?, do: log_refusal(group, pid, sentences)
-    tell(pid, {:verdict, service, hash, node(), {:refused, sentences}})
-    %{state | pending: Map.delete(state.pending, pid)}
-  end
-
-  defp log_refusal({service, _hash}, pid, sentences) do
-    Log.warning(
-      "what node #{node(pid)} offers of service #{SafeInspect.name(service)} is refused: " <>
-        SafeInspect.list(sentences, @named)
-    )
-  end
-
-  defp admit(state, [], _group), do: state
-
-  defp admit(state, pids, {service, hash} = group) do
-    known = map_size(Store.records(service))
-    {pids, beyond} = Enum.split(pids, max(@max_nodes - known, 0) + already(service, pids))
-    for pid <- pids, do: record(service, node(pid), [hash])
-    Installer.update(service)
-    # Whoever sees a member finds its functions.
-    for pid <- pids, do: enter(pid, service, hash)
-    state = %{state | pending: Map.drop(state.pending, pids)}
-    sentence = "#{@max_nodes} nodes offer the service already"
-    Enum.reduce(beyond, state, &refuse(&2, &1, group, [sentence]))
-  end
-
-  defp already(service, pids) do
-    records = Store.records(service)
-    Enum.count(pids, &is_map_key(records, node(&1)))
-  end
-
-  defp enter(pid, service, hash) do
-    node = node(pid)
-    member = %{service: service, hash: hash, node: node, since: DateTime.utc_now(), state: :up}
-    Store.put_member(pid, member)
-    tell(pid, {:verdict, service, hash, node(), :ok})
-  end
-
-  # All that the processes of a node offer; of a node without any, what it has offered last.
-  defp record(service, node, entering) do
-    offered =
-      for {_pid, %{node: ^node, state: :up, hash: hash}} <- Store.members(service), do: hash
-
-    case {Enum.uniq(Enum.sort(entering ++ offered)), Store.records(service)[node]} do
-      {[], nil} ->
-        true
-
-      {[], %{left_at: nil} = record} ->
-        Store.put_record(service, node, %{record | left_at: now()})
-
-      {[], _left_before} ->
-        true
-
-      {hashes, _record} ->
-        Store.put_record(service, node, %{hashes: hashes, left_at: nil})
-    end
-  end
-
-  # A process that offers something else has joined for that first.
-  defp left(state, pid, service, hash) do
-    state =
-      case state.pending do
-        %{^pid => %{group: {^service, ^hash}}} ->
-          %{state | pending: Map.delete(state.pending, pid)}
-
-        _other ->
-          state
-      end
-
-    with %{hash: ^hash, service: ^service, state: :up} = member <- Store.member(pid) do
-      # Until it ends, which may take as long as its calls.
-      Store.put_member(pid, %{member | state: :draining})
-      record(service, member.node, [])
-      Installer.update(service)
-    end
-
-    tell(pid, {:left, service, hash, node()})
-    arm(state)
-  end
-
   # Nodes that have left long ago.
   defp forget_left(service) do
     oldest = now() - Config.get(:service, :forget_ms)
@@ -306,10 +263,11 @@ defmodule PhoenixGenApi.Offers.Server do
     if forgotten != [], do: Installer.update(service)
   end
 
-  defp tell(pid, message) do
-    :erlang.send(pid, {Offer.tag(), message}, [:noconnect])
-    :ok
-  end
+  defp tell({pid, service, hash}, verdict),
+    do: send_to(pid, {:verdict, service, hash, node(), verdict})
+
+  # Not by way of a new connection: whoever is gone has left.
+  defp send_to(pid, message), do: Process.send(pid, {Offer.tag(), message}, [:noconnect])
 
   defp now, do: System.monotonic_time(:millisecond)
 end

@@ -4,7 +4,7 @@ defmodule PhoenixGenApi.Offers.Store do
   # it, `Offers.Server`, loses nothing.
   #
   # Rows:
-  #   {{:member, pid}, member}                 each process that offers, which was let in
+  #   {{:member, offer}, member}               each offer of a process, which was let in
   #   {{:node, service, node}, record}         what a node offers, or has offered last
   #   {{:content, service, hash}, functions}   of the hashes that a record names
   #   {{:set, service, hashes}, handle, nodes} the candidates: the nodes that offer one of these contents
@@ -19,9 +19,10 @@ defmodule PhoenixGenApi.Offers.Store do
   # Spelt so that what reads the table does not depend on all that its writer needs.
   @writer Module.concat(["PhoenixGenApi", "Offers", "Server"])
 
+  @typedoc "What one process offers of one service."
+  @type offer :: {pid(), service :: String.t(), Content.hash()}
+
   @type member :: %{
-          service: String.t(),
-          hash: Content.hash(),
           node: node(),
           since: DateTime.t(),
           state: :up | :draining
@@ -56,15 +57,18 @@ defmodule PhoenixGenApi.Offers.Store do
   def services,
     do: for({{:installed, service}, _summary} <- match({{:installed, :_}, :_}), do: service)
 
-  @spec members() :: [{pid(), member()}]
-  def members, do: for({{:member, pid}, member} <- match({{:member, :_}, :_}), do: {pid, member})
+  @spec members() :: [{offer(), member()}]
+  def members,
+    do: for({{:member, offer}, member} <- match({{:member, :_}, :_}), do: {offer, member})
 
-  @spec members(String.t()) :: [{pid(), member()}]
-  def members(service),
-    do: for({pid, %{service: ^service} = member} <- members(), do: {pid, member})
+  @spec members(String.t()) :: [{offer(), member()}]
+  def members(service) do
+    for {{:member, offer}, member} <- match({{:member, {:_, service, :_}}, :_}),
+        do: {offer, member}
+  end
 
-  @spec member(pid()) :: member() | nil
-  def member(pid), do: value({:member, pid})
+  @spec member(offer()) :: member() | nil
+  def member(offer), do: value({:member, offer})
 
   @spec records(String.t()) :: %{node() => record()}
   def records(service) do
@@ -102,8 +106,8 @@ defmodule PhoenixGenApi.Offers.Store do
   @spec installed(String.t()) :: term()
   def installed(service), do: value({:installed, service})
 
-  @spec put_member(pid(), member()) :: true
-  def put_member(pid, member), do: :ets.insert(@table, {{:member, pid}, member})
+  @spec put_member(offer(), member()) :: true
+  def put_member(offer, member), do: :ets.insert(@table, {{:member, offer}, member})
 
   @spec put_record(String.t(), node(), record()) :: true
   def put_record(service, node, record), do: :ets.insert(@table, {{:node, service, node}, record})

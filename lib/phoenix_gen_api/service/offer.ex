@@ -154,8 +154,6 @@ defmodule PhoenixGenApi.Service.Offer do
     end)
   end
 
-  # Other content of a service is joined before the earlier one is left, so that this node is a candidate
-  # all the time.
   defp offer(state, offers) do
     Drain.open(functions(offers))
     for {service, %{hash: hash}} <- changed(offers, state.offers), do: Scope.join({service, hash})

@@ -25,7 +25,8 @@ defmodule PhoenixGenApi.Service.Push do
   """
   @spec run(node(), PushConfig.t(), keyword()) :: result()
   def run(gateway, push_config, opts) do
-    push_config = push_config |> PushConfig.complete() |> with_name()
+    push_config =
+      push_config |> PushConfig.complete() |> PushConfig.on_node(node()) |> with_name()
 
     case undefined(push_config) do
       [] -> send_to(gateway, push_config, opts)

@@ -73,12 +73,12 @@ defmodule PhoenixGenApi.Service.Scope do
   @spec watch_gateways() :: {reference(), [pid()]}
   def watch_gateways, do: :pg.monitor(@scope, @gateways)
 
-  @doc "The processes that offer something."
-  @spec offering() :: [pid()]
-  def offering do
-    for {_service, _hash} = group <- :pg.which_groups(@scope),
+  @doc "Each process with what it offers."
+  @spec offers() :: [{pid(), String.t(), binary()}]
+  def offers do
+    for {service, hash} = group <- :pg.which_groups(@scope),
         pid <- :pg.get_members(@scope, group),
-        do: pid
+        do: {pid, service, hash}
   end
 
   @doc "The name of the group of gateways."

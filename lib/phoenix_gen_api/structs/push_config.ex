@@ -12,7 +12,7 @@ defmodule PhoenixGenApi.Structs.PushConfig do
   | Field | Content | Default |
   |---|---|---|
   | `service` | name, string or atom | `nil` |
-  | `nodes` | the nodes of the service | `nil` |
+  | `nodes` | the nodes of the service; `:service` is the node that pushes | `nil` |
   | `config_version` | a push of the version and the functions that the gateway has is skipped, unless forced | `nil` |
   | `fun_configs` | list of `%PhoenixGenApi.Structs.FunConfig{}` | `nil` |
   | `module`, `function`, `args` | if set, the gateway also pulls from there | `nil`, `nil`, `[]` |
@@ -28,7 +28,7 @@ defmodule PhoenixGenApi.Structs.PushConfig do
 
   @type t :: %__MODULE__{
           service: ServiceConfig.name() | nil,
-          nodes: [ServiceConfig.name()] | nil,
+          nodes: [ServiceConfig.name()] | :service | nil,
           config_version: String.t() | nil,
           fun_configs: [FunConfig.t()] | nil,
           module: ServiceConfig.name() | nil,
@@ -93,6 +93,23 @@ defmodule PhoenixGenApi.Structs.PushConfig do
   @spec valid?(t()) :: boolean()
   def valid?(%__MODULE__{} = config), do: match?({:ok, _config}, validate_with_details(config))
 
+  @doc false
+  # What `nodes: :service` stands for in what a node pushes: that node. Others join with the same push.
+  @spec on_node(t(), node()) :: t()
+  def on_node(%__MODULE__{nodes: nodes, fun_configs: functions} = push, node) do
+    nodes = if nodes == :service, do: [node], else: nodes
+
+    functions =
+      if is_list(functions) and not List.improper?(functions),
+        do: Enum.map(functions, &function_on(&1, nodes)),
+        else: functions
+
+    %{push | nodes: nodes, fun_configs: functions}
+  end
+
+  defp function_on(%FunConfig{nodes: :service} = config, nodes), do: %{config | nodes: nodes}
+  defp function_on(other, _nodes), do: other
+
   @doc """
   The config as given, or everything that is wrong with it, in this order:
 
@@ -143,6 +160,7 @@ defmodule PhoenixGenApi.Structs.PushConfig do
   defp too_long(field, text),
     do: if(byte_size(text) > @max_bytes, do: "#{field} must have at most #{@max_bytes} bytes")
 
+  defp nodes?(:service), do: true
   defp nodes?(nodes), do: every?(nodes, &((is_atom(&1) and &1 != nil) or text?(&1)))
 
   defp fun_config_errors(fun_configs, service) do
