@@ -2,7 +2,7 @@ defmodule PhoenixGenApi.Test.Offering do
   @moduledoc false
   # Services that are offered on nodes of a test.
 
-  alias PhoenixGenApi.{Await, Executor, Service}
+  alias PhoenixGenApi.{Await, CandidateSet, ConfigDb, Executor, Service}
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
   alias PhoenixGenApi.Test.{Cluster, Functions}
 
@@ -106,6 +106,20 @@ defmodule PhoenixGenApi.Test.Offering do
     Await.until(fn -> up(service) == Enum.sort(nodes) end)
     :ok
   end
+
+  @doc "The candidates of each function of a service that has any, by type and version."
+  @spec candidates(String.t()) :: %{{String.t(), String.t()} => [node()]}
+  def candidates(service) do
+    for {_service, types} <- ConfigDb.get_functions_from_services(service),
+        {type, versions} <- types,
+        version <- versions,
+        [_ | _] = nodes <- [CandidateSet.nodes(CandidateSet.of_function(service, type, version))],
+        into: %{},
+        do: {{type, version}, Enum.sort(nodes)}
+  end
+
+  @doc "A function that is called with what its definition has accepted, and with which one that was."
+  def take(value, generation), do: [node(), value, generation]
 
   @doc "The nodes of a service that are candidates here."
   @spec up(String.t()) :: [node()]
