@@ -1,7 +1,8 @@
 Code.require_file("support/harness.ex", __DIR__)
 Code.require_file("support/gateway.ex", __DIR__)
 Code.require_file("support/latency.ex", __DIR__)
-for file <- ~w(await cluster), do: Code.require_file("../test/support/#{file}.ex", __DIR__)
+Code.require_file("support/nodes.ex", __DIR__)
+Code.require_file("../test/support/await.ex", __DIR__)
 
 {:module, _, service, _} =
   defmodule Bench.ConfigPush.Service do
@@ -32,18 +33,17 @@ defmodule Bench.ConfigPush do
   import Bench.Harness
 
   alias Bench.ConfigPush.Service
-  alias Bench.Latency
+  alias Bench.{Latency, Nodes}
   alias PhoenixGenApi.{Await, ConfigDb, ConfigPusher, ConfigReceiver}
-  alias PhoenixGenApi.Test.Cluster
 
   @configs 10_000
   @rounds 9
 
   def run(code) do
-    Cluster.start_distribution()
+    Nodes.start_distribution()
     Logger.configure(level: :error)
-    service = Cluster.start_peer(app: [client_mode: true])
-    {:module, Service} = Cluster.call(service, :code, :load_binary, [Service, ~c"bench", code])
+    service = Nodes.start(client_mode: true)
+    {:module, Service} = Nodes.call(service, :code, :load_binary, [Service, ~c"bench", code])
     :ok = ConfigDb.add(Bench.Gateway.config())
 
     many = prepare(service, "many", @configs)
@@ -57,8 +57,8 @@ defmodule Bench.ConfigPush do
     {small_octets, small_messages} = octets(service, many, false)
     {octets, _} = octets(service, many, true)
 
-    others = for _ <- 1..2, do: Cluster.start_peer(app: [client_mode: false])
-    Await.until(fn -> length(PhoenixGenApi.Cluster.gateways()) == 2 end)
+    others = for _ <- 1..2, do: Nodes.start(client_mode: false)
+    Await.until(fn -> length(PhoenixGenApi.Nodes.gateways()) == 2 end)
     three = for _ <- 1..@rounds, do: agreed(service, many, others)
     three_few = for _ <- 1..@rounds, do: agreed(service, few, others)
 
@@ -101,14 +101,14 @@ defmodule Bench.ConfigPush do
       for n <- 1..count, do: Bench.Gateway.config(service: name, request_type: "get_thing_#{n}")
 
     push = ConfigPusher.from_service_config(name, [:nowhere@nohost], configs, config_version: "0")
-    :ok = Cluster.call(service, Service, :keep, [push])
+    :ok = Nodes.call(service, Service, :keep, [push])
     {name, count}
   end
 
   # Every push is of a new version, unless it is to change nothing.
   defp push(service, {name, count}, version \\ version()) do
     {{:ok, :accepted}, time} =
-      Cluster.call(service, Service, :push, [node(), name, version, false])
+      Nodes.call(service, Service, :push, [node(), name, version, false])
 
     ^count = map_size(ConfigDb.get_functions_from_services(name)[name])
     time
@@ -134,7 +134,7 @@ defmodule Bench.ConfigPush do
     version = ConfigReceiver.get_all_pushed_services()[name]
 
     {{:ok, :skipped, :version_matches}, time} =
-      Cluster.call(service, Service, :push, [node(), name, version, false])
+      Nodes.call(service, Service, :push, [node(), name, version, false])
 
     time
   end
@@ -145,8 +145,8 @@ defmodule Bench.ConfigPush do
     time = push(service, what, version)
 
     for other <- others do
-      %{^name => ^version} = Cluster.call(other, ConfigReceiver, :get_all_pushed_services, [])
-      functions = Cluster.call(other, ConfigDb, :get_functions_from_services, [name])
+      %{^name => ^version} = Nodes.call(other, ConfigReceiver, :get_all_pushed_services, [])
+      functions = Nodes.call(other, ConfigDb, :get_functions_from_services, [name])
       ^count = map_size(functions[name])
     end
 
@@ -156,16 +156,16 @@ defmodule Bench.ConfigPush do
   defp octets(service, {name, _count}, force?) do
     version = ConfigReceiver.get_all_pushed_services()[name]
     before = sent(service)
-    {_answer, _time} = Cluster.call(service, Service, :push, [node(), name, version, force?])
+    {_answer, _time} = Nodes.call(service, Service, :push, [node(), name, version, force?])
     {octets, packets} = sent(service)
     {octets - elem(before, 0), packets - elem(before, 1)}
   end
 
   defp sent(service) do
     {_, port} =
-      List.keyfind(Cluster.call(service, :erlang, :system_info, [:dist_ctrl]), node(), 0)
+      List.keyfind(Nodes.call(service, :erlang, :system_info, [:dist_ctrl]), node(), 0)
 
-    {:ok, stats} = Cluster.call(service, :inet, :getstat, [port, [:send_oct, :send_cnt]])
+    {:ok, stats} = Nodes.call(service, :inet, :getstat, [port, [:send_oct, :send_cnt]])
     {stats[:send_oct], stats[:send_cnt]}
   end
 
