@@ -66,10 +66,8 @@ defmodule PhoenixGenApi.Offers do
   @doc "The functions of a service of which nodes offer different definitions: the nodes of each."
   @spec differences(String.t()) :: [{Content.key(), [[node()]]}]
   def differences(service) do
-    view = View.build(Store.records(service), Store.contents(service))
-
-    for {key, %{definitions: [_, _ | _] = definitions}} <- Enum.sort(view.functions),
-        do: {key, Enum.map(definitions, & &1.nodes)}
+    structure = service |> Store.contents() |> View.structure()
+    service |> Store.records() |> View.differences(structure) |> Enum.sort()
   end
 
   # A node may offer a service in several pieces.

@@ -45,16 +45,15 @@ defmodule PhoenixGenApi.ServiceNodes do
     :ets.insert(@table, {service, state, :offered})
     emit(state, service, nodes)
 
+    {shown, more} = Enum.split(nodes, @named)
+    names = Enum.join(shown, ", ") <> if(more == [], do: "", else: " and #{length(more)} more")
+
     case state do
       :up ->
-        Log.info(
-          "service #{SafeInspect.name(service)} has its first node: #{Enum.join(nodes, ", ")}"
-        )
+        Log.info("service #{SafeInspect.name(service)} has its first node: #{names}")
 
       :down ->
-        Log.warning(
-          "service #{SafeInspect.name(service)} has lost its last node: #{Enum.join(nodes, ", ")}"
-        )
+        Log.warning("service #{SafeInspect.name(service)} has lost its last node: #{names}")
     end
   end
 

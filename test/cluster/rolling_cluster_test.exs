@@ -189,6 +189,28 @@ defmodule PhoenixGenApi.RollingClusterTest do
           do: Await.until(fn -> not :erpc.call(a, Process, :alive?, [pid]) end)
     end
 
+    test "leaves the calls of other services on the node alone", %{service: service} do
+      {[one], [a]} = nodes(1)
+      slow = function(service, "slow", mfa: {Functions, :wait_for, [self()]}, timeout: 60_000)
+      {:ok, _} = Offering.offer(one, [slow])
+      other = "other-#{service}"
+      {:ok, pid} = Offering.offer(one, [function(other, "f", [])], id: :other, drain_ms: 60_000)
+      Offering.await_nodes(service, [a])
+      Offering.await_nodes(other, [a])
+      caller = Task.async(fn -> run(service, "slow") end)
+      assert_receive {:running, function, ^a}, 30_000
+
+      # Neither does a crash stop anything.
+      Process.exit(pid, :kill)
+      Await.until(fn -> run(other, "f").success end)
+
+      # It does not wait for what is not its own.
+      assert Offering.stop(one, :other) == :ok
+      assert run(other, "f").code == "unavailable"
+      send(function, {:return, :done})
+      assert %Response{result: :done} = Task.await(caller, 30_000)
+    end
+
     test "has a call that arrives afterwards begun elsewhere", %{service: service} do
       {[one, two], [a, b]} = nodes(2)
       # Its nodes do not follow: the one that stops stays listed.

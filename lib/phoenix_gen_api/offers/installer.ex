@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.Offers.Installer do
   # Has the table of configs and the candidates follow what the nodes of a service offer.
   #
   # Where only nodes have come or gone, sets of candidates change, and no plan is compiled. Plans are where a
-  # function, its definitions or the contents that have it change.
+  # content is new or gone, or another definition is the most common one.
 
   alias PhoenixGenApi.CandidateSet
   alias PhoenixGenApi.ConfigDb
@@ -18,127 +18,166 @@ defmodule PhoenixGenApi.Offers.Installer do
 
   require Log
 
-  # Functions that a line names.
+  # Functions and nodes that a line names.
   @named 5
-  @nothing %{plans: nil, ineligible: [], up: []}
+
+  # What was installed: the contents, per pattern its plans, the patterns that are rare, and the nodes.
+  @nothing %{hashes: [], plans: %{}, rare: [], up: [], differing: []}
 
   @doc "Called by the one process that writes the records, after each change."
   @spec update(String.t()) :: :ok
   def update(service) do
-    drop_contents(service)
-    view = View.build(Store.records(service), Store.contents(service))
-    announce(service, Store.installed(service), view)
+    records = Store.records(service)
+    hashes = for({_, record} <- records, hash <- record.hashes, uniq: true, do: hash)
 
-    if view.functions == %{},
+    for hash <- Store.content_hashes(service) -- hashes,
+        do: Store.delete({:content, service, hash})
+
+    before = Store.installed(service) || @nothing
+    up = for({node, %{left_at: nil}} <- records, do: node) |> Enum.sort()
+    announce(service, before.up, up)
+
+    if records == %{},
       do: remove(service),
-      else: install(service, view, Store.installed(service) || @nothing)
+      else: install(service, View.by_hash(records), Enum.sort(hashes), up, before)
 
     :ok
-  end
-
-  # Those that no record names.
-  defp drop_contents(service) do
-    named =
-      for {_node, record} <- Store.records(service), hash <- record.hashes, uniq: true, do: hash
-
-    for {hash, _functions} <- Store.contents(service),
-        hash not in named,
-        do: Store.delete({:content, service, hash})
   end
 
   defp remove(service) do
     ConfigDb.remove_service(service)
-    Rolling.put(service, %{})
+    Rolling.keep(service, [])
     CandidateSet.put(ServiceSets.of_service(service), [])
     ServiceNodes.offered(service, :forgotten, [])
+    Process.delete({__MODULE__, service})
     Store.forget(service)
   end
 
-  defp install(service, view, before) do
-    sets = sets(service, view)
-    CandidateSet.put(ServiceSets.of_service(service), view.up)
-    plans = Map.new(view.functions, fn {key, function} -> {key, signature(function)} end)
+  defp install(service, {by_hash, left}, hashes, up, before) do
+    structure = structure(service, hashes)
 
-    if plans != before.plans do
-      log_differences(service, view, before.plans || %{})
-      rolling = rolling(view, sets)
-      # A request that finds a function with several definitions finds these.
-      Rolling.add(service, rolling)
-      replace(service, view, sets)
-      Rolling.put(service, rolling)
-    else
-      if view.ineligible != before.ineligible,
-        do: ConfigDb.set_ineligible(service, view.ineligible)
-    end
+    views =
+      Map.new(structure.patterns, fn {classes, _keys} ->
+        {classes, View.pattern(classes, by_hash, left)}
+      end)
+
+    sets = sets(service, views, by_hash)
+    CandidateSet.put(ServiceSets.of_service(service), up)
+    plans = Map.new(views, fn {classes, view} -> {classes, {view.main, live(view)}} end)
+    rare = for {classes, view} <- views, View.rare?(view, length(up)), do: classes
+    ineligible = fn -> Enum.flat_map(rare, &Map.get(structure.versioned, &1, [])) end
+
+    differing =
+      if {hashes, plans} == {before.hashes, before.plans} do
+        if rare != before.rare, do: ConfigDb.set_ineligible(service, ineligible.())
+        before.differing
+      else
+        replace(service, structure, views, sets, ineligible.(), before.differing)
+      end
 
     drop_sets(service, sets)
-    Store.put_installed(service, %{plans: plans, ineligible: view.ineligible, up: view.up})
-    :ok
+    now = %{hashes: hashes, plans: plans, rare: rare, up: up, differing: differing}
+    Store.put_installed(service, now)
   end
 
-  # What a plan is made of.
-  defp signature(%{config: config, hashes: hashes, definitions: definitions}) do
-    {Content.definition(config), hashes, Enum.map(definitions, &{&1.id, &1.hashes})}
+  defp live(%{definitions: definitions}), do: Enum.map(definitions, &elem(&1, 0))
+
+  # Kept by the process for as long as the contents are these: it is read whenever a node comes or goes.
+  defp structure(service, hashes) do
+    case Process.get({__MODULE__, service}) do
+      {^hashes, structure} ->
+        structure
+
+      _other ->
+        structure = service |> Store.contents() |> View.structure()
+        Process.put({__MODULE__, service}, {hashes, structure})
+        structure
+    end
   end
 
-  # One set for all functions with the same contents.
-  defp sets(service, view) do
+  # One set for all functions that have their nodes from the same contents.
+  defp sets(service, views, by_hash) do
     known = Store.sets(service)
+    wanted = for {_classes, view} <- views, of <- [all(view) | live(view)], uniq: true, do: of
 
-    wanted =
-      for {_key, function} <- view.functions,
-          hashes <- [function.hashes | Enum.map(function.definitions, & &1.hashes)],
-          uniq: true,
-          do: hashes
-
-    Map.new(wanted, fn hashes ->
-      nodes =
-        hashes |> Enum.flat_map(&Map.get(view.nodes, &1, [])) |> Enum.uniq() |> Enum.sort()
-
-      {hashes, set(service, hashes, nodes, known[hashes])}
+    Map.new(wanted, fn of ->
+      nodes = of |> Enum.flat_map(&Map.get(by_hash, &1, [])) |> Enum.uniq() |> Enum.sort()
+      {of, set(service, of, nodes, known[of])}
     end)
   end
 
-  defp set(_service, _hashes, nodes, {handle, nodes}), do: handle
+  defp all(%{definitions: [_, _ | _]} = view), do: view |> live() |> Enum.concat() |> Enum.sort()
+  defp all(%{main: main}), do: main
 
-  defp set(service, hashes, nodes, known) do
+  defp set(_service, _of, nodes, {handle, nodes}), do: handle
+
+  defp set(service, of, nodes, known) do
     {:ok, handle} = if known, do: {:ok, elem(known, 0)}, else: CandidateSet.new()
     CandidateSet.put(handle, nodes)
-    Store.put_set(service, hashes, handle, nodes)
+    Store.put_set(service, of, handle, nodes)
     handle
   end
 
-  # Who still holds a plan with one of them has to look again.
+  # A request that still holds a plan with one of them has to look again.
   defp drop_sets(service, sets) do
-    for {hashes, {handle, _nodes}} <- Store.sets(service), not is_map_key(sets, hashes) do
+    for {of, {handle, _nodes}} <- Store.sets(service), not is_map_key(sets, of) do
       CandidateSet.put(handle, [])
-      Store.delete({:set, service, hashes})
+      Store.delete({:set, service, of})
     end
   end
 
-  defp rolling(view, sets) do
-    for {key, function} <- view.functions, rolling?(function), into: %{} do
-      {key, for(definition <- function.definitions, do: {definition, sets[definition.hashes]})}
-    end
+  # Returns the functions that have several definitions.
+  defp replace(service, structure, views, sets, ineligible, differing_before) do
+    contents = Store.contents(service)
+
+    functions =
+      for {classes, keys} <- structure.patterns, key <- keys, into: %{} do
+        view = views[classes]
+        {_id, config} = View.function(view.main, key, contents)
+
+        {key,
+         %{config: config, set: sets[all(view)], definitions: definitions(view, key, contents)}}
+      end
+
+    differing = for {key, %{definitions: [_, _ | _]}} <- functions, do: key
+    log_differences(service, differing -- differing_before)
+
+    rolling =
+      for {key, %{definitions: [_, _ | _] = definitions}} <- functions,
+          Enum.all?(definitions, fn {_class, config} -> config.nodes == :service end),
+          into: %{},
+          do: {key, for({class, config} <- definitions, do: {class, config, sets[class]})}
+
+    # A request that finds a function with several definitions finds these.
+    Rolling.add(service, rolling)
+    store(service, functions, rolling, ineligible)
+    Rolling.keep(service, Map.keys(rolling))
+    differing
   end
 
-  defp replace(service, view, sets) do
-    configs = for {_key, function} <- view.functions, do: function.config
+  defp definitions(%{definitions: [_, _ | _]} = view, key, contents) do
+    for class <- live(view), do: {class, elem(View.function(class, key, contents), 1)}
+  end
+
+  defp definitions(_one_or_none, _key, _contents), do: []
+
+  defp store(service, functions, rolling, ineligible) do
+    configs = for {_key, function} <- functions, do: function.config
 
     set_of = fn config ->
-      function = view.functions[Content.key(config)]
-      {sets[function.hashes], if(rolling?(function), do: [:offered, :rolling], else: [:offered])}
-    end
+      key = Content.key(config)
 
-    opts = [ineligible: view.ineligible, set_of: set_of]
+      {functions[key].set,
+       if(is_map_key(rolling, key), do: [:offered, :rolling], else: [:offered])}
+    end
 
     replaced =
       ServiceLock.run(service, fn ->
-        ConfigDb.replace_service(service, configs, :offer, opts)
+        ConfigDb.replace_service(service, configs, :offer, ineligible: ineligible, set_of: set_of)
       end)
 
     with {:ok, _counts, [_ | _] = rejected} <- replaced do
-      for {config, sentences} <- rejected, do: ConfigFailed.record(config, sentences, :push)
+      for {config, sentences} <- rejected, do: ConfigFailed.record(config, sentences, :offer)
 
       sentences =
         for {config, sentences} <- rejected,
@@ -152,37 +191,18 @@ defmodule PhoenixGenApi.Offers.Installer do
     end
   end
 
-  # Where nodes are listed, there is nothing to choose among.
-  defp rolling?(%{definitions: [_, _ | _] = definitions}),
-    do: Enum.all?(definitions, &(&1.config.nodes == :service))
+  defp log_differences(_service, []), do: :ok
 
-  defp rolling?(_one_or_none), do: false
+  defp log_differences(service, keys) do
+    names = for {type, version} <- Enum.sort(keys), do: SafeInspect.text("#{type} #{version}")
 
-  defp log_differences(service, view, before) do
-    names =
-      for {{type, version} = key, %{definitions: [_, _ | _] = definitions}} <- view.functions,
-          not (several?(before[key]) and
-                 elem(before[key], 2) == Enum.map(definitions, &{&1.id, &1.hashes})),
-          do: SafeInspect.text("#{type} #{version}")
-
-    if names != [] do
-      Log.warning(
-        "the nodes of service #{SafeInspect.name(service)} offer different definitions of " <>
-          SafeInspect.list(Enum.sort(names), @named)
-      )
-    end
+    Log.warning(
+      "the nodes of service #{SafeInspect.name(service)} offer different definitions of " <>
+        SafeInspect.list(names, @named)
+    )
   end
 
-  defp several?({_id, _hashes, [_, _ | _]}), do: true
-  defp several?(_one_or_none), do: false
-
-  defp announce(service, before, view) do
-    was = if before, do: before.up, else: []
-
-    cond do
-      was == [] and view.up != [] -> ServiceNodes.offered(service, :up, view.up)
-      was != [] and view.up == [] -> ServiceNodes.offered(service, :down, was)
-      true -> :ok
-    end
-  end
+  defp announce(service, [], [_ | _] = up), do: ServiceNodes.offered(service, :up, up)
+  defp announce(service, [_ | _] = before, []), do: ServiceNodes.offered(service, :down, before)
+  defp announce(_service, _before, _up), do: :ok
 end

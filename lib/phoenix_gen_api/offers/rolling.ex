@@ -5,14 +5,16 @@ defmodule PhoenixGenApi.Offers.Rolling do
   #
   # Rows: {{service, request_type, version}, [{hashes, plan}]}. The table belongs to the supervisor.
 
+  alias PhoenixGenApi.CandidateSet
   alias PhoenixGenApi.Offers.{Store, View}
   alias PhoenixGenApi.OwnedTable
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.Service.Content
+  alias PhoenixGenApi.Structs.FunConfig
 
   @table __MODULE__
 
-  @type definitions :: %{Content.key() => [{View.definition(), set :: reference()}]}
+  @type definitions :: %{Content.key() => [{View.class(), FunConfig.t(), CandidateSet.t()}]}
 
   @doc "Creates the table, for the supervisor."
   @spec new() :: :ok
@@ -36,9 +38,7 @@ defmodule PhoenixGenApi.Offers.Rolling do
   @spec add(String.t(), definitions()) :: :ok
   def add(service, rolling) do
     for {{type, version}, definitions} <- rolling do
-      rows =
-        for {definition, set} <- definitions, do: {definition.hashes, compile(definition, set)}
-
+      rows = for {class, config, set} <- definitions, do: {class, compile(config, set)}
       :ets.insert(@table, {{service, type, version}, rows})
     end
 
@@ -46,16 +46,15 @@ defmodule PhoenixGenApi.Offers.Rolling do
   end
 
   # It was compiled when it was let in.
-  defp compile(%{config: config}, set) do
+  defp compile(config, set) do
     [{:ok, plan, _config}] = Plan.compile_all([config], fn _config -> {set, [:offered]} end)
     plan
   end
 
   @doc "Drops all other functions of the service."
-  @spec put(String.t(), definitions()) :: :ok
-  def put(service, rolling) do
-    for [type, version] <- :ets.match(@table, {{service, :"$1", :"$2"}, :_}),
-        not is_map_key(rolling, {type, version}),
+  @spec keep(String.t(), [Content.key()]) :: :ok
+  def keep(service, keys) do
+    for {type, version} <- functions(service) -- keys,
         do: :ets.delete(@table, {service, type, version})
 
     :ok

@@ -51,7 +51,7 @@ defmodule PhoenixGenApi.Offers.Server do
   def handle_cast({:superseded, service}, state) do
     unless Store.offered?(service) do
       Store.forget(service)
-      Rolling.put(service, %{})
+      Rolling.keep(service, [])
       ServiceNodes.offered(service, :forgotten, [])
     end
 

@@ -93,6 +93,13 @@ defmodule PhoenixGenApi.Offers.Store do
         do: {hash, functions}
   end
 
+  @spec content_hashes(String.t()) :: [Content.hash()]
+  def content_hashes(service) do
+    if OwnedTable.exists?(@table),
+      do: :ets.select(@table, [{{{:content, service, :"$1"}, :_}, [], [:"$1"]}]),
+      else: []
+  end
+
   @spec content?(String.t(), Content.hash()) :: boolean()
   def content?(service, hash), do: :ets.member(@table, {:content, service, hash})
 

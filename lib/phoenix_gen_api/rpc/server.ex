@@ -30,6 +30,9 @@ defmodule PhoenixGenApi.RPC.Server do
   @stopping :stopping
   @stopped {:phoenix_gen_api, :stopped}
 
+  # What runs in such a process, in its dictionary.
+  @call :"$phoenix_gen_api_call"
+
   @doc "Makes this node ready, when the application starts. What runs stays known if it stops."
   @spec setup() :: :ok
   def setup do
@@ -76,6 +79,8 @@ defmodule PhoenixGenApi.RPC.Server do
   def run(key, callers, metadata, module, function, args) do
     calls = calls()
 
+    Process.put(@call, {module, function})
+
     if enter?(calls, key) do
       Process.put(:"$callers", callers)
       args = Deadline.adopt(metadata, args)
@@ -118,6 +123,7 @@ defmodule PhoenixGenApi.RPC.Server do
   @spec tracked(module(), atom(), (-> result)) :: result | :stopping when result: term()
   def tracked(module, function, fun) do
     {calls, key} = {calls(), {0, :erlang.unique_integer([:positive])}}
+    Process.put(@call, {module, function})
     enter?(calls, key)
 
     try do
@@ -127,12 +133,18 @@ defmodule PhoenixGenApi.RPC.Server do
     end
   end
 
-  @doc "The processes of the calls that run here for other nodes."
-  @spec running() :: [pid()]
-  def running do
+  @doc "The processes in which these functions run here for other nodes."
+  @spec running([{module(), atom()}]) :: [pid()]
+  def running(names) do
     case calls() do
-      nil -> []
-      calls -> Native.rpc_server_running(calls)
+      nil ->
+        []
+
+      calls ->
+        for pid <- Native.rpc_server_running(calls),
+            {{:dictionary, _key}, name} <- [Process.info(pid, {:dictionary, @call})],
+            name in names,
+            do: pid
     end
   end
 

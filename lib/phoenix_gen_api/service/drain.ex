@@ -29,10 +29,11 @@ defmodule PhoenixGenApi.Service.Drain do
           non_neg_integer()
         ) :: :ok
   def run(configs, tag, confirmations, drain_ms) do
+    names = names(configs)
     await_confirmations(tag, MapSet.new(confirmations), deadline(@confirm_ms))
-    Closed.close(names(configs))
+    Closed.close(names)
     # In one look: what comes later does not begin.
-    running = Map.new(Server.running(), &{Process.monitor(&1), &1})
+    running = Map.new(Server.running(names), &{Process.monitor(&1), &1})
     left = await_end(running, deadline(drain_ms))
 
     if map_size(left) > 0 do
@@ -46,7 +47,8 @@ defmodule PhoenixGenApi.Service.Drain do
     :ok
   end
 
-  defp names(configs), do: for(%{mfa: {module, function, _}} <- configs, do: {module, function})
+  defp names(configs),
+    do: for(%{mfa: {module, function, _}} <- configs, uniq: true, do: {module, function})
 
   defp await_confirmations(tag, owed, deadline) do
     if MapSet.size(owed) > 0 do

@@ -370,12 +370,17 @@ defmodule PhoenixGenApi.Service.Offer do
   defp expected(%{gateways: :auto, known: known}), do: known |> Enum.map(&node/1) |> Enum.uniq()
   defp expected(%{gateways: gateways}), do: gateways
 
+  # A crash is no stop: another process takes its place.
   @impl true
-  def terminate(_reason, state) do
+  def terminate(reason, state)
+      when reason in [:normal, :shutdown] or
+             (is_tuple(reason) and elem(reason, 0) == :shutdown) do
     for {service, %{hash: hash}} <- state.offers, do: Scope.leave({service, hash})
     owed = for {{service, hash, gateway}, :ok} <- state.verdicts, do: {service, hash, gateway}
     Drain.run(functions(state.offers), @tag, owed, state.drain_ms)
   end
+
+  def terminate(_crash, _state), do: :ok
 
   @doc "How long the process has to stop, in ms."
   @spec shutdown_ms(non_neg_integer()) :: pos_integer()

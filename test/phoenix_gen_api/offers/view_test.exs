@@ -17,7 +17,34 @@ defmodule PhoenixGenApi.Offers.ViewTest do
   defp up(hashes), do: %{hashes: hashes, left_at: nil}
   defp left(hashes), do: %{hashes: hashes, left_at: 1}
 
-  defp build(records, contents), do: View.build(records, contents(contents))
+  # What it says of each function.
+  defp build(records, named) do
+    # Those that nobody names are dropped by then.
+    offered = for {_node, record} <- records, hash <- record.hashes, do: hash
+    contents = contents(Map.take(named, offered))
+    structure = View.structure(contents)
+    {by_hash, left} = View.by_hash(records)
+    up = for {node, %{left_at: nil}} <- records, do: node
+
+    functions =
+      for {classes, keys} <- structure.patterns, key <- keys, into: %{} do
+        view = View.pattern(classes, by_hash, left)
+        config = fn class -> View.function(class, key, contents) |> elem(1) end
+
+        definitions =
+          for {class, nodes} <- view.definitions, do: %{id: config.(class).doc, nodes: nodes}
+
+        {key, %{config: config.(view.main), definitions: definitions}}
+      end
+
+    ineligible =
+      for {classes, keys} <- structure.versioned,
+          View.rare?(View.pattern(classes, by_hash, left), length(up)),
+          key <- keys,
+          do: key
+
+    %{up: Enum.sort(up), functions: functions, ineligible: ineligible}
+  end
 
   test "a function has the nodes that offer it" do
     view =
@@ -29,7 +56,6 @@ defmodule PhoenixGenApi.Offers.ViewTest do
     assert view.up == [:a, :b, :c]
     assert [%{nodes: [:a, :b, :c]}] = view.functions[{"find", "0.0.0"}].definitions
     assert [%{nodes: [:b, :c]}] = view.functions[{"price", "0.0.0"}].definitions
-    assert view.functions[{"find", "0.0.0"}].hashes == ["1", "2"]
   end
 
   test "of several definitions the most common comes first, then the one with the smaller hash" do
