@@ -97,20 +97,22 @@ test("what was not executed is repeated", async t => {
 })
 
 test("abort and timeouts end the request", async t => {
-  const [closed, arrived] = [[deferred(), deferred()], [deferred(), deferred()]]
-  let n = 0
+  const arrived = []
   const {api} = await serving(t, (_request, response) => {
-    arrived[n].resolve()
-    response.on("close", closed[n++].resolve)
+    const {seen, closed} = arrived.shift()
+    response.on("close", closed.resolve)
+    seen.resolve()
   })
-  assert.equal((await failed(api.shop.price({}, {timeoutMs: 50}))).code, "timeout")
-  await closed[0].promise
   const abort = new AbortController()
-  const call = failed(api.shop.price({}, {signal: abort.signal}))
-  await arrived[1].promise
-  abort.abort()
-  assert.equal((await call).code, "cancelled")
-  await closed[1].promise
+  for (const [options, code] of [[{signal: abort.signal}, "cancelled"], [{timeoutMs: 1_000}, "timeout"]]) {
+    const [seen, closed] = [deferred(), deferred()]
+    arrived.push({seen, closed})
+    const call = failed(api.shop.price({}, options))
+    await seen.promise
+    abort.abort()
+    assert.equal((await call).code, code)
+    await closed.promise
+  }
 })
 
 function sse(response) {
