@@ -63,7 +63,8 @@ defmodule PhoenixGenApi.MixProject do
       extras: extras(),
       groups_for_extras: [
         Introduction: ~r"^README|guides/getting_started|livebooks/|guides/cheatsheet",
-        "For your clients": ~r"guides/(channels|clients|arguments|streams|relay|rate_limiting)",
+        "For your clients":
+          ~r"guides/(channels|http|clients|arguments|streams|relay|rate_limiting)",
         "Running it":
           ~r"guides/(configuration|deployment|security|reliability|telemetry|diagnostics|testing|troubleshooting|versions_and_rollout)",
         "How it is built": ~r"guides/(architecture|benchmarks)|native/README",
@@ -94,7 +95,7 @@ defmodule PhoenixGenApi.MixProject do
   # Guides in the order in which one would read them; those not named here come after.
   defp extras do
     first =
-      ~w(getting_started.md cheatsheet.cheatmd channels.md clients.md arguments.md streams.md relay.md
+      ~w(getting_started.md cheatsheet.cheatmd channels.md http.md clients.md arguments.md streams.md relay.md
          rate_limiting.md versions_and_rollout.md configuration.md deployment.md security.md reliability.md
          telemetry.md diagnostics.md testing.md troubleshooting.md architecture.md benchmarks.md migrating.md)
 

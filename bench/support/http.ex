@@ -30,7 +30,7 @@ defmodule Bench.Http.Client do
 
   @doc "Opens streams of events, and returns when each has its first one."
   def open(port, path, count) do
-    keeper = spawn(fn -> keep(port, path, count) end)
+    keeper = spawn_link(fn -> keep(port, path, count) end)
     if Process.whereis(@sockets), do: close()
     Process.register(keeper, @sockets)
     send(keeper, {:open, self()})

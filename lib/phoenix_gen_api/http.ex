@@ -4,7 +4,8 @@ defmodule PhoenixGenApi.Http do
 
       curl localhost:4000/gen_api/books/find -H 'content-type: application/json' -d '{"isbn": "9780441"}'
 
-  A Phoenix application forwards a path to `PhoenixGenApi.Plug`, which takes the options below.
+  A Phoenix application forwards a path to `PhoenixGenApi.Plug`, which takes the options below. The guide
+  [HTTP](http.md) has recipes.
 
   ## Requests and answers
 
