@@ -69,12 +69,17 @@ defmodule PhoenixGenApi.PhoenixGateway do
       scope "/" do
         pipe_through(:identity)
         forward("/parsed", Parsed)
+        forward("/open", PhoenixGenApi.Plug, public: true, console: true)
       end
 
       defp assign_user(conn, _options) do
         case Plug.Conn.get_req_header(conn, "x-user") do
-          [user] -> Plug.Conn.assign(conn, :user_id, user)
-          [] -> conn
+          [user] ->
+            roles = Plug.Conn.get_req_header(conn, "x-role")
+            conn |> Plug.Conn.assign(:user_id, user) |> Plug.Conn.assign(:user_roles, roles)
+
+          [] ->
+            conn
         end
       end
     end
