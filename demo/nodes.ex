@@ -31,6 +31,16 @@ defmodule Demo.Nodes do
     end
   end
 
+  @doc "Whether these nodes offer a service: true once they do."
+  def offer?(service, nodes) do
+    if Enum.all?(nodes, &is_map_key(PhoenixGenApi.Service.nodes(service), &1)) do
+      true
+    else
+      Process.sleep(50)
+      offer?(service, nodes)
+    end
+  end
+
   @doc "In the main process of any other node, which does not outlive the gateway."
   def follow_gateway do
     gateway = gateway()

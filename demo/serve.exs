@@ -1,6 +1,6 @@
 # The gateway of bin/demo --serve: elixir serve.exs PORT
-alias Demo.{Nodes, Shop}
-alias PhoenixGenApi.{ConfigDb, Http}
+alias Demo.Nodes
+alias PhoenixGenApi.Http
 
 # Short, so that one sees nodes come back.
 Application.put_env(:phoenix_gen_api, :node_selector, probe_interval: 1_000)
@@ -11,9 +11,8 @@ Application.put_env(:phoenix_gen_api, :describe, :public)
 
 nodes = [Nodes.service_a(), Nodes.service_b()]
 true = Nodes.await(nodes)
-functions = Shop.functions(nodes)
-{:ok, count} = ConfigDb.batch_add(functions)
-^count = length(functions)
+# They offer their functions to every gateway that they are connected with.
+true = Enum.all?(["shop", "text", "cluster"], &Nodes.offer?(&1, nodes))
 
 serve = fn port ->
   Http.Inets.start_link(
