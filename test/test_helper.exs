@@ -4,6 +4,11 @@ installed? = PhoenixGenApi.PhoenixGateway.adapters() != []
 unless installed?,
   do: IO.puts("Left out: the tests tagged :phoenix (no Phoenix with a web server is installed)")
 
+judges? = PhoenixGenApi.Test.Judges.installed?()
+
+unless judges?,
+  do: IO.puts("Left out: the tests tagged :judges (bin/judges installs the validators they need)")
+
 # What tests have the library log is no news, and hides what is. Those that look at it capture it.
 :ok = :logger.set_handler_config(:default, :level, :emergency)
 
@@ -15,7 +20,7 @@ PhoenixGenApi.Test.Cluster.start_distribution()
 
 ExUnit.start(
   formatters: [ExUnit.CLIFormatter, PhoenixGenApi.Test.Watchdog],
-  exclude: if(installed?, do: [], else: [:phoenix]),
+  exclude: for({false, tag} <- [{installed?, :phoenix}, {judges?, :judges}], do: tag),
   # A busy machine takes its time. Only a test that fails waits as long.
   assert_receive_timeout: 30_000,
   timeout: 180_000

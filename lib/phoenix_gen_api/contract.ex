@@ -125,10 +125,12 @@ defmodule PhoenixGenApi.Contract do
   rollout* lists where a validator accepts what the gateway refuses; it refuses nothing that the gateway accepts.
   """
 
-  alias PhoenixGenApi.Contract.{Description, JsonSchema}
+  alias PhoenixGenApi.Contract.{Comparison, Description, JsonSchema, OpenApi}
   alias PhoenixGenApi.Structs.{FunConfig, Request}
 
   @format "1"
+  @choice [:service, :as, :functions, visible: false]
+  @openapi [title: "API", version: "1.0.0", servers: [], public: false, statuses: %{}]
 
   @typedoc "A description, as above."
   @type t :: %{String.t() => term()}
@@ -138,6 +140,12 @@ defmodule PhoenixGenApi.Contract do
           | {:as, Request.t()}
           | {:visible, boolean()}
           | {:functions, [FunConfig.t()]}
+
+  @type openapi_option ::
+          {:title | :version, String.t()}
+          | {:servers, [String.t()]}
+          | {:public, boolean()}
+          | {:statuses, %{String.t() => pos_integer()}}
 
   @doc """
   Describes the functions of this gateway.
@@ -154,16 +162,14 @@ defmodule PhoenixGenApi.Contract do
   force when it is made. Without `:functions` it raises `RuntimeError` where no gateway runs.
   """
   @spec describe([option()]) :: t()
-  def describe(opts \\ []) do
-    opts = Keyword.validate!(opts, [:service, :as, :functions, visible: false])
+  def describe(opts \\ []),
+    do: %{"phoenix_gen_api" => @format, "services" => chosen(Keyword.validate!(opts, @choice))}
 
-    services =
-      opts[:functions]
-      |> services()
-      |> of(opts[:service])
-      |> permitted(opts[:as], opts[:visible])
-
-    %{"phoenix_gen_api" => @format, "services" => services}
+  defp chosen(opts) do
+    opts[:functions]
+    |> services()
+    |> of(opts[:service])
+    |> permitted(opts[:as], opts[:visible])
   end
 
   defp services(nil), do: Description.services()
@@ -180,6 +186,80 @@ defmodule PhoenixGenApi.Contract do
 
   defp permitted(services, %Request{} = request, visible?),
     do: Description.permitted(services, Request.complete(request), visible?)
+
+  @doc """
+  An OpenAPI 3.1 document of the functions as they are called over HTTP.
+
+  Each function is an operation `POST /service/request_type`. Its schemas, texts and permission are those of the
+  version that is served by default; other versions are asked for with the header `accept-version`. Failures are
+  under their statuses. A stream is a stream of server-sent events or of lines of JSON.
+
+  Takes the options of `describe/1`, and:
+
+  | Option | Default | |
+  |---|---|---|
+  | `:title`, `:version` | `"API"`, `"1.0.0"` | of the API, not of a function |
+  | `:servers` | `[]` | URLs that the paths are relative to, such as `["https://example.com/gen_api"]` |
+  | `:public` | `false` | whether callers without an identity are admitted |
+  | `:statuses` | `%{}` | statuses of the functions' own codes, such as `%{"sold_out" => 409}` |
+  """
+  @spec openapi([option() | openapi_option()]) :: %{String.t() => term()}
+  def openapi(opts \\ []) do
+    opts = Keyword.validate!(opts, @choice ++ @openapi)
+    {choice, opts} = Keyword.split(opts, [:service, :as, :functions, :visible])
+    choice |> chosen() |> OpenApi.document(opts)
+  end
+
+  @typedoc "A change, as `compare/2` tells it; the path is that of the argument or the field, or `\"\"`."
+  @type change :: %{
+          change: atom(),
+          severity: :breaking | :compatible,
+          function: String.t(),
+          path: String.t(),
+          message: String.t()
+        }
+
+  @doc """
+  What has changed from one description to another, and whether it breaks clients that were written for the
+  first.
+
+      iex> alias PhoenixGenApi.Contract
+      iex> alias PhoenixGenApi.Structs.FunConfig
+      iex> find = fn types ->
+      ...>   Contract.describe(functions: [
+      ...>     %FunConfig{service: "books", request_type: "find", version: "1.0.0", nodes: :local, mfa: {Books, :find, []}, arg_types: types}
+      ...>   ])
+      ...> end
+      iex> Contract.compare(find.([{"isbn", {:string, 13}}]), find.([{"isbn", {:string, 10}}]))
+      [
+        %{
+          change: :argument_narrowed,
+          severity: :breaking,
+          function: "books find 1.0.0",
+          path: "isbn",
+          message: "books find 1.0.0: argument isbn has a maximum length of 10 instead of 13"
+        }
+      ]
+
+  Descriptions may come from JSON, such as a file that `mix phoenix_gen_api.contract` has written. Arguments
+  break by becoming narrower, results by becoming wider. The guide *Versions and rollout* lists all changes.
+  Texts, tags and timeouts are not compared.
+
+  Raises `ArgumentError` for what is no description.
+  """
+  @spec compare(t(), t()) :: [change()]
+  def compare(old, new), do: Comparison.compare(services_of(old), services_of(new))
+
+  defp services_of(%{"phoenix_gen_api" => @format, "services" => services})
+       when is_list(services),
+       do: services
+
+  defp services_of(_other),
+    do:
+      raise(
+        ArgumentError,
+        "no description of version #{@format}, see PhoenixGenApi.Contract.describe/1"
+      )
 
   @doc """
   The JSON Schema of a type, in one of the spellings of `PhoenixGenApi.ArgumentHandler`.
