@@ -130,7 +130,14 @@ defmodule PhoenixGenApi.Contract do
 
   @format "1"
   @choice [:service, :as, :functions, visible: false]
-  @openapi [title: "API", version: "1.0.0", servers: [], public: false, statuses: %{}]
+  @openapi [
+    :description,
+    title: "API",
+    version: "1.0.0",
+    servers: [],
+    public: false,
+    statuses: %{}
+  ]
 
   @typedoc "A description, as above."
   @type t :: %{String.t() => term()}
@@ -142,7 +149,8 @@ defmodule PhoenixGenApi.Contract do
           | {:functions, [FunConfig.t()]}
 
   @type openapi_option ::
-          {:title | :version, String.t()}
+          {:description, t()}
+          | {:title | :version, String.t()}
           | {:servers, [String.t()]}
           | {:public, boolean()}
           | {:statuses, %{String.t() => pos_integer()}}
@@ -198,6 +206,7 @@ defmodule PhoenixGenApi.Contract do
 
   | Option | Default | |
   |---|---|---|
+  | `:description` | – | a description to go by instead of describing the functions |
   | `:title`, `:version` | `"API"`, `"1.0.0"` | of the API, not of a function |
   | `:servers` | `[]` | URLs that the paths are relative to, such as `["https://example.com/gen_api"]` |
   | `:public` | `false` | whether callers without an identity are admitted |
@@ -207,7 +216,8 @@ defmodule PhoenixGenApi.Contract do
   def openapi(opts \\ []) do
     opts = Keyword.validate!(opts, @choice ++ @openapi)
     {choice, opts} = Keyword.split(opts, [:service, :as, :functions, :visible])
-    choice |> chosen() |> OpenApi.document(opts)
+    services = if opts[:description], do: services_of(opts[:description]), else: chosen(choice)
+    OpenApi.document(services, opts)
   end
 
   @typedoc "A change, as `compare/2` tells it; the path is that of the argument or the field, or `\"\"`."

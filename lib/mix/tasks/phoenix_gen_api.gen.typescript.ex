@@ -29,21 +29,12 @@ defmodule Mix.Tasks.PhoenixGenApi.Gen.Typescript do
   """
   use Mix.Task
 
-  alias PhoenixGenApi.Contract
+  alias Mix.PhoenixGenApi.Source
   alias PhoenixGenApi.Contract.TypeScript
 
-  @switches [
-    out: :string,
-    apis: :string,
-    node: :string,
-    cookie: :string,
-    contract: :string,
-    watch: :boolean,
-    check: :boolean
-  ]
+  @switches [out: :string, watch: :boolean, check: :boolean] ++ Source.switches()
 
   @look_ms 1_000
-  @call_ms 15_000
 
   @impl true
   def run(args) do
@@ -59,12 +50,11 @@ defmodule Mix.Tasks.PhoenixGenApi.Gen.Typescript do
 
   defp options(args) do
     {opts, rest} = OptionParser.parse!(args, strict: @switches)
-    sources = Enum.filter([:apis, :node, :contract], &opts[&1])
+    Source.check!(opts)
 
     cond do
       rest != [] -> Mix.raise("unexpected argument: #{hd(rest)}")
       opts[:out] == nil -> Mix.raise("--out FILE is missing: where to write the types")
-      length(sources) > 1 -> Mix.raise("only one of --apis, --node and --contract makes sense")
       opts[:watch] && opts[:check] -> Mix.raise("--watch writes, and --check does not")
       true -> opts
     end
@@ -102,91 +92,11 @@ defmodule Mix.Tasks.PhoenixGenApi.Gen.Typescript do
   end
 
   defp text(opts) do
-    description = description(opts)
+    description = Source.description(opts)
 
     for name <- TypeScript.left_out(description),
         do: Mix.shell().error("left out, as JavaScript has another use for the name: #{name}")
 
     TypeScript.file(description)
-  end
-
-  defp description(opts) do
-    cond do
-      names = opts[:apis] -> of_modules(names)
-      node = opts[:node] -> of_node(node, opts[:cookie])
-      file = opts[:contract] -> of_file(file)
-      true -> of_project()
-    end
-  end
-
-  defp of_modules(names) do
-    compile()
-    functions = names |> String.split(",", trim: true) |> Enum.flat_map(&functions/1)
-    Contract.describe(functions: functions)
-  end
-
-  defp functions(name) do
-    module = Module.concat([String.trim(name)])
-
-    cond do
-      not Code.ensure_loaded?(module) ->
-        Mix.raise("there is no module #{inspect(module)}")
-
-      not function_exported?(module, :__gen_api__, 0) ->
-        Mix.raise("#{inspect(module)} has no @api functions")
-
-      true ->
-        module.__gen_api__()
-    end
-  end
-
-  # Again for every look, which finds what has changed.
-  defp compile do
-    Enum.each(["compile.all", "compile"], &Mix.Task.reenable/1)
-    Mix.Task.run("compile")
-  end
-
-  defp of_node(name, cookie) do
-    node = String.to_atom(name)
-    connect(node, cookie)
-
-    try do
-      :erpc.call(node, Contract, :describe, [], @call_ms)
-    catch
-      _kind, reason -> Mix.raise("#{name} does not describe its functions: #{inspect(reason)}")
-    end
-  end
-
-  defp connect(node, cookie) do
-    unless Node.alive?() do
-      domain = if String.contains?("#{node}", "."), do: :longnames, else: :shortnames
-      own = :"phoenix_gen_api_#{System.pid()}"
-
-      with {:error, reason} <- :net_kernel.start(own, %{name_domain: domain, hidden: true}),
-           do: Mix.raise("distribution does not start: #{inspect(reason)}")
-    end
-
-    if cookie, do: Node.set_cookie(node, String.to_atom(cookie))
-
-    unless Node.connect(node),
-      do: Mix.raise("cannot connect with #{node}: is its name right, and the cookie?")
-  end
-
-  defp of_file(file) do
-    with {:ok, text} <- File.read(file),
-         {:ok, %{"phoenix_gen_api" => "1", "services" => _} = description} <- JSON.decode(text) do
-      description
-    else
-      {:error, reason} when is_atom(reason) ->
-        Mix.raise("cannot read #{file}: #{:file.format_error(reason)}")
-
-      _other ->
-        Mix.raise("#{file} is no description of this version")
-    end
-  end
-
-  defp of_project do
-    Mix.Task.run("app.start")
-    Contract.describe()
   end
 end
