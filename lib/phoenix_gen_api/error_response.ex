@@ -111,6 +111,7 @@ defmodule PhoenixGenApi.ErrorResponse do
   def executed({:raised, :error, %Refused{}, _stack}), do: :no
   def executed({:raised, _kind, _reason, _stack}), do: :yes
   def executed({:not_encodable, _path, _kind}), do: :yes
+  def executed({:wrong_result, _problems}), do: :yes
   def executed({:stream_failed, _reason}), do: :yes
   def executed({:timeout, _ms}), do: :unknown
   def executed({:no_credit, _ms}), do: :unknown

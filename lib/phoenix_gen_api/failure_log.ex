@@ -57,17 +57,32 @@ defmodule PhoenixGenApi.FailureLog do
   @spec hook_failed(ErrorResponse.failure(), Request.t(), FunConfig.t()) :: :ok
   def hook_failed(failure, request, config) do
     {level, text, stack} = Reason.of(failure)
+    note("after_hook", level, about(request), config, with_stack([": ", text], stack))
+  end
 
-    if level?(level, config) and Limit.admit?("after_hook", subject(request), false, level) do
+  @doc "Logs a result that is not of its declared type, of a request that has not failed."
+  @spec wrong_result(ErrorResponse.failure(), about()) :: :ok
+  def wrong_result(failure, about) do
+    {level, text, []} = Reason.of(failure)
+    config = Plan.config(about.plan)
+    note("check_results", level, about, config, [": ", function(about, config), text])
+  end
+
+  # Counts for itself: the codes are those of failures.
+  defp note(kind, level, %{request: request} = about, config, line) do
+    if level?(level, config) and Limit.admit?(kind, subject(request), false, level) do
       Log.at(
         level,
-        fn -> with_stack(["request ", name(request.request_id), ": ", text], stack) end,
-        metadata(about(request), config, nil)
+        fn -> prefixed(["request ", name(request.request_id)], line) end,
+        metadata(about, config, nil)
       )
     end
 
     :ok
   end
+
+  defp prefixed(prefix, {line, stack}), do: {[prefix, line], stack}
+  defp prefixed(prefix, line), do: [prefix, line]
 
   # Of the level that the function asks for, or of that of all, and of a level that the log takes.
   defp level?(level, config) do

@@ -335,9 +335,11 @@ defmodule PhoenixGenApi.JsonEncoding do
     end
   end
 
-  defp encode(term, :configured), do: encode(term, library())
-  defp encode(term, JSON), do: attempt(fn -> JSON.encode_to_iodata!(term, encoder()) end)
-  defp encode(term, library), do: attempt(fn -> library.encode_to_iodata!(term) end)
+  @doc "The JSON of a term; nil if it has none."
+  @spec encode(term(), json_library()) :: iodata() | nil
+  def encode(term, :configured), do: encode(term, library())
+  def encode(term, JSON), do: attempt(fn -> JSON.encode_to_iodata!(term, encoder()) end)
+  def encode(term, library), do: attempt(fn -> library.encode_to_iodata!(term) end)
 
   defp attempt(encode) do
     encode.()

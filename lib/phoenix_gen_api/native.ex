@@ -69,6 +69,15 @@ defmodule PhoenixGenApi.Native do
   @spec argument_handler_problems(handle(), map()) :: [problem()] | :out_of_budget
   def argument_handler_problems(_plan, _arguments), do: not_loaded()
 
+  @spec argument_handler_check_result(handle(), map()) :: boolean() | :out_of_budget
+  def argument_handler_check_result(_plan, _result), do: not_loaded()
+
+  @spec argument_handler_check_result_dirty(handle(), map()) :: boolean()
+  def argument_handler_check_result_dirty(_plan, _result), do: not_loaded()
+
+  @spec argument_handler_result_problems(handle(), map()) :: [problem()]
+  def argument_handler_result_problems(_plan, _result), do: not_loaded()
+
   @spec argument_handler_problems_dirty(handle(), map()) :: [problem()]
   def argument_handler_problems_dirty(_plan, _arguments), do: not_loaded()
 

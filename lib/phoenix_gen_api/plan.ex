@@ -69,7 +69,9 @@ defmodule PhoenixGenApi.Plan do
     # offered by its nodes: there may be another plan soon
     offered: 2048,
     # which offer different definitions: the node is chosen first
-    rolling: 4096
+    rolling: 4096,
+    # the type of its results is known
+    result: 8192
   ]
 
   # Plans made in one native call.
@@ -101,13 +103,13 @@ defmodule PhoenixGenApi.Plan do
   end
 
   defp plans(validated, set_of) do
-    specs = for {:ok, config, schema} <- validated, do: spec(config, schema, set_of)
+    specs = for {:ok, config, schemas} <- validated, do: spec(config, schemas, set_of)
     plans = Native.plan_new(instance(:node_selector), instance(:rate_limiter), specs)
     {compiled, []} = Enum.map_reduce(validated, plans, &pair/2)
     compiled
   end
 
-  defp pair({:ok, config, _schema}, [plan | rest]), do: {{:ok, plan, config}, rest}
+  defp pair({:ok, config, _schemas}, [plan | rest]), do: {{:ok, plan, config}, rest}
   defp pair({:error, sentences}, rest), do: {{:error, sentences}, rest}
 
   @doc """
@@ -155,7 +157,7 @@ defmodule PhoenixGenApi.Plan do
   @spec candidate_set(reference()) :: CandidateSet.t() | nil
   def candidate_set(handle), do: Native.plan_candidate_set(handle)
 
-  defp spec(config, schema, set_of) do
+  defp spec(config, {schema, result}, set_of) do
     {module, function, arguments} = config.mfa
 
     {nodes, marks} =
@@ -170,6 +172,7 @@ defmodule PhoenixGenApi.Plan do
       version: config.version,
       disabled: config.disabled,
       schema: schema,
+      result: result,
       module: module,
       function: function,
       arguments: arguments,
@@ -225,7 +228,8 @@ defmodule PhoenixGenApi.Plan do
       deadline: config.deadline != nil,
       built_in: config.service == Validation.reserved_service(),
       offered: :offered in marks,
-      rolling: :rolling in marks
+      rolling: :rolling in marks,
+      result: config.result != nil
     ]
 
     for {flag, true} <- set, reduce: 0, do: (bits -> bits ||| Keyword.fetch!(@flags, flag))

@@ -426,6 +426,14 @@ defmodule PhoenixGenApi.ConfigTest do
                "config :phoenix_gen_api, :admin_actions: expected nil or a list of :change_detail_error, :update_rate_limit_config, :push_config, :enable_tracing and :disable_tracing, got [:push]"
     end
 
+    test "check_results is off, log or error" do
+      assert {:ok, %{check_results: :off}} = Config.validate([])
+      assert {:ok, %{check_results: :error}} = Config.validate(check_results: :error)
+
+      assert sentence(check_results: true) ==
+               "config :phoenix_gen_api, :check_results: expected :off, :log or :error, got true"
+    end
+
     test "describe is for nobody, for users or for everyone" do
       for value <- [false, :any_authenticated, :public],
           do: assert({:ok, %{describe: ^value}} = Config.validate(describe: value))
@@ -458,7 +466,7 @@ defmodule PhoenixGenApi.ConfigTest do
 
   test "the documentation has a row for every option" do
     rows = Config.docs() |> String.split("\n", trim: true) |> Enum.drop(2)
-    assert length(rows) == 6 + length(Enum.flat_map(@defaults, fn {_, options} -> options end))
+    assert length(rows) == 7 + length(Enum.flat_map(@defaults, fn {_, options} -> options end))
 
     assert "| `:gen_api` | `pull_timeout` | a positive integer (milliseconds) | `5_000` | how long each service node may take to answer a pull |" in rows
 

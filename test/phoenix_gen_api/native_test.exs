@@ -24,6 +24,7 @@ defmodule PhoenixGenApi.NativeTest do
       version: "0.0.0",
       disabled: false,
       schema: schema(),
+      result: nil,
       module: String,
       function: :upcase,
       arguments: [],

@@ -179,6 +179,8 @@ defmodule PhoenixGenApi.Config.Schema do
      "`true` on a service node: no supervision tree, no state"},
     {:boot_audit, {:or, {:one_of, [:auto]}, :boolean}, :auto, true,
      "log insecure settings at start; `:auto` is in a release only"},
+    {:check_results, {:one_of, [:off, :log, :error]}, :off, true,
+     "whether what a function returns is checked against its `result`: `:log` warns, `:error` also answers `internal`"},
     {:describe, {:one_of, [false, :any_authenticated, :public]}, false, true,
      "for whom the gateway answers `gen_api` `describe` with the functions that the caller may call"},
     {:admin_actions, {:or, @unset, {:list_of, @admin_actions}}, nil, false,

@@ -6,7 +6,7 @@ defmodule PhoenixGenApi.Executor.Dispatch do
 
   alias PhoenixGenApi.Deadline
   alias PhoenixGenApi.ErrorResponse
-  alias PhoenixGenApi.Executor.{Attempt, Context, Retry, Rolling}
+  alias PhoenixGenApi.Executor.{Attempt, Context, ResultCheck, Retry, Rolling}
   alias PhoenixGenApi.FailureLog
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.Relay
@@ -111,7 +111,16 @@ defmodule PhoenixGenApi.Executor.Dispatch do
   defp done(%Response{success: false, code: code} = response, context),
     do: {response, {{:own, code}, context}}
 
-  defp done(response, context), do: {response, {nil, context}}
+  defp done(response, context) do
+    case ResultCheck.check(context, response.result) do
+      :ok ->
+        {response, {nil, context}}
+
+      {:error, failure} ->
+        response = ErrorResponse.build(context.request_id, failure, context.executed)
+        {response, {failure, context}}
+    end
+  end
 
   defp failed(%{request_id: id, plan: plan(timeout: timeout)} = context, outcome) do
     failure = ErrorResponse.failure(outcome, timeout)

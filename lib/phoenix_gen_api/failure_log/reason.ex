@@ -24,6 +24,9 @@ defmodule PhoenixGenApi.FailureLog.Reason do
   def of({:not_encodable, path, kind}),
     do: {:error, "a result that JSON cannot hold: #{path} is #{kind}", []}
 
+  def of({:wrong_result, problems}),
+    do: {:warning, "its result is not what it declares: " <> problems(problems), []}
+
   # What it was called with comes from a client, so that these may be frequent.
   def of({:error_result, reason}), do: {:warning, "returned an error: #{shown(reason)}", []}
   def of({:timeout, ms}), do: {:warning, "timed out after #{Format.duration(ms)}", []}
@@ -102,9 +105,7 @@ defmodule PhoenixGenApi.FailureLog.Reason do
   def of(:unauthenticated), do: {:info, "its connection has no user", []}
 
   def of({:invalid_arguments, _exception, problems}) when is_list(problems) do
-    {:info,
-     "invalid arguments: " <>
-       (problems |> Enum.map(&problem/1) |> SafeInspect.list(@max_problems)), []}
+    {:info, "invalid arguments: " <> problems(problems), []}
   end
 
   def of({:own, code}) when code in ["rate_limited", "cancelled"], do: {:debug, code, []}
@@ -125,6 +126,9 @@ defmodule PhoenixGenApi.FailureLog.Reason do
 
   defp shape(value) when is_tuple(value), do: "a tuple of #{tuple_size(value)} elements"
   defp shape(_value), do: "something unexpected"
+
+  defp problems(problems),
+    do: problems |> Enum.map(&problem/1) |> SafeInspect.list(@max_problems)
 
   defp problem(%{"path" => path, "rule" => rule} = problem) do
     allowed = problem["limit"] || problem["expected"]

@@ -14,7 +14,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RPC.{Client, Credit, ReturnValue}
-  alias PhoenixGenApi.StreamCall.{ClientCredit, Lifetime, Mailbox, Registry, Remote}
+  alias PhoenixGenApi.StreamCall.{ClientCredit, Lifetime, Mailbox, Registry, Remote, ResultCheck}
   alias PhoenixGenApi.Structs.Response
   alias PhoenixGenApi.WorkerPool
 
@@ -24,7 +24,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
   @enforce_keys [:context, :key, :callers, :exempt, :since]
   defstruct @enforce_keys ++
               [:receiver, :id, :monitor, :timer, :remote] ++
-              [ref: nil, judged?: true, sent?: false, weight: 1, credit: nil]
+              [ref: nil, judged?: true, sent?: false, weight: 1, credit: nil, check: nil]
 
   @typep t :: %__MODULE__{
            context: Context.t(),
@@ -47,7 +47,8 @@ defmodule PhoenixGenApi.StreamCall.Server do
            # what the largest item counts as that the receiver was sent since the last look at it
            weight: pos_integer(),
            # frames that the client has asked for; nil if it takes whatever comes
-           credit: ClientCredit.t() | nil
+           credit: ClientCredit.t() | nil,
+           check: ResultCheck.t()
          }
 
   @doc "A stream for a call whose arguments are converted, requested by the calling process."
@@ -62,7 +63,8 @@ defmodule PhoenixGenApi.StreamCall.Server do
       # A request of a channel is made by a process of the channel's, on its behalf.
       exempt: Map.from_keys([receiver | Enum.take(callers, 2)], true),
       since: System.monotonic_time(:millisecond),
-      credit: ClientCredit.new(context.request.credit)
+      credit: ClientCredit.new(context.request.credit),
+      check: ResultCheck.new(context)
     }
   end
 
@@ -166,6 +168,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
   # several.
   defp loop(%{credit: %ClientCredit{}} = stream, budget), do: credited(stream, budget)
   defp loop(stream, budget) when budget <= 0, do: pause(stream, 0)
+  defp loop(%{check: check} = stream, budget) when check != nil, do: checked(stream, budget)
 
   defp loop(stream, budget) do
     receive do
@@ -178,6 +181,22 @@ defmodule PhoenixGenApi.StreamCall.Server do
     end
   end
 
+  # The stream of a function whose items are checked.
+  defp checked(stream, budget) do
+    receive do
+      message ->
+        case admitted(stream, message) do
+          {stream, {:result, item}} -> stream |> sent() |> send_item(item, budget)
+          {stream, message} -> handle(stream, message, budget)
+        end
+    end
+  end
+
+  defp admitted(%{check: check, context: context} = stream, message) do
+    {check, message} = ResultCheck.admit(check, context, message)
+    {%{stream | check: check}, message}
+  end
+
   # The stream of a client that says how many frames it takes.
   defp credited(%{credit: credit} = stream, budget) do
     case ClientCredit.next(credit) do
@@ -185,12 +204,23 @@ defmodule PhoenixGenApi.StreamCall.Server do
       _any_or_item when budget <= 0 -> pause(stream, 0)
       :any -> any(stream, budget)
       {:send_last, item, _credit} -> finish(stream, last_frame(stream, item))
-      {:send, item, credit} -> send_credited(%{stream | credit: credit}, item, budget)
+      {:send, item, credit} -> send_item(%{stream | credit: credit}, item, budget)
     end
   end
 
-  defp any(%{credit: %{timer: timer} = credit} = stream, budget) do
+  defp any(stream, budget) do
     receive do
+      message when stream.check == nil ->
+        taken(stream, message, budget)
+
+      message ->
+        {stream, message} = admitted(stream, message)
+        taken(stream, message, budget)
+    end
+  end
+
+  defp taken(%{credit: %{timer: timer} = credit} = stream, message, budget) do
+    case message do
       {:result, item} ->
         hold(stream, [item], budget)
 
@@ -214,10 +244,10 @@ defmodule PhoenixGenApi.StreamCall.Server do
   defp hold(%{credit: credit} = stream, items, budget),
     do: stream |> sent() |> Map.put(:credit, ClientCredit.hold(credit, items)) |> loop(budget)
 
-  defp send_credited(%{receiver: receiver, id: id} = stream, item, budget) do
+  defp send_item(%{receiver: receiver, id: id} = stream, item, budget) do
     send(receiver, {:stream_response, Response.stream_response(id, item)})
     weight = Credit.weight(item, @unit)
-    stream |> heavier(weight) |> credited(budget - weight)
+    stream |> heavier(weight) |> loop(budget - weight)
   end
 
   # One item after the other, with nothing looked up in the stream for each.
@@ -337,6 +367,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
       :complete -> stopped(stream)
       {:error, %Response{} = response} -> answered(stream, response)
       {:error, reason} -> failed(stream, {:error_result, reason})
+      {ResultCheck, failure} when stream.check != nil -> failed(stream, failure)
       {__MODULE__, :stop} -> stopped(stream)
       {:timeout, ^timer, :deadline} -> timed_out(stream)
       {:DOWN, ^monitor, :process, _receiver, _reason} -> abandoned(stream)
@@ -384,11 +415,14 @@ defmodule PhoenixGenApi.StreamCall.Server do
       {:died, reason} -> failed(stream, {:raised, :exit, reason, []})
       _returned when sent? -> loop(stream, budget)
       :open -> loop(stream, budget)
-      {:last, value} -> finish(stream, last_frame(stream, value))
+      {:last, value} -> stream |> admitted({:last_result, value}) |> last()
       {:response, response} -> answered(stream, response)
       {:failed, failure} -> failed(stream, failure)
     end
   end
+
+  defp last({stream, {:last_result, value}}), do: finish(stream, last_frame(stream, value))
+  defp last({stream, {ResultCheck, failure}}), do: failed(stream, failure)
 
   defp returned(%{sent?: true} = stream, _enumerable, budget), do: loop(stream, budget)
 

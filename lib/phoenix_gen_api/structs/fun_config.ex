@@ -37,12 +37,16 @@ defmodule PhoenixGenApi.Structs.FunConfig do
   | `max_result_bytes` | size of a result in JSON, for clients: bytes, or `nil` for that of `config :phoenix_gen_api, :request` | `nil` |
   | `deadline` | `nil`, or 100 to 3,600,000 ms for a whole request: waiting, hooks, node selection, every attempt. The client's `deadline_ms` counts if it is less | `nil` |
   | `doc` | what the function does, a string of at most 4,000 characters, or `nil` | `nil` |
-  | `result` | the type of what it returns, of a stream that of an item, in the spellings of `PhoenixGenApi.ArgumentHandler`; `nil` if undescribed. Results are not checked against it yet | `nil` |
+  | `result` | the type of what it returns, of a stream that of an item, in the spellings of `PhoenixGenApi.ArgumentHandler`; `nil` if undescribed. `config :phoenix_gen_api, :check_results` has results checked against it | `nil` |
   | `deprecated` | boolean, or a sentence that says what to use instead | `false` |
   | `idempotent` | whether calling it twice does no harm | `false` |
   | `tags` | list of non-empty strings | `[]` |
 
-  `doc` to `tags` describe the function; they change nothing about a request. A module declares its functions with
+  `doc` to `tags` describe the function, see `PhoenixGenApi.Contract`; they change nothing about a request, unless
+  `:check_results` is on: `:log` warns of a result that is not what `result` says, with the path and the rule, and
+  `:error` also answers the request with `Internal Server Error` (a stream ends so at its first wrong item). What
+  counts is the form that JSON gives a result: atoms are strings, dates texts, and structs what their encoders
+  make of them. Limits of arguments as a whole, on levels and values, are none of results. A module declares its functions with
   `PhoenixGenApi.Service`, which takes these fields as options.
   """
 

@@ -3,6 +3,7 @@
 use crate::atoms;
 use crate::build::Builder;
 use crate::decode::{List, Map};
+use crate::encoded::{Encoded, Nothing};
 use crate::outcome;
 use crate::plan::PlanResource;
 use crate::schema::{Fault, SchemaResource};
@@ -87,7 +88,15 @@ fn argument_handler_problems_dirty<'a>(
 }
 
 fn problems<'a>(env: Env<'a>, plan: &PlanResource, arguments: Map<'a>, units: u64) -> Term<'a> {
-    let schema = plan.schema();
+    problems_of(env, plan.schema(), arguments, units)
+}
+
+fn problems_of<'a>(
+    env: Env<'a>,
+    schema: &SchemaResource,
+    arguments: Map<'a>,
+    units: u64,
+) -> Term<'a> {
     let build = Builder {
         env,
         kept: &schema.kept,
@@ -99,6 +108,55 @@ fn problems<'a>(env: Env<'a>, plan: &PlanResource, arguments: Map<'a>, units: u6
     match found {
         Some(failures) => failures.iter().map(encode).collect::<Vec<_>>().encode(env),
         None => atoms::out_of_budget().encode(env),
+    }
+}
+
+/// Whether a result is of the type that the function of the plan declares, as far as that shows: `false`
+/// also where only its JSON can tell. `result` is a map with the result under that name. Normal scheduler, at most
+/// [`BUDGET`] units of work: then `:out_of_budget`.
+#[rustler::nif]
+fn argument_handler_check_result<'a>(
+    env: Env<'a>,
+    plan: &PlanResource,
+    result: Map<'a>,
+) -> Term<'a> {
+    check_result(env, plan, result, BUDGET.into())
+}
+
+/// The same without a bound on the work. Dirty CPU scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn argument_handler_check_result_dirty<'a>(
+    env: Env<'a>,
+    plan: &PlanResource,
+    result: Map<'a>,
+) -> Term<'a> {
+    check_result(env, plan, result, u64::MAX)
+}
+
+fn check_result<'a>(env: Env<'a>, plan: &PlanResource, result: Map<'a>, units: u64) -> Term<'a> {
+    let Some(schema) = plan.result() else {
+        return true.encode(env);
+    };
+    let names = &schema.names;
+    let result = Encoded::new(result.0, names);
+    match schema.schema.check(result, &Nothing { env, names }, units) {
+        Outcome::Valid(_nothing) => true.encode(env),
+        Outcome::Invalid(_failure) => false.encode(env),
+        Outcome::OutOfBudget => atoms::out_of_budget().encode(env),
+    }
+}
+
+/// Every problem of a result that was decoded from its JSON, at most 20, as those of arguments. Dirty CPU
+/// scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn argument_handler_result_problems<'a>(
+    env: Env<'a>,
+    plan: &PlanResource,
+    result: Map<'a>,
+) -> Term<'a> {
+    match plan.result() {
+        Some(schema) => problems_of(env, schema, result, u64::MAX),
+        None => Term::list_new_empty(env),
     }
 }
 

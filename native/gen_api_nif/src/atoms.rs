@@ -139,6 +139,7 @@ rustler::atoms! {
     run,
     returned,
     revoke,
+    result,
     schema,
     second,
     service,

@@ -14,6 +14,7 @@ mod circuits;
 mod client_connection;
 mod config_db;
 mod decode;
+mod encoded;
 mod executor;
 mod json_encoding;
 mod mode;

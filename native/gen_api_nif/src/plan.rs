@@ -38,6 +38,7 @@ pub struct PlanResource {
     config: u32,
     scope: Option<Arc<Scope>>,
     schema: ResourceArc<SchemaResource>,
+    result: Option<ResourceArc<SchemaResource>>,
     route: Option<Route>,
     stats: Option<Arc<CallStats>>,
     terms: Terms,
@@ -66,6 +67,8 @@ struct PlanSpec<'a> {
     version: String,
     disabled: bool,
     schema: ResourceArc<SchemaResource>,
+    /// Of the result by itself; nil if it is not described.
+    result: Option<ResourceArc<SchemaResource>>,
     module: Atom,
     function: Atom,
     /// The arguments inside the mfa, a list.
@@ -109,6 +112,7 @@ impl<'a> Decoder<'a> for PlanSpec<'a> {
             version: field(term, atoms::version())?,
             disabled: field(term, atoms::disabled())?,
             schema: field(term, atoms::schema())?,
+            result: field(term, atoms::result())?,
             module: field(term, atoms::module())?,
             function: field(term, atoms::function())?,
             arguments,
@@ -177,6 +181,7 @@ impl PlanResource {
             version: spec.version.into_boxed_str(),
             disabled: spec.disabled,
             schema: spec.schema,
+            result: spec.result,
             module: spec.module,
             function: spec.function,
             timeout: spec.timeout,
@@ -204,6 +209,11 @@ impl PlanResource {
         &self.schema
     }
 
+    /// The type of the result, as the one argument `result`.
+    pub fn result(&self) -> Option<&SchemaResource> {
+        self.result.as_deref()
+    }
+
     /// The flags as they are now: whether a limit applies may change at any time.
     fn flags(&self) -> u32 {
         let limited = self.scope.as_ref().is_some_and(|scope| scope.is_limited());
@@ -227,7 +237,12 @@ impl PlanResource {
     pub fn bytes(&self) -> usize {
         let names = self.service.len() + self.request_type.len() + self.version.len();
         let route = self.route.as_ref().map_or(0, Route::bytes);
-        let own = std::mem::size_of::<Self>() + names + route + self.schema.schema.bytes();
+        let result = self
+            .result
+            .as_ref()
+            .map_or(0, |result| result.schema.bytes());
+        let schemas = self.schema.schema.bytes() + result;
+        let own = std::mem::size_of::<Self>() + names + route + schemas;
         own.saturating_add(self.term_bytes)
     }
 

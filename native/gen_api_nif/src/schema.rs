@@ -9,6 +9,7 @@ use crate::argument_handler::BUDGET;
 use crate::atoms;
 use crate::build::Builder;
 use crate::decode::List;
+use crate::encoded::Names;
 use crate::schema_kinds::Reading;
 use crate::terms::Terms;
 use crate::value::Arg;
@@ -22,7 +23,11 @@ use rustler::{Atom, Encoder, Env, Error, Resource, Term};
 pub struct SchemaResource {
     pub schema: Schema,
     pub kept: KeptTerms,
+    /// Of a type of results.
+    pub names: Names,
 }
+
+impl std::panic::RefUnwindSafe for SchemaResource {}
 
 #[rustler::resource_impl]
 impl Resource for SchemaResource {}
@@ -93,6 +98,7 @@ impl SchemaResource {
         Ok(SchemaResource {
             schema: Schema::new(fields, shape, limits),
             kept: compiler.kept,
+            names: Names::default(),
         })
     }
 }

@@ -24,6 +24,8 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   @max_retries 100
   @max_text 4_000
   @unversioned "0.0.0"
+  # A result is bounded in bytes.
+  @most_nodes 0xFFFF_FFFF
   @reserved "gen_api"
   # Spelt so that this module does not depend on what is above it.
   @built_in {Module.concat(["PhoenixGenApi", "Contract", "BuiltIn"]), :describe, []}
@@ -70,12 +72,15 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
   @spec reserved_service() :: String.t()
   def reserved_service, do: @reserved
 
-  @doc "The normalised config and its compiled schema, or every error in field order."
-  @spec run(config) :: {:ok, config, reference()} | {:error, [String.t()]} when config: struct()
+  @typedoc "The compiled schemas of the arguments, and of the result where that is described."
+  @type schemas :: {reference(), reference() | nil}
+
+  @doc "The normalised config and its compiled schemas, or every error in field order."
+  @spec run(config) :: {:ok, config, schemas()} | {:error, [String.t()]} when config: struct()
   def run(config), do: [config] |> run_all() |> hd()
 
   @doc "The same for each of several configs, which takes a quarter of the time for thousands."
-  @spec run_all([config]) :: [{:ok, config, reference()} | {:error, [String.t()]}]
+  @spec run_all([config]) :: [{:ok, config, schemas()} | {:error, [String.t()]}]
         when config: struct()
   def run_all(configs) do
     configs
@@ -90,9 +95,10 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
     case Enum.flat_map(@messages, &errors(&1, config, compiled)) do
       [] ->
         {:ok, schema, orders, warnings} = types
-        warnings = warnings ++ elem(compiled.result, 1)
+        {:ok, result, more} = compiled.result
+        warnings = warnings ++ more
         Enum.each(warnings, &Log.warning("#{names(config)}: #{&1}"))
-        {:ok, normalise(config, orders), schema}
+        {:ok, normalise(config, orders), {schema, result}}
 
       errors ->
         {:error, errors}
@@ -126,22 +132,21 @@ defmodule PhoenixGenApi.Structs.FunConfig.Validation do
     end
   end
 
-  defp compile_types(configs) do
+  defp compile_types(configs, max_nodes \\ Config.get(:argument_handler, :max_nodes)) do
     parsed = Enum.map(configs, &TypeParser.parse(&1.arg_types, &1.arg_orders))
     # Without declared arguments a function takes none, whatever the order says.
     schemas = for {:ok, %{fields: f, orders: o}} <- parsed, do: {f, o == :map and f != []}
-    max_nodes = Config.get(:argument_handler, :max_nodes)
     compiled = Native.argument_handler_compile(schemas, @max_depth, max_nodes)
     {types, []} = Enum.map_reduce(parsed, compiled, &pair/2)
     types
   end
 
   # The type of a result is written like that of an argument.
-  defp compile_result(nil), do: {:ok, []}
+  defp compile_result(nil), do: {:ok, nil, []}
 
   defp compile_result(type) do
-    case compile_types([%{arg_types: [{"result", type}], arg_orders: nil}]) do
-      [{:ok, _schema, _orders, warnings}] -> {:ok, Enum.map(warnings, &of_result/1)}
+    case compile_types([%{arg_types: [{"result", type}], arg_orders: nil}], @most_nodes) do
+      [{:ok, schema, _orders, warnings}] -> {:ok, schema, Enum.map(warnings, &of_result/1)}
       [{:error, message}] -> {:error, of_result(message)}
     end
   end
