@@ -1,5 +1,6 @@
 // The console in headless Chromium, against the gateway of `bin/demo --serve`. URL is the console's address,
 // CHROMIUM the path of the browser, SCREENSHOTS a folder for pictures of every state.
+import {connect} from "../../clients/javascript/dist/index.js"
 import assert from "node:assert/strict"
 import {after, before, test} from "node:test"
 import {mkdir, mkdtemp, rm} from "node:fs/promises"
@@ -302,18 +303,20 @@ pageTest("a call is copied as curl and as JavaScript", async page => {
   assert.equal(JSON.parse(execFileSync("sh", ["-c", curl.replace(/^curl/, "curl -s")])).result, "it's")
   await page.getByRole("button", {name: "Copy as JavaScript"}).click()
   await page.getByText("Copied as JavaScript").waitFor()
-  const run = code => new Function("console", `return (async () => {${code}})()`)
-  const logged = []
-  await run(await clipboard())({log: (...values) => logged.push(values)})
-  assert.equal(logged[0][1].result, "it's")
+  // As a module would, with the client of this repository.
+  const run = code => {
+    const [, rest] = code.split('import {connect} from "phoenix-gen-api"\n')
+    const logged = []
+    const log = value => logged.push(value)
+    return new Function("connect", "console", `return (async () => {${rest}})()`)(connect, {log}).then(() => logged)
+  }
+  assert.deepEqual(await run(await clipboard()), ["it's"])
 
   await open(page, "shop", "countdown")
   await page.getByLabel("from").fill("2")
   await page.getByRole("button", {name: "Copy as JavaScript"}).click()
   await page.getByText("Copied as JavaScript").waitFor()
-  const frames = []
-  await run(await clipboard())({log: frame => frames.push(frame.result)})
-  assert.deepEqual(frames, [2, 1, 0])
+  assert.deepEqual(await run(await clipboard()), [2, 1, 0])
 })
 
 pageTest("a gateway without functions says what to do", async page => {

@@ -5,6 +5,7 @@ defmodule Mix.Tasks.PhoenixGenApi.Gen.TypescriptTest do
   alias PhoenixGenApi.Contract
   alias PhoenixGenApi.Contract.TypeScript
   alias PhoenixGenApi.Structs.FunConfig
+  alias PhoenixGenApi.Test.Cluster
 
   defmodule Prices do
     use PhoenixGenApi.Service, service: "typescript_prices"
@@ -63,6 +64,26 @@ defmodule Mix.Tasks.PhoenixGenApi.Gen.TypescriptTest do
     on_exit(fn -> PhoenixGenApi.ConfigDb.delete("typescript_gateway", "first") end)
     Typescript.run(["--out", out])
     assert File.read!(out) =~ "typescript_gateway: {\n    first("
+  end
+
+  test "a gateway that runs", %{out: out} do
+    {_peer, node} = peer = Cluster.start_peer(app: [client_mode: false])
+
+    config = %FunConfig{
+      service: "typescript_node",
+      request_type: "first",
+      nodes: :local,
+      mfa: {List, :first, []},
+      response_type: :stream
+    }
+
+    :ok = Cluster.call(peer, PhoenixGenApi.ConfigDb, :add, [config])
+    Typescript.run(["--out", out, "--node", to_string(node)])
+    assert File.read!(out) =~ "AsyncIterable<unknown>"
+
+    assert_raise Mix.Error, ~r/cannot connect with nobody@/, fn ->
+      Typescript.run(["--out", out, "--node", "nobody@127.0.0.1"])
+    end
   end
 
   test "mistakes are said in a sentence", %{out: out, tmp_dir: dir} do

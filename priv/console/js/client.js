@@ -63,26 +63,19 @@ function asCurl(call, identity) {
   return [`curl ${call.stream ? "-N " : ""}${shell(location.origin + target(call.service, call.type))}`, ...headers, `-d ${shell(call.body)}`].join(" \\\n  ")
 }
 
+// With the client of the library.
 function asJavaScript(call, identity) {
-  const headers = pretty(headersOf(call, identity)).replace(/\n/g, "\n  ")
-  const lines = [
-    `const response = await fetch(${JSON.stringify(location.origin + target(call.service, call.type))}, {`,
-    `  method: "POST",`,
-    `  headers: ${headers},`,
-    `  body: JSON.stringify(${call.body.trim().replace(/\n/g, "\n  ")})`,
-    `})`,
-  ]
-  if (!call.stream) return [...lines, `console.log(response.status, await response.json())`].join("\n")
+  const member = name => /^[A-Za-z_$][\w$]*$/.test(name) ? `.${name}` : `[${JSON.stringify(name)}]`
+  const service = `api${member(call.service)}${call.version ? `.v(${JSON.stringify(call.version)})` : ""}`
+  const options = call.deadline ? `, {deadlineMs: ${Number(call.deadline)}}` : ""
+  const invocation = `${service}${member(call.type)}(${call.body.trim()}${options})`
+  const headers = identity ? `, headers: ${pretty({"x-gen-api-identity": ascii(JSON.stringify(identity))})}` : ""
   return [
-    ...lines,
-    `let text = ""`,
-    `for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {`,
-    `  const events = (text + chunk).split("\\n\\n")`,
-    `  text = events.pop()`,
-    `  for (const event of events) {`,
-    `    const data = event.split("\\n").find(line => line.startsWith("data: "))`,
-    `    if (data) console.log(JSON.parse(data.slice(6)))`,
-    `  }`,
-    `}`,
+    `import {connect} from "phoenix-gen-api"`,
+    ``,
+    `const api = connect({url: ${JSON.stringify(location.origin + base)}${headers}})`,
+    call.stream
+      ? `for await (const item of ${invocation}) console.log(item)`
+      : `console.log(await ${invocation})`,
   ].join("\n")
 }
