@@ -10,11 +10,13 @@ defmodule PhoenixGenApi.Channel do
       end
 
   The client pushes requests on the event, see `PhoenixGenApi.Structs.Request`, and gets
-  `PhoenixGenApi.Structs.Response`s:
+  `PhoenixGenApi.Structs.Response`s. In JavaScript `phoenix-gen-api` does that; the guide [Clients](clients.md)
+  has the protocol:
 
-      channel.push("api", {
-        service: "books", request_type: "find", request_id: "r1", args: {isbn: "9780441"}
-      }).receive("ok", response => show(response.result))
+      import {connect} from "phoenix-gen-api"
+
+      const api = connect({socket, topic: "api:lobby", event: "api"})
+      const book = await api.books.find({isbn: "9780441"})
 
   ## Options
 
@@ -80,8 +82,15 @@ defmodule PhoenixGenApi.Channel do
   none. One that waits is never called. One that executes is ended, with its function, also on
   another node. Both are answered with the code `cancelled`. Of those that were acknowledged, a
   stream pushes its end frame and an async request nothing more. Code of the channel ends its
-  client's streams with `PhoenixGenApi.stop_stream/1`. At most 100 cancels of a channel act at once
-  in a second; more wait their turn like requests.
+  client's streams with `PhoenixGenApi.stop_stream/1`. At most 100 cancels and grants of credit of a
+  channel act at once in a second; more wait their turn like requests.
+
+  ## Credit
+
+  A stream whose request has `"credit": n`, 1 to 1,000, sends no more than `n` items before its client grants
+  more. The payload `{"request_id": "r1", "credit": n}` grants `n` items to the acknowledged streams of that id on
+  this event, with at most 10,000 outstanding for each; the reply is `{:ok, %{request_id: "r1"}}`, also when there
+  is none. A stream that has had no credit for `credit_timeout_ms` ends with the code `timeout`.
 
   ## Ids
 
