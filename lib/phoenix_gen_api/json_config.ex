@@ -22,8 +22,8 @@ defmodule PhoenixGenApi.JsonConfig do
          }
        }}
 
-  It only exports. Of each function it takes the version that a request without a version would
-  get, and leaves out what is disabled.
+  It only exports. Of the functions that `PhoenixGenApi.Contract` describes it takes the version that a request
+  without a version gets; disabled functions are not among them.
 
   ## Options
 
@@ -31,7 +31,7 @@ defmodule PhoenixGenApi.JsonConfig do
   |---|---|---|
   | `format` | `:structs` | `:structs`: list of the `FunConfig`s; `:map`: `%{key => value}`; `:json`: that map as a JSON string; `{module, function, args}`: what `apply(module, function, [map \\| args])` returns |
   | `descriptions` | the request type | map request type → text, or a function of the config; nil is the default |
-  | `arg_values` | none | map request type → `%{name => value}`, or a function of the config that returns such a map; an argument that has no value there is its `default_value`, otherwise `""` |
+  | `arg_values` | none | map request type → `%{name => value}`, or a function of the config that returns such a map; an argument that has no value there is its `default_value`, as JSON has it, otherwise `""` |
   | `user_id`, `device_id`, `request_id` | `"user_1"`, `"device_1"`, `"request_1"` | what every message carries |
   | `event` | `"phoenix_gen_api"` | the event of the channel |
 
@@ -44,8 +44,10 @@ defmodule PhoenixGenApi.JsonConfig do
   `ArgumentError`.
   """
 
-  alias PhoenixGenApi.ArgumentHandler.{TypeParser, TypeSyntax}
+  alias PhoenixGenApi.ArgumentHandler.TypeParser
   alias PhoenixGenApi.ConfigDb
+  alias PhoenixGenApi.Contract
+  alias PhoenixGenApi.Contract.JsonSchema
   alias PhoenixGenApi.JsonEncoding
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Structs.FunConfig
@@ -94,10 +96,13 @@ defmodule PhoenixGenApi.JsonConfig do
     {key(config, opts), message(config, opts)}
   end
 
+  # What clients are told there is, in the version that they get if they name none.
   defp configs(services) do
-    for {service, types} <- services |> ConfigDb.get_functions_from_services() |> Enum.sort(),
-        type <- types |> Map.keys() |> Enum.sort(),
-        {:ok, config} <- [ConfigDb.get_fast(service, type)],
+    %{"services" => described} = Contract.describe(service: services)
+
+    for %{"service" => service, "functions" => functions} <- described,
+        %{"request_type" => type, "default_version" => version} <- functions,
+        {:ok, config} <- [ConfigDb.get(service, type, version)],
         do: config
   end
 
@@ -136,7 +141,7 @@ defmodule PhoenixGenApi.JsonConfig do
         "request_id" => opts[:request_id],
         "service" => to_string(config.service),
         "version" => FunConfig.version(config),
-        "args" => args(config.arg_types || [], given(opts[:arg_values], config) || %{})
+        "args" => args(config, given(opts[:arg_values], config) || %{})
       }
     }
   end
@@ -144,20 +149,19 @@ defmodule PhoenixGenApi.JsonConfig do
   defp given(fun, config) when is_function(fun, 1), do: fun.(config)
   defp given(map, %{request_type: type}) when is_map(map), do: map[type]
 
-  defp args(types, values) do
-    Map.new(types, fn {name, type} ->
-      name = TypeParser.name(name)
-      {name, Map.get_lazy(values, name, fn -> default(type) end)}
-    end)
-  end
+  # The defaults are those of the schema that clients get. Arguments that have none can still be named.
+  defp args(config, values) do
+    schemas =
+      case JsonSchema.of_arguments(config.arg_types, :map) do
+        {:ok, %{"properties" => schemas}} ->
+          schemas
 
-  # A nil default is one too; a type that cannot be read has none.
-  defp default(type) do
-    with {_name, options} <- TypeSyntax.parse(type),
-         {:ok, default} <- Keyword.fetch(options, :default_value) do
-      default
-    else
-      :error -> ""
-    end
+        {:error, _sentence} ->
+          Map.new(config.arg_types, fn {name, _type} -> {TypeParser.name(name), %{}} end)
+      end
+
+    Map.new(schemas, fn {name, schema} ->
+      {name, Map.get_lazy(values, name, fn -> Map.get(schema, "default", "") end)}
+    end)
   end
 end

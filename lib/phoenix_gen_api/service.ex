@@ -105,7 +105,7 @@ defmodule PhoenixGenApi.Service do
   | Field | Unless given |
   |---|---|
   | `request_type` | the name of the function |
-  | `doc` | the first paragraph of its `@doc` |
+  | `doc` | the first paragraph of its `@doc`; none in a module with `@moduledoc false` |
   | `nodes` | `:service` |
   | `arg_types`, `request_info` | from the function's `@spec`, see below; `request_info` only where `arg_types` is not given |
   | `result` | from the `@spec`, of `:sync` and `:async` functions: the type in `{:ok, type}`, or the plain return type, errors apart; `nil` if it is none of the types below |

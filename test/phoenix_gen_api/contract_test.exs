@@ -186,6 +186,31 @@ defmodule PhoenixGenApi.ContractTest do
       refute json =~ ~r/secret|10\.0\.0\.7/i
     end
 
+    defmodule Private do
+      @moduledoc false
+      use PhoenixGenApi.Service, service: "private", nodes: :local
+
+      @doc "For maintainers."
+      @api true
+      @spec up(text :: String.t()) :: String.t()
+      def up(text), do: text
+
+      @doc "For maintainers."
+      @api doc: "For clients."
+      @spec down(text :: String.t()) :: String.t()
+      def down(text), do: text
+    end
+
+    test "has no documentation of a private module, unless that is meant for clients" do
+      %{"services" => [%{"functions" => functions}]} =
+        Contract.describe(functions: Private.__gen_api__())
+
+      assert for(%{"versions" => [version]} <- functions, do: version["doc"]) == [
+               "For clients.",
+               nil
+             ]
+    end
+
     test "is what JSON makes of it" do
       for {type, n} <-
             Enum.with_index([

@@ -184,7 +184,8 @@ defmodule PhoenixGenApi.JsonConfigTest do
         "default" => 2,
         "tuple" => "x",
         "options" => "y",
-        "nothing" => nil,
+        # No default, as everywhere.
+        "nothing" => "",
         "empty" => ""
       }
 

@@ -99,7 +99,7 @@ defmodule PhoenixGenApi.Service.Declaration do
     config =
       %FunConfig{
         request_type: Atom.to_string(function.name),
-        doc: function.doc,
+        doc: if(not private?(env.module), do: function.doc),
         nodes: :service,
         mfa: {env.module, function.name, []}
       }
@@ -112,6 +112,9 @@ defmodule PhoenixGenApi.Service.Declaration do
     check_arity(config, function, signature)
     config
   end
+
+  # Its documentation is for those who read the code.
+  defp private?(module), do: match?({_line, false}, Module.get_attribute(module, :moduledoc))
 
   defp check_options(options, at, where, expected) do
     unless Keyword.keyword?(options),
