@@ -327,7 +327,7 @@ defmodule PhoenixGenApi do
   See `PhoenixGenApi.Service`.
   """
   @spec service_print() :: :ok
-  defdelegate service_print, to: Console, as: :services
+  defdelegate service_print, to: Diagnostics.Services, as: :print
 
   @doc """
   Prints what operators have decided at run time and holds on this gateway: disabled functions,

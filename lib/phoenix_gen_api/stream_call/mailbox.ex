@@ -42,4 +42,15 @@ defmodule PhoenixGenApi.StreamCall.Mailbox do
   @doc "How long to wait ahead of the next look, given the last wait; 0 for the first."
   @spec next_wait_ms(non_neg_integer()) :: pos_integer()
   def next_wait_ms(waited), do: min(max(waited * 2, 1), 10)
+
+  @doc """
+  Messages that wait for a stream that holds back were sent by somebody who does not care for credits, so there
+  may be any number of them. They should not be copied with every collection of garbage.
+  """
+  @spec move_off_heap() :: :ok
+  def move_off_heap do
+    {:message_queue_len, waiting} = Process.info(self(), :message_queue_len)
+    if waiting > 1_000, do: Process.flag(:message_queue_data, :off_heap)
+    :ok
+  end
 end

@@ -9,14 +9,13 @@ defmodule PhoenixGenApi.StreamCall.Server do
 
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Executor.{Attempt, Context, Rolling}
-  alias PhoenixGenApi.FailureLog
-  alias PhoenixGenApi.Hooks
   alias PhoenixGenApi.NodeSelector
-  alias PhoenixGenApi.Plan
-  alias PhoenixGenApi.RPC.{Client, Credit, ReturnValue}
-  alias PhoenixGenApi.StreamCall.{ClientCredit, Lifetime, Mailbox, Registry, Remote, ResultCheck}
+  alias PhoenixGenApi.RPC.{Credit, ReturnValue}
+  alias PhoenixGenApi.StreamCall.{ClientCredit, Ending, Lifetime, Mailbox, Registry, Remote, ResultCheck}
   alias PhoenixGenApi.Structs.Response
   alias PhoenixGenApi.WorkerPool
+
+  import Ending
 
   # Items of more than 256 bytes count as several for the receiver.
   @unit 8
@@ -68,9 +67,6 @@ defmodule PhoenixGenApi.StreamCall.Server do
     }
   end
 
-  @typedoc "Receiver and final frame; none for a receiver that is gone, or has had it."
-  @type final :: {pid(), {:stream_response, Response.t()}} | nil
-
   @doc """
   Lives the stream to its end, in the calling process, and returns what is still to be sent, and
   how the function has crashed if that was the end.
@@ -78,7 +74,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
   Its sending and the end of the process should be one step, or a process that is killed between
   them gets a second final frame from whoever notices its death.
   """
-  @spec run(t()) :: {final(), map() | nil}
+  @spec run(t()) :: Ending.ended()
   def run(%__MODULE__{} = stream) do
     Registry.begin(stream.key)
     begin(stream)
@@ -324,7 +320,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
 
   # Takes only what ends a stream, and for one without credit more of that.
   defp hold_back(stream, wait, waited, no_credit) do
-    if waited == 0, do: move_queue_off_heap()
+    if waited == 0, do: Mailbox.move_off_heap()
     %{monitor: monitor, timer: timer, exempt: exempt} = stream
 
     receive do
@@ -350,13 +346,6 @@ defmodule PhoenixGenApi.StreamCall.Server do
     after
       wait -> pause(stream, wait)
     end
-  end
-
-  # Messages that wait here were sent by somebody who does not care for credits, so there may be
-  # any number of them. They should not be copied with every collection of garbage.
-  defp move_queue_off_heap do
-    {:message_queue_len, waiting} = Process.info(self(), :message_queue_len)
-    if waiting > 1_000, do: Process.flag(:message_queue_data, :off_heap)
   end
 
   defp handle(%{monitor: monitor, timer: timer} = stream, message, budget) do
@@ -392,7 +381,7 @@ defmodule PhoenixGenApi.StreamCall.Server do
 
     case event do
       :none -> loop(stream, budget)
-      :begun -> loop(drop_arguments(stream), budget)
+      :begun -> loop(%{stream | context: Context.begun(stream.context)}, budget)
       {:outcome, outcome} -> outcome(stream, outcome, budget)
       {:returned, enumerable} -> returned(stream, enumerable, budget)
       {:node_down, reason} -> failed(stream, {:node_down, reason})
@@ -400,13 +389,6 @@ defmodule PhoenixGenApi.StreamCall.Server do
       :not_connected -> next_node(stream)
       :stopping -> stream |> pass_over() |> choose()
     end
-  end
-
-  # It will be called nowhere else. Arguments may be large, and streams long.
-  defp drop_arguments(%{context: context} = stream) do
-    request = context.request
-    request = if has(context.plan, :after_execute), do: request, else: %{request | args: %{}}
-    %{stream | context: %{context | arguments: [], request: request}}
   end
 
   defp outcome(%{sent?: sent?} = stream, outcome, budget) do
@@ -445,69 +427,6 @@ defmodule PhoenixGenApi.StreamCall.Server do
     Remote.stop(stream.remote)
     %{stream | context: Attempt.pass_over(stream.context), remote: nil}
   end
-
-  # A response that the function has made ends its stream.
-  defp answered(stream, response) do
-    response = %{ErrorResponse.own(stream.id, response) | has_more: false}
-    if response.success == false, do: log(stream, {:own, response.code})
-    finish(stream, response)
-  end
-
-  defp last_frame(%{id: id}, item), do: Response.stream_response(id, item, false)
-
-  defp stopped(stream), do: finish(stream, Response.stream_end_response(stream.id))
-
-  defp failed(stream, failure) do
-    log(stream, failure)
-    finish(stream, ErrorResponse.build(stream.id, failure), crash(failure))
-  end
-
-  defp crash({:raised, kind, reason, stack}),
-    do: ErrorResponse.crash_metadata(kind, reason, stack)
-
-  defp crash(_failure), do: nil
-
-  defp log(%{context: context, since: since}, failure) do
-    FailureLog.log(failure, context, System.convert_time_unit(since, :millisecond, :native))
-  end
-
-  defp timed_out(%{context: context, remote: remote} = stream) do
-    case Lifetime.over(context, stream.judged?) do
-      {failure, true} ->
-        # A host that swallows every packet. Connecting fails only after seven seconds, when
-        # requests have given up: they must not go on choosing it.
-        if Client.unreachable?(remote.client), do: NodeSelector.mark(remote.client.node, :down)
-        failed(%{stream | remote: Remote.timed_out(remote)}, failure)
-
-      {failure, false} ->
-        failed(stream, failure)
-    end
-  end
-
-  # There is nobody to be told.
-  defp abandoned(stream) do
-    conclude(stream, Response.stream_end_response(stream.id))
-    {nil, nil}
-  end
-
-  defp finish(stream, response, crash \\ nil) do
-    conclude(stream, response)
-    {{stream.receiver, {:stream_response, response}}, crash}
-  end
-
-  defp conclude(stream, response) do
-    if stream.remote, do: Remote.stop(stream.remote)
-    if stream.timer, do: :erlang.cancel_timer(stream.timer)
-    Registry.leave(stream.key)
-    after_hook(stream, response)
-  end
-
-  # Neither the final frame nor the slot has to wait for it, as nobody waits for what it returns.
-  defp after_hook(%{context: %{plan: plan, request: request}, callers: callers}, response)
-       when has(plan, :after_execute),
-       do: Hooks.notify(Plan.config(plan), request, response, callers)
-
-  defp after_hook(_stream, _response), do: :ok
 
   @doc "Lets a stream whose request has credit send that many items more."
   @spec grant(pid(), pos_integer()) :: :ok
