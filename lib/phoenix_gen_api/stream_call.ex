@@ -27,7 +27,7 @@ defmodule PhoenixGenApi.StreamCall do
   alias PhoenixGenApi.Executor.Context
   alias PhoenixGenApi.Gateway
   alias PhoenixGenApi.Plan
-  alias PhoenixGenApi.StreamCall.{Lifetime, Registry, Server}
+  alias PhoenixGenApi.StreamCall.{Lifetime, Registry, Server, State}
   alias PhoenixGenApi.Structs.{FunConfig, Request}
   alias PhoenixGenApi.WorkerPool
 
@@ -58,7 +58,7 @@ defmodule PhoenixGenApi.StreamCall do
          request = Request.complete(request),
          context = Context.new(request, plan, receiver, System.monotonic_time()),
          {:ok, context} <- Context.convert(context),
-         stream = Server.new(context),
+         stream = State.new(context),
          :ok <- Registry.enter(stream.key, true) do
       pid = spawn_link(fn -> run_unpooled(stream) end)
       Registry.watch(stream.key, pid)
@@ -142,7 +142,7 @@ defmodule PhoenixGenApi.StreamCall do
   # The stream of a request that has passed the stages before the call.
   @spec submit(Context.t()) :: :ok | {:error, term()}
   def submit(%Context{} = context) do
-    stream = Server.new(context)
+    stream = State.new(context)
     died = {:stream_response, ErrorResponse.build(context.request_id, :stream_failed)}
 
     task = fn ->

@@ -11,11 +11,10 @@ defmodule PhoenixGenApi.StreamCall.Ending do
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.Plan
   alias PhoenixGenApi.RPC.Client
-  alias PhoenixGenApi.StreamCall.{Lifetime, Registry, Remote}
+  alias PhoenixGenApi.StreamCall.{Lifetime, Registry, Remote, State}
   alias PhoenixGenApi.Structs.Response
 
-  @typedoc "The state of a stream."
-  @type stream :: map()
+  @type stream :: State.t()
 
   @typedoc "Receiver and final frame; none for a receiver that is gone, or has had it."
   @type final :: {pid(), {:stream_response, Response.t()}} | nil

@@ -11,7 +11,18 @@ defmodule PhoenixGenApi.StreamCall.Server do
   alias PhoenixGenApi.Executor.{Attempt, Context, Rolling}
   alias PhoenixGenApi.NodeSelector
   alias PhoenixGenApi.RPC.{Credit, ReturnValue}
-  alias PhoenixGenApi.StreamCall.{ClientCredit, Ending, Lifetime, Mailbox, Registry, Remote, ResultCheck}
+
+  alias PhoenixGenApi.StreamCall.{
+    ClientCredit,
+    Ending,
+    Lifetime,
+    Mailbox,
+    Registry,
+    Remote,
+    ResultCheck,
+    State
+  }
+
   alias PhoenixGenApi.Structs.Response
   alias PhoenixGenApi.WorkerPool
 
@@ -20,53 +31,6 @@ defmodule PhoenixGenApi.StreamCall.Server do
   # Items of more than 256 bytes count as several for the receiver.
   @unit 8
 
-  @enforce_keys [:context, :key, :callers, :exempt, :since]
-  defstruct @enforce_keys ++
-              [:receiver, :id, :monitor, :timer, :remote] ++
-              [ref: nil, judged?: true, sent?: false, weight: 1, credit: nil, check: nil]
-
-  @typep t :: %__MODULE__{
-           context: Context.t(),
-           key: Registry.key(),
-           callers: [pid()],
-           # senders that never wait: the receiver may be waiting for them
-           exempt: %{pid() => true},
-           # when it was submitted
-           since: integer(),
-           receiver: pid() | nil,
-           id: term(),
-           monitor: reference() | nil,
-           timer: reference() | nil,
-           remote: Remote.t() | nil,
-           ref: reference() | nil,
-           # whether its time, when it is over without a sign of life, speaks against the node
-           judged?: boolean(),
-           # whether anything was sent; then the function's return does not count
-           sent?: boolean(),
-           # what the largest item counts as that the receiver was sent since the last look at it
-           weight: pos_integer(),
-           # frames that the client has asked for; nil if it takes whatever comes
-           credit: ClientCredit.t() | nil,
-           check: ResultCheck.t()
-         }
-
-  @doc "A stream for a call whose arguments are converted, requested by the calling process."
-  @spec new(Context.t()) :: t()
-  def new(%Context{receiver: receiver, request_id: id} = context) do
-    callers = [self() | Process.get(:"$callers", [])]
-
-    %__MODULE__{
-      context: context,
-      key: {receiver, id, make_ref()},
-      callers: callers,
-      # A request of a channel is made by a process of the channel's, on its behalf.
-      exempt: Map.from_keys([receiver | Enum.take(callers, 2)], true),
-      since: System.monotonic_time(:millisecond),
-      credit: ClientCredit.new(context.request.credit),
-      check: ResultCheck.new(context)
-    }
-  end
-
   @doc """
   Lives the stream to its end, in the calling process, and returns what is still to be sent, and
   how the function has crashed if that was the end.
@@ -74,8 +38,8 @@ defmodule PhoenixGenApi.StreamCall.Server do
   Its sending and the end of the process should be one step, or a process that is killed between
   them gets a second final frame from whoever notices its death.
   """
-  @spec run(t()) :: Ending.ended()
-  def run(%__MODULE__{} = stream) do
+  @spec run(State.t()) :: Ending.ended()
+  def run(%State{} = stream) do
     Registry.begin(stream.key)
     begin(stream)
   catch
