@@ -250,7 +250,7 @@ defmodule PhoenixGenApi.Http do
         charged(call, :content_type)
 
       true ->
-        Body.decode(body)
+        Body.decode(body, call.library)
     end
   end
 
@@ -288,9 +288,18 @@ defmodule PhoenixGenApi.Http do
   defp deadline(text), do: text
 
   defp run(request, %{identity: identity} = call) do
-    request = struct!(request, Map.from_struct(identity))
     %{service: service, request_type: type, version: version} = request
-    Runner.run(call, request, ConfigDb.fetch(service, type, version))
+    Runner.run(call, by(request, identity), ConfigDb.fetch(service, type, version))
+  end
+
+  defp by(request, identity) do
+    %{
+      request
+      | user_id: identity.user_id,
+        user_roles: identity.user_roles,
+        device_id: identity.device_id,
+        ip_address: identity.ip_address
+    }
   end
 
   defp invalid(call, error) do
@@ -346,14 +355,13 @@ defmodule PhoenixGenApi.Http do
 
   defp http(code, text), do: {:http, code, text}
 
-  defp about(%{identity: identity} = call) do
-    request = %Request{
+  defp about(call) do
+    %Request{
       request_id: Call.header_id(call),
       service: call.service,
       request_type: call.request_type
     }
-
-    struct!(request, Map.from_struct(identity))
+    |> by(call.identity)
   end
 
   defp id(headers) do

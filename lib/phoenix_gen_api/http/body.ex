@@ -4,20 +4,19 @@ defmodule PhoenixGenApi.Http.Body do
 
   alias PhoenixGenApi.Config
   alias PhoenixGenApi.Errors.DecodeError
-  alias PhoenixGenApi.JsonEncoding
 
   @type decoded :: {:ok, map()} | {:error, DecodeError.t()}
 
   @doc "The arguments in a body; none in an empty one."
-  @spec decode(binary()) :: decoded()
-  def decode(body) do
+  @spec decode(binary(), module()) :: decoded()
+  def decode(body, json_library) do
     max = Config.get(:request, :max_digits)
 
     cond do
       body == "" -> {:ok, %{}}
       not String.valid?(body) -> invalid("the body must be UTF-8")
       long_number?(body, max) -> invalid("the body has a number of more than #{max} digits")
-      true -> object(parse(body))
+      true -> object(parse(body, json_library))
     end
   end
 
@@ -33,8 +32,8 @@ defmodule PhoenixGenApi.Http.Body do
   defp object({:ok, _other}), do: invalid("the body must be a JSON object")
   defp object(_error), do: invalid("the body must be JSON")
 
-  defp parse(body) do
-    JsonEncoding.library().decode(body)
+  defp parse(body, json_library) do
+    json_library.decode(body)
   catch
     # A number that no float can hold, for example.
     _kind, _reason -> :error
