@@ -147,6 +147,63 @@ defmodule PhoenixGenApi.Http.InetsTest do
     gone(function)
   end
 
+  defmodule Flood do
+    def forever(test, %StreamHelper{} = out) do
+      count = :counters.new(1, [])
+      send(test, {:flood, self(), count})
+      send_on(out, count, String.duplicate("x", 4_096))
+    end
+
+    defp send_on(out, count, item) do
+      StreamHelper.send_result(out, item)
+      :counters.add(count, 1, 1)
+      send_on(out, count, item)
+    end
+  end
+
+  test "a client that does not read pauses its function; one that goes on reading lets it go on",
+       %{service: service} do
+    register(service, "flood",
+      mfa: {Flood, :forever, [self()]},
+      function: nil,
+      response_type: :stream,
+      request_info: true,
+      timeout: :infinity
+    )
+
+    port = serve()
+    socket = RawHttp.open(port, "POST", "/#{service}/flood", [], "")
+    assert_receive {:flood, function, count}
+    until(fn -> :counters.get(count, 1) > 0 end)
+    paused = stands(count, 0, 0)
+    read(socket, 8 * paused * 4_096)
+    assert :counters.get(count, 1) > paused
+    :gen_tcp.close(socket)
+    gone(function)
+  end
+
+  # What it counts to when it no longer moves: the same for fifty looks.
+  defp stands(_count, seen, 50), do: seen
+
+  defp stands(count, seen, times) do
+    receive do
+    after
+      5 -> :ok
+    end
+
+    case :counters.get(count, 1) do
+      ^seen -> stands(count, seen, times + 1)
+      more -> stands(count, more, 0)
+    end
+  end
+
+  defp read(_socket, bytes) when bytes <= 0, do: :ok
+
+  defp read(socket, bytes) do
+    {:ok, some} = :gen_tcp.recv(socket, 0, 30_000)
+    read(socket, bytes - byte_size(some))
+  end
+
   test "a stream ends with its last frame, and the connection goes on", %{service: service} do
     register(service, "feed", response_type: :stream, request_info: true)
     port = serve()
