@@ -14,7 +14,7 @@ defmodule PhoenixGenApi.Http.Options do
 
   # What tests shorten. A client that is gone is noticed when something is written to it: soon after a
   # frame, and every 15 s. One that takes nothing for a minute loses its stream.
-  @timing [probe_ms: 50, heartbeat_ms: 15_000, idle_ms: 60_000]
+  @timing [probe_ms: 20, heartbeat_ms: 15_000, idle_ms: 60_000]
 
   # `local` is for a server that only this machine reaches, and that believes the console who is calling.
   defstruct @defaults ++ @timing ++ [local: false]

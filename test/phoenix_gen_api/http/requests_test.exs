@@ -47,7 +47,7 @@ defmodule PhoenixGenApi.Http.RequestsTest do
     refute Enum.any?(Map.keys(headers), &String.starts_with?(&1, "access-control-"))
   end
 
-  test "a request without an id gets one of 128 bits", %{service: service} do
+  test "a request without an id gets one of its own", %{service: service} do
     register(service, "now")
 
     ids =
