@@ -7,9 +7,6 @@ defmodule PhoenixGenApi.Http.Page do
   alias PhoenixGenApi.Http.{Answer, Call, Console, Options}
   alias PhoenixGenApi.Structs.Request
 
-  # Where the contract can be written as one.
-  @compile {:no_warn_undefined, {Contract, :openapi, 1}}
-
   @type t :: :console | :description | :openapi
 
   @doc "The page at a path; nil if none can be there."
@@ -35,18 +32,16 @@ defmodule PhoenixGenApi.Http.Page do
     })
   end
 
-  def answer(:openapi, %{identity: identity} = call) do
-    describable? =
-      case Config.get(:describe) do
-        :public -> true
-        :any_authenticated -> identity.user_id != nil
-        false -> false
-      end
-
-    if describable? and Code.ensure_loaded?(Contract) and
-         function_exported?(Contract, :openapi, 1),
-       do: json(call, Contract.openapi([as: as(call)] ++ of(call)))
+  def answer(:openapi, %{options: options} = call) do
+    if describable?(Config.get(:describe), call.identity) do
+      told = [as: as(call), public: options.public, statuses: options.statuses]
+      json(call, Contract.openapi(told ++ of(call)))
+    end
   end
+
+  defp describable?(:public, _identity), do: true
+  defp describable?(:any_authenticated, identity), do: identity.user_id != nil
+  defp describable?(false, _identity), do: false
 
   defp visible(call), do: [as: as(call), visible: true] ++ of(call)
 

@@ -163,7 +163,7 @@ defmodule PhoenixGenApi.Http.Receiver do
     response = sendable(receiver, response)
     data = Call.frame(receiver.format, response, receiver.number, receiver.call.library)
     receiver = %{receiver | number: receiver.number + 1}
-    chunk = [chunk | data]
+    chunk = [chunk, data]
     bytes = bytes + byte_size(data)
 
     cond do
