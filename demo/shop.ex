@@ -1,6 +1,5 @@
 defmodule Demo.Shop do
-  # The services of `bin/demo --serve`: something of everything that a function can be.
-  @moduledoc false
+  @moduledoc "A service of `bin/demo --serve`: something of everything that a function can be."
   use PhoenixGenApi.Service, service: "shop", choose_node_mode: :round_robin
 
   alias PhoenixGenApi.Structs.{Request, Response, StreamHelper}
@@ -108,7 +107,7 @@ defmodule Demo.Shop do
 end
 
 defmodule Demo.Text do
-  @moduledoc false
+  @moduledoc "Another service, with versions."
   use PhoenixGenApi.Service, service: "text", choose_node_mode: :round_robin
 
   @doc "Returns what it gets, <b>markup</b> and <script>alert(1)</script> included."
@@ -124,7 +123,7 @@ defmodule Demo.Text do
 end
 
 defmodule Demo.Whereabouts do
-  @moduledoc false
+  @moduledoc "Tells of the cluster."
   use PhoenixGenApi.Service, service: "cluster", choose_node_mode: :round_robin
 
   alias PhoenixGenApi.Structs.Request
