@@ -100,7 +100,8 @@ defmodule PhoenixGenApi.Http do
           {status :: pos_integer(), headers :: [{String.t(), String.t()}],
            {:full, iodata()} | {:stream, Enumerable.t()}}
 
-  @type options :: keyword() | Options.t()
+  @typedoc "Options, or what `PhoenixGenApi.Plug.init/1` has made of them."
+  @type options :: keyword() | struct()
 
   @doc """
   Handles a request in the calling process, which may serve many.

@@ -29,11 +29,11 @@ defmodule PhoenixGenApi.Plug do
   @type conn :: struct()
 
   @doc "Checks the options; raises `ArgumentError` for unknown ones and bad values."
-  @spec init(keyword()) :: Options.t()
+  @spec init(keyword()) :: struct()
   def init(options), do: Options.new!(options)
 
   @doc "Answers the request of a conn."
-  @spec call(conn(), Options.t()) :: conn()
+  @spec call(conn(), struct()) :: conn()
   def call(conn, options) do
     case Http.accept(request(conn), options) do
       {:answer, answer} ->

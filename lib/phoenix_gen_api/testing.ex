@@ -41,7 +41,11 @@ defmodule PhoenixGenApi.Testing do
   @compile {:no_warn_undefined, ExUnit.AssertionError}
 
   @typedoc "A call of a stub: its arguments after validation, by name, and who sent the request."
-  @type call :: Stubs.call()
+  @type call :: %{
+          args: %{String.t() => term()},
+          user_id: String.t() | nil,
+          request_id: String.t() | nil
+        }
 
   @doc """
   Gives the calling test a service of its own and returns its name: `"shop"` becomes `"shop-4711"`.
