@@ -62,7 +62,7 @@ defmodule PhoenixGenApi.MixProject do
       source_ref: "v#{@version}",
       extras: extras(),
       groups_for_extras: [
-        Introduction: ~r"^README|guides/getting_started|livebooks/|guides/cheatsheet",
+        Introduction: ~r"^README|guides/(getting_started|services|cheatsheet)|livebooks/",
         "For your clients":
           ~r"guides/(channels|http|clients|arguments|streams|relay|rate_limiting)",
         "Running it":
@@ -95,7 +95,7 @@ defmodule PhoenixGenApi.MixProject do
   # Guides in the order in which one would read them; those not named here come after.
   defp extras do
     first =
-      ~w(getting_started.md cheatsheet.cheatmd channels.md http.md clients.md arguments.md streams.md relay.md
+      ~w(getting_started.md services.md cheatsheet.cheatmd channels.md http.md clients.md arguments.md streams.md relay.md
          rate_limiting.md versions_and_rollout.md configuration.md deployment.md security.md reliability.md
          telemetry.md diagnostics.md testing.md troubleshooting.md architecture.md benchmarks.md migrating.md)
 

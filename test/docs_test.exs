@@ -6,7 +6,7 @@ defmodule PhoenixGenApi.DocsTest do
   import ExUnit.CaptureLog
   import PhoenixGenApi.DocBlocks
 
-  alias PhoenixGenApi.{ArgumentHandler, ConfigDb, Native}
+  alias PhoenixGenApi.{ArgumentHandler, Await, ConfigDb, Native, Offers}
   alias PhoenixGenApi.Structs.{FunConfig, Request}
   alias PhoenixGenApi.Telemetry
 
@@ -17,8 +17,21 @@ defmodule PhoenixGenApi.DocsTest do
 
   setup do
     before = stored()
-    on_exit(fn -> for key <- stored() -- before, do: apply(ConfigDb, :delete, key) end)
+    services = offered()
+    # A module of an example is often that of another document, or a later form of the same one.
+    Code.put_compiler_option(:ignore_module_conflict, true)
+
+    on_exit(fn ->
+      Code.put_compiler_option(:ignore_module_conflict, false)
+      # What a document offers stops with the process that has run it.
+      Await.until(fn -> Enum.all?(offered() -- services, &(Offers.Store.up(&1) == [])) end)
+      for service <- offered() -- services, do: Offers.Sources.superseded(service)
+      Await.until(fn -> offered() -- services == [] end)
+      for key <- stored() -- before, do: apply(ConfigDb, :delete, key)
+    end)
   end
+
+  defp offered, do: Offers.Store.services()
 
   defp stored do
     for {service, types} <- ConfigDb.get_all_functions(),
