@@ -5,7 +5,7 @@ defmodule Demo.Scenario do
   import Demo.Run
 
   alias Demo.{Client, Nodes, Outage, ServiceA, Streams}
-  alias PhoenixGenApi.{Config, ConfigDb, ConfigPuller, ConfigReceiver}
+  alias PhoenixGenApi.{Config, ConfigDb, ConfigPuller, Service}
   alias PhoenixGenApi.Structs.FunConfig
 
   @isbn "9780441172719"
@@ -27,8 +27,8 @@ defmodule Demo.Scenario do
     run
     |> heading("Functions are registered")
     |> await(
-      ~s(service_a pushes "books"),
-      {%{"books" => "1.0"},
+      ~s(service_a offers "books", and the gateway has them),
+      {[Nodes.service_a()],
        [
          "broken",
          "catalogue",
@@ -40,11 +40,13 @@ defmodule Demo.Scenario do
          "titles",
          "visited"
        ]},
-      fn -> {ConfigReceiver.get_all_pushed_services(), functions("books")} end
+      fn -> {Map.keys(Service.nodes("books")), functions("books")} end
     )
-    |> await("gateway_2 learns of them from the gateway", [%{"books" => "1.0"}], fn ->
+    |> await("so has gateway_2", [[Nodes.service_a()]], fn ->
       Node.connect(Nodes.gateway_2())
-      Nodes.call([Nodes.gateway_2()], ConfigReceiver, :get_all_pushed_services, [])
+
+      for nodes <- Nodes.call([Nodes.gateway_2()], Service, :nodes, ["books"]),
+          do: Map.keys(nodes)
     end)
     |> await(
       ~s(the gateway pulls "math" from service_b; service_a and service_b both run it),
@@ -196,12 +198,11 @@ defmodule Demo.Scenario do
       [failure("unsupported function: count version latest", "unknown_function")],
       []
     )
-    |> event("service_a pushes version 1.1, which has it", {:ok, :accepted}, &publish/0)
-    |> event("and pushes 1.1 once more", {:ok, :skipped, :version_matches}, &publish/0)
+    |> event("service_a stops, and offers one function more when it is back", :ok, &upgrade/0)
     |> step("the same request", request("books", "count", %{}), [result(3)], ["service_a"])
   end
 
-  defp publish, do: :erpc.call(Nodes.service_a(), ServiceA, :publish_count, [], 5_000)
+  defp upgrade, do: :erpc.call(Nodes.service_a(), ServiceA, :upgrade, [], 10_000)
 
   defp death_of_a_node(run) do
     run
