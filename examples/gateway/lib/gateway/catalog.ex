@@ -3,7 +3,7 @@ defmodule Gateway.Catalog do
   What the console shows: the functions that clients can call at this moment.
   """
 
-  alias PhoenixGenApi.{ConfigDb, Telemetry}
+  alias PhoenixGenApi.{ConfigDb, Service, Telemetry}
 
   @topic "api:console"
 
@@ -17,7 +17,7 @@ defmodule Gateway.Catalog do
         request_type: type,
         version: version,
         response_type: config.response_type,
-        nodes: nodes(config.nodes),
+        nodes: nodes(config),
         arguments:
           Enum.map(arguments(config), fn {name, type} -> "#{name}: #{inspect(type)}" end),
         sample: Map.new(arguments(config), fn {name, type} -> {name, sample(type)} end)
@@ -37,9 +37,9 @@ defmodule Gateway.Catalog do
     GatewayWeb.Endpoint.broadcast(@topic, "functions_changed", %{})
   end
 
-  defp nodes(:local), do: ["this gateway"]
-  defp nodes(nodes) when is_list(nodes), do: nodes
-  defp nodes({_module, _function, _args}), do: ["found when called"]
+  defp nodes(%{nodes: :local}), do: ["this gateway"]
+  defp nodes(%{nodes: :service, service: service}), do: service |> Service.nodes() |> Map.keys()
+  defp nodes(%{nodes: nodes}) when is_list(nodes), do: nodes
 
   defp arguments(%{arg_types: nil}), do: []
 

@@ -139,7 +139,7 @@ $("args").addEventListener("keydown", event => {
 
 for (const [id, release] of [["publish", "2"], ["withdraw", "1"]]) {
   $(id).addEventListener("click", () =>
-    show($("quoted"), api.shop.publish({release}), result =>
+    show($("quoted"), api.releases.publish({release}), result =>
       Object.entries(result).map(([node, text]) => `${short(node)}: ${text}`).join(", ")))
 }
 

@@ -33,7 +33,7 @@ let channel, api
 before(async () => {
   channel = await join("ann", "api:console")
   api = connect({channel, event: "api"})
-  // One service node offers the functions of both as soon as it is up itself.
+  // Each service node offers its functions as soon as it is up.
   const deadline = Date.now() + 20_000
   for (;;) {
     const quotes = await Promise.allSettled(Array.from({length: 4}, () => api.shop.quote({item: "tea"})))
@@ -41,7 +41,7 @@ before(async () => {
     assert.ok(Date.now() < deadline, quotes[0].reason)
     await new Promise(resolve => setTimeout(resolve, 100))
   }
-  await api.shop.publish({release: "1"})
+  await api.releases.publish({release: "1"})
 })
 
 after(() => sockets.forEach(socket => socket.disconnect()))
@@ -121,17 +121,17 @@ test("a limit is hit, says when it ends, and ends then", async () => {
   await buy()
 })
 
-test("a version that is pushed while it runs answers at once, and goes again", async () => {
+test("a version that is published while it runs answers at once, and goes again", async () => {
   const changed = new Promise(resolve => channel.on("functions_changed", resolve))
   const quote = async () => (await api.shop.quote({item: "tea", quantity: 10})).total
   assert.equal(await quote(), 50)
-  await api.shop.publish({release: "2"})
+  await api.releases.publish({release: "2"})
   await changed
   assert.equal(await quote(), 45)
   assert.equal((await api.shop.v("1.0.0").quote({item: "tea", quantity: 10})).total, 50)
   const [, {functions}] = await reply(channel, "functions", {})
   assert.deepEqual(functions.filter(f => f.request_type === "quote").map(f => f.version), ["1.0.0", "2.0.0"])
-  await api.shop.publish({release: "1"})
+  await api.releases.publish({release: "1"})
   assert.equal(await quote(), 50)
 })
 

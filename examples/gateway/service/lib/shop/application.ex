@@ -2,15 +2,16 @@ defmodule Shop.Application do
   @moduledoc false
   use Application
 
-  alias PhoenixGenApi.ConfigPusher
+  alias PhoenixGenApi.Service
 
-  # Pushes what this service offers to each gateway, now and whenever a gateway comes up.
+  # Offers the functions to the gateways. Last: what stops first are the requests.
   @impl true
   def start(_type, _args) do
-    pusher =
-      {ConfigPusher,
-       gateways: Shop.Directory.gateways(), push_config: Shop.Directory.release("1")}
+    children = [
+      {Service, [apis: [Shop.Releases]] ++ Shop.Releases.gateways()},
+      Shop.Releases.child("1")
+    ]
 
-    Supervisor.start_link([pusher], strategy: :one_for_one)
+    Supervisor.start_link(children, strategy: :one_for_one, name: Shop.Supervisor)
   end
 end
