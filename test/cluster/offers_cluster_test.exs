@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.OffersClusterTest do
   use PhoenixGenApi.Test.OwnVM
 
   alias PhoenixGenApi.{Await, Config, ConfigDb, ConfigFailed, ConfigPuller, ConfigPusher}
-  alias PhoenixGenApi.{ConfigReceiver, Offers, Service}
+  alias PhoenixGenApi.{ConfigReceiver, Offers, Service, Telemetry}
   alias PhoenixGenApi.Structs.{PushConfig, Response, ServiceConfig}
   alias PhoenixGenApi.Test.{Cluster, Functions, LogLines, Offering}
 
@@ -63,6 +63,26 @@ defmodule PhoenixGenApi.OffersClusterTest do
     {:ok, _pid} = Offering.offer(peer, [function(service, "where")])
     assert Offering.await(peer, service) == :ok
     assert %Response{result: ^node} = run(service, "where")
+  end
+
+  test "functions that are new or gone are announced as those that code adds", %{service: service} do
+    test = self()
+
+    Telemetry.attach_config(service, fn event, measurements, metadata, _config ->
+      send(test, {event, measurements, metadata})
+    end)
+
+    on_exit(fn -> Telemetry.detach_all(service) end)
+    stored = [:phoenix_gen_api, :config, :batch_add]
+    peer = Offering.start_node()
+
+    {:ok, _pid} = Offering.offer(peer, [function(service, "one")])
+    assert_receive {^stored, %{count: 1}, %{service: ^service}}, 30_000
+    assert Offering.await(peer, service) == :ok
+
+    Offering.stop(peer)
+    {:ok, _pid} = Offering.offer(peer, [function(service, "one"), function(service, "two")])
+    assert_receive {^stored, %{count: 2}, %{service: ^service}}, 30_000
   end
 
   test "nodes join and leave without a look at the functions", %{service: service} do

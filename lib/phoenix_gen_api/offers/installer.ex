@@ -15,6 +15,7 @@ defmodule PhoenixGenApi.Offers.Installer do
   alias PhoenixGenApi.Service.Content
   alias PhoenixGenApi.ServiceNodes
   alias PhoenixGenApi.ServiceSets
+  alias PhoenixGenApi.Telemetry
 
   require Log
 
@@ -171,24 +172,34 @@ defmodule PhoenixGenApi.Offers.Installer do
        if(is_map_key(rolling, key), do: [:offered, :rolling], else: [:offered])}
     end
 
-    replaced =
+    stored =
       ServiceLock.run(service, fn ->
         ConfigDb.replace_service(service, configs, :offer, ineligible: ineligible, set_of: set_of)
       end)
 
-    with {:ok, _counts, [_ | _] = rejected} <- replaced do
-      for {config, sentences} <- rejected, do: ConfigFailed.record(config, sentences, :offer)
+    with {:ok, %{stored: count}, rejected} <- stored do
+      Telemetry.execute([:phoenix_gen_api, :config, :batch_add], %{count: count}, %{
+        service: service
+      })
 
-      sentences =
-        for {config, sentences} <- rejected,
-            sentence <- sentences,
-            do: SafeInspect.text("#{config.request_type} #{config.version}: #{sentence}")
-
-      Log.warning(
-        "service #{SafeInspect.name(service)} is offered with functions that are left out: " <>
-          SafeInspect.list(sentences, @named)
-      )
+      log_rejected(service, rejected)
     end
+  end
+
+  defp log_rejected(_service, []), do: :ok
+
+  defp log_rejected(service, rejected) do
+    for {config, sentences} <- rejected, do: ConfigFailed.record(config, sentences, :offer)
+
+    sentences =
+      for {config, sentences} <- rejected,
+          sentence <- sentences,
+          do: SafeInspect.text("#{config.request_type} #{config.version}: #{sentence}")
+
+    Log.warning(
+      "service #{SafeInspect.name(service)} is offered with functions that are left out: " <>
+        SafeInspect.list(sentences, @named)
+    )
   end
 
   defp log_differences(_service, []), do: :ok

@@ -84,7 +84,7 @@ defmodule PhoenixGenApi.Telemetry.Events do
          "a push with `count` functions was stored; also has `gateway`, the node that accepted it and told the others"},
         {:config, [:config, :add], [], @function, "a function config was stored"},
         {:config, [:config, :batch_add], [:count], [:service],
-         "`count` function configs were stored at once; `service` is that of the first"},
+         "`count` function configs were stored at once, by code or because nodes offer them; `service` is that of the first"},
         {:config, [:config, :delete], [], @function, "a function config was deleted"},
         {:config, [:config, :disable], [], @function, "a function config was disabled"},
         {:config, [:config, :enable], [], @function, "a function config was enabled"},
