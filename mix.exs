@@ -131,7 +131,7 @@ defmodule PhoenixGenApi.MixProject do
         PhoenixGenApi.BootAudit,
         PhoenixGenApi.Security
       ],
-      "Seeing what happens": [~r/\.Telemetry/, ~r/\.Diagnostics/],
+      "Seeing what happens": [~r/\.Telemetry/, ~r/\.Diagnostics/, ~r/\.Doctor$/],
       JSON: [~r/ImplHelper$/],
       Testing: [~r/\.Testing$/],
       "Mix tasks": [~r/^Mix\.Tasks\./],

@@ -8,7 +8,7 @@ defmodule PhoenixGenApi.RoomsTest do
   # From the top. Diagnostics read everything, and only the front door reads them. A room is a folder with the file of the same name beside it, or one file; the
   # longest name counts. Rooms of one floor may read each other.
   @floors [
-    front_door: ~w(lib/phoenix_gen_api application lib/mix testing),
+    front_door: ~w(lib/phoenix_gen_api application lib/mix testing doctor),
     diagnostics: ~w(diagnostics),
     start: ~w(supervisor boot_audit),
     entrances: ~w(channel channel_helpers http plug),

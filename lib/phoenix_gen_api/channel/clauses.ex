@@ -47,6 +47,14 @@ defmodule PhoenixGenApi.Channel.Clauses do
       end
 
     Module.put_attribute(env.module, :phoenix_gen_api, options)
+
+    # For the doctor, also in a release: that this is a channel of ours, and which clauses are hidden.
+    Module.register_attribute(env.module, :phoenix_gen_api_hidden,
+      accumulate: true,
+      persist: true
+    )
+
+    Module.put_attribute(env.module, :phoenix_gen_api_hidden, :none)
   end
 
   @doc false

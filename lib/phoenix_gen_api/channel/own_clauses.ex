@@ -11,7 +11,7 @@ defmodule PhoenixGenApi.Channel.OwnClauses do
     end)
   end
 
-  @doc "Warns of a clause that matches everything and does not call the library."
+  @doc "Warns of a clause that matches everything and does not call the library, and notes it in the module."
   @spec warn_hidden(Macro.Env.t(), {:handle_in, 3} | {:handle_info, 2}) :: :ok
   def warn_hidden(env, {name, arity} = function) do
     # One that may be overridden, such as GenServer's, is.
@@ -27,6 +27,8 @@ defmodule PhoenixGenApi.Channel.OwnClauses do
         file: env.file,
         line: meta[:line] || env.line
       )
+
+      Module.put_attribute(env.module, :phoenix_gen_api_hidden, name)
     end
 
     :ok
