@@ -176,6 +176,18 @@ defmodule PhoenixGenApi.Service.Offer do
     do: for({_service, offer} <- offers, config <- offer.functions, do: config)
 
   @impl true
+  def handle_call({@tag, {:hello, _, service, hash, _} = request}, {caller, _tag}, state) do
+    case answer(request, node(caller), state) do
+      {:ok, _protocol, _proof} = answer ->
+        # What it has said before does not count while it asks.
+        verdicts = Map.delete(state.verdicts, {service, hash, node(caller)})
+        {:reply, answer, %{state | verdicts: verdicts}}
+
+      error ->
+        {:reply, error, state}
+    end
+  end
+
   def handle_call({@tag, request}, {caller, _tag}, state),
     do: {:reply, answer(request, node(caller), state), state}
 
@@ -184,7 +196,9 @@ defmodule PhoenixGenApi.Service.Offer do
     {:noreply, settle(%{state | waiting: [{from, service, timer} | state.waiting]})}
   end
 
-  defp answer({:hello, protocols, service, hash, nonce}, gateway, state) do
+  # Nonsense is answered, too: it must not end this process, nor show the token in the report of a crash.
+  defp answer({:hello, protocols, service, hash, nonce}, gateway, state)
+       when length(protocols) >= 0 and is_binary(nonce) do
     protocol = Enum.find(@protocols, &(&1 in protocols))
 
     cond do
@@ -214,8 +228,9 @@ defmodule PhoenixGenApi.Service.Offer do
   defp for_gateway?(%{gateways: gateways}, gateway), do: gateway in gateways
 
   @impl true
-  def handle_info({@tag, {:verdict, service, hash, gateway, verdict}}, state) do
-    if state.offers[service][:hash] == hash do
+  def handle_info({@tag, {:verdict, service, hash, gateway, verdict}}, state)
+      when is_atom(gateway) do
+    if verdict?(verdict) and state.offers[service][:hash] == hash do
       log(verdict, service, gateway)
       verdicts = Map.put(state.verdicts, {service, hash, gateway}, verdict)
       {:noreply, settle(%{state | verdicts: verdicts})}
@@ -227,7 +242,10 @@ defmodule PhoenixGenApi.Service.Offer do
   def handle_info({ref, change, _group, pids}, %{scope: ref} = state)
       when change in [:join, :leave] do
     known = if change == :join, do: state.known ++ pids, else: state.known -- pids
-    nodes = Enum.map(known, &node/1)
+
+    # What watches the offers there may have been restarted: as long as the node is connected it has what
+    # it had, or asks again.
+    nodes = [node() | Node.list()]
     verdicts = Map.filter(state.verdicts, fn {{_, _, gateway}, _} -> gateway in nodes end)
     {:noreply, settle(%{state | known: known, verdicts: verdicts})}
   end
@@ -312,7 +330,14 @@ defmodule PhoenixGenApi.Service.Offer do
     for api <- apis, do: if(Code.ensure_loaded?(api), do: api.__info__(:md5))
   end
 
+  defp verdict?({:refused, sentences}) when length(sentences) >= 0,
+    do: Enum.all?(sentences, &is_binary/1)
+
+  defp verdict?(verdict), do: verdict == :ok
+
   defp log({:refused, sentences}, service, gateway) do
+    sentences = Enum.map(sentences, &SafeInspect.text/1)
+
     Log.error(
       "gateway #{gateway} refuses what this node offers of service #{SafeInspect.name(service)}: " <>
         SafeInspect.list(sentences, @named)
