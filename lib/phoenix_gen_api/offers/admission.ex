@@ -104,11 +104,18 @@ defmodule PhoenixGenApi.Offers.Admission do
   defp read(bytes, service, hash, node) do
     with {:hash, true} <- {:hash, Content.hash(bytes) == hash},
          {:ok, configs} <- Content.unpack(bytes) do
-      check(configs, service, node)
+      if Enum.all?(configs, &named?/1),
+        do: check(configs, service, node),
+        else: {:refused, ["#{node} offers a function without a name"]}
     else
       {:hash, false} -> {:refused, ["what #{node} offers is not what it announces"]}
       {:error, sentence} -> {:refused, [sentence]}
     end
+  end
+
+  defp named?(%{service: service, request_type: type, version: version}) do
+    (is_binary(service) or is_atom(service)) and is_binary(type) and
+      (is_binary(version) or version == nil)
   end
 
   # The gates of a push. All of it, or nothing.

@@ -30,6 +30,9 @@ defmodule PhoenixGenApi.Service.Content do
   def unpack(blob) when byte_size(blob) > @max_bytes,
     do: {:error, "the offer takes #{byte_size(blob)} bytes, and #{@max_bytes} are allowed"}
 
+  # A few compressed bytes may stand for any number of others.
+  def unpack(<<131, 80, _rest::binary>>), do: {:error, "the offer is compressed"}
+
   def unpack(blob) do
     case decode(blob) do
       {:ok, list} when length(list) > @max_functions ->

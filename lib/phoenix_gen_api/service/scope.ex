@@ -13,6 +13,9 @@ defmodule PhoenixGenApi.Service.Scope do
 
   @scope __MODULE__
   @gateways :gateways
+  # As a name that something may be stored under.
+  @max_name_bytes 8_192
+  @hash_bytes 32
 
   @type group :: {service :: String.t(), hash :: binary()}
 
@@ -62,11 +65,20 @@ defmodule PhoenixGenApi.Service.Scope do
     :exit, _reason -> :ok
   end
 
+  @doc "Whether that is the name of a group of offers: any process of the cluster may join a group of any name."
+  @spec group?(term()) :: boolean()
+  def group?({service, hash}) do
+    is_binary(service) and byte_size(service) in 1..@max_name_bytes and String.valid?(service) and
+      is_binary(hash) and byte_size(hash) == @hash_bytes
+  end
+
+  def group?(_other), do: false
+
   @doc "Has every change of a group of offers sent to the calling process; the groups as they are now."
   @spec watch() :: {reference(), [{group(), [pid()]}]}
   def watch do
     {ref, groups} = :pg.monitor_scope(@scope)
-    {ref, for({{service, hash}, pids} <- groups, do: {{service, hash}, pids})}
+    {ref, for({group, pids} <- groups, group?(group), do: {group, pids})}
   end
 
   @doc "Has every change of the group of gateways sent to the calling process; its members now."
@@ -77,6 +89,7 @@ defmodule PhoenixGenApi.Service.Scope do
   @spec offers() :: [{pid(), String.t(), binary()}]
   def offers do
     for {service, hash} = group <- :pg.which_groups(@scope),
+        group?(group),
         pid <- :pg.get_members(@scope, group),
         do: {pid, service, hash}
   end
