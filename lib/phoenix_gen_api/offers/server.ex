@@ -16,6 +16,7 @@ defmodule PhoenixGenApi.Offers.Server do
   alias PhoenixGenApi.SafeInspect
   alias PhoenixGenApi.Service.{Offer, Scope}
   alias PhoenixGenApi.ServiceNodes
+  alias PhoenixGenApi.ServiceSets
 
   require Log
 
@@ -29,8 +30,9 @@ defmodule PhoenixGenApi.Offers.Server do
   @named 5
 
   # `pending` are the offers that are not let in yet, with how far they are; `tasks` what was asked:
-  # %{monitor => {:hello, offer} | {:fetch, {service, hash}, asked :: offer}}.
-  defstruct scope: nil, pending: %{}, tasks: %{}, timer: nil
+  # %{monitor => {:hello, offer} | {:fetch, {service, hash}, asked :: offer}}; `watched` the processes with a
+  # monitor, one each however often they come and go.
+  defstruct scope: nil, pending: %{}, tasks: %{}, watched: MapSet.new(), timer: nil
 
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
@@ -41,10 +43,31 @@ defmodule PhoenixGenApi.Offers.Server do
     :ok = Scope.join(Scope.gateways_group())
     there = for {{service, hash}, pids} <- groups, pid <- pids, do: {pid, service, hash}
 
-    for {{pid, _service, _hash}, _member} <- Store.members(), do: Process.monitor(pid)
+    state =
+      for {{pid, _service, _hash}, _member} <- Store.members(), reduce: %__MODULE__{scope: ref} do
+        state -> watch(state, pid)
+      end
+
     Process.send_after(self(), {:missing, there}, @grace_ms)
     send(self(), :forget)
-    {:ok, Enum.reduce(there, %__MODULE__{scope: ref}, &joined(&2, &1))}
+    {:ok, Enum.reduce(there, state, &joined(&2, &1)), {:continue, :resume}}
+  end
+
+  @impl true
+  def handle_continue(:resume, state) do
+    Enum.each(Store.recorded(), &resume/1)
+    {:noreply, state}
+  end
+
+  # The process before this one may have ended in the middle of a change.
+  defp resume(service) do
+    members = for {_offer, %{node: node, state: :up}} <- Store.members(service), do: node
+
+    for {node, %{left_at: nil}} <- Store.records(service),
+        node not in members,
+        do: record(service, node, [])
+
+    Installer.update(service)
   end
 
   @impl true
@@ -59,22 +82,24 @@ defmodule PhoenixGenApi.Offers.Server do
   end
 
   @impl true
-  def handle_info({ref, :join, {service, hash}, pids}, %{scope: ref} = state),
-    do: {:noreply, Enum.reduce(pids, state, &joined(&2, {&1, service, hash}))}
-
-  def handle_info({ref, :leave, {service, hash}, pids}, %{scope: ref} = state),
-    do: {:noreply, Enum.reduce(pids, state, &left(&2, {&1, service, hash}))}
+  def handle_info({ref, change, group, pids}, %{scope: ref} = state)
+      when change in [:join, :leave] do
+    if Scope.group?(group),
+      do: {:noreply, Enum.reduce(pids, state, &changed(&2, change, group, &1))},
+      else: {:noreply, state}
+  end
 
   def handle_info({:DOWN, monitor, :process, _pid, reason}, %{tasks: tasks} = state)
       when is_map_key(tasks, monitor) do
     {task, tasks} = Map.pop!(tasks, monitor)
     answer = with {Admission, answer} <- reason, do: answer, else: (_crash -> :later)
-    {:noreply, answered(%{state | tasks: tasks}, task, answer)}
+    {:noreply, answered(%{state | tasks: tasks}, task, monitor, answer)}
   end
 
   def handle_info({:DOWN, _monitor, :process, pid, _reason}, state) do
     pending = for {{^pid, _, _} = offer, _step} <- state.pending, do: offer
     members = for {{^pid, _, _} = offer, _member} <- Store.members(), do: offer
+    state = %{state | watched: MapSet.delete(state.watched, pid)}
     state = Enum.reduce(pending ++ members, state, &left(&2, &1))
     for offer <- members, do: Store.delete({:member, offer})
     {:noreply, state}
@@ -106,35 +131,51 @@ defmodule PhoenixGenApi.Offers.Server do
 
   def handle_info(_other, state), do: {:noreply, state}
 
+  defp changed(state, :join, {service, hash}, pid), do: joined(state, {pid, service, hash})
+  defp changed(state, :leave, {service, hash}, pid), do: left(state, {pid, service, hash})
+
   defp joined(state, offer) do
-    if match?(%{state: :up}, Store.member(offer)),
-      do: state,
-      else: ask(state, offer, @first_retry_ms)
+    if match?(%{state: :up}, Store.member(offer)) do
+      # A process before this one has said so. What the service knows of that may have ended with it.
+      tell(offer, :ok)
+      state
+    else
+      ask(state, offer, @first_retry_ms)
+    end
+  end
+
+  defp watch(%{watched: watched} = state, pid) do
+    if MapSet.member?(watched, pid) do
+      state
+    else
+      Process.monitor(pid)
+      %{state | watched: MapSet.put(watched, pid)}
+    end
   end
 
   defp ask(state, {pid, service, hash} = offer, retry_ms) do
-    unless is_map_key(state.pending, offer), do: Process.monitor(pid)
+    state = watch(state, pid)
     monitor = Admission.start(fn -> Admission.hello(pid, service, hash) end)
 
     %{
       state
-      | pending: Map.put(state.pending, offer, {:asked, retry_ms}),
+      | pending: Map.put(state.pending, offer, {:asked, monitor, retry_ms}),
         tasks: Map.put(state.tasks, monitor, {:hello, offer})
     }
   end
 
-  defp answered(state, {:hello, offer}, answer) do
+  defp answered(state, {:hello, offer}, monitor, answer) do
     case {state.pending, answer} do
-      {%{^offer => step}, {:ok, nil}} -> proven(state, offer, step)
-      {%{^offer => _step}, {:refused, sentences}} -> refuse(state, offer, sentences)
-      {%{^offer => step}, :later} -> later(state, offer, step)
-      {%{^offer => _step}, :gone} -> %{state | pending: Map.delete(state.pending, offer)}
-      # It was taken back.
+      {%{^offer => {:asked, ^monitor, ms}}, {:ok, nil}} -> proven(state, offer, ms)
+      {%{^offer => {:asked, ^monitor, _}}, {:refused, why}} -> refuse(state, offer, why)
+      {%{^offer => {:asked, ^monitor, ms}}, :later} -> later(state, offer, ms)
+      {%{^offer => {:asked, ^monitor, _}}, :gone} -> drop(state, offer)
+      # It was taken back, and may have been made again: then it is asked again, too.
       {_pending, _answer} -> state
     end
   end
 
-  defp answered(state, {:fetch, {service, hash}, asked}, answer) do
+  defp answered(state, {:fetch, {service, hash}, asked}, _monitor, answer) do
     waiting = for {{_, ^service, ^hash} = offer, {:proven, _}} <- state.pending, do: offer
 
     case answer do
@@ -147,14 +188,22 @@ defmodule PhoenixGenApi.Offers.Server do
         Enum.reduce(waiting, state, &refuse(&2, &1, sentences, false))
 
       _no_answer ->
+        # It has its turn after a pause: two that do not answer are not asked by turns without end.
+        state =
+          with {:proven, retry_ms} <- state.pending[asked],
+               do: later(state, asked, retry_ms),
+               else: (_left -> state)
+
         case List.delete(waiting, asked) do
-          [] -> Enum.reduce(waiting, state, &later(&2, &1, &2.pending[&1]))
+          [] -> state
           [next | _] -> fetch(state, next)
         end
     end
   end
 
-  defp proven(state, {_pid, service, hash} = offer, {_asked, retry_ms}) do
+  defp drop(state, offer), do: %{state | pending: Map.delete(state.pending, offer)}
+
+  defp proven(state, {_pid, service, hash} = offer, retry_ms) do
     state = put_in(state.pending[offer], {:proven, retry_ms})
 
     cond do
@@ -169,7 +218,7 @@ defmodule PhoenixGenApi.Offers.Server do
     %{state | tasks: Map.put(state.tasks, monitor, {:fetch, {service, hash}, offer})}
   end
 
-  defp later(state, offer, {_step, retry_ms}) do
+  defp later(state, offer, retry_ms) do
     Process.send_after(self(), {:retry, offer}, retry_ms)
     put_in(state.pending[offer], {:waiting, min(retry_ms * 2, @last_retry_ms)})
   end
@@ -177,7 +226,7 @@ defmodule PhoenixGenApi.Offers.Server do
   defp refuse(state, offer, sentences, log? \\ true) do
     if log?, do: log_refusal(offer, sentences)
     tell(offer, {:refused, sentences})
-    %{state | pending: Map.delete(state.pending, offer)}
+    drop(state, offer)
   end
 
   defp log_refusal({pid, service, _hash}, sentences) do
@@ -190,6 +239,13 @@ defmodule PhoenixGenApi.Offers.Server do
   defp admit(state, [], _service), do: state
 
   defp admit(state, offers, service) do
+    if ServiceSets.of_service(service),
+      do: let_in(state, offers, service),
+      else: Enum.reduce(offers, state, &refuse(&2, &1, ["this gateway knows too many services"]))
+  end
+
+  defp let_in(state, offers, service) do
+    make_room(service, length(offers))
     records = Store.records(service)
     {again, new} = Enum.split_with(offers, fn {pid, _, _} -> is_map_key(records, node(pid)) end)
     {new, beyond} = Enum.split(new, max(@max_nodes - map_size(records), 0))
@@ -200,12 +256,30 @@ defmodule PhoenixGenApi.Offers.Server do
 
     # Whoever sees a member finds its functions.
     for {pid, _service, _hash} = offer <- offers do
+      forget_drained(offer)
       Store.put_member(offer, %{node: node(pid), since: DateTime.utc_now(), state: :up})
       tell(offer, :ok)
     end
 
     state = %{state | pending: Map.drop(state.pending, offers)}
     Enum.reduce(beyond, state, &refuse(&2, &1, ["#{@max_nodes} nodes offer the service already"]))
+  end
+
+  # Nodes that have left, the longest ago first, are no reason to refuse others: where each deployment has new
+  # names, there are soon more of them than of those that are up.
+  defp make_room(service, coming) do
+    records = Store.records(service)
+    left = for {node, %{left_at: at}} <- records, at != nil, do: {at, node}
+    too_many = max(map_size(records) + coming - @max_nodes, 0)
+
+    for {_at, node} <- left |> Enum.sort() |> Enum.take(too_many),
+        do: Store.delete({:node, service, node})
+  end
+
+  # A process that offers something else of the service is not shown as one that stops, too.
+  defp forget_drained({pid, service, _hash}) do
+    for {{^pid, _, _} = offer, %{state: :draining}} <- Store.members(service),
+        do: Store.delete({:member, offer})
   end
 
   # All that the processes of a node offer; of a node without any, what it has offered last.
@@ -226,6 +300,7 @@ defmodule PhoenixGenApi.Offers.Server do
 
   defp left(state, {pid, service, hash} = offer) do
     with %{state: :up} = member <- Store.member(offer) do
+      forget_drained(offer)
       # Until it ends, which may take as long as its calls.
       Store.put_member(offer, %{member | state: :draining})
       record(service, member.node, [])
@@ -233,7 +308,7 @@ defmodule PhoenixGenApi.Offers.Server do
     end
 
     send_to(pid, {:left, service, hash, node()})
-    arm(%{state | pending: Map.delete(state.pending, offer)})
+    state |> drop(offer) |> arm()
   end
 
   # One timer for all nodes that have left.

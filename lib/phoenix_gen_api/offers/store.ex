@@ -57,6 +57,16 @@ defmodule PhoenixGenApi.Offers.Store do
   def services,
     do: for({{:installed, service}, _summary} <- match({{:installed, :_}, :_}), do: service)
 
+  @doc "The services of which a node is known."
+  @spec recorded() :: [String.t()]
+  def recorded,
+    do:
+      for(
+        {{:node, service, _node}, _record} <- match({{:node, :_, :_}, :_}),
+        uniq: true,
+        do: service
+      )
+
   @spec members() :: [{offer(), member()}]
   def members,
     do: for({{:member, offer}, member} <- match({{:member, :_}, :_}), do: {offer, member})
