@@ -55,7 +55,7 @@ defmodule PhoenixGenApi.Executor.Rolling do
   defp counter(_plan, _definition, _counter), do: nil
 
   defp look_again(%{plan: before} = context, request, looks) do
-    case ConfigDb.fetch(request.service, request.request_type, request.version) do
+    case now(before, request) do
       {:ok, plan} ->
         case {same?(plan, before), NodeSelector.pick(plan, request)} do
           {true, {:error, reason}} -> {:error, {:no_node, reason}}
@@ -74,9 +74,7 @@ defmodule PhoenixGenApi.Executor.Rolling do
           {:ok, Context.t()} | :same | {:error, term()} | {:error, term(), Context.t()}
   def refresh(%{plan: before, executed: :no, refreshed: times} = context)
       when has(before, :offered) and times < @looks do
-    request = context.request
-
-    case ConfigDb.fetch(request.service, request.request_type, request.version) do
+    case now(before, context.request) do
       {:ok, plan} ->
         if same?(plan, before), do: :same, else: go_on(context, plan)
 
@@ -86,6 +84,12 @@ defmodule PhoenixGenApi.Executor.Rolling do
   end
 
   def refresh(_context), do: :same
+
+  # By the names of the function: a hook may have given the request others, which do not choose another one.
+  defp now(plan, request) do
+    %{service: service, request_type: type, version: version} = Plan.config(plan)
+    ConfigDb.fetch(service, type, if(request.version, do: version))
+  end
 
   defp go_on(context, plan) do
     context = %{context | refreshed: context.refreshed + 1}

@@ -5,7 +5,8 @@ defmodule PhoenixGenApi.Offers.ServerTest do
   alias PhoenixGenApi.{Await, Config, ConfigDb, Offers, OwnedTable, Service, ServiceSets}
   alias PhoenixGenApi.Offers.Store
   alias PhoenixGenApi.Service.{Content, Offer, Scope}
-  alias PhoenixGenApi.Test.{LogLines, Offering}
+  alias PhoenixGenApi.Structs.Response
+  alias PhoenixGenApi.Test.{Functions, LogLines, Offering}
 
   @moduletag :capture_log
 
@@ -186,5 +187,84 @@ defmodule PhoenixGenApi.Offers.ServerTest do
     send(pid, {context.tag, {:verdict, service, hash, %{}, :ok}})
     _it_has_read_them = :sys.get_state(pid)
     assert Service.await(service, 30_000) == :ok
+  end
+
+  test "two processes that do not give their content are not asked by turns without end",
+       context do
+    {hash, bytes} = content(context.service)
+    test = self()
+
+    for name <- [:one, :two] do
+      start_supervised!(
+        {Task,
+         fn ->
+           :ok = Scope.join({context.service, hash})
+           receive_calls(test, name, context.tag)
+         end},
+        id: name
+      )
+    end
+
+    assert_receive {:hello, one, from}, 30_000
+    GenServer.reply(from, {:ok, 1, nil})
+    assert_receive {:fetch, ^one, fetch}, 30_000
+    assert_receive {:hello, two, from} when two != one, 30_000
+    GenServer.reply(from, {:ok, 1, nil})
+    Await.until(fn -> Enum.count(state().pending, &match?({_, {:proven, _}}, &1)) == 2 end)
+    GenServer.reply(fetch, {:error, :unknown})
+    assert_receive {:fetch, ^two, fetch}, 30_000
+    GenServer.reply(fetch, {:error, :unknown})
+    # The first one is asked from the start, after a pause.
+    assert_receive {kind, ^one, from} when kind in [:hello, :fetch], 30_000
+    assert kind == :hello
+    GenServer.reply(from, {:ok, 1, nil})
+    assert_receive {:fetch, ^one, fetch}, 30_000
+    GenServer.reply(fetch, {:ok, bytes})
+    Await.until(fn -> Store.members(context.service) != [] end)
+  end
+
+  defp receive_calls(test, name, tag) do
+    receive do
+      {:"$gen_call", from, {^tag, question}} -> send(test, {elem(question, 0), name, from})
+      _other -> :ok
+    end
+
+    receive_calls(test, name, tag)
+  end
+
+  test "a request whose hook has renamed it goes on as the same function when its nodes change",
+       context do
+    service = context.service
+    test = self()
+
+    hook = fn request, config ->
+      send(test, {:hooked, self()})
+
+      receive do
+        :go_on -> {:ok, %{request | request_type: "b"}, config}
+      end
+    end
+
+    functions = fn result ->
+      for {type, value} <- [{"a", result}, {"b", "wrong"}] do
+        hooks = if type == "a", do: [before_execute: {Functions, :before, [hook]}], else: []
+        Offering.function(service, type, [mfa: {Functions, :node_and, [value]}] ++ hooks)
+      end
+    end
+
+    {before, bytes} = Content.pack(functions.("before"))
+    :ok = Scope.join({service, before})
+    accept(context.tag, bytes)
+    assert_receive {_tag, {:verdict, _, ^before, _, :ok}}, 30_000
+
+    request = Task.async(fn -> Offering.run(service, "a") end)
+    assert_receive {:hooked, pid}, 30_000
+    :ok = Scope.leave({service, before})
+    {now, bytes} = Content.pack(functions.("now"))
+    :ok = Scope.join({service, now})
+    accept(context.tag, bytes)
+    assert_receive {_tag, {:verdict, _, ^now, _, :ok}}, 30_000
+    send(pid, :go_on)
+    assert %Response{success: true, result: [_node, "now"]} = Task.await(request, 30_000)
   end
 end
