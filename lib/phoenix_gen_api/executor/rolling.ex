@@ -91,13 +91,22 @@ defmodule PhoenixGenApi.Executor.Rolling do
     ConfigDb.fetch(service, type, if(request.version, do: version))
   end
 
-  defp go_on(context, plan) do
+  # The before hook has run, so it has to be the same one: another may be there to keep requests out.
+  defp go_on(%{plan: before} = context, plan) do
     context = %{context | refreshed: context.refreshed + 1}
 
     with {:ok, context} <- context |> Context.with_plan(plan, nil) |> choose(),
-         {:ok, context} <- Context.authorise(context),
-         do: Context.convert(context)
+         true <- hook(context.plan) == hook(before),
+         {:ok, context} <- Context.authorise(context) do
+      Context.convert(context)
+    else
+      false -> :same
+      failed -> failed
+    end
   end
+
+  defp hook(plan) when has(plan, :before_execute), do: Plan.config(plan).before_execute
+  defp hook(_plan), do: nil
 
   defp same?(plan(handle: a), plan(handle: b)), do: a == b
 end

@@ -267,4 +267,46 @@ defmodule PhoenixGenApi.Offers.ServerTest do
     send(pid, :go_on)
     assert %Response{success: true, result: [_node, "now"]} = Task.await(request, 30_000)
   end
+
+  test "a request does not go on with a definition that has another before hook", context do
+    service = context.service
+    test = self()
+
+    hook = fn request, config ->
+      send(test, {:hooked, self()})
+
+      receive do
+        :go_on -> {:ok, request, config}
+      end
+    end
+
+    function = fn value, hook ->
+      fields = [
+        mfa: {Functions, :node_and, [value]},
+        before_execute: {Functions, :before, [hook]}
+      ]
+
+      [Offering.function(service, "a", fields)]
+    end
+
+    {before, bytes} = Content.pack(function.("before", hook))
+    :ok = Scope.join({service, before})
+    accept(context.tag, bytes)
+    assert_receive {_tag, {:verdict, _, ^before, _, :ok}}, 30_000
+
+    request = Task.async(fn -> Offering.run(service, "a") end)
+    assert_receive {:hooked, pid}, 30_000
+    :ok = Scope.leave({service, before})
+
+    {now, bytes} =
+      Content.pack(function.("now", fn _request, _config -> {:error, "kept out"} end))
+
+    :ok = Scope.join({service, now})
+    accept(context.tag, bytes)
+    assert_receive {_tag, {:verdict, _, ^now, _, :ok}}, 30_000
+    send(pid, :go_on)
+    assert %Response{code: "unavailable"} = Task.await(request, 30_000)
+    # The next one is asked by the other.
+    assert %Response{code: "rejected"} = Offering.run(service, "a")
+  end
 end
