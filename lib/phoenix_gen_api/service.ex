@@ -188,13 +188,20 @@ defmodule PhoenixGenApi.Service do
     %{id: id, start: {__MODULE__, :start_link, [opts]}, shutdown: shutdown}
   end
 
-  @doc "Starts offering, see above. Raises `ArgumentError` on wrong options."
+  @doc """
+  Starts offering, see above. Raises `ArgumentError` on wrong options.
+
+  With neither modules nor functions there is nothing to offer, and it returns `:ignore`.
+  """
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(opts) do
     opts = Keyword.validate!(opts, @options)
     check!(opts)
     {options, opts} = Keyword.split(opts, [:name])
-    opts |> Map.new() |> Offer.start_link(options)
+
+    if opts[:apis] == [] and opts[:functions] == [],
+      do: :ignore,
+      else: opts |> Map.new() |> Offer.start_link(options)
   end
 
   defp check!(opts) do

@@ -172,6 +172,25 @@ defmodule Mix.Tasks.PhoenixGenApi.GenTest do
     assert said =~ "* unchanged lib/shop_web/channels/gen_api_socket.ex"
   end
 
+  test "files that Igniter has moved are not created again", %{tmp_dir: dir} do
+    write(dir, "lib/shop_web/gen_api_socket.ex", "# mine\n")
+    in_shop(dir, fn -> Gateway.run([]) end)
+    refute Map.has_key?(files(dir), "lib/shop_web/channels/gen_api_socket.ex")
+    assert said() =~ "* kept lib/shop_web/gen_api_socket.ex"
+  end
+
+  test "an application without functions starts, and offers none", %{tmp_dir: dir} do
+    in_shop(dir, fn -> Gateway.run([]) end)
+    code = files(dir)["lib/shop/gen_api.ex"]
+    # Whether it is development is the configuration of the application, which is compiled here.
+    [{module, _code}] =
+      code |> String.replace("Shop.GenApi", "Shop.EmptyGenApi") |> Code.compile_string()
+
+    {:ok, supervisor} = Supervisor.start_link([module], strategy: :one_for_one)
+    assert [{_id, :undefined, :worker, _modules}] = Supervisor.which_children(supervisor)
+    Supervisor.stop(supervisor)
+  end
+
   test "the service generator adds each service to those that are offered", %{tmp_dir: dir} do
     in_shop(dir, fn ->
       Service.run(["hello"])

@@ -8,15 +8,21 @@ defmodule Mix.PhoenixGenApi.Writer do
   @spec create([Templates.file()]) :: :ok
   def create(files) do
     for {path, text} <- files do
-      case File.read(path) do
-        {:ok, ^text} -> say("unchanged", path)
-        {:ok, _other} -> say("kept", path)
+      there = Enum.find(places(path), path, &File.exists?/1)
+
+      case File.read(there) do
+        {:ok, ^text} -> say("unchanged", there)
+        {:ok, _other} -> say("kept", there)
         {:error, _none} -> Mix.Generator.create_file(path, text)
       end
     end
 
     :ok
   end
+
+  @doc "Where a file may be: in the folder of channels, or where Igniter moves it, by the name of its module."
+  @spec places(String.t()) :: [String.t()]
+  def places(path), do: Enum.uniq([path, String.replace(path, "/channels/", "/")])
 
   @doc "Makes an addition to a file, if it has it not and there is a place for it; says whether it has it then."
   @spec inject(Snippets.t()) :: boolean()

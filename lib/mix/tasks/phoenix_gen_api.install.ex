@@ -4,11 +4,9 @@ defmodule Mix.Tasks.PhoenixGenApi.Install do
   @moduledoc """
   Makes all changes of `mix phoenix_gen_api.gen.gateway`, to the endpoint, the router and the supervision tree too.
 
-      mix igniter.install phoenix_gen_api_native
       mix phoenix_gen_api.install
 
-  It shows the changes and asks before it makes them; `--yes` makes them at once, `--dry-run` only shows them. In an
-  application that is no Phoenix application it changes nothing.
+  It shows the changes and asks before it makes them; `--yes` makes them at once, `--dry-run` only shows them.
 
   It needs [Igniter](https://hexdocs.pm/igniter). Where that is not installed, it does what
   `mix phoenix_gen_api.gen.gateway` does, which prints the rest.
@@ -18,15 +16,13 @@ defmodule Mix.Tasks.PhoenixGenApi.Install do
 
   use Mix.Task
 
-  alias Mix.PhoenixGenApi.{Project, Snippets, Templates}
+  alias Mix.PhoenixGenApi.{Snippets, Templates, Writer}
   alias Mix.Tasks.PhoenixGenApi.Gen.Gateway
 
   # Not a dependency, so that no application has it because of this task: it is looked for when the task runs.
-  @compile {:no_warn_undefined, [Igniter, Rewrite.Source, Igniter.Mix.Task.Info]}
+  @compile {:no_warn_undefined, [Igniter, Rewrite.Source]}
 
   @switches [yes: :boolean, dry_run: :boolean]
-
-  @typep igniter :: struct()
 
   @impl true
   @spec run([String.t()]) :: :ok
@@ -51,39 +47,12 @@ defmodule Mix.Tasks.PhoenixGenApi.Install do
     end
   end
 
-  # What `mix igniter.install` asks of a task.
-
-  @doc false
-  @spec igniter(igniter()) :: igniter()
-  def igniter(igniter) do
-    project = Project.read()
-
-    if project.web,
-      do: install(igniter, project),
-      else:
-        Igniter.add_notice(
-          igniter,
-          "phoenix_gen_api: no Phoenix application, so nothing was added."
-        )
-  end
-
-  @doc false
-  @spec info([String.t()], String.t() | nil) :: struct()
-  def info(_args, _composing),
-    do: struct!(Igniter.Mix.Task.Info, example: "mix phoenix_gen_api.install", schema: [])
-
-  @doc false
-  @spec supports_umbrella?() :: boolean()
-  def supports_umbrella?, do: false
-
-  @doc false
-  @spec installer?() :: boolean()
-  def installer?, do: true
-
   defp install(igniter, project) do
     created =
-      for {path, text} <- Templates.gateway(project), reduce: igniter do
-        igniter -> Igniter.create_new_file(igniter, path, text, on_exists: :skip)
+      for {path, text} <- Templates.gateway(project),
+          not Enum.any?(Writer.places(path), &Igniter.exists?(igniter, &1)),
+          reduce: igniter do
+        igniter -> Igniter.create_new_file(igniter, path, text)
       end
 
     changed =
