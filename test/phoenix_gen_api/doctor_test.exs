@@ -4,6 +4,7 @@ defmodule PhoenixGenApi.DoctorTest do
   use ExUnit.Case, async: true
 
   alias PhoenixGenApi.Doctor
+  alias PhoenixGenApi.Test.Endpoint
 
   defp facts(node, mode) do
     %{
@@ -138,37 +139,6 @@ defmodule PhoenixGenApi.DoctorTest do
     assert levels == [:error, :warning, :warning]
   end
 
-  defmodule Plain do
-    use PhoenixGenApi, event: "api"
-  end
-
-  defmodule Socket do
-    def __channels__,
-      do: [
-        {"api:*", Plain, []},
-        {"other:*", String, []},
-        {"hidden:*", PhoenixGenApi.DoctorTest.Hiding, []}
-      ]
-  end
-
-  # Of another library, which is none of our business.
-  defmodule Foreign do
-    def __channels__, do: [{"room:*", String, []}]
-  end
-
-  # As `use Phoenix.Endpoint` describes itself.
-  defmodule Endpoint do
-    def __sockets__ do
-      [
-        {"/bare", Socket, [websocket: true, longpoll: false]},
-        {"/good", Socket,
-         [websocket: [connect_info: [:peer_data, session: []], max_frame_size: 5]]},
-        {"/poll", Socket, [websocket: false, longpoll: true]},
-        {"/foreign", Foreign, []}
-      ]
-    end
-  end
-
   @hiding """
   defmodule PhoenixGenApi.DoctorTest.Hiding do
     use PhoenixGenApi, event: "api"
@@ -177,11 +147,14 @@ defmodule PhoenixGenApi.DoctorTest do
   """
 
   test "sockets and hidden clauses are read from endpoints and channels" do
-    ExUnit.CaptureIO.capture_io(:stderr, fn -> Code.compile_string(@hiding) end)
-
-    assert [bare, good] = Doctor.Phoenix.sockets([Endpoint])
+    channels = [Endpoint.Channel]
+    assert [bare, good] = Doctor.Phoenix.sockets([Endpoint], channels)
     assert %{path: "/bare", peer_data: false, max_frame_bytes: :infinity} = bare
     assert %{path: "/good", peer_data: true, max_frame_bytes: 5} = good
-    assert Doctor.Phoenix.hidden([Endpoint]) == [{PhoenixGenApi.DoctorTest.Hiding, :handle_info}]
+    assert Doctor.Phoenix.hidden(channels) == []
+
+    ExUnit.CaptureIO.capture_io(:stderr, fn -> Code.compile_string(@hiding) end)
+    hiding = PhoenixGenApi.DoctorTest.Hiding
+    assert Doctor.Phoenix.hidden([Endpoint.Channel, hiding]) == [{hiding, :handle_info}]
   end
 end

@@ -49,7 +49,7 @@ defmodule PhoenixGenApi.Doctor.Facts do
     mode = mode()
     offers = if mode == :stopped, do: [], else: offers()
     functions = if mode == :gateway, do: functions(), else: []
-    endpoints = Phoenix.endpoints()
+    {endpoints, channels} = Phoenix.modules()
 
     %{
       node: node(),
@@ -66,8 +66,8 @@ defmodule PhoenixGenApi.Doctor.Facts do
       empty_services: if(mode == :gateway, do: empty(functions), else: []),
       wanted: wanted(functions, offers),
       refused: refused(offers),
-      sockets: Phoenix.sockets(endpoints),
-      hidden: Phoenix.hidden(endpoints)
+      sockets: Phoenix.sockets(endpoints, channels),
+      hidden: Phoenix.hidden(channels)
     }
   end
 

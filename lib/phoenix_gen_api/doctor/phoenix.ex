@@ -12,12 +12,12 @@ defmodule PhoenixGenApi.Doctor.Phoenix do
           max_frame_bytes: pos_integer() | :infinity
         }
 
-  @doc "The web sockets of endpoints."
-  @spec sockets([module()]) :: [socket()]
-  def sockets(endpoints) do
+  @doc "The web sockets of these endpoints that have one of these channels."
+  @spec sockets([module()], [module()]) :: [socket()]
+  def sockets(endpoints, channels) do
     for endpoint <- endpoints,
         {path, socket, options} <- endpoint.__sockets__(),
-        channels(socket) != [],
+        serves?(literals(socket), channels),
         websocket <- [websocket(options)],
         websocket != false do
       %{
@@ -29,6 +29,27 @@ defmodule PhoenixGenApi.Doctor.Phoenix do
     end
   end
 
+  # A socket cannot be asked for its channels, but each is a constant in its code: `{Channel, options}`.
+  defp literals(socket) do
+    with path when is_list(path) <- :code.which(socket),
+         {:ok, {_socket, [{_chunk, literals}]}} <- :beam_lib.chunks(path, [~c"LitT"]) do
+      case literals do
+        <<0::32, plain::binary>> -> plain
+        <<_size::32, compressed::binary>> -> :zlib.uncompress(compressed)
+      end
+    else
+      _unknown -> ""
+    end
+  end
+
+  # In the external term format: 119 for an atom, the length, the name.
+  defp serves?(literals, channels) do
+    Enum.any?(channels, fn channel ->
+      name = Atom.to_string(channel)
+      :binary.match(literals, <<119, byte_size(name)>> <> name) != :nomatch
+    end)
+  end
+
   defp websocket(options) do
     case Keyword.get(options, :websocket, true) do
       true -> []
@@ -38,47 +59,35 @@ defmodule PhoenixGenApi.Doctor.Phoenix do
 
   defp peer_data?(info), do: is_list(info) and (:peer_data in info or info[:peer_data] != nil)
 
-  @doc "The clauses of this library that others hide, as they were found when the channels were compiled."
+  @doc "The clauses of this library that others hide, as they were found when these channels were compiled."
   @spec hidden([module()]) :: [{module(), atom()}]
-  def hidden(endpoints) do
-    for endpoint <- endpoints,
-        {_path, socket, _options} <- endpoint.__sockets__(),
-        channel <- channels(socket),
-        function <- ours(channel),
+  def hidden(channels) do
+    for channel <- channels,
+        function <- noted(channel),
         function != :none,
         uniq: true,
         do: {channel, function}
   end
 
-  defp channels(socket) do
-    if Code.ensure_loaded?(socket) and function_exported?(socket, :__channels__, 0),
-      do:
-        for(
-          {_topic, channel, _options} <- socket.__channels__(),
-          ours(channel) != [],
-          do: channel
-        ),
-      else: []
-  end
-
   # What `use PhoenixGenApi` notes in a module.
-  defp ours(channel) do
-    if Code.ensure_loaded?(channel),
-      do:
-        channel.module_info(:attributes)
-        |> Keyword.get_values(:phoenix_gen_api_hidden)
-        |> List.flatten(),
-      else: []
+  defp noted(module) do
+    module.module_info(:attributes)
+    |> Keyword.get_values(:phoenix_gen_api_hidden)
+    |> List.flatten()
   end
 
-  @doc "The endpoints of the applications on this node that have Phoenix."
-  @spec endpoints() :: [module()]
-  def endpoints do
-    for {app, _description, _version} <- Application.loaded_applications(),
-        :phoenix in List.wrap(Application.spec(app, :applications)),
-        module <- List.wrap(Application.spec(app, :modules)),
-        Code.ensure_loaded?(module) and function_exported?(module, :__sockets__, 0),
-        do: module
+  @doc "The endpoints and the channels of this library among the applications on this node that have Phoenix."
+  @spec modules() :: {endpoints :: [module()], channels :: [module()]}
+  def modules do
+    modules =
+      for {app, _description, _version} <- Application.loaded_applications(),
+          :phoenix in List.wrap(Application.spec(app, :applications)),
+          module <- List.wrap(Application.spec(app, :modules)),
+          Code.ensure_loaded?(module),
+          do: module
+
+    {Enum.filter(modules, &function_exported?(&1, :__sockets__, 0)),
+     Enum.filter(modules, &(noted(&1) != []))}
   end
 
   @doc "What is wrong with them."
