@@ -25,6 +25,7 @@ defmodule PhoenixGenApi.Doctor do
   clients what they should not know, a `:warning` may be meant.
   """
   @type finding :: %{
+          __struct__: module(),
           id: atom(),
           level: :error | :warning,
           node: node() | nil,
