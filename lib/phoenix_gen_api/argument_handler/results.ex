@@ -11,6 +11,7 @@ defmodule PhoenixGenApi.ArgumentHandler.Results do
   alias PhoenixGenApi.JsonEncoding
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Plan
+  alias PhoenixGenApi.Structs.Response
 
   # The limits of arguments are none of results.
   @of_arguments ["max_depth", "max_nodes"]
@@ -32,8 +33,10 @@ defmodule PhoenixGenApi.ArgumentHandler.Results do
 
   defp check_json(handle, result) do
     with {:ok, _bytes} <- JsonEncoding.measure(result, :configured, :infinity),
-         json when json != nil <- JsonEncoding.encode(result, :configured),
-         {:ok, decoded} <- json |> IO.iodata_to_binary() |> JSON.decode(),
+         # As it is sent: inside a response more structs have a form than the library knows.
+         json when json != nil <-
+           JsonEncoding.encode(Response.sync_response(nil, result), :configured),
+         {:ok, %{"result" => decoded}} <- json |> IO.iodata_to_binary() |> JSON.decode(),
          [_ | _] = problems <- problems(handle, decoded) do
       {:error, problems}
     else
