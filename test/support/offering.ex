@@ -113,7 +113,9 @@ defmodule PhoenixGenApi.Test.Offering do
     for {_service, types} <- ConfigDb.get_functions_from_services(service),
         {type, versions} <- types,
         version <- versions,
-        [_ | _] = nodes <- [CandidateSet.nodes(CandidateSet.of_function(service, type, version))],
+        # Gone since it was listed, or added with nodes of its own.
+        set when set != nil <- [CandidateSet.of_function(service, type, version)],
+        [_ | _] = nodes <- [CandidateSet.nodes(set)],
         into: %{},
         do: {{type, version}, Enum.sort(nodes)}
   end
