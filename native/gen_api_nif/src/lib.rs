@@ -29,6 +29,7 @@ mod relay_publish;
 mod relay_replication;
 mod relay_terms;
 mod route;
+mod routing_key;
 mod rpc_server;
 mod schema;
 mod schema_kinds;

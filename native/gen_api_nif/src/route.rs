@@ -6,21 +6,16 @@ use crate::decode::Map;
 use crate::mode::{KeySource, ModeSpec};
 use crate::node_selector::{now, SelectorResource};
 use crate::plan::PlanResource;
-use crate::value::Arg;
+use crate::routing_key;
 use gen_api_core::breaker::Caller;
 use gen_api_core::clock::Nanos;
 use gen_api_core::nodes::{
     CallStats, CallerKind, Candidates, CircuitView, Entry, Flight, Members, Mode, Node, Obstacle,
     Place, SetWeights, Unavailable, Weights,
 };
-use gen_api_core::value::{Value, View};
-use rustler::types::atom;
-use rustler::{Atom, Encoder, Env, Error, NewBinary, NifResult, Resource, ResourceArc, Term};
+use rustler::{Atom, Encoder, Env, Error, NifResult, Resource, ResourceArc, Term};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-
-/// Bytes to route by that a normal scheduler hashes, at 1 ns each.
-const LONGEST_KEY: usize = 16_384;
 
 /// The nodes of one function and how one of them is chosen.
 pub struct Route {
@@ -333,30 +328,9 @@ impl Route {
         request: Map<'a>,
         then: impl FnOnce(Option<&[u8]>) -> Term<'a>,
     ) -> Term<'a> {
-        let value = match &self.key_source {
-            None => return then(None),
-            Some(KeySource::RequestId) => request.0.map_get(atoms::request_id()).ok(),
-            Some(KeySource::Named { name, field }) => {
-                argument(env, request, name).or_else(|| request.0.map_get((*field)?).ok())
-            }
-        };
-        let Some(value) = value else {
-            return atoms::key_not_found().encode(env);
-        };
-        match Arg(value).view() {
-            View::Nil | View::Str(&[]) => atoms::key_not_found().encode(env),
-            View::Str(bytes) if bytes.len() > LONGEST_KEY => (atoms::convert(), value).encode(env),
-            View::Str(bytes) => then(Some(bytes)),
-            View::Int(n) => then(Some(n.to_string().as_bytes())),
-            View::Bool(true) => then(Some(b"true")),
-            View::Bool(false) => then(Some(b"false")),
-            View::Atom => match value.atom_to_string() {
-                Ok(name) => then(Some(name.as_bytes())),
-                Err(_) => atoms::invalid_key().encode(env),
-            },
-            // Their text is Elixir's to make.
-            View::BigInt | View::Float(_) => (atoms::convert(), value).encode(env),
-            View::List | View::Map | View::Other => atoms::invalid_key().encode(env),
+        match &self.key_source {
+            None => then(None),
+            Some(source) => routing_key::with(source, env, request, |key| then(Some(key))),
         }
     }
 }
@@ -375,13 +349,6 @@ fn obstacle(obstacle: Obstacle) -> Atom {
         Obstacle::Draining => atoms::draining(),
         Obstacle::CircuitOpen => atoms::circuit_open(),
     }
-}
-
-fn argument<'a>(env: Env<'a>, request: Map<'a>, name: &str) -> Option<Term<'a>> {
-    let arguments = request.0.map_get(atoms::args()).ok()?;
-    let key: Term = NewBinary::from_slice(env, name.as_bytes()).into();
-    let value = arguments.map_get(key).ok()?;
-    (atom::nil() != value).then_some(value)
 }
 
 /// A plan that knows its nodes, or a route of its own.

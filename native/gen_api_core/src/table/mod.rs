@@ -7,6 +7,7 @@
 //! the number of functions.
 
 mod bucket;
+mod edit;
 mod function;
 pub mod version;
 
@@ -15,6 +16,7 @@ pub use function::{Function, Lookup, Origin, Version, UNVERSIONED};
 use crate::sync::{ArcSwap, Guard, Mutex, RandomState};
 use ahash::AHashSet;
 use bucket::Bucket;
+use edit::Edit;
 use std::sync::Arc;
 
 /// How many parts the table is cut into: a power of two, so that a root of 16 KB fits the
@@ -239,19 +241,10 @@ impl<P: Clone> Table<P> {
     fn write<R>(&self, change: impl FnOnce(&mut Edit<'_, P>) -> R) -> R {
         let _turn = self.writer.lock();
         let old = self.current.load_full();
-        let mut edit = Edit {
-            buckets: old.buckets.clone(),
-            versions: old.versions,
-            hasher: &self.hasher,
-            touched: false,
-        };
+        let mut edit = Edit::of(&old, &self.hasher);
         let result = change(&mut edit);
-        if edit.touched {
-            self.current.store(Arc::new(Snapshot {
-                buckets: edit.buckets,
-                versions: edit.versions,
-                state: old.next_state(),
-            }));
+        if let Some(next) = edit.into_next(old.next_state()) {
+            self.current.store(Arc::new(next));
         }
         result
     }
@@ -325,96 +318,6 @@ impl<P> Snapshot<P> {
         self.functions().fold(fixed, |bytes, function| {
             bytes.saturating_add(function.bytes(&payload))
         })
-    }
-}
-
-struct Edit<'t, P> {
-    buckets: Box<[Bucket<P>]>,
-    versions: usize,
-    hasher: &'t RandomState,
-    touched: bool,
-}
-
-impl<P: Clone> Edit<'_, P> {
-    /// Edits a function that may not be there yet.
-    fn function<R>(
-        &mut self,
-        service: &str,
-        request_type: &str,
-        edit: impl FnOnce(&mut Function<P>) -> R,
-    ) -> Option<R> {
-        let hash = hash(self.hasher, service.as_bytes(), request_type.as_bytes());
-        let bucket = self.buckets.get_mut(bucket_of(hash))?;
-        self.touched = true;
-        let function = bucket.entry(hash, service, request_type)?;
-        let before = function.len();
-        let result = edit(function);
-        self.versions = self.versions + function.len() - before;
-        if function.is_forgotten() {
-            bucket.remove(hash, service, request_type);
-        }
-        Some(result)
-    }
-
-    fn put(&mut self, entries: Vec<Entry<P>>) {
-        for entry in entries {
-            self.function(
-                &entry.service.clone(),
-                &entry.request_type.clone(),
-                |function| function.put(entry),
-            );
-        }
-    }
-
-    fn find(&self, service: &str, request_type: &str) -> Option<&Function<P>> {
-        let (service, request_type) = (service.as_bytes(), request_type.as_bytes());
-        let hash = hash(self.hasher, service, request_type);
-        let bucket = self.buckets.get(bucket_of(hash))?;
-        bucket.find(hash, service, request_type)
-    }
-
-    fn knows(&self, service: &str, request_type: &str) -> bool {
-        self.find(service, request_type).is_some()
-    }
-
-    /// Whether the gateway has added a function config with that key.
-    fn is_direct(&self, entry: &Entry<P>) -> bool {
-        self.find(&entry.service, &entry.request_type)
-            .is_some_and(|function| function.origin(&entry.version) == Some(Origin::Direct))
-    }
-
-    /// Drops the versions of a service's functions that `keep` does not keep. An operator's
-    /// mark outlives them: the service may offer the version again.
-    fn prune(&mut self, service: &str, keep: impl Fn(&Function<P>, &Version<P>) -> bool) -> usize {
-        let types = self.types(service, |function| {
-            function.versions().iter().any(|v| !keep(function, v))
-        });
-        types
-            .iter()
-            .filter_map(|request_type| {
-                self.function(service, request_type, |function| function.retain(&keep))
-            })
-            .sum()
-    }
-
-    fn set_ineligible(&mut self, service: &str, keys: &AHashSet<Key>) -> bool {
-        let types = self.types(service, |function| function.differs_from_ineligible(keys));
-        for request_type in &types {
-            self.function(service, request_type, |function| {
-                function.set_ineligible(keys)
-            });
-        }
-        !types.is_empty()
-    }
-
-    /// The functions of a service for which that holds.
-    fn types(&self, service: &str, holds: impl Fn(&Function<P>) -> bool) -> Vec<Box<str>> {
-        self.buckets
-            .iter()
-            .flat_map(|bucket| bucket.functions())
-            .filter(|function| function.service() == service && holds(function))
-            .map(|function| function.request_type().into())
-            .collect()
     }
 }
 
