@@ -11,19 +11,6 @@ defmodule Bench.Arguments do
   alias PhoenixGenApi.ArgumentHandler
   alias PhoenixGenApi.Structs.Request
 
-  @person %{
-    "name" => {:string, 100},
-    "email" => {:string, 100},
-    "vip" => :boolean
-  }
-
-  @order %{
-    "id" => :integer,
-    "note" => {:string, 200},
-    "qty" => [type: :integer, min: 1, max: 999],
-    "customer" => {:map, @person}
-  }
-
   def run do
     scalars =
       subject(
@@ -94,7 +81,7 @@ defmodule Bench.Arguments do
     nested =
       subject(
         "a record within a record, 7 values",
-        %{"order" => {:map, @order}},
+        %{"order" => {:map, Gateway.order()}},
         %{"order" => order.(1)},
         &Baseline.order/1
       )
@@ -102,7 +89,7 @@ defmodule Bench.Arguments do
     records =
       subject(
         "1,000 such records",
-        %{"orders" => {:list, {:map, @order}, 1_000}},
+        %{"orders" => {:list, {:map, Gateway.order()}, 1_000}},
         %{"orders" => Enum.map(1..1_000, order)},
         &Baseline.orders/1
       )

@@ -13,26 +13,21 @@ defmodule Bench.Contract do
   alias PhoenixGenApi.Native
   alias PhoenixGenApi.Structs.Request
 
-  @person %{"name" => {:string, 100}, "email" => {:string, 100}, "vip" => :boolean}
-  @order %{
-    "id" => :integer,
-    "note" => {:string, 200},
-    "qty" => [type: :integer, min: 1, max: 999],
-    "customer" => {:map, @person}
-  }
-
   def run do
     described = describe()
 
-    texts = checked("a record within a record, 7 values", {:map, @order}, order(1))
-    atoms = checked("the same with atoms for keys", {:map, @order}, order(1), atoms(order(1)))
+    texts = checked("a record within a record, 7 values", {:map, Gateway.order()}, order(1))
+
+    atoms =
+      checked("the same with atoms for keys", {:map, Gateway.order()}, order(1), atoms(order(1)))
+
     orders = Enum.map(1..1_000, &order/1)
-    many = checked("1,000 such records", {:list, {:map, @order}}, orders)
+    many = checked("1,000 such records", {:list, {:map, Gateway.order()}}, orders)
 
     many_atoms =
       checked(
         "1,000 such records with atoms for keys",
-        {:list, {:map, @order}},
+        {:list, {:map, Gateway.order()}},
         orders,
         atoms(orders)
       )
@@ -71,7 +66,7 @@ defmodule Bench.Contract do
             {"quantity", [type: :integer, min: 1, default_value: 1]}
           ],
           arg_orders: nil,
-          result: {:map, @person},
+          result: {:map, Gateway.person()},
           check_permission: {:role, ["buyer"]},
           choose_node_mode: :random,
           doc: "The price of a number of items."

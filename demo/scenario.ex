@@ -1,5 +1,5 @@
 defmodule Demo.Scenario do
-  # What happens in the demo, and what the clients are to see of it.
+  # The steps of the demo, and the answers that its clients have to get.
   @moduledoc false
 
   import Demo.Run

@@ -8,7 +8,7 @@ defmodule Demo.ServiceA do
   alias PhoenixGenApi.Structs.{Request, StreamHelper}
 
   defmodule Count do
-    # What the service has from its next release on.
+    # Added to the service by its next release.
     @moduledoc false
     use PhoenixGenApi.Service, service: "books"
 

@@ -21,7 +21,7 @@ defmodule PhoenixGenApi.RoomsTest do
     calls: ~w(rpc),
     plans: ~w(candidate_set circuits cluster decisions plan service_sets),
     ground: ~w(
-      config config_failed deadline error_response errors explanation format gateway identity impl_helper integers jason_encoding jason_impl_helper
+      config config_failed deadline error_response errors explanation format gateway http_status identity impl_helper integers jason_encoding jason_impl_helper
       json_encoding log native owned_table permission/permission_denied process_names safe_inspect
       security service_guard/refused structs table_printer telemetry
     )

@@ -31,6 +31,19 @@ defmodule Bench.Gateway do
     }
   end
 
+  @doc "A record within a record, 7 values."
+  def order do
+    %{
+      "id" => :integer,
+      "note" => {:string, 200},
+      "qty" => [type: :integer, min: 1, max: 999],
+      "customer" => {:map, person()}
+    }
+  end
+
+  @doc "The record within it."
+  def person, do: %{"name" => {:string, 100}, "email" => {:string, 100}, "vip" => :boolean}
+
   def nodes(count), do: for(n <- 1..count, do: :"node#{n}@10.0.0.#{n}")
 
   @doc "Names of `count` functions, spread over 50 services."

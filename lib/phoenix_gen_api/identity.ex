@@ -28,6 +28,24 @@ defmodule PhoenixGenApi.Identity do
   def read(:ip_address, address), do: address(address)
   def read(_id, id), do: id(id)
 
+  @doc "A field of the assigns; `warn` is told of a value that cannot be read, which is absent."
+  @spec assigned(field(), map(), (field(), term() -> term())) :: String.t() | [String.t()] | nil
+  def assigned(field, assigns, warn) do
+    value = Map.get(assigns, field)
+
+    case read(field, value) do
+      {:ok, read} ->
+        read
+
+      :absent ->
+        nil
+
+      :invalid ->
+        warn.(field, value)
+        nil
+    end
+  end
+
   @doc "An identity that gateway code states; raises `ArgumentError` for what cannot be read."
   @spec new!(map() | keyword()) :: t()
   def new!(said) do

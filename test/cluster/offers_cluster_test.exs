@@ -21,11 +21,7 @@ defmodule PhoenixGenApi.OffersClusterTest do
           do: Application.delete_env(:phoenix_gen_api, key)
 
       :ok = Config.load()
-      # The nodes of the test are gone, and with their services nothing begins the next one.
-      Await.until(fn -> Enum.all?(Offers.Store.services(), &(Offers.Store.up(&1) == [])) end)
-      for service <- Offers.Store.services(), do: Offers.Sources.superseded(service)
-      Await.until(fn -> Offers.Store.services() == [] end)
-      ConfigDb.clear()
+      Offering.forget_all()
     end)
 
     %{service: "service-#{System.unique_integer([:positive])}"}

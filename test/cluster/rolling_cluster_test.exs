@@ -13,12 +13,7 @@ defmodule PhoenixGenApi.RollingClusterTest do
   setup do
     Cluster.start_distribution()
 
-    on_exit(fn ->
-      Await.until(fn -> Enum.all?(Offers.Store.services(), &(Offers.Store.up(&1) == [])) end)
-      for service <- Offers.Store.services(), do: Offers.Sources.superseded(service)
-      Await.until(fn -> Offers.Store.services() == [] end)
-      ConfigDb.clear()
-    end)
+    on_exit(&Offering.forget_all/0)
 
     %{service: "service-#{System.unique_integer([:positive])}"}
   end

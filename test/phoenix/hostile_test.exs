@@ -3,7 +3,6 @@ defmodule PhoenixGenApi.Phoenix.HostileTest do
   use ExUnit.Case, async: false
 
   alias PhoenixGenApi.{Await, ConfigDb, PhoenixGateway, SocketClient, WorkerPool}
-  alias PhoenixGenApi.Structs.FunConfig
   alias PhoenixGenApi.Test.ChannelFunctions
 
   @moduletag :phoenix
@@ -23,14 +22,7 @@ defmodule PhoenixGenApi.Phoenix.HostileTest do
   end
 
   defp register(service, type, fields) do
-    config = %FunConfig{
-      service: service,
-      request_type: type,
-      nodes: :local,
-      mfa: {ChannelFunctions, String.to_existing_atom(type), [self()]}
-    }
-
-    :ok = ConfigDb.add(struct!(config, fields))
+    ChannelFunctions.register(service, type, fields)
     on_exit(fn -> ConfigDb.delete(service, type) end)
   end
 

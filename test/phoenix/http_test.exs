@@ -3,7 +3,7 @@ defmodule PhoenixGenApi.Phoenix.HttpTest do
   use ExUnit.Case, async: false
 
   alias PhoenixGenApi.{ConfigDb, PhoenixGateway}
-  alias PhoenixGenApi.Structs.{FunConfig, StreamHelper}
+  alias PhoenixGenApi.Structs.StreamHelper
   alias PhoenixGenApi.Test.{ChannelFunctions, RawHttp, Vectors}
 
   @moduletag :phoenix
@@ -24,16 +24,7 @@ defmodule PhoenixGenApi.Phoenix.HttpTest do
     end
   end
 
-  defp register(service, type, fields) do
-    config = %FunConfig{
-      service: service,
-      request_type: type,
-      nodes: :local,
-      mfa: {ChannelFunctions, String.to_existing_atom(type), [self()]}
-    }
-
-    :ok = ConfigDb.add(struct!(config, fields))
-  end
+  defp register(service, type, fields), do: ChannelFunctions.register(service, type, fields)
 
   defp path(%{"service" => service, "request_type" => type}), do: "/open/#{service}/#{type}"
 

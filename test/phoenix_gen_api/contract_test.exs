@@ -1,9 +1,11 @@
 defmodule PhoenixGenApi.ContractTest do
   use ExUnit.Case, async: false
 
+  import PhoenixGenApi.Test.Contracts
+
   alias PhoenixGenApi.{ArgumentGenerator, ConfigDb, Contract, Permission}
   alias PhoenixGenApi.ArgumentGenerator.Chance
-  alias PhoenixGenApi.Structs.{FunConfig, Request}
+  alias PhoenixGenApi.Structs.Request
   alias PhoenixGenApi.Test.ConfigTable
 
   @moduletag :capture_log
@@ -12,19 +14,6 @@ defmodule PhoenixGenApi.ContractTest do
 
   setup do
     ConfigTable.use_empty()
-  end
-
-  defp config(fields) do
-    struct!(
-      %FunConfig{
-        service: "shop",
-        request_type: "price",
-        version: "1.0.0",
-        nodes: :local,
-        mfa: {String, :length, []}
-      },
-      fields
-    )
   end
 
   defp add(fields), do: fields |> config() |> ConfigDb.add!()

@@ -82,4 +82,16 @@ defmodule PhoenixGenApi.Test.ChannelFunctions do
       :end -> :ok
     end
   end
+
+  @doc "Adds the function of that name, which tells the calling process what becomes of it."
+  def register(service, type, fields) do
+    config = %PhoenixGenApi.Structs.FunConfig{
+      service: service,
+      request_type: type,
+      nodes: :local,
+      mfa: {__MODULE__, String.to_existing_atom(type), [self()]}
+    }
+
+    :ok = PhoenixGenApi.ConfigDb.add(struct!(config, fields))
+  end
 end

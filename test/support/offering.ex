@@ -3,6 +3,7 @@ defmodule PhoenixGenApi.Test.Offering do
   # Services that are offered on nodes of a test.
 
   alias PhoenixGenApi.{Await, CandidateSet, ConfigDb, Executor, Service}
+  alias PhoenixGenApi.Offers.{Sources, Store}
   alias PhoenixGenApi.Structs.{FunConfig, Request, Response}
   alias PhoenixGenApi.Test.{Cluster, Functions}
 
@@ -98,6 +99,15 @@ defmodule PhoenixGenApi.Test.Offering do
   @spec reached(String.t(), String.t(), pos_integer()) :: [node()]
   def reached(service, type, times \\ 40) do
     for(_ <- 1..times, do: run(service, type).result) |> Enum.uniq() |> Enum.sort()
+  end
+
+  @doc "Waits until nothing is left of the services that were offered, whose nodes are gone."
+  @spec forget_all() :: :ok
+  def forget_all do
+    Await.until(fn -> Enum.all?(Store.services(), &(Store.up(&1) == [])) end)
+    for service <- Store.services(), do: Sources.superseded(service)
+    Await.until(fn -> Store.services() == [] end)
+    ConfigDb.clear()
   end
 
   @doc "Waits until the candidates of a service are these nodes."

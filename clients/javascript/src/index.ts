@@ -57,7 +57,7 @@ export function connect<Api extends object>(
   return api as Client<Api>
 }
 
-/** Leaves the channel, or ends the requests over HTTP. What is unfinished fails. */
+/** Leaves the channel, or ends the requests over HTTP. Unfinished calls fail. */
 export function close(api: object): void {
   transports.get(api)?.close()
 }

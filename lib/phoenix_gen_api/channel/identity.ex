@@ -88,15 +88,7 @@ defmodule PhoenixGenApi.Channel.Identity do
 
   defp said?(field, assigns), do: Map.get(assigns, field) != nil
 
-  defp assigned(field, assigns) do
-    value = Map.get(assigns, field)
-
-    case Identity.read(field, value) do
-      {:ok, read} -> read
-      :absent -> nil
-      :invalid -> warn(field, value)
-    end
-  end
+  defp assigned(field, assigns), do: Identity.assigned(field, assigns, &warn/2)
 
   # Once per channel: the same wrong value comes with every message of a client.
   defp warn(field, value) when field in @fields do

@@ -3,23 +3,26 @@ defmodule PhoenixGenApi.Contract.OpenApi do
   # A description as an OpenAPI 3.1 document of the HTTP interface.
 
   alias PhoenixGenApi.Contract.JsonSchema
+  alias PhoenixGenApi.HttpStatus
 
-  # Statuses of failures with the codes that have them; those of no function at all are left out.
-  @failures [
-    {400, "The body is not a request", ~w(invalid_request)},
-    {401, "Who calls is not known", ~w(unauthenticated)},
-    {403, "Not for this caller", ~w(forbidden rejected not_a_member pending_member muted)},
-    {404, "No such function or version",
-     ~w(unknown_function disabled_function not_found group_not_found)},
-    {413, "The body is too large", ~w(payload_too_large)},
-    {415, "The body is not JSON", ~w(unsupported_media_type)},
-    {422, "The arguments are wrong, or the function has an error of its own",
-     ~w(invalid_arguments missing_routing_key error)},
-    {429, "Over a rate limit", ~w(rate_limited)},
-    {500, "The function or the gateway failed", ~w(internal)},
-    {503, "Not available now", ~w(unavailable)},
-    {504, "Out of time", ~w(timeout)}
-  ]
+  @unprocessable ~w(invalid_arguments missing_routing_key error)
+
+  # What a status says; those of no function at all are left out.
+  @failures for {status, says} <- [
+                  {400, "The body is not a request"},
+                  {401, "Who calls is not known"},
+                  {403, "Not for this caller"},
+                  {404, "No such function or version"},
+                  {413, "The body is too large"},
+                  {415, "The body is not JSON"},
+                  {422, "The arguments are wrong, or the function has an error of its own"},
+                  {429, "Over a rate limit"},
+                  {500, "The function or the gateway failed"},
+                  {503, "Not available now"},
+                  {504, "Out of time"}
+                ],
+                codes = if(status == 422, do: @unprocessable, else: HttpStatus.codes(status)),
+                do: {status, says, codes}
 
   @headers [
     {"RequestId", "x-request-id", %{"type" => "string", "maxLength" => 1_024},

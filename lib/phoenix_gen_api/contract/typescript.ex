@@ -20,7 +20,7 @@ defmodule PhoenixGenApi.Contract.TypeScript do
 
     lines =
       [
-        "// What a gateway offers, written by `mix phoenix_gen_api.gen.typescript`. Changes to this file are lost.",
+        "// The functions of a gateway, written by `mix phoenix_gen_api.gen.typescript`. Changes to this file are lost.",
         imports(services),
         "",
         "export interface Api {"

@@ -4,34 +4,13 @@ defmodule PhoenixGenApi.Http.Answer do
 
   alias PhoenixGenApi.ErrorResponse
   alias PhoenixGenApi.Http.Options
+  alias PhoenixGenApi.HttpStatus
   alias PhoenixGenApi.JsonEncoding.Reply
   alias PhoenixGenApi.Structs.Response
 
   @type t ::
           {status :: pos_integer(), [{String.t(), String.t()}],
            {:full, iodata()} | {:stream, Enumerable.t()}}
-
-  @statuses %{
-    "invalid_request" => 400,
-    "unauthenticated" => 401,
-    "forbidden" => 403,
-    "rejected" => 403,
-    "not_a_member" => 403,
-    "pending_member" => 403,
-    "muted" => 403,
-    "unknown_function" => 404,
-    "disabled_function" => 404,
-    "not_found" => 404,
-    "group_not_found" => 404,
-    "method_not_allowed" => 405,
-    "duplicate_request_id" => 409,
-    "payload_too_large" => 413,
-    "unsupported_media_type" => 415,
-    "rate_limited" => 429,
-    "internal" => 500,
-    "unavailable" => 503,
-    "timeout" => 504
-  }
 
   # Of a function's own codes, and of wrong arguments.
   @unprocessable 422
@@ -87,10 +66,7 @@ defmodule PhoenixGenApi.Http.Answer do
   @doc "The status of a code."
   @spec status(String.t() | nil, Options.t()) :: pos_integer()
   def status(code, %{statuses: own}) do
-    case @statuses do
-      %{^code => status} -> status
-      _own -> Map.get(own, code, @unprocessable)
-    end
+    HttpStatus.of(code) || Map.get(own, code, @unprocessable)
   end
 
   @doc """

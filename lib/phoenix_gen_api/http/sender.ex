@@ -36,15 +36,7 @@ defmodule PhoenixGenApi.Http.Sender do
     end
   end
 
-  defp read(field, assigns) do
-    value = Map.get(assigns, field)
-
-    case Identity.read(field, value) do
-      {:ok, read} -> read
-      :absent -> nil
-      :invalid -> warn(field, value)
-    end
-  end
+  defp read(field, assigns), do: Identity.assigned(field, assigns, &warn/2)
 
   # Once for each field: it would come with every request.
   defp warn(field, value) do

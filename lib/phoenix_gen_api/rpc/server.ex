@@ -159,10 +159,6 @@ defmodule PhoenixGenApi.RPC.Server do
     :ok
   end
 
-  @doc "Why such a process has ended."
-  @spec stopped() :: term()
-  def stopped, do: @stopped
-
   @doc "How many functions run here for others, and how many revoked calls are remembered."
   @spec size() :: {non_neg_integer(), non_neg_integer()}
   def size, do: Native.rpc_server_size(calls())

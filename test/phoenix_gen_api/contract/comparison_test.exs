@@ -1,26 +1,14 @@
 defmodule PhoenixGenApi.Contract.ComparisonTest do
   use ExUnit.Case, async: true
 
+  import PhoenixGenApi.Test.Contracts
+
   alias PhoenixGenApi.Contract
   alias PhoenixGenApi.Contract.Comparison
-  alias PhoenixGenApi.Structs.FunConfig
 
   @guide "guides/versions_and_rollout.md"
   @start "<!-- changes -->\n"
   @stop "<!-- end of the changes -->"
-
-  defp config(fields) do
-    struct!(
-      %FunConfig{
-        service: "shop",
-        request_type: "price",
-        version: "1.0.0",
-        nodes: :local,
-        mfa: {String, :length, []}
-      },
-      fields
-    )
-  end
 
   # As from a file.
   defp describe(configs) do

@@ -1,4 +1,4 @@
-// What a gateway offers, written by `mix phoenix_gen_api.gen.typescript`. Changes to this file are lost.
+// The functions of a gateway, written by `mix phoenix_gen_api.gen.typescript`. Changes to this file are lost.
 import type {CallOptions, Functions, StreamOptions} from "phoenix-gen-api"
 
 export interface Api {
