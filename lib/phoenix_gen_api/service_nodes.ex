@@ -71,6 +71,7 @@ defmodule PhoenixGenApi.ServiceNodes do
   @impl true
   def handle_continue(:look, reasons) do
     Process.send_after(self(), :tick, @tick_ms)
+    reasons = losses(reasons)
     changed = read_changes()
 
     # A node that cannot be connected is noticed by who calls it.
@@ -99,6 +100,17 @@ defmodule PhoenixGenApi.ServiceNodes do
   end
 
   def handle_info(_other, reasons), do: {:noreply, reasons}
+
+  # A node is gone before the message that says why has had its turn.
+  defp losses(reasons) do
+    receive do
+      {:nodedown, _node, _info} = loss ->
+        {:noreply, reasons} = handle_info(loss, reasons)
+        losses(reasons)
+    after
+      0 -> reasons
+    end
+  end
 
   # Those that are looked after here.
   defp rows, do: :ets.select(@table, [{{:_, :_, :"$1"}, [{:"=/=", :"$1", :offered}], [:"$_"]}])
